@@ -1,0 +1,60 @@
+# Every target makes its own environment first (.venv, once, whatever the target) and says what it downloads before it does.
+# `make PYTHON=python3.12` names the interpreter, `make GENTRAIN_TORCH=<wheel or requirement>` another build of torch.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint types contracts fast generate bench constraints clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install:  ## the environment, .venv
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 to 3.13 with venv is needed (make PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) .ci/install.py
+
+demo: install  ## train a small VAE on two workers, three minutes on two cores
+	$(BIN)/gtj run -f manifests/samples/vae-digits.yaml
+	@echo "What it draws:    gentrain-runs/vae-digits/samples/ (the newest picture)"
+	@echo "The whole story:  gentrain-runs/vae-digits/report.html"
+
+# Its parts run side by side, two at a time; each one's output comes in one piece.
+check: install  ## ruff, mypy --strict, import contracts, fast tests: under a minute
+	@$(MAKE) --no-print-directory -j 2 -k -O lint types contracts fast
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:
+	$(BIN)/mypy
+
+contracts:
+	$(BIN)/lint-imports
+
+fast:
+	$(BIN)/python -m pytest -m "not slow"
+
+test: install  ## everything that can run on this machine, fast tests first; skipped ones with their reason
+	$(BIN)/python -m pytest -m "not slow" -rs
+	$(BIN)/python -m pytest -m slow -rs
+
+generate: install  ## files made from the models: JSON schema and reference pages
+	$(BIN)/python -m trainjobs.cli.generate
+
+bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.md (NAMES="first-step startup" for some)
+	$(BIN)/python -m bench.run $(NAMES)
+
+# torch stays where the tests of equivalence hold; move it by hand, with DeepSpeed and Ray.
+constraints: install  ## pin the newest versions that pyproject.toml allows, torch apart
+	grep '^#' constraints.txt >constraints.new
+	printf 'setuptools\nwheel\nuv\ntorch==2.13.0\n' | DS_BUILD_OPS=0 $(BIN)/uv pip compile pyproject.toml - --all-extras \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --strip-extras --no-header --no-annotate -q >>constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## remove the environment and what tests and tools left; never gentrain-runs/
+	rm -rf .venv build dist *.egg-info operator/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,82 @@
+"""Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
+
+python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import first_step, startup
+from bench.table import page
+from bench.training import FAMILIES, SEED
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PACKAGES = ("torch", "deepspeed", "ray", "transformers", "numpy", "pydantic", "click")
+
+
+def training(family: str) -> list[dict[str, Any]]:
+    """In a process of its own: one thread from the start, and nothing left over from the benchmark before."""
+    command = [sys.executable, "-m", "bench.training", family, "7"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    **{f"training-{family}": lambda family=family: training(family) for family in FAMILIES},  # type: ignore[misc]
+    "first-step": lambda: first_step.measure(7),
+    "startup": lambda: startup.measure(21),
+}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    info = Path("/proc/cpuinfo").read_text()
+    model = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), platform.processor())
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memoryGiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "loadBefore": round(os.getloadavg()[0], 2),
+    }
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    RESULTS.mkdir(exist_ok=True)
+    for name in names or BENCHMARKS:
+        print(f"{name} ...", flush=True)
+        head = {"name": name, "date": time.strftime("%Y-%m-%d"), "commit": commit(), "seed": SEED, "machine": machine()}
+        head["versions"] = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+        started = time.monotonic()
+        rows = BENCHMARKS[name]()
+        head["seconds"] = round(time.monotonic() - started)
+        (RESULTS / f"{name}.json").write_text(json.dumps({**head, "pairs": rows}, indent=1) + "\n")
+    (ROOT / "docs" / "benchmarks.md").write_text(page(RESULTS))
+    print("docs/benchmarks.md")
+    return 0
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

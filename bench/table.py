@@ -1,0 +1,103 @@
+"""docs/benchmarks.md from the files under bench/results/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+HEAD = """# Benchmarks
+
+Made by `make bench` from the files under `bench/results/`, which hold every single pair; do not edit. Each figure is a ratio against a
+peer measured in the same run, the two taking turns, because a time alone says little on a shared machine. A ratio is the median of the
+pairs' ratios; in brackets the quartiles.
+"""
+FAMILIES = ("gan", "vae", "diffusion", "language")
+
+
+def page(results: Path) -> str:
+    """The whole page; a benchmark that was never run is said to be missing."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    parts = [HEAD, *training(found), *first_step(found.get("first-step")), *startup(found.get("startup")), *provenance(found)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def ratio(values: Sequence[float]) -> str:
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return f"{median(values):.3f} ({low:.3f} to {high:.3f})"
+
+
+def training(found: dict[str, Any]) -> list[str]:
+    """Ours / plain, per family."""
+    lines = [
+        "## The training loop against a plain torch loop",
+        "",
+        "`trainjobs.loop` (ZeRO stage 0, one process, one thread, fp32) against a hand-written loop of the same network, data, batch and",
+        "fused AdamW (`bench/plain_loops.py`). Samples per second; a sequence of 128 tokens is one sample. Goal: at least 0.97. The second",
+        "ratio is by processor time, which other processes on a shared machine disturb less.",
+        "",
+        "| Family | ours / plain | by processor time | ours | plain | pairs |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        if result := found.get(f"training-{family}"):
+            pairs = result["pairs"]
+            ours, plain = (median(pair[side] for pair in pairs) for side in ("ours", "plain"))
+            ratios = [pair["ours"] / pair["plain"] for pair in pairs]
+            processor = [pair["ours_processor"] / pair["plain_processor"] for pair in pairs]
+            lines.append(f"| {family} | {ratio(ratios)} | {ratio(processor)} | {ours:.1f} | {plain:.1f} | {len(pairs)} |")
+        else:
+            lines.append(f"| {family} | not measured | | | | |")
+    return [*lines, ""]
+
+
+def first_step(result: dict[str, Any] | None) -> list[str]:
+    """Ours / bare, and where our seconds go."""
+    lines = [
+        "## From the command to the first step",
+        "",
+        "`gtj run` on local Ray against `torchrun` with a bare DeepSpeed script (`bench/bare_deepspeed.py`): the same network, data, batch",
+        "and ZeRO stage 2, two processes, warm caches, until the end of the first optimizer step. Goal: at most 1.3.",
+        "",
+    ]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    pairs = result["pairs"]
+    ours, bare = (median(pair[side] for pair in pairs) for side in ("ours", "bare"))
+    lines += [
+        f"Ratio {ratio([pair['ours'] / pair['bare'] for pair in pairs])}: {ours:.1f} s against {bare:.1f} s, {len(pairs)} pairs.",
+        "",
+        "| Our time passes | at | took |",
+        "| --- | --- | --- |",
+    ]
+    before = 0.0
+    for name in pairs[0]["timeline"]:
+        at = median(pair["timeline"][name] for pair in pairs)
+        lines.append(f"| {name} | {at:.2f} s | {at - before:.2f} s |")
+        before = at
+    return [*lines, ""]
+
+
+def startup(result: dict[str, Any] | None) -> list[str]:
+    """Milliseconds beyond `python -c pass`."""
+    lines = ["## Start of the command line", "", "Beyond `python -c pass`, median of rounds in which the three commands take turns.", ""]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    lines += ["| Command | beyond the interpreter | goal |", "| --- | --- | --- |"]
+    for name, command, goal in (("help", "gtj --help", 150), ("validate", "gtj validate -f manifests/samples/vae-digits.yaml", 300)):
+        extra = median(row[name] - row["pass"] for row in result["pairs"])
+        lines.append(f"| `{command}` | {1000 * extra:.0f} ms | {goal} ms |")
+    return [*lines, ""]
+
+
+def provenance(found: dict[str, Any]) -> list[str]:
+    lines = ["## Taken on", ""]
+    seen: dict[str, list[str]] = {}
+    for name, result in found.items():
+        on = result["machine"]
+        versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
+        place = f"{on['processor']}, {on['cores']} cores, {on['memoryGiB']} GiB, {on['system']}; {versions}; seed {result['seed']}"
+        seen.setdefault(place, []).append(f"{name} ({result['date']}, {result['commit']})")
+    return [*lines, *(f"- {', '.join(names)}: {place}." for place, names in seen.items()), ""]

@@ -1,0 +1,143 @@
+"""Samples per second of the trainer's loop against a plain torch loop of the same model, data and optimizer; stage 0, one process.
+
+`python -m bench.training <family> <pairs>` runs the pairs of one family in this process, one thread, and prints them as JSON. The two
+loops take turns (ours first in every other pair), because the speed of a shared machine drifts by more than the difference sought.
+Each turn trains afresh. Its first ten steps are not counted, nor are the evaluation and the checkpoint after the last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+SEED = 0
+# Sizes at which a step of one thread takes 50 to 200 ms; steps so that a turn takes about eight seconds.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gan": {
+        "model": {"gan": {"generator": {"latentDim": 64, "channels": 32}, "discriminator": {"channels": 32}, "loss": {"type": "bce"}}},
+        "data": {"source": "builtin:shapes", "images": {"size": 32, "channels": 3}},
+        "batch": 64,
+        "steps": 130,
+    },
+    "vae": {
+        "model": {"vae": {"network": {"latentDim": 16, "channels": 32}}},
+        "data": {"source": "builtin:shapes", "images": {"size": 32, "channels": 3}},
+        "batch": 64,
+        "steps": 70,
+    },
+    "diffusion": {
+        "model": {"diffusion": {"network": {"channels": 32, "multipliers": [1, 2]}, "process": {"schedule": "cosine"}}},
+        "data": {"source": "builtin:shapes", "images": {"size": 32, "channels": 3}},
+        "batch": 16,
+        "steps": 50,
+    },
+    "language": {
+        "model": {"language": {"network": {"layers": 4, "hidden": 128, "heads": 4, "contextLength": 128}}},
+        "data": {"source": "builtin:stdlib-text"},
+        "batch": 16,
+        "steps": 60,
+    },
+}
+RATE = 1e-3
+
+
+def manifest(family: str) -> dict[str, Any]:
+    """The job as a user would write it, but for checkpoint and evaluation, which come once, at the end."""
+    case = FAMILIES[family]
+    return {
+        "apiVersion": "gentrain.dev/v1alpha1",
+        "kind": "GenerativeTrainingJob",
+        "metadata": {"name": f"bench-{family}"},
+        "spec": {
+            **case["model"],
+            "data": case["data"],
+            "training": {
+                "steps": case["steps"],
+                "batch": {"global": case["batch"]},
+                "seed": SEED,
+                "optimizers": {"default": {"name": "adamw", "learningRate": RATE}},
+            },
+            "deepspeed": {"stage": 0},
+            "compute": {"workers": 1, "gpusPerWorker": 0},
+            "checkpoints": {"every": {"steps": case["steps"]}},
+            "evaluation": {"everySteps": case["steps"], "samples": 1},
+        },
+    }
+
+
+def measure(family: str, pairs: int) -> list[dict[str, float]]:
+    """Samples per second of each pair: {"ours", "plain"} by the clock on the wall, {"ours_processor", ...} by seconds of processor time,
+    which other processes on the machine disturb less."""
+    import torch
+    import torch.distributed as dist
+
+    from bench.plain_loops import LOOPS, WARM, Elapsed
+    from trainjobs import loop
+    from trainjobs.api.job import Job
+    from trainjobs.data import open_source
+    from trainjobs.evaluate.look import look
+    from trainjobs.models import build_networks
+    from trainjobs.noise import Noise
+    from trainjobs.schedule import rate
+    from trainjobs.world import World
+
+    torch.set_num_threads(1)
+    case, job = FAMILIES[family], Job.model_validate(manifest(family))
+    size, steps = case["batch"], case["steps"]
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        source = open_source(job.spec, folder / "cache")
+        everything = torch.arange(min(source.info.length, 4096))
+        data = source.batch(everything, Noise.of(SEED, 0, "bench", everything))
+        whole = next(iter(data.values())).contiguous()
+
+        marks: list[Elapsed] = []
+
+        def begun(schedule: Any, step: int, total: int) -> float:
+            if step == WARM:
+                marks.append((time.perf_counter(), time.process_time()))
+            return rate(schedule, step, total)
+
+        def ended(*arguments: Any) -> Any:
+            marks.append((time.perf_counter(), time.process_time()))
+            return look(*arguments)
+
+        def ours(turn: int) -> Elapsed:
+            run = folder / f"run-{turn}"
+            run.mkdir()
+            (run / "cache").symlink_to(folder / "cache")
+            marks.clear()
+            # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
+            with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "look", ended):
+                loop.train(job, run, World(0, 1, torch.device("cpu")))
+            first, last = marks
+            return last[0] - first[0], last[1] - first[1]
+
+        def plain(turn: int) -> Elapsed:
+            torch.manual_seed(SEED + turn)
+            return LOOPS[family](build_networks(job.spec, source.info), whole, size, RATE, steps)
+
+        samples = (steps - WARM) * size
+        for turn in range(-1, pairs):  # turn -1 warms up
+            if turn % 2:
+                other, mine = plain(turn), ours(turn)
+            else:
+                mine, other = ours(turn), plain(turn)
+            if turn >= 0:
+                wall = {"ours": samples / mine[0], "plain": samples / other[0]}
+                results.append(wall | {"ours_processor": samples / mine[1], "plain_processor": samples / other[1]})
+        dist.destroy_process_group()
+    return results
+
+
+if __name__ == "__main__":
+    assert os.environ.get("OMP_NUM_THREADS") == "1", "one thread, from the start"
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,58 @@
+{{- define "gentrain.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* At most 40 characters, so that what is appended fits a label. */ -}}
+{{- define "gentrain.fullname" -}}
+{{- $name := include "gentrain.name" . }}
+{{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- default $default .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Names of cluster-scoped objects: two releases of the same name in two namespaces do not meet. */ -}}
+{{- define "gentrain.clustername" -}}
+{{- printf "%s-%s" .Release.Namespace (include "gentrain.fullname" .) }}
+{{- end }}
+
+{{- define "gentrain.selector" -}}
+app.kubernetes.io/name: {{ include "gentrain.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "gentrain.labels" -}}
+{{ include "gentrain.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "gentrain.account" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "gentrain.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- /* What the operator does where jobs are. A test compares this with what it was seen to do. */ -}}
+{{- define "gentrain.rules" -}}
+- apiGroups: [gentrain.dev]
+  resources: [generativetrainingjobs]
+  verbs: [list, watch, delete]
+- apiGroups: [gentrain.dev]
+  resources: [generativetrainingjobs/status]
+  verbs: [patch]
+- apiGroups: [ray.io]
+  resources: [rayjobs]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}

@@ -1,0 +1,1 @@
+"""The Kubernetes operator: turns each GenerativeTrainingJob into KubeRay RayJobs and keeps it alive."""

@@ -1,0 +1,76 @@
+"""Conditions (KEP-1623) and the events that follow from their changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gentrain_operator.kube.events import Event, clean
+from gentrain_operator.kube.resource import Object
+
+# The order in which they are shown: the order in which a job goes through them.
+TYPES = (
+    "Accepted",
+    "QuotaReserved",
+    "ResourcesReady",
+    "Running",
+    "CheckpointReady",
+    "Suspended",
+    "Complete",
+    "Failed",
+    "Finished",
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`reason` in CamelCase; `message` for people."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+
+
+def settled(before: Iterable[Object], wanted: Iterable[Condition], generation: int, now: str) -> list[Object]:
+    """The conditions to write: each wanted one, with the time of its last change kept while its status stays. Others go away."""
+    old = {one["type"]: one for one in before}
+    written = {}
+    for one in wanted:
+        status = "True" if one.status else "False"
+        last = old.get(one.type, {})
+        changed = last.get("status") != status
+        written[one.type] = {
+            "type": one.type,
+            "status": status,
+            "reason": one.reason,
+            "message": clean(one.message),
+            "observedGeneration": generation,
+            "lastTransitionTime": now if changed else last["lastTransitionTime"],
+        }
+    return [written[type_] for type_ in TYPES if type_ in written]
+
+
+def is_true(conditions: Iterable[Object], type_: str) -> bool:
+    return any(one["type"] == type_ and one["status"] == "True" for one in conditions)
+
+
+# Whoever reads events wants to be warned of these, whatever the condition's polarity.
+_WARNINGS = {
+    *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
+    *("Unschedulable", "QuotaExceeded", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
+}
+# Finished comes with Complete or Failed, and what was never asked for is no news.
+_SILENT = {"Finished", "NotQueued", "NotSuspended"}
+
+
+def events(before: Iterable[Object], after: Iterable[Object]) -> Iterator[Event]:
+    """An event for every condition whose status or reason changed; the absent ones were False for no reason worth telling."""
+    old = {one["type"]: (one["status"], one["reason"]) for one in before}
+    for one in after:
+        is_news = old.get(one["type"], ("False", one["reason"])) != (one["status"], one["reason"]) or (
+            one["type"] not in old and one["reason"] in _WARNINGS
+        )
+        if is_news and not _SILENT & {one["type"], one["reason"]}:
+            warning = one["reason"] in _WARNINGS
+            yield Event("Warning" if warning else "Normal", one["reason"], one["type"], one["message"] or one["reason"])

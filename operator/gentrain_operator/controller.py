@@ -1,0 +1,158 @@
+"""The operator on one page: observe a job, decide, apply.
+
+`decide` knows what should happen and does nothing; this module does, and knows nothing. Whatever fails here leaves the job to be looked at
+again, and looking again always starts from what is really there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gentrain_operator.conditions import events
+from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
+from gentrain_operator.kube.apply import Taken, create_child, write_status
+from gentrain_operator.kube.client import Client
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.events import Recorder
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object
+from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
+from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
+from gentrain_operator.polls import Endpoint, Polls
+from gentrain_operator.present import starting
+from gentrain_operator.rayjob import PORT
+
+log = logging.getLogger(__name__)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True)
+class Stores:
+    jobs: Store
+    profiles: Store
+    rayjobs: Store
+
+
+def light_rayjob(obj: Object) -> Object:
+    """What is kept of a RayJob: its templates, most of it, are never read."""
+    kept = trimmed(obj)
+    return {**kept, "spec": {"suspend": kept.get("spec", {}).get("suspend", False)}}
+
+
+def job_of(obj: Object) -> Key | None:
+    """The job that controls a child."""
+    owner = controller_of(obj)
+    return Key(obj["metadata"]["namespace"], owner["name"]) if owner and owner["kind"] == JOBS.kind else None
+
+
+class Controller:
+    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none."""
+
+    def __init__(
+        self, client: Client, stores: Stores, polls: Polls, recorder: Recorder, *, image: str, now: Callable[[], datetime.datetime] = _now
+    ) -> None:
+        self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
+
+    def reconcile(self, key: Key) -> float | None:
+        """One look at one job; seconds until the next one is due, if anything is. Raises ApiError to be called again."""
+        seen = self.observe(key)
+        if seen is None:
+            self._polls.forget(key)
+            return None
+        decision = decide(seen, self._now(), self._image)
+        try:
+            self.apply(seen.job, decision)
+        except Taken as taken:
+            decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
+            self.apply(seen.job, replace(decision, create=()))
+        return decision.again
+
+    # -- observe
+
+    def observe(self, key: Key) -> Observed | None:
+        job = self._stores.jobs.get(key)
+        if job is None:
+            return None
+        rayjobs = self._rayjobs(job)
+        current = max(rayjobs, key=attempt_of, default=None)
+        self._polls.follow(key, _endpoint(current))
+        profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
+        pods = self._pods(job) if _pods_matter(job, current) else []
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key))
+
+    def _rayjobs(self, job: Object) -> list[Object]:
+        """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""
+        found = self._stores.rayjobs.owned_by(job["metadata"]["uid"])
+        status = job.get("status") or {}
+        attempt = status.get("attempts", 0)
+        if attempt > status.get("ended", 0) and all(attempt_of(one) < attempt for one in found):
+            try:
+                there = self._client.get(RAYJOBS, job["metadata"]["namespace"], rayjob_name(job["metadata"]["name"], attempt))
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+            else:
+                owner = controller_of(there)
+                if owner and owner["uid"] == job["metadata"]["uid"]:
+                    found = [*found, there]
+        return found
+
+    def _pods(self, job: Object) -> list[Object]:
+        labels = f"{JOB_LABEL}={label_value(job['metadata']['name'])}"
+        listed = self._client.list(PODS, job["metadata"]["namespace"], labels=labels, limit=500)
+        return [
+            pod
+            for pod in listed.get("items") or ()
+            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or _is_current(job, pod)
+        ]
+
+    # -- apply
+
+    def apply(self, job: Object, decision: Decision) -> None:
+        """Carries out a decision, in the order that its doc states. Any step may fail: the next look decides anew."""
+        namespace = job["metadata"]["namespace"]
+        for child in decision.create:
+            create_child(self._client, CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS, job, child)
+        if decision.suspend is not None:
+            child, value = decision.suspend
+            version = {"resourceVersion": child["metadata"]["resourceVersion"]}
+            self._client.merge(RAYJOBS, namespace, child["metadata"]["name"], {"metadata": version, "spec": {"suspend": value}})
+        if decision.status is not None and write_status(self._client, JOBS, job, decision.status):
+            for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
+                self._recorder.record(job, event)
+        for child in decision.delete:
+            self._client.delete(RAYJOBS, namespace, child["metadata"]["name"], uid=child["metadata"]["uid"])
+        if decision.delete_job:
+            log.info("deleting %s/%s: its time after it finished is over", *key_of(job))
+            self._client.delete(JOBS, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
+
+
+def _endpoint(rayjob: Object | None) -> Endpoint | None:
+    """Where the current attempt reports; None when nothing runs there."""
+    status = (rayjob or {}).get("status") or {}
+    address = ((status.get("rayClusterStatus") or {}).get("head") or {}).get("podIP")
+    if rayjob is None or not address or status.get("jobDeploymentStatus") != "Running":
+        return None
+    return Endpoint(str(address), PORT, attempt_of(rayjob))
+
+
+def _pods_matter(job: Object, current: Object | None) -> bool:
+    """Whether pods have to be listed: while they come up, when an attempt has just ended, and before the next may start."""
+    status = job.get("status") or {}
+    attempts, ended = status.get("attempts", 0), status.get("ended", 0)
+    if status.get("finishedAt") or not attempts:
+        return False
+    if current is None or attempt_of(current) <= ended:
+        return True
+    return starting(current) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
+
+
+def _is_current(job: Object, pod: Object) -> bool:
+    """Whether a pod that has ended is evidence, because its attempt's end is still to be accounted for."""
+    status = job.get("status") or {}
+    return bool(status.get("attempts", 0) > status.get("ended", 0))

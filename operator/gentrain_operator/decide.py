@@ -1,0 +1,285 @@
+"""What to do about one job, given all that is known of it. Pure and total: no clock, no I/O, no state but the job's own status.
+
+Level-triggered: every decision follows from what is there now, so that a missed event, a stale read or a crash between two writes ends in
+the same place. Two numbers in the status carry the history: `attempts`, the highest attempt that was created, and `ended`, the highest
+whose end has been accounted for. An attempt is under way while they differ. An end is written to the status first and its RayJob is removed
+afterwards; a RayJob is created first and counted afterwards, which is safe because its name says which attempt it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from gentrain_operator import present, report
+from gentrain_operator.conditions import Condition, is_true
+from gentrain_operator.diagnose import Failure, Waiting, diagnosed, waiting
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
+from gentrain_operator.present import parsed_time
+from gentrain_operator.rayjob import configmap, rayjob
+from trainjobs.api.job import Job, Spec
+from trainjobs.api.profile import ProfileSpec
+from trainjobs.api.rules import check
+
+TERMINAL = ("Complete", "Failed", "ValidationFailed")
+RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
+UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
+FREE_RESTARTS_PER_PROFILE = 2
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created."""
+
+    job: Object
+    rayjobs: Sequence[Object] = ()
+    profiles: Mapping[str, Object] | None = None
+    pods: Sequence[Object] = ()
+    report: Object | None = None
+    taken: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Acts, in the order in which they are carried out: create, suspend, status, delete, delete_job."""
+
+    create: tuple[Object, ...] = ()
+    suspend: tuple[Object, bool] | None = None
+    status: Object | None = None
+    delete: tuple[Object, ...] = ()
+    delete_job: bool = False
+    again: float | None = None
+
+
+def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
+    """The next step of a job. `image` is the trainer image of jobs and profiles that name none."""
+    job, status = seen.job, seen.job.get("status") or {}
+    if job["metadata"].get("deletionTimestamp"):
+        return Decision()
+    if is_true(status.get("conditions") or (), "Finished"):
+        return _finished(seen, now)
+    spec, complaint = spec_of(job)
+    if spec is None:
+        return Decision(
+            status=present.status(seen.job, now, status.get("phase", "Pending"), [Condition("Accepted", False, "InvalidSpec", complaint)])
+        )
+
+    attempt = max([status.get("attempts", 0), *map(attempt_of, seen.rayjobs)])
+    if attempt > status.get("ended", 0):
+        child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
+        return _under_way(seen, spec, now, attempt, child)
+    # Accounted for, but the operator died before it could remove them.
+    leftover = tuple(one for one in seen.rayjobs if not _over(one))
+    if spec.suspend:
+        conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
+        return Decision(status=present.status(job, now, "Suspended", conditions, spec, {"retryAt": None}), delete=leftover)
+    if leftover:
+        message = f"waiting for {leftover[0]['metadata']['name']} to be deleted"
+        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        return Decision(status=present.status(job, now, "Recovering", conditions, spec, {}, message), delete=leftover, again=5.0)
+    return _start(seen, spec, now, attempt + 1, image)
+
+
+def spec_of(job: Object) -> tuple[Spec | None, str]:
+    """The spec, or what is wrong with it. Fields this operator does not know, of a newer CRD, are ignored."""
+    content = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": {"name": job["metadata"]["name"]}, "spec": job.get("spec")}
+    try:
+        parsed = Job.model_validate(content, extra="ignore")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return None, f"GTJ0102 {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    problems = check(parsed)
+    return (None, problems[0].error().line()) if problems else (parsed.spec, "")
+
+
+_ACCEPTED = Condition("Accepted", True, "Accepted")
+
+
+def _outdated(seen: Observed, attempt: int) -> tuple[Object, ...]:
+    """RayJobs nobody looks at any more: the last failed one before the current attempt stays for people."""
+    return tuple(one for one in seen.rayjobs if attempt_of(one) < attempt - 1)
+
+
+def _over(rayjob: Object) -> bool:
+    """Whether KubeRay is done with a RayJob for good."""
+    return (rayjob.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
+
+
+def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, image: str) -> Decision:
+    """Create an attempt, once nothing is left of the one before and its profile exists."""
+    job, status = seen.job, seen.job.get("status") or {}
+    phase = "Recovering" if attempt > 1 else "Pending"
+    wait = (parsed_time(status.get("retryAt")) or now) - now
+    if wait.total_seconds() > 0:
+        message = f"attempt {attempt} at {status['retryAt']}"
+        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=wait.total_seconds())
+    if seen.pods:
+        message = f"waiting for {len(seen.pods)} pods of the last attempt to end"
+        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
+    name, profile, complaint = _profile(seen, spec)
+    if profile is None:
+        return Decision(status=present.status(job, now, "Pending", [Condition("Accepted", False, "ProfileNotFound", complaint)], spec))
+    if seen.taken:
+        return Decision(
+            status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
+        )
+    queued = spec.compute.queue is not None
+    conditions = [
+        _ACCEPTED,
+        Condition(
+            "QuotaReserved", not queued, "WaitingForQuota" if queued else "NotQueued", f"queue {spec.compute.queue}" if queued else ""
+        ),
+        Condition("ResourcesReady", False, "ScalingUp", f"attempt {attempt} was created"),
+        Condition("Suspended", False, "NotSuspended"),
+    ]
+    child = rayjob(job, spec, profile, attempt, image)
+    changes: Object = {
+        "attempts": attempt,
+        "retryAt": None,
+        "startedAt": status.get("startedAt") or present.time(now),
+        "plan": {"workers": spec.compute.worker_range[0], **({"profile": name} if name else {})},
+        "ray": {"rayJob": child["metadata"]["name"]},
+    }
+    return Decision(
+        create=(configmap(job, spec, attempt), child),
+        status=present.status(job, now, "Queued" if queued else "Provisioning", conditions, spec, changes),
+        delete=_outdated(seen, attempt),
+    )
+
+
+def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
+    """Which profile the next attempt uses: the first that exists, and after repeated free restarts the one after it."""
+    if not spec.compute.profiles:
+        return "", ProfileSpec(), ""
+    found = {name: (seen.profiles or {})[name] for name in spec.compute.profiles if name in (seen.profiles or {})}
+    if not found:
+        return (
+            "",
+            None,
+            f"GTJ0111 there is no ComputeProfile {' or '.join(spec.compute.profiles)}. The job goes on by itself once one exists",
+        )
+    restarts = (seen.job.get("status") or {}).get("restarts") or {}
+    free = restarts.get("infrastructure", 0) + restarts.get("preemption", 0)
+    name = list(found)[free // FREE_RESTARTS_PER_PROFILE % len(found)]
+    try:
+        return name, ProfileSpec.model_validate(found[name].get("spec"), extra="ignore"), ""
+    except ValidationError as error:
+        return name, None, f"GTJ0111 ComputeProfile {name} is not usable: {error.errors(include_url=False)[0]['msg']}"
+
+
+def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:
+    """An attempt that was created and not yet accounted for."""
+    job, ray = seen.job, (child or {}).get("status") or {}
+    if child is None or _over(child):
+        if ray.get("jobStatus") == "SUCCEEDED":
+            return _succeeded(seen, spec, now, attempt, ray)
+        pods = [pod for pod in seen.pods if pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL) == str(attempt)]
+        record = report.failure(seen.report) if seen.report else None
+        return _ended(seen, spec, now, attempt, child, diagnosed(child, pods, record))
+    over = _overdue(job, spec, now, child)
+    if over is not None:
+        return _failed(seen, spec, now, attempt, child, over)
+    queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
+    if spec.suspend and queued:
+        # Kueue owns `suspend`; giving the RayJob up gives its quota back as well.
+        changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
+        conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
+        return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
+    stuck = waiting(seen.pods, child) if present.starting(child) else None
+    if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
+        return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
+    turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
+    status = _running(seen, spec, now, attempt, child, stuck)
+    again = 10.0 if present.starting(child) else 60.0
+    return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
+
+
+def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
+    """The status of an attempt under way."""
+    job, status = seen.job, seen.job.get("status") or {}
+    changes: Object = {"attempts": attempt, "ray": present.ray(child), **present.cost(job, spec, seen.profiles or {}, child, now)}
+    if seen.report is not None:
+        changes["progress"] = report.progress(seen.report, spec.training.steps)
+        saved, stage = report.checkpoint(seen.report), report.stage(seen.report)
+        changes |= {"checkpoint": saved} if saved else {}
+        changes |= {"plan": {**status.get("plan", {}), "zeroStage": stage}} if stage is not None else {}
+    phase, conditions = present.conditions(spec, child, {**status, **changes}, attempt, stuck, now)
+    return present.status(job, now, phase, conditions, spec, changes)
+
+
+def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> Failure | None:
+    status = job.get("status") or {}
+    active, limit = present.active_seconds(job, child, now), spec.active_deadline_seconds
+    if limit is not None and active >= limit:
+        return Failure(
+            "GTJ0212", "Configuration", "the deadline is reached", f"it ran {active} of {limit} seconds", "raise activeDeadlineSeconds"
+        )
+    spent = (status.get("cost") or {}).get("usd", "unknown")
+    if spec.budget is not None and spent != "unknown" and float(spent) >= float(spec.budget.max_usd):
+        return Failure("GTJ0212", "Configuration", "the budget is used up", f"{spent} of {spec.budget.max_usd} USD", "raise budget.maxUSD")
+    return None
+
+
+def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ray: Object) -> Decision:
+    changes: Object = {
+        "attempts": attempt,
+        "ended": attempt,
+        "finishedAt": ray.get("endTime") or present.time(now),
+        **present.completed(seen.job, spec, seen.report),
+    }
+    conditions = [_ACCEPTED, Condition("Complete", True, "Succeeded"), Condition("Finished", True, "Succeeded")]
+    return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)
+
+
+def _ended(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:
+    """An attempt that did not succeed: the next one, or the end."""
+    job, restarts = seen.job, {**((seen.job.get("status") or {}).get("restarts") or {})}
+    kind = failure.class_.lower()
+    if failure.class_ == "Configuration" or (failure.class_ == "Application" and restarts.get(kind, 0) >= spec.recovery.max_retries):
+        return _failed(seen, spec, now, attempt, child, failure)
+    restarts[kind] = restarts.get(kind, 0) + 1
+    first, most = RETRY
+    delay = min(most, first * 2.0 ** min(restarts[kind] - 1, 16))
+    retry_at = present.time(now + datetime.timedelta(seconds=delay))
+    changes: Object = {
+        "attempts": attempt,
+        "ended": attempt,
+        "restarts": restarts,
+        "retryAt": retry_at,
+        "failure": failure.status(),
+        **present.spent(job, child, now),
+    }
+    reason = "Preempted" if failure.class_ == "Preemption" else "Recovering"
+    conditions = [_ACCEPTED, Condition("Running", False, reason, f"attempt {attempt + 1} at {retry_at}. {failure.line()}")]
+    live = (child,) if child is not None and not _over(child) else ()
+    return Decision(status=present.status(job, now, "Recovering", conditions, spec, changes, failure.line()), delete=live, again=delay)
+
+
+def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:
+    changes: Object = {
+        "attempts": attempt,
+        "ended": attempt,
+        "failure": failure.status(),
+        "finishedAt": present.time(now),
+        **present.spent(seen.job, child, now),
+    }
+    conditions = [_ACCEPTED, *(Condition(type_, True, "Failed", failure.line()) for type_ in ("Failed", "Finished"))]
+    live = (child,) if child is not None and not _over(child) else ()
+    return Decision(status=present.status(seen.job, now, "Failed", conditions, spec, changes, failure.line()), delete=live, again=1.0)
+
+
+def _finished(seen: Observed, now: datetime.datetime) -> Decision:
+    """Nothing of a finished job may go on; after its time it is deleted."""
+    live = tuple(one for one in seen.rayjobs if not _over(one))
+    ttl = (seen.job.get("spec") or {}).get("ttlSecondsAfterFinished")
+    ended = parsed_time((seen.job.get("status") or {}).get("finishedAt"))
+    if ttl is None or ended is None:
+        return Decision(delete=live)
+    left = ttl - (now - ended).total_seconds()
+    return Decision(delete=live, delete_job=left <= 0, again=left if left > 0 else None)

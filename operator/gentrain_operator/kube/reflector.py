@@ -1,0 +1,146 @@
+"""Keeps a store equal to what the API server has: a paged list once, then a watch for ever.
+
+What must hold: no change is missed, and silence is noticed. A watch that ends, for whatever reason, goes on from the last version seen;
+only when the server no longer has that version (410) everything is listed again. `last_heard` moves with every list, event, bookmark and
+refusal, so that the liveness probe can tell a quiet cluster from a dead connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import Object, Resource
+from gentrain_operator.kube.store import Store, key_of
+
+log = logging.getLogger(__name__)
+
+PAGE = 500
+WATCH_SECONDS = (240, 300)  # drawn anew for each watch, so that watches do not all end at once
+BACKOFF = (0.5, 30.0)
+
+
+class Stream(Protocol):
+    def __iter__(self) -> object: ...
+    def close(self) -> None: ...
+
+
+class Server(Protocol):
+    """What a reflector needs of kube.client.Client."""
+
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object: ...
+    def watch(self, resource: Resource, namespace: str | None = None, *, labels: str = "", version: str, seconds: int) -> Stream: ...
+
+
+class Reflector:
+    """One kind of object. `on_change` is told of every object that appeared, changed or went away (its last state)."""
+
+    def __init__(
+        self,
+        client: Server,
+        resource: Resource,
+        store: Store,
+        on_change: Callable[[Object], None],
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        draw: random.Random | None = None,
+    ) -> None:
+        self.resource = resource
+        self.synced = threading.Event()
+        self.restarts = 0
+        self.last_heard = clock()
+        self._client, self._store, self._on_change = client, store, on_change
+        self._namespace, self._labels, self._clock = namespace, labels, clock
+        self._random = draw or random.Random()
+        self._stopped = threading.Event()
+        self._version = ""
+        self._failures = 0
+        self._watch: Stream | None = None
+        self._thread = threading.Thread(target=self._run, name=f"reflector-{resource.plural}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the watch and waits for the thread."""
+        self._stopped.set()
+        watch = self._watch
+        if watch is not None:
+            watch.close()
+        self._thread.join(timeout=10)
+
+    def silence(self) -> float:
+        """Seconds since the server was last heard of."""
+        return self._clock() - self.last_heard
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            delay = self.step()
+            self._stopped.wait(delay)
+
+    def step(self) -> float:
+        """One list where one is due, then one watch until it ends; returns how long to wait before the next. Raises nothing."""
+        try:
+            if not self._version:
+                self._list()
+            self._follow()
+            self._failures = 0
+            return 0.0
+        except ApiError as error:
+            if self._stopped.is_set():
+                return 0.0
+            if error.status:
+                # An answer, if a refusal: a kind that is not installed (404) is no dead connection, and no restart would mend it.
+                self.last_heard = self._clock()
+            if error.expired:
+                self._version = ""
+            if self._failures == 0:
+                log.warning("watch of %s interrupted: %s", self.resource.plural, error)
+        except Exception:
+            # A defect of ours, in a handler say. Listing again is the only way to know what was missed.
+            log.exception("watch of %s failed", self.resource.plural)
+            self._version = ""
+        self._failures += 1
+        least, most = BACKOFF
+        return min(most, least * 2.0 ** min(self._failures - 1, 16)) * self._random.uniform(0.5, 1.0)
+
+    def _list(self) -> None:
+        objects: list[Object] = []
+        page = ""
+        while True:
+            answer = self._client.list(self.resource, self._namespace, labels=self._labels, limit=PAGE, page=page)
+            objects += answer.get("items") or ()
+            self.last_heard = self._clock()
+            page = answer["metadata"].get("continue", "")
+            if not page:
+                break
+        for obj in self._store.replace(objects):
+            self._on_change(obj)
+        # Only now: were a handler to fail above, the next step has to list again.
+        self._version = answer["metadata"]["resourceVersion"]
+        self.synced.set()
+
+    def _follow(self) -> None:
+        seconds = self._random.randint(*WATCH_SECONDS)
+        self.restarts += 1
+        self._watch = self._client.watch(self.resource, self._namespace, labels=self._labels, version=self._version, seconds=seconds)
+        if self._stopped.is_set():  # stop() may have looked before there was a watch to close
+            self._watch.close()
+        self.last_heard = self._clock()
+        for event in self._watch:  # type: ignore[attr-defined]
+            self.last_heard = self._clock()
+            self._failures = 0
+            obj = event["object"]
+            if event["type"] == "DELETED":
+                self._store.remove(key_of(obj))
+                self._on_change(obj)
+            elif event["type"] != "BOOKMARK":
+                self._on_change(self._store.put(obj))
+            self._version = obj["metadata"]["resourceVersion"]

@@ -1,0 +1,158 @@
+"""`python -m gentrain_operator.main`: puts the operator together and runs it until it is told to stop or loses its lease.
+
+The order of starting and stopping is what matters. Stores are filled before the lease is asked for, so that a standby takes over at once;
+nothing is reconciled before both. When stopping, workers finish first and the lease is released last: whoever takes it may trust that
+nobody else works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from dataclasses import dataclass
+
+from gentrain_operator.controller import Controller, Stores, job_of, light_rayjob
+from gentrain_operator.kube.client import Client, Configuration, from_kubeconfig, in_cluster
+from gentrain_operator.kube.events import Recorder
+from gentrain_operator.kube.lease import LEASE_TIMEOUT, Lease
+from gentrain_operator.kube.metrics import Metrics
+from gentrain_operator.kube.probes import Probes, not_synced, silent_reflector, stuck_worker
+from gentrain_operator.kube.reflector import Reflector
+from gentrain_operator.kube.resource import JOBS, PROFILES, RAYJOBS, Object
+from gentrain_operator.kube.store import Key, Store, key_of
+from gentrain_operator.kube.workers import Workers
+from gentrain_operator.kube.workqueue import WorkQueue
+from gentrain_operator.names import SELECTOR
+from gentrain_operator.polls import Polls
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "gentrain-operator"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`namespace`: the one to watch, None for all. `home`: where the lease is. `port` 0: any free one."""
+
+    image: str
+    home: str
+    namespace: str | None = None
+    port: int = 8080
+    workers: int = 8
+
+
+class Operator:
+    """All parts, not yet started."""
+
+    def __init__(self, configuration: Configuration, settings: Settings) -> None:
+        self.metrics = Metrics()
+        self.client = Client(configuration, self.metrics.request)
+        identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        lease_client = Client(configuration, self.metrics.request, timeout=LEASE_TIMEOUT)
+        self.lease = Lease(lease_client, settings.home, LEASE_NAME, identity)
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.stores = Stores(Store(), Store(), Store(light_rayjob))
+        self.recorder = Recorder(self.client, identity)
+        self.polls = Polls(self.queue.add)
+        self.controller = Controller(self.client, self.stores, self.polls, self.recorder, image=settings.image)
+        self.workers = Workers(
+            self.queue, self.controller.reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
+        )
+        where = settings.namespace
+        self.reflectors = [
+            Reflector(self.client, JOBS, self.stores.jobs, self._job_changed, namespace=where),
+            Reflector(self.client, RAYJOBS, self.stores.rayjobs, self._rayjob_changed, namespace=where, labels=SELECTOR),
+            Reflector(self.client, PROFILES, self.stores.profiles, self._profile_changed),
+        ]
+        self._leading = threading.Event()
+        live = [silent_reflector(self.reflectors), stuck_worker(self.queue.longest_work, self._workers_alive)]
+        self.probes = Probes(settings.port, live=live, ready=[not_synced(self.reflectors)], metrics=self.metrics.text)
+        self.metrics.jobs(self.stores.jobs.all)
+        self.metrics.gauge("gentrain_queue_depth", "Jobs that wait to be reconciled.", lambda: float(len(self.queue)))
+        self.metrics.gauge("gentrain_queue_age_seconds", "How long the first of them has waited.", self.queue.age)
+        self.metrics.gauge("gentrain_watch_restarts", "Watches begun.", lambda: float(sum(one.restarts for one in self.reflectors)))
+        self.metrics.gauge(
+            "gentrain_watch_silence_seconds", "Longest silence of a watch.", lambda: max(one.silence() for one in self.reflectors)
+        )
+        self.metrics.gauge("gentrain_leading", "1 when this replica works.", lambda: float(self.lease.held()))
+
+    def run(self, stopped: threading.Event) -> int:
+        """Until `stopped`: 0. When the lease is lost: 1, and the process should end."""
+        self.probes.start()
+        self.recorder.start()
+        for reflector in self.reflectors:
+            reflector.start()
+        try:
+            if not self._synced(stopped) or not self.lease.acquire(stopped):
+                return 0
+            self._leading.set()
+            self.polls.start()
+            self.workers.start()
+            self.lease.keep(stopped)
+            return 0 if stopped.is_set() else 1
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        finished = True
+        if self._leading.is_set():
+            finished = self.workers.stop()
+            self.polls.stop()
+        self.recorder.stop()
+        if finished:
+            self.lease.release()
+        for reflector in self.reflectors:
+            reflector.stop()
+        self.probes.stop()
+        self.client.close()
+
+    def _synced(self, stopped: threading.Event) -> bool:
+        while not stopped.is_set():
+            if all(reflector.synced.wait(0.1) for reflector in self.reflectors):
+                return True
+        return False
+
+    def _workers_alive(self) -> bool:
+        return not self._leading.is_set() or self.workers.alive()
+
+    def _job_changed(self, job: Object) -> None:
+        self.queue.add(key_of(job))
+
+    def _rayjob_changed(self, rayjob: Object) -> None:
+        key = job_of(rayjob)
+        if key is not None:
+            self.queue.add(key)
+
+    def _profile_changed(self, profile: Object) -> None:
+        name = profile["metadata"]["name"]
+        for job in self.stores.jobs.all():
+            if name in (job.get("spec", {}).get("compute") or {}).get("profiles", ()):
+                self.queue.add(key_of(job))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="gentrain-operator", description=__doc__)
+    parser.add_argument("--trainer-image", required=True, help="image of jobs and profiles that name none")
+    parser.add_argument("--namespace", help="watch this namespace only; default: all")
+    parser.add_argument("--home", default=os.environ.get("POD_NAMESPACE", "default"), help="namespace of the lease")
+    parser.add_argument("--port", type=int, default=8080, help="of /livez, /readyz and /metrics")
+    parser.add_argument("--kubeconfig", help="default: the pod's service account, or KUBECONFIG outside a cluster")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    inside = "KUBERNETES_SERVICE_HOST" in os.environ and not arguments.kubeconfig
+    configuration = in_cluster() if inside else from_kubeconfig(arguments.kubeconfig)
+    settings = Settings(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stopped.set())
+    return Operator(configuration, settings).run(stopped)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

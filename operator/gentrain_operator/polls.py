@@ -1,0 +1,117 @@
+"""Asks the head pods of running jobs how far they are, from a few threads of its own.
+
+A hung or lying endpoint costs one of these threads two seconds and then waits longer each time; it never costs a worker of the reconcile
+queue anything. A report that differs from the last one puts its job into that queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.kube.store import Key
+from gentrain_operator.kube.workqueue import WorkQueue
+from gentrain_operator.report import Unreadable, fetch
+
+log = logging.getLogger(__name__)
+
+EVERY = 10.0
+BACKOFF = (EVERY, 120.0)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an attempt's driver reports; another attempt is another endpoint, even at the same address."""
+
+    address: str
+    port: int
+    attempt: int
+
+
+class Polls:
+    """`on_report` is told of a job whose report changed. `read` is report.fetch, or a test's."""
+
+    def __init__(
+        self,
+        on_report: Callable[[Key], None],
+        *,
+        read: Callable[[str, int], Object] = fetch,
+        threads: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_report, self._read = on_report, read
+        self._queue: WorkQueue[Key] = WorkQueue(clock=clock, base=BACKOFF[0], limit=BACKOFF[1])
+        self._lock = threading.Lock()
+        self._endpoints: dict[Key, Endpoint] = {}
+        self._reports: dict[Key, Object] = {}
+        self._threads = [threading.Thread(target=self._run, name=f"poll-{number}", daemon=True) for number in range(threads)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._queue.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def follow(self, key: Key, endpoint: Endpoint | None) -> None:
+        """From now on ask there; None stops asking. Repeating it changes nothing."""
+        with self._lock:
+            before = self._endpoints.get(key)
+            if endpoint == before:
+                return
+            if endpoint is None:
+                self._endpoints.pop(key, None)
+                return
+            self._endpoints[key] = endpoint
+            if before is None or before.attempt != endpoint.attempt:
+                self._reports.pop(key, None)
+        self._queue.forget(key)
+        self._queue.add(key)
+
+    def forget(self, key: Key) -> None:
+        """The job is gone."""
+        with self._lock:
+            self._endpoints.pop(key, None)
+            self._reports.pop(key, None)
+
+    def report(self, key: Key) -> Object | None:
+        """The last report of the attempt that is followed, or was last."""
+        with self._lock:
+            return self._reports.get(key)
+
+    def poll(self, key: Key) -> None:
+        """Asks once, now."""
+        with self._lock:
+            endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            self._queue.forget(key)
+            return
+        try:
+            report = self._read(endpoint.address, endpoint.port)
+        except Unreadable as error:
+            delay = self._queue.add_failed(key)
+            log.debug("no report of %s/%s, again in %.0f s: %s", *key, delay, error)
+            return
+        self._queue.forget(key)
+        self._queue.add_after(key, EVERY)
+        with self._lock:
+            if self._endpoints.get(key) != endpoint or self._reports.get(key) == report:
+                return
+            self._reports[key] = report
+        self._on_report(key)
+
+    def _run(self) -> None:
+        while (key := self._queue.get()) is not None:
+            try:
+                self.poll(key)
+            except Exception:
+                log.exception("poll of %s/%s failed", *key)
+                self._queue.add_failed(key)
+            finally:
+                self._queue.done(key)

@@ -1,0 +1,206 @@
+"""How a job's state is shown: phase, conditions, message, cost and the texts of the printer columns."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from gentrain_operator import report as reported
+from gentrain_operator.conditions import Condition, settled
+from gentrain_operator.diagnose import Waiting
+from gentrain_operator.kube.events import clean
+from gentrain_operator.kube.resource import Object
+from trainjobs.api.fields import seconds
+from trainjobs.api.job import Spec
+
+_ACCEPTED = Condition("Accepted", True, "Accepted")
+
+
+def time(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parsed_time(text: object) -> datetime.datetime | None:
+    """A time as the API server writes it; None for anything else."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
+    except ValueError:
+        return None
+
+
+def status(
+    job: Object,
+    now: datetime.datetime,
+    phase: str,
+    conditions: Sequence[Condition],
+    spec: Spec | None = None,
+    changes: Object | None = None,
+    message: str = "",
+) -> Object:
+    """The whole status to write: the old one with `changes` (None removes), with nothing in it that changes by being written again."""
+    before = job.get("status") or {}
+    generation = job["metadata"].get("generation", 0)
+    out = {name: value for name, value in {**before, **(changes or {})}.items() if value is not None}
+    bad = next((one for one in conditions if not one.status and one.message), None)
+    out |= {
+        "observedGeneration": generation,
+        "phase": phase,
+        "message": clean(message or (bad.message if bad else "") or _line(out, phase)),
+        "conditions": settled(before.get("conditions") or (), conditions, generation, time(now)),
+    }
+    if spec is not None:
+        out["summary"] = _summary(spec, out, bad)
+    return out
+
+
+def conditions(
+    spec: Spec, child: Object, now_status: Object, attempt: int, stuck: Waiting | None, now: datetime.datetime
+) -> tuple[str, list[Condition]]:
+    """Phase and conditions of an attempt under way."""
+    ray = child.get("status") or {}
+    deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
+    queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
+    accepted = Condition("Accepted", False, stuck.reason, stuck.message) if stuck and stuck.condition == "Accepted" else _ACCEPTED
+    if spec.suspend or (suspended and not queued):
+        done = deployment == "Suspended"
+        return "Suspended", [accepted, Condition("Suspended", done, "Suspended" if done else "Suspending", "spec.suspend is true")]
+    if queued and suspended:
+        reason = "Preempted" if now_status.get("progress") else "WaitingForQuota"
+        return "Queued", [accepted, Condition("QuotaReserved", False, reason, f"queue {spec.compute.queue} has not admitted the job")]
+
+    out = [accepted, Condition("QuotaReserved", True, "Admitted" if queued else "NotQueued"), Condition("Suspended", False, "NotSuspended")]
+    cluster = ray.get("rayClusterStatus") or {}
+    wanted, ready = spec.compute.worker_range[0], cluster.get("readyWorkerReplicas", 0)
+    if starting(child):
+        scaling = Condition("ResourcesReady", False, "ScalingUp", f"{ready} of {wanted} workers are ready")
+        if stuck and stuck.condition == "ResourcesReady":
+            scaling = Condition("ResourcesReady", False, stuck.reason, stuck.message)
+        return "Provisioning", [*out, scaling, *_checkpoint(now_status)]
+
+    # `state: ready` stays when a worker is lost, so the numbers are asked.
+    whole = ready >= wanted
+    out.append(
+        Condition("ResourcesReady", whole, "Ready" if whole else "ScalingUp", "" if whole else f"{ready} of {wanted} workers are ready")
+    )
+    progress = now_status.get("progress") or {}
+    heard, begun = (
+        parsed_time(progress.get("updatedAt")),
+        parsed_time(ray.get("startTime")) or parsed_time(child["metadata"].get("creationTimestamp")),
+    )
+    if job_status != "RUNNING" or heard is None or (begun and heard < begun) or not progress.get("step"):
+        reason = "Recovering" if attempt > 1 else "Starting"
+        return ("Recovering" if attempt > 1 else "Starting"), [*out, Condition("Running", False, reason), *_checkpoint(now_status)]
+    silent = (now - heard).total_seconds()
+    if silent > seconds(spec.recovery.stall_timeout):
+        message = f"GTJ0210 no step for {duration(silent)}, at step {progress.get('step', 0)}"
+        return "Running", [*out, Condition("Running", False, "Stalled", message), *_checkpoint(now_status)]
+    return "Running", [*out, Condition("Running", True, "Stepping"), *_checkpoint(now_status)]
+
+
+def _checkpoint(status: Object) -> list[Condition]:
+    saved = status.get("checkpoint")
+    return [Condition("CheckpointReady", saved is not None, "Saved" if saved else "NeverSaved", f"step {saved['step']}" if saved else "")]
+
+
+def starting(child: Object) -> bool:
+    """Whether the cluster is still coming up."""
+    return ((child.get("status") or {}).get("jobDeploymentStatus") or "") in ("", "Initializing", "Retrying", "Waiting")
+
+
+def age(child: Object, now: datetime.datetime) -> float:
+    created = parsed_time(child["metadata"].get("creationTimestamp"))
+    return (now - created).total_seconds() if created else 0.0
+
+
+def ray(child: Object) -> Object:
+    status = child.get("status") or {}
+    out = {"rayJob": child["metadata"]["name"], "rayCluster": status.get("rayClusterName"), "dashboard": status.get("dashboardURL")}
+    return {name: clean(value, 253) for name, value in out.items() if value}
+
+
+def active_seconds(job: Object, child: Object | None, now: datetime.datetime) -> int:
+    """How long all attempts have run together. KubeRay's `startTime` is of one attempt, so the others are summed here."""
+    before = int((job.get("status") or {}).get("activeSeconds", 0))
+    ray = (child or {}).get("status") or {}
+    begun, ended = parsed_time(ray.get("startTime")), parsed_time(ray.get("endTime")) or now
+    return before + max(0, int((ended - begun).total_seconds())) if begun else before
+
+
+def spent(job: Object, child: Object | None, now: datetime.datetime) -> Object:
+    """What an ended attempt adds to the time that counts towards the deadline."""
+    return {"activeSeconds": active_seconds(job, child, now)}
+
+
+def cost(job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object, now: datetime.datetime) -> Object:
+    """`status.cost`, in steps of a minute so that time alone is not a reason to write more often. Needs the profile's price."""
+    minutes = active_seconds(job, child, now) // 60
+    workers, gpus = spec.compute.worker_range[0], spec.compute.gpus_per_worker
+    name = ((job.get("status") or {}).get("plan") or {}).get("profile", "")
+    profile = (profiles.get(name) or {}).get("spec") or {}
+    price = (profile.get("price") or {}).get("usdPerNodeHour")
+    per_node = (profile.get("accelerator") or {}).get("perNode", 0)
+    out = {"usd": "unknown", "gpuHours": f"{minutes * workers * gpus / 60:.2f}", "ratePerHourUSD": "unknown"}
+    if price is not None:
+        nodes = Fraction(workers * gpus, per_node) if gpus and per_node else Fraction(workers)
+        rate = Fraction(price) * nodes
+        out |= {"usd": f"{float(rate * minutes / 60):.2f}", "ratePerHourUSD": f"{float(rate):.2f}"}
+    return {"cost": out}
+
+
+def completed(job: Object, spec: Spec, report: Object | None) -> Object:
+    """Progress of a job that succeeded: all of it, whatever the last report said."""
+    last = reported.progress(report, spec.training.steps) if report else (job.get("status") or {}).get("progress") or {}
+    steps = spec.training.steps
+    done = {"step": steps, "totalSteps": steps, "percent": 100, "display": f"100% {steps}/{steps}"}
+    saved = reported.checkpoint(report) if report else None
+    return {
+        "progress": {**{name: value for name, value in last.items() if name != "etaSeconds"}, **done},
+        **({"checkpoint": saved} if saved else {}),
+    }
+
+
+def duration(length: float) -> str:
+    """1h12m, 3m20s, 45s: two parts at most."""
+    whole = int(length)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours}h{minutes:02}m" if minutes else f"{hours}h"
+    return f"{minutes}m{rest:02}s" if minutes and rest else f"{minutes}m" if minutes else f"{rest}s"
+
+
+def _line(status: Object, phase: str) -> str:
+    progress = status.get("progress") or {}
+    if phase not in ("Running", "Succeeded") or not progress:
+        return phase.lower() if phase != "Succeeded" else "succeeded"
+    parts = [f"step {progress.get('step', 0)}/{progress.get('totalSteps', 0)}"]
+    loss = _loss(progress)
+    parts += [f"{loss['name']} {loss['value']}"] if loss else []
+    parts += [f"ETA {duration(progress['etaSeconds'])}"] if "etaSeconds" in progress else []
+    return ", ".join(parts)
+
+
+def _loss(progress: Object) -> Object | None:
+    by_name: dict[str, Object] = {one["name"]: one for one in progress.get("metrics") or ()}
+    return by_name.get("loss") or by_name.get("loss/G") or next(iter(by_name.values()), None)
+
+
+def _summary(spec: Spec, status: Object, bad: Condition | None) -> Object:
+    progress, restarts = status.get("progress") or {}, status.get("restarts") or {}
+    loss, saved, stage = _loss(progress), status.get("checkpoint"), (status.get("plan") or {}).get("zeroStage")
+    throughput, usd = progress.get("throughput"), (status.get("cost") or {}).get("usd", "unknown")
+    texts = {
+        "loss": loss["value"] if loss else "",
+        "eta": duration(progress["etaSeconds"]) if "etaSeconds" in progress else "",
+        "gpus": str(spec.compute.worker_range[0] * spec.compute.gpus_per_worker),
+        "restarts": str(sum(restarts.values())),
+        "cost": usd if usd == "unknown" else f"${usd}",
+        "family": spec.family,
+        "zero": str(stage) if stage is not None else "",
+        "throughput": f"{throughput['value']} {throughput['unit']}" if throughput else "",
+        "checkpoint": f"step {saved['step']}" if saved else "",
+        "reason": bad.reason if bad else "",
+    }
+    return {name: text[:64] for name, text in texts.items() if text}

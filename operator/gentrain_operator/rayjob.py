@@ -1,0 +1,212 @@
+"""The RayJob of one attempt, and the ConfigMap its pods read the job from. Pure: the same job, profile and attempt give the same objects.
+
+Shaped by what KubeRay 1.7 does with it:
+
+- `backoffLimit: 0`: KubeRay's own retries are immediate and blind; ours know why.
+- `SidecarMode`: the submitter lives in the head pod, so that the loss of the head ends the attempt at once and visibly.
+- `shutdownAfterJobFinishes`: needed by `suspend` and Kueue.
+- The entrypoint is argv joined by shlex: KubeRay hands it unescaped to a shell. No user's string is part of it, nor of `runtimeEnvYAML`,
+  which is not used at all. What users set reaches the pods as environment variables and volumes.
+- The Ray container comes first. Nothing may be changed after creation: Kueue edits the pod templates and KubeRay ignores later changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from typing import Any
+
+from gentrain_operator.kube.resource import CONFIGMAPS, RAYJOBS, Object
+from gentrain_operator.names import labels, rayjob_name
+from gentrain_operator.quantity import amount, cpu, memory
+from trainjobs.api.job import Spec
+from trainjobs.api.profile import ProfileSpec
+
+RAY_VERSION = "2.60.0"
+PORT = 8090  # of /progress and /metrics on the head pod
+MOUNT = "/etc/gentrain"
+ENTRYPOINT = ("python", "-m", "trainjobs.cluster", f"{MOUNT}/job.json", "--port", str(PORT))
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+UID = 1000
+
+_KEEP = {
+    # A pod that trains is expensive to move: node autoscalers are asked not to.
+    "karpenter.sh/do-not-disrupt": "true",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+}
+
+
+def frozen(job: Object, spec: Spec) -> str:
+    """What the trainer reads: the job with every default written out, of which nothing changes while an attempt runs."""
+    metadata = {"name": job["metadata"]["name"], "namespace": job["metadata"]["namespace"], "uid": job["metadata"]["uid"]}
+    content = {
+        "apiVersion": job["apiVersion"],
+        "kind": job["kind"],
+        "metadata": metadata,
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    return json.dumps(content, sort_keys=True, indent=1)
+
+
+def configmap(job: Object, spec: Spec, attempt: int) -> Object:
+    """The immutable ConfigMap of an attempt; its name says which content it has."""
+    content = frozen(job, spec)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:10]
+    return {
+        "apiVersion": CONFIGMAPS.api_version,
+        "kind": CONFIGMAPS.kind,
+        "metadata": {"name": f"{rayjob_name(job['metadata']['name'], attempt)}-{digest}", "labels": labels(job, attempt)},
+        "immutable": True,
+        "data": {"job.json": content},
+    }
+
+
+def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str) -> Object:
+    """The RayJob of an attempt. `image` is the trainer's when neither job nor profile names one."""
+    low, high = spec.compute.worker_range
+    marks = labels(job, attempt)
+    metadata: Object = {"name": rayjob_name(job["metadata"]["name"], attempt), "labels": dict(marks)}
+    if spec.compute.queue:
+        metadata["labels"][QUEUE_LABEL] = spec.compute.queue
+    pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, elastic=low != high)
+    cluster: Object = {
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
+            "template": pod.template(
+                "ray-head",
+                {"cpu": profile.head.cpu, "memory": profile.head.memory},
+                profile.head.selector,
+                ports={"gcs-server": 6379, "dashboard": 8265, "client": 10001, "progress": PORT},
+            ),
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "workers",
+                "replicas": low,
+                "minReplicas": low,
+                "maxReplicas": high,
+                "rayStartParams": {},
+                "template": pod.template("ray-worker", worker_resources(spec, profile), profile.selector),
+            }
+        ],
+    }
+    if low != high:
+        cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": {"version": "v2"}}
+    return {
+        "apiVersion": RAYJOBS.api_version,
+        "kind": RAYJOBS.kind,
+        "metadata": metadata,
+        "spec": {
+            "entrypoint": shlex.join(ENTRYPOINT),
+            "submissionMode": "SidecarMode",
+            "shutdownAfterJobFinishes": True,
+            # Time to read what the pods say about their end before they are deleted.
+            "ttlSecondsAfterFinished": 10,
+            "backoffLimit": 0,
+            # Kueue admits by turning this off; without a queue nobody would.
+            "suspend": spec.compute.queue is not None,
+            "rayClusterSpec": cluster,
+        },
+    }
+
+
+def worker_resources(spec: Spec, profile: ProfileSpec) -> dict[str, str]:
+    """A worker's share of a node: as many parts as it uses accelerators, or the whole node of a CPU pool. Requests are limits."""
+    gpus, node, accelerator = spec.compute.gpus_per_worker, profile.node, profile.accelerator
+    if gpus == 0 or accelerator.per_node == 0:
+        share = {"cpu": node.cpu, "memory": node.memory}
+    else:
+        share = {
+            "cpu": cpu(amount(node.cpu) * gpus / accelerator.per_node),
+            "memory": memory(amount(node.memory) * gpus / accelerator.per_node),
+        }
+    return {**share, accelerator.resource: str(gpus)} if gpus else share
+
+
+class _Pod:
+    """What head and worker pods have in common."""
+
+    def __init__(self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, *, elastic: bool) -> None:
+        self._job, self._spec, self._profile, self._attempt, self._image, self._elastic = job, spec, profile, attempt, image, elastic
+
+    def template(self, name: str, resources: dict[str, str], selector: dict[str, str], ports: dict[str, int] | None = None) -> Object:
+        spec, profile = self._spec, self._profile
+        container: Object = {
+            "name": name,
+            "image": self._image,
+            "env": self._environment(),
+            "resources": {"requests": resources, "limits": resources},
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "job", "mountPath": MOUNT, "readOnly": True},
+                {"name": "shm", "mountPath": "/dev/shm"},
+                {"name": "tmp", "mountPath": "/tmp"},
+                *(
+                    {"name": f"claim-{number}", "mountPath": volume.mount_path, "readOnly": volume.read_only}
+                    for number, volume in enumerate(spec.pod.volumes)
+                ),
+            ],
+        }
+        if ports:
+            container["ports"] = [{"name": port, "containerPort": number} for port, number in ports.items()]
+        body: Object = {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": profile.grace_period_seconds,
+            # The autoscaler of an elastic group asks the API server for pods; nothing else in these pods may.
+            "automountServiceAccountToken": self._elastic and name == "ray-head",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": UID,
+                "runAsGroup": UID,
+                "fsGroup": UID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [container],
+            "volumes": [
+                {"name": "job", "configMap": {"name": configmap(self._job, spec, self._attempt)["metadata"]["name"]}},
+                {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.node.shared_memory}},
+                {"name": "tmp", "emptyDir": {}},
+                *(
+                    {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": volume.read_only}}
+                    for number, volume in enumerate(spec.pod.volumes)
+                ),
+            ],
+        }
+        account = spec.pod.service_account_name or profile.service_account_name
+        if account:
+            body["serviceAccountName"] = account
+        if spec.pod.image_pull_secrets:
+            body["imagePullSecrets"] = [{"name": secret} for secret in spec.pod.image_pull_secrets]
+        if selector:
+            body["nodeSelector"] = dict(selector)
+        if profile.tolerations:
+            body["tolerations"] = [one.model_dump(by_alias=True, exclude_none=True) for one in profile.tolerations]
+        return {"metadata": {"labels": labels(self._job, self._attempt), "annotations": dict(_KEEP)}, "spec": body}
+
+    def _environment(self) -> list[dict[str, Any]]:
+        # The drain must end before the kubelet's patience does.
+        drain = max(self._profile.grace_period_seconds - 10, 5)
+        ours = [
+            {"name": "HOME", "value": "/tmp"},
+            {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain)},
+            {"name": "GENTRAIN_ATTEMPT", "value": str(self._attempt)},
+        ]
+        taken = {one["name"] for one in ours}
+        theirs = []
+        for one in self._spec.pod.env:
+            if one.name in taken:
+                continue
+            if one.secret_key_ref is not None:
+                reference = {"name": one.secret_key_ref.name, "key": one.secret_key_ref.key}
+                theirs.append({"name": one.name, "valueFrom": {"secretKeyRef": reference}})
+            else:
+                # Kubernetes expands $(NAME) in a value; doubled, a dollar is a dollar.
+                theirs.append({"name": one.name, "value": (one.value or "").replace("$", "$$")})
+        return [*ours, *theirs]

@@ -1,0 +1,310 @@
+"""Each rule: manifests it refuses, with code, path and the words that matter, and near misses it lets pass."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from trainjobs.api.job import Job
+from trainjobs.api.parse import parse
+from trainjobs.api.rules import check
+
+FAMILY_DATA = {
+    "gan": {"source": "builtin:digits"},
+    "vae": {"source": "builtin:digits"},
+    "diffusion": {"source": "builtin:digits"},
+    "language": {"source": "builtin:stdlib-text"},
+}
+MLP_GAN = {"generator": {"architecture": "mlp"}, "discriminator": {"architecture": "mlp"}}
+
+
+def manifest(family: str = "vae", body: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+    """A valid manifest of a family; keyword arguments replace parts of the spec."""
+    spec = {family: body or {}, "data": FAMILY_DATA.get(family, {"source": "builtin:digits"}), "training": {"steps": 10}}
+    return {
+        "apiVersion": "gentrain.dev/v1alpha1",
+        "kind": "GenerativeTrainingJob",
+        "metadata": {"name": "job"},
+        "spec": copy.deepcopy({**spec, **parts}),
+    }
+
+
+def training(**parts: Any) -> dict[str, Any]:
+    return {"steps": 10, **parts}
+
+
+def data(source: str, **parts: Any) -> dict[str, Any]:
+    return {"source": source, **parts}
+
+
+BEST = "spec.checkpoints.keep.best.metric"
+
+REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # name: manifest, code, path, words of the message
+    "no family": (manifest("vae", vae=None), "GTJ0105", "spec.vae", "write `vae: {}`"),
+    "two families": (manifest("vae", diffusion={}), "GTJ0106", "spec.diffusion", "keep one of vae or diffusion"),
+    "batch and workers": (manifest(compute={"workers": 3}), "GTJ0103", "spec.training.batch.global", "63 or 66"),
+    "batch smaller than workers": (
+        manifest(training=training(batch={"global": 2}), compute={"workers": 4}),
+        "GTJ0103",
+        "spec.training.batch.global",
+        "nearest sizes that do: 4",
+    ),
+    "batch and micro": (
+        manifest(training=training(batch={"global": 64, "micro": 24}), compute={"workers": 2}),
+        "GTJ0103",
+        "spec.training.batch.global",
+        "48 or 96",
+    ),
+    "batch and the low end": (manifest(compute={"workers": "3-8"}), "GTJ0103", "spec.training.batch.global", "48 or 72"),
+    "batch and the high end": (manifest(compute={"workers": "2-6"}), "GTJ0103", "spec.training.batch.global", "60 or 66"),
+    "range reversed": (manifest(compute={"workers": "8-2"}), "GTJ0102", "spec.compute.workers", 'did you mean "2-8"?'),
+    "gan at stage 3": (manifest("gan", deepspeed={"stage": 3}), "GTJ0104", "spec.deepspeed.stage", "use stage 0, 1, 2 or auto"),
+    "penalty at stage 3": (
+        manifest("gan", {"loss": {"type": "wgan-gp"}}, deepspeed={"stage": 3}),
+        "GTJ0104",
+        "spec.deepspeed.stage",
+        "second backward",
+    ),
+    "unknown builtin": (manifest(data=data("builtin:digts")), "GTJ0102", "spec.data.source", 'did you mean "builtin:digits"?'),
+    "password in a URI": (manifest(data=data("s3://me:pw@bucket/x")), "GTJ0107", "spec.data.source", "carries a user or password"),
+    "query in a URI": (manifest(data=data("s3://bucket/x?sig=abc")), "GTJ0107", "spec.data.source", "carries a query"),
+    "fragment in a URI": (manifest(data=data("gs://bucket/x#y")), "GTJ0107", "spec.data.source", "carries a fragment"),
+    "dots in a URI": (manifest(data=data("file:///data/../etc")), "GTJ0107", "spec.data.source", "climbs"),
+    "relative file": (manifest(data=data("file://data/x")), "GTJ0107", "spec.data.source", "file:///data/x"),
+    "no bucket": (manifest(data=data("s3:///x")), "GTJ0107", "spec.data.source", "names no bucket"),
+    "white space in a URI": (manifest(data=data("file:///my data")), "GTJ0107", "spec.data.source", "white space"),
+    "bucket root": (manifest(checkpoints={"uri": "s3://bucket"}), "GTJ0107", "spec.checkpoints.uri", "s3://bucket/my-job"),
+    "bucket root with slashes": (manifest(checkpoints={"uri": "gs://bucket//"}), "GTJ0107", "spec.checkpoints.uri", "root"),
+    "file system root": (manifest(checkpoints={"uri": "file:///"}), "GTJ0107", "spec.checkpoints.uri", "root"),
+    "resume from a root": (manifest(checkpoints={"resumeFrom": "s3://bucket"}), "GTJ0107", "spec.checkpoints.resumeFrom", "root"),
+    "optimizer of no network": (
+        manifest("gan", training=training(optimizers={"genrator": {}})),
+        "GTJ0102",
+        "spec.training.optimizers.genrator",
+        'did you mean "generator"?',
+    ),
+    "optimizer of another family": (
+        manifest(training=training(optimizers={"discriminator": {}})),
+        "GTJ0102",
+        "spec.training.optimizers.discriminator",
+        "autoencoder or default",
+    ),
+    "language on images": (manifest("language", data=data("builtin:digits")), "GTJ0108", "spec.language", "builtin:stdlib-text"),
+    "images on text": (manifest(data=data("builtin:stdlib-text")), "GTJ0108", "spec.vae.network.architecture", "holds texts"),
+    "unet on points": (manifest("diffusion", data=data("builtin:ring")), "GTJ0108", "spec.diffusion", "builtin:digits"),
+    "dcgan on points": (manifest("gan", data=data("builtin:ring")), "GTJ0108", "spec.gan.generator.architecture", "architecture: mlp"),
+    "mlp on images": (manifest("gan", MLP_GAN), "GTJ0108", "spec.gan.generator.architecture", "architecture: dcgan"),
+    "mlp on a folder": (
+        manifest("gan", MLP_GAN, data=data("file:///x")),
+        "GTJ0108",
+        "spec.gan.generator.architecture",
+        "builtin:ring only",
+    ),
+    "images field with text": (
+        manifest("language", data=data("builtin:stdlib-text", images={"size": 8})),
+        "GTJ0108",
+        "spec.data.images",
+        "take spec.data.images out",
+    ),
+    "text field with images": (manifest(data=data("builtin:digits", text={"field": "body"})), "GTJ0108", "spec.data.text", "take"),
+    "two kinds of networks": (
+        manifest("gan", {"generator": {"architecture": "mlp"}}, data=data("builtin:ring")),
+        "GTJ0108",
+        "spec.gan.discriminator.architecture",
+        "use mlp for both",
+    ),
+    "bce on points": (
+        manifest("vae", {"network": {"architecture": "mlp"}, "loss": {"reconstruction": "bce"}}, data=data("builtin:ring")),
+        "GTJ0108",
+        "spec.vae.loss.reconstruction",
+        "use mse",
+    ),
+    "batch norm in the critic": (
+        manifest("gan", {"loss": {"type": "wgan-gp"}, "discriminator": {"normalization": "batch"}}),
+        "GTJ0108",
+        "spec.gan.discriminator.normalization",
+        "Gulrajani",
+    ),
+    "unet too deep": (
+        manifest("diffusion", {"network": {"multipliers": [1, 2, 2, 2]}}, data=data("builtin:digits", images={"size": 8})),
+        "GTJ0108",
+        "spec.diffusion.network.multipliers",
+        "at most 3",
+    ),
+    "heads": (
+        manifest("language", {"network": {"hidden": 128, "heads": 6}}),
+        "GTJ0108",
+        "spec.language.network.heads",
+        "4 or 8",
+    ),
+    "odd heads of llama": (
+        manifest("language", {"network": {"architecture": "llama", "hidden": 24, "heads": 8}}),
+        "GTJ0108",
+        "spec.language.network.heads",
+        "rotary",
+    ),
+    "perplexity of images": (manifest(evaluation={"metrics": ["perplexity"]}), "GTJ0108", "spec.evaluation.metrics", "language"),
+    "modes of digits": (manifest(evaluation={"metrics": ["modes"]}), "GTJ0108", "spec.evaluation.metrics", "builtin:ring"),
+    "best of nothing": (manifest("gan", checkpoints={"keep": {"best": {"metric": "fid"}}}), "GTJ0102", BEST, "take keep.best out"),
+    "best of another name": (manifest(checkpoints={"keep": {"best": {"metric": "heldout.loss"}}}), "GTJ0102", BEST, '"heldout/loss"?'),
+    "perplexity of pixels": (manifest(checkpoints={"keep": {"best": {"metric": "heldout/perplexity"}}}), "GTJ0102", BEST, "measured here"),
+    "penalty without effect": (manifest("gan", {"loss": {"gradientPenalty": 5}}), "GTJ0108", "spec.gan.loss.gradientPenalty", "wgan-gp"),
+    "layers of dcgan": (manifest("gan", {"generator": {"layers": 5}}), "GTJ0108", "spec.gan.generator.layers", "no effect"),
+    "layers of conv": (manifest("vae", {"network": {"layers": 5}}), "GTJ0108", "spec.vae.network.layers", "no effect"),
+    "vocabulary of bytes": (
+        manifest("language", {"tokenizer": {"vocabularySize": 500}}),
+        "GTJ0108",
+        "spec.language.tokenizer.vocabularySize",
+        "bpe",
+    ),
+    "dropout of llama": (
+        manifest("language", {"network": {"architecture": "llama", "dropout": 0.1}}),
+        "GTJ0108",
+        "spec.language.network.dropout",
+        "gpt2",
+    ),
+    "momentum of adam": (
+        manifest(training=training(optimizers={"default": {"momentum": 0.9}})),
+        "GTJ0108",
+        "spec.training.optimizers.default.momentum",
+        "betas[0]",
+    ),
+    "betas of sgd": (
+        manifest(training=training(optimizers={"default": {"name": "sgd", "betas": [0.5, 0.9]}})),
+        "GTJ0108",
+        "spec.training.optimizers.default.betas",
+        "sgd",
+    ),
+    "final ratio of constant": (
+        manifest(training=training(schedule={"finalRatio": 0.1})),
+        "GTJ0108",
+        "spec.training.schedule.finalRatio",
+        "cosine",
+    ),
+    "batch in deepspeed.config": (
+        manifest(deepspeed={"config": {"train_batch_size": 8}}),
+        "GTJ0108",
+        "spec.deepspeed.config.train_batch_size",
+        "spec.training.batch.global",
+    ),
+    "stage in deepspeed.config": (
+        manifest(deepspeed={"config": {"zero_optimization": {"stage": 3}}}),
+        "GTJ0108",
+        "spec.deepspeed.config.zero_optimization.stage",
+        "spec.deepspeed.stage",
+    ),
+    "two intervals": (manifest(checkpoints={"every": {"steps": 1, "minutes": 1}}), "GTJ0108", "spec.checkpoints.every", "one interval"),
+    "no interval": (manifest(checkpoints={"every": {}}), "GTJ0108", "spec.checkpoints.every", "one of steps and minutes"),
+    "two values": (
+        manifest(pod={"env": [{"name": "A", "value": "x", "secretKeyRef": {"name": "s", "key": "k"}}]}),
+        "GTJ0108",
+        "spec.pod.env[0]",
+        "both",
+    ),
+    "no value": (manifest(pod={"env": [{"name": "A"}]}), "GTJ0108", "spec.pod.env[0]", "needs a value"),
+    "variable twice": (
+        manifest(pod={"env": [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]}),
+        "GTJ0108",
+        "spec.pod.env[1]",
+        "twice",
+    ),
+    "no time at all": (manifest(recovery={"stallTimeout": "0s"}), "GTJ0102", "spec.recovery.stallTimeout", "30m"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    given, code, path, words = REFUSED[name]
+    problems = [problem.error() for problem in parse(given)[1]]
+    found = [problem for problem in problems if (problem.code, problem.where) == (code, path)]
+    assert len(found) == 1, [problem.line() for problem in problems]
+    assert words in found[0].line()
+    assert found[0].exit_code == 3
+
+
+# Both networks of a GAN disagree with such data.
+ALONE = set(REFUSED) - {"dcgan on points", "mlp on images", "mlp on a folder"}
+
+
+@pytest.mark.parametrize("name", sorted(ALONE))
+def test_one_mistake_is_one_problem(name: str) -> None:
+    problems = parse(REFUSED[name][0])[1]
+    assert len(problems) == 1, [problem.error().line() for problem in problems]
+
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "gan": manifest("gan"),
+    "vae": manifest("vae"),
+    "diffusion": manifest("diffusion"),
+    "language": manifest("language"),
+    "custom": manifest("custom", {"objective": "mine.model:build"}, training=training(optimizers={"policy": {}})),
+    "mlp gan on the ring": manifest("gan", MLP_GAN, data=data("builtin:ring"), evaluation={"metrics": ["modes"]}),
+    "mlp vae on the ring": manifest("vae", {"network": {"architecture": "mlp", "layers": 5}}, data=data("builtin:ring")),
+    "gan at stage 2": manifest("gan", deepspeed={"stage": 2}),
+    "vae at stage 3": manifest("vae", deepspeed={"stage": 3}),
+    "critic without penalty": manifest(
+        "gan", {"loss": {"type": "wgan-gp", "gradientPenalty": 0}, "discriminator": {"normalization": "batch"}}
+    ),
+    "no penalty, said so": manifest("gan", {"loss": {"type": "hinge", "gradientPenalty": 0}}),
+    "every optimizer": manifest("gan", training=training(optimizers={"generator": {}, "discriminator": {}, "default": {}})),
+    "elastic": manifest(compute={"workers": "2-8"}),
+    "accumulation": manifest(training=training(batch={"global": 64, "micro": 4}), compute={"workers": 2}),
+    "deepest unet": manifest("diffusion", {"network": {"multipliers": [1, 2, 2]}}, data=data("builtin:digits", images={"size": 8})),
+    "folder": manifest(data=data("file:///data/faces")),
+    "dots within a name": manifest(data=data("file:///data/a..b")),
+    "bucket folder": manifest(checkpoints={"uri": "s3://bucket/run", "resumeFrom": "s3://bucket/run/steps/000000000100-a1"}),
+    "hub dataset": manifest(data=data("hf://owner/name")),
+    "language from a folder": manifest("language", data=data("file:///texts", text={"field": "body"})),
+    "best": manifest("language", checkpoints={"keep": {"best": {"metric": "heldout/perplexity"}}}),
+    "most modes": manifest(
+        "gan", MLP_GAN, data=data("builtin:ring"), checkpoints={"keep": {"best": {"metric": "modes/quality", "mode": "max"}}}
+    ),
+    "minutes": manifest(checkpoints={"every": {"minutes": 5}}),
+    "secret": manifest(pod={"env": [{"name": "A", "secretKeyRef": {"name": "s", "key": "k"}}]}),
+    "free config": manifest(deepspeed={"config": {"zero_optimization": {"reduce_bucket_size": 1000}}}),
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_accepted(name: str) -> None:
+    job, problems = parse(ACCEPTED[name])
+    assert [problem.error().line() for problem in problems] == []
+    assert job is not None
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_written_out_defaults_change_nothing(name: str) -> None:
+    """The API server stores every default; the frozen job of a run folder does too."""
+    job, _ = parse(ACCEPTED[name])
+    assert job is not None
+    full = job.model_dump(mode="json", by_alias=True, exclude_none=True)
+    again, problems = parse(full)
+    assert problems == []
+    assert again == job
+
+
+def test_workers_of_the_command_line_replace_those_of_the_manifest() -> None:
+    job = Job.model_validate(manifest(compute={"workers": 2}))
+    assert [problem.code for problem in check(job, workers=5)] == ["GTJ0103"]
+    assert check(job, workers=4) == []
+
+
+def test_neither_family_nor_null() -> None:
+    given = manifest()
+    del given["spec"]["vae"]
+    (problem,) = parse(given)[1]
+    assert (problem.code, problem.path) == ("GTJ0106", ("spec",))
+
+
+def test_nearest_batch_sizes_are_legal_themselves() -> None:
+    for workers in ("3-7", "5", "2-9", "6-10"):
+        for micro in (None, 3, 5):
+            batch = {"global": 101} | ({"micro": micro} if micro else {})
+            given = manifest(training=training(batch=batch), compute={"workers": workers if "-" in workers else int(workers)})
+            (problem,) = parse(given)[1]
+            for size in problem.how.removeprefix("nearest sizes that do: ").split(" or "):
+                given["spec"]["training"]["batch"]["global"] = int(size)
+                assert parse(given)[1] == []

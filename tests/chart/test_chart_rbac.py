@@ -1,0 +1,167 @@
+"""The operator under the chart's own service account: it gets along with what it was granted, and was granted nothing that it does not use.
+
+Both are read from the outside: what was granted from the roles that helm installed, what was used from the API server's audit log.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from gentrain_operator import controller as controller_module
+from gentrain_operator import decide as decide_module
+from gentrain_operator import polls as polls_module
+from gentrain_operator.kube.client import from_kubeconfig
+from gentrain_operator.kube.resource import EVENTS, JOBS, RAYJOBS
+from gentrain_operator.main import Operator, Settings
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
+from tests.cluster.control_plane import ControlPlane
+from tests.integration.test_operator_on_server import IMAGE, Bench, Driver, report
+
+pytestmark = pytest.mark.slow
+
+
+class Permission(NamedTuple):
+    """`resource` with its subresource, as roles write it."""
+
+    group: str
+    resource: str
+    verb: str
+    everywhere: bool  # by a ClusterRole
+
+
+class Confined(Bench):
+    """The operator has the service account's token; whoever plays user and KubeRay is the administrator."""
+
+    watched: str | None
+    seen = 0
+
+    def start(self) -> None:
+        self._stopped = threading.Event()
+        token = self.cluster.kubectl("-n", NAMESPACE, "create", "token", RELEASE).stdout.strip()
+        kubeconfig = self.cluster.write_kubeconfig("operator", token)
+        settings = Settings(IMAGE, NAMESPACE, self.watched, port=0)
+        self.operator = Operator(from_kubeconfig(str(kubeconfig)), settings)
+        self._thread = threading.Thread(target=self.operator.run, args=(self._stopped,))
+        self._thread.start()
+
+
+@pytest.fixture(params=["team", ""], ids=["one-namespace", "all-namespaces"])
+def bench(kuberay: ControlPlane, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Confined]:
+    kuberay.kubectl("create", "namespace", "team")
+    on(kuberay, "install", RELEASE, str(CHART), "--create-namespace", f"--set=watchNamespace={request.param}")
+    kuberay.wait_for_kinds("gentrain.dev", 2)
+    driver = Driver()
+    monkeypatch.setattr(controller_module, "PORT", driver.port)
+    monkeypatch.setattr(polls_module, "EVERY", 0.1)
+    monkeypatch.setattr(decide_module, "RETRY", (0.01, 0.1))
+    monkeypatch.setattr(Confined, "watched", request.param or None, raising=False)
+    running = Confined(kuberay, "team", driver)
+    yield running
+    if running._thread.is_alive():
+        running.stop()
+    driver.server.shutdown()
+    driver.server.server_close()
+
+
+def granted(cluster: ControlPlane) -> set[Permission]:
+    """What the roles say that are bound to the service account, read back from the server."""
+    found = set()
+    for kind in ("role", "clusterrole"):
+        listed = json.loads(
+            cluster.kubectl("get", f"{kind}s,{kind}bindings", "-A", "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "json").stdout
+        )
+        bound = {
+            one["roleRef"]["name"]
+            for one in listed["items"]
+            if "roleRef" in one and {"kind": "ServiceAccount", "name": RELEASE, "namespace": NAMESPACE} in one["subjects"]
+        }
+        roles = [one for one in listed["items"] if "roleRef" not in one and one["metadata"]["name"] in bound]
+        found |= {
+            Permission(group, resource, verb, kind == "clusterrole")
+            for role in roles
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+    return found
+
+
+def requests(cluster: ControlPlane) -> list[dict[str, Any]]:
+    """What the service account asked for."""
+    user = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
+    lines = [json.loads(line) for line in (cluster.folder / "audit.log").read_text().splitlines()]
+    return [one for one in lines if one["user"]["username"] == user]
+
+
+def used(cluster: ControlPlane) -> set[tuple[str, str, str]]:
+    found = set()
+    for one in requests(cluster):
+        assert "objectRef" in one, one["requestURI"]
+        about = one["objectRef"]
+        resource = about["resource"] + (f"/{about['subresource']}" if about.get("subresource") else "")
+        found.add((about.get("apiGroup", ""), resource, one["verb"]))
+    return found
+
+
+def test_granted_is_what_is_used(bench: Confined) -> None:
+    # A job from apply to its end.
+    bench.apply("plain")
+    name = bench.running("plain")
+    bench.driver.report = report(40)
+    bench.phase("Running", "plain")
+    bench.kuberay.succeed(name)
+    bench.cluster.kubectl("-n", "team", "wait", "--for=condition=Finished", "gtj/plain", "--timeout=15s")
+    assert bench.phase("Succeeded", "plain")["progress"]["percent"] == 100
+
+    # Suspended twice: the second event of a kind is a patch of the first.
+    bench.apply("pausing")
+    name = bench.running("pausing")
+    for _ in range(2):
+        bench.client.merge(JOBS, "team", "pausing", {"spec": {"suspend": True}})
+        bench.until(lambda: bench.rayjob(name)["spec"]["suspend"])
+        bench.kuberay.suspend(name)
+        bench.phase("Suspended", "pausing")
+        bench.client.merge(JOBS, "team", "pausing", {"spec": {"suspend": False}})
+        bench.until(lambda: bench.rayjob(name)["spec"]["suspend"] is False)
+        bench.running("pausing")
+        bench.until(lambda: bench.status("pausing")["phase"] not in ("Suspended", "Stopping"))
+    bench.until(lambda: [one for one in bench.client.list(EVENTS, "team")["items"] if one.get("series")])
+
+    # Over its deadline: its RayJob is deleted. Over its time after that: it is deleted itself.
+    bench.apply("late", activeDeadlineSeconds=60, ttlSecondsAfterFinished=0)
+    bench.running("late")
+    bench.until(lambda: "late" not in [one["metadata"]["name"] for one in bench.jobs()])
+    bench.until(lambda: "late-a1" not in bench.kuberay.rayjobs())
+
+    # Its name is taken: both children are looked at.
+    theirs = {"apiVersion": RAYJOBS.api_version, "kind": RAYJOBS.kind, "metadata": {"name": "taken-a1"}, "spec": {"entrypoint": "theirs"}}
+    bench.client.create(RAYJOBS, "team", theirs)
+    bench.apply("taken")
+    bench.until(lambda: bench.reason("Accepted", "taken") == "NameTaken")
+    bench.client.merge(JOBS, "team", "taken", {"metadata": {"annotations": {"look": "again"}}})
+    bench.until(lambda: ("", "configmaps", "get") in used(bench.cluster))
+    bench.stop()
+
+    refused = [(one["verb"], one["requestURI"]) for one in requests(bench.cluster) if one["responseStatus"]["code"] in (401, 403)]
+    assert refused == []
+    given = granted(bench.cluster)
+    assert used(bench.cluster) == {(one.group, one.resource, one.verb) for one in given}
+    outside = {(one.group, one.resource) for one in given if one.everywhere}
+    assert bench.watched is None or outside == {("gentrain.dev", "computeprofiles")}
+
+
+def test_the_roles_are_those_of_the_reference(bench: Confined) -> None:
+    page = (CHART.parents[1] / "docs" / "reference" / "chart.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
+    written = {
+        (group.strip("`"), resource.strip("`"), verb)
+        for group, resource, verbs, _ in (row for row in rows if len(row) == 4)
+        for verb in verbs.split(", ")
+    }
+    assert written == {(one.group or "core", one.resource, one.verb) for one in granted(bench.cluster)}

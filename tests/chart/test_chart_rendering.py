@@ -1,0 +1,175 @@
+"""The chart without a cluster: it lints, refuses wrong values, and every switch does what it says and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from gentrain_operator.main import LEASE_NAME
+from gentrain_operator.names import JOB_LABEL
+from gentrain_operator.rayjob import PORT
+from tests.chart.helm import CHART, NAMESPACE, helm, kinds, objects, text
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("programs")]
+
+DEFAULT = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "Deployment",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Service",
+    "ServiceAccount",
+}
+
+
+def test_lint() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART)).stdout
+
+
+def test_defaults() -> None:
+    assert kinds() == DEFAULT
+
+
+# (switch, kinds it takes away, kinds it adds)
+SWITCHES: list[tuple[str, set[str], set[str]]] = [
+    ("crds.enabled=false", {"CustomResourceDefinition"}, set()),
+    ("rbac.create=false", {"ClusterRoleBinding", "Role", "RoleBinding"}, set()),
+    ("rbac.create=false,rbac.userRoles=false", {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}, set()),
+    ("serviceAccount.create=false", {"ServiceAccount"}, set()),
+    ("podDisruptionBudget.enabled=false", {"PodDisruptionBudget"}, set()),
+    ("networkPolicy.enabled=false", {"NetworkPolicy"}, set()),
+    ("metrics.serviceMonitor.enabled=true", set(), {"ServiceMonitor"}),
+    ("profiles.cpu.node.cpu=4", set(), {"ComputeProfile"}),
+]
+
+
+@pytest.mark.parametrize(("switch", "without", "more"), SWITCHES, ids=[one[0] for one in SWITCHES])
+def test_switches(switch: str, without: set[str], more: set[str]) -> None:
+    assert kinds(f"--set={switch}") == (DEFAULT - without) | more
+
+
+REFUSED = [
+    "replicas=two",
+    "replicas=-1",
+    "replica=3",
+    "image.tga=1",
+    "image.pullPolicy=Sometimes",
+    "crds.keep=maybe",
+    "watchNamespace=Team_A",
+    "networkPolicy.apiServerPorts={0}",
+    "metrics.serviceMonitor.interval=often",
+    "profiles.Bad_Name.node.cpu=4",
+    "resources.limits.memory=lots",
+]
+
+
+@pytest.mark.parametrize("value", REFUSED)
+def test_the_schema_refuses(value: str) -> None:
+    done = helm("template", str(CHART), f"--set={value}", check=False)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr
+
+
+def test_every_value_is_in_the_schema() -> None:
+    """A value without a schema is one whose typing error nobody notices."""
+
+    def missing(values: Any, schema: Any, path: str) -> list[str]:
+        if not isinstance(values, dict) or "properties" not in schema:
+            return []
+        properties = schema["properties"]
+        here = [f"{path}{key}" for key in values if key not in properties]
+        inner = [one for key in values if key in properties for one in missing(values[key], properties[key], f"{path}{key}.")]
+        return here + inner
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert missing(values, schema, "") == []
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def test_every_value_is_used() -> None:
+    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    for key in yaml.safe_load((CHART / "values.yaml").read_text()):
+        assert f".Values.{key}" in templates, key
+
+
+def test_every_value_is_in_the_reference() -> None:
+    page = (CHART.parents[1] / "docs" / "reference" / "chart.md").read_text()
+    for key in yaml.safe_load((CHART / "values.yaml").read_text()):
+        assert re.search(rf"`{key}[.`]", page), key
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_definitions_are_kept_or_not_and_otherwise_as_generated(keep: bool) -> None:
+    found = {name: one for (kind, name), one in objects(f"--set=crds.keep={str(keep).lower()}").items() if kind.startswith("Custom")}
+    generated = [yaml.safe_load(path.read_text()) for path in (CHART.parents[1] / "manifests" / "crd").glob("*.yaml")]
+    assert len(found) == len(generated) == 2
+    for definition in generated:
+        rendered = found[definition["metadata"]["name"]]
+        assert rendered["spec"] == definition["spec"]
+        assert (rendered["metadata"].get("annotations") == {"helm.sh/resource-policy": "keep"}) is keep
+
+
+def test_one_watched_namespace_takes_a_role_there() -> None:
+    found = objects("--set=watchNamespace=team")
+    assert found["Role", "gentrain"]["metadata"]["namespace"] == "team"
+    assert found["RoleBinding", "gentrain"]["metadata"]["namespace"] == "team"
+    (rule,) = found["ClusterRole", f"{NAMESPACE}-gentrain"]["rules"]
+    assert rule["resources"] == ["computeprofiles"]
+    arguments = found["Deployment", "gentrain"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--namespace=team" in arguments
+
+
+def test_nobody_gets_what_the_design_forbids() -> None:
+    for one in objects().values():
+        for rule in one.get("rules", ()):
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert not {"secrets", "pods/exec", "roles", "clusterroles"} & set(rule["resources"])
+            assert not {"impersonate", "escalate", "bind"} & set(rule["verbs"])
+
+
+def test_the_chart_and_the_code_agree() -> None:
+    found = objects()
+    assert found["Role", "gentrain-lease"]["rules"][1]["resourceNames"] == [LEASE_NAME]
+    *_, progress = found["NetworkPolicy", "gentrain"]["spec"]["egress"]
+    assert progress["ports"][0]["port"] == PORT
+    assert progress["to"][0]["podSelector"]["matchExpressions"][0]["key"] == JOB_LABEL
+
+
+def test_what_labels_and_images_are_given() -> None:
+    found = objects("--set=podLabels.team=a,image.repository=r/o,image.tag=v7,trainerImage=r/t:8,fullnameOverride=other")
+    template = found["Deployment", "other"]["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "a"
+    container = template["spec"]["containers"][0]
+    assert (container["image"], container["args"][0]) == ("r/o:v7", "--trainer-image=r/t:8")
+
+
+def test_labels_of_a_user_do_not_break_the_selector() -> None:
+    deployment = objects(r"--set=podLabels.app\.kubernetes\.io/name=mine")["Deployment", "gentrain"]["spec"]
+    assert deployment["selector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+def test_names_of_any_length() -> None:
+    for (kind, name), one in objects(f"--set=fullnameOverride={'n' * 63}").items():
+        limit = 253 if kind in ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition") else 63
+        assert len(name) <= limit, one
+
+
+def test_the_rendering_is_the_same_every_time() -> None:
+    assert text() == text()
+
+
+def test_the_notes_name_what_is_missing() -> None:
+    shown = helm("install", "x", str(CHART), "--dry-run=client", "--set=profiles.b.provider=aws,profiles.a.provider=gcp").stdout
+    notes = shown.split("NOTES:")[1]
+    assert len(re.findall(r"^  kubectl ", notes, re.MULTILINE)) == 3
+    assert "KubeRay is not on this cluster" in notes
+    assert "The profiles (a, b) are not made yet" in notes

@@ -1,0 +1,130 @@
+"""Text becomes one line of tokens, and the line sequences that overlap by one token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
+from trainjobs.data import documents, open_source
+from trainjobs.data.text import TextSource
+from trainjobs.noise import Noise
+
+Make = Callable[..., Spec]
+END = 256
+
+
+def opened(job: Make, path: Path, cache: Path, context: int = 4, **change: object) -> TextSource:
+    options = {"network": {"contextLength": context}, "tokenizer": change.pop("tokenizer", {})}
+    source = open_source(job("language", f"file://{path}", options, **({"holdout": 0} | change)), cache)
+    assert isinstance(source, TextSource)
+    return source
+
+
+def everything(source: TextSource) -> list[list[int]]:
+    indices = torch.arange(source.info.length)
+    return source.batch(indices, Noise.of(0, 0, "train", indices))["tokens"].tolist()
+
+
+def test_documents_are_joined_in_the_order_of_their_names(job: Make, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "b").mkdir(parents=True)
+    (data / "b" / "one.md").write_text("cd")
+    (data / "a.txt").write_text("ab")
+    (data / "c.py").write_text("ef")
+    (data / "d.txt").write_text("")
+    (data / "notes.pdf").write_bytes(b"\xff\x00")
+    (data / "e.jsonl").write_text('{"text": "gh", "id": 1}\n\n{"text": ""}\n{"text": "ij"}\n')
+    source = opened(job, data, tmp_path / "cache", context=3)
+    a, b, c, d, e, f, g, h, i, j = b"abcdefghij"
+    line = [a, b, END, c, d, END, e, f, END, g, h, END, i, j, END]
+    assert everything(source) == [line[0:4], line[3:7], line[6:10], line[9:13]]
+    assert (source.info.shape, source.info.vocabulary, source.info.length) == ((3,), 257, 4)
+    assert source.batch(torch.tensor([0]), Noise.of(0, 0, "train", torch.tensor([0])))["tokens"].dtype == torch.int64
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(
+    st.binary(min_size=30, max_size=120).map(lambda raw: "".join(chr(97 + byte % 26) for byte in raw)),
+    st.integers(2, 9),
+    st.sampled_from([0, 0.1, 0.5]),
+)
+def test_every_token_but_the_first_is_predicted_once(
+    job: Make, tmp_path_factory: pytest.TempPathFactory, text: str, context: int, holdout: float
+) -> None:
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_text(text)
+    source = opened(job, path, path.parent / "cache", context=context, holdout=holdout)
+    heldout = source.heldout_batch(torch.arange(source.info.heldout))["tokens"].tolist()
+    predicted = [token for sequence in everything(source) + heldout for token in sequence[1:]]
+    line = [*text.encode(), END]
+    assert predicted == line[1 : 1 + len(predicted)]
+    assert len(line) - 1 - len(predicted) < context  # only a tail that fills no sequence is left out
+    assert len(heldout) == (max(1, round((len(line) - 1) // context * holdout)) if holdout else 0)
+
+
+def test_a_trained_tokenizer_comes_with_the_data(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("the cat sat on the mat. " * 50)
+    source = opened(job, path, tmp_path / "cache", tokenizer={"type": "bpe", "vocabularySize": 280})
+    tokenizer = source.info.tokenizer
+    assert tokenizer is not None
+    line = everything(source)
+    flat = line[0] + [token for sequence in line[1:] for token in sequence[1:]]
+    assert path.read_text().startswith(tokenizer.decode(flat))
+    assert len(tokenizer.decode(flat)) > 0.95 * len(path.read_text())
+    assert source.info.vocabulary == tokenizer.vocabulary <= 280
+
+
+def test_changed_text_is_read_again(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("aaaaaaaa")
+    assert everything(opened(job, path, tmp_path / "cache"))[0] == [97] * 5
+    path.write_text("bbbbbbbbb")
+    assert everything(opened(job, path, tmp_path / "cache"))[0] == [98] * 5
+
+
+def test_another_context_length_needs_no_new_tokens(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("abcdefghijkl")
+    opened(job, path, tmp_path / "cache")
+
+    def unread(files: object, field: str) -> Iterator[str]:
+        yield pytest.fail("read again")
+
+    monkeypatch.setattr("trainjobs.data.text.documents", unread)
+    assert everything(opened(job, path, tmp_path / "cache", context=6)) == [list(b"abcdefg"), [*b"ghijkl", END]]
+
+
+def test_another_field_is_another_text(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "aaaaa", "body": "bbbbb"}))
+    assert everything(opened(job, path, tmp_path / "cache"))[0] == [97] * 5
+    assert everything(opened(job, path, tmp_path / "cache", text={"field": "body"}))[0] == [98] * 5
+
+
+def test_windows_text_is_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\ntwo".encode())
+    (file,) = documents.text_files(f"file://{path}")
+    assert list(documents.documents([file], "text")) == ["one\ntwo"]
+
+
+def test_half_a_surrogate_pair_does_not_stop_training(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "ab\\ud800cd"}')
+    assert everything(opened(job, path, tmp_path / "cache"))[0] == list(b"ab?cd")
+
+
+def test_repetitive_text_that_shrinks_to_nothing_is_an_error_when_it_is_opened(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(["a" * 5000] * 20))
+    with pytest.raises(JobError, match=r"GTJ0113 the text is too short .* tokens found, 257 needed for one sequence of 256"):
+        opened(job, path, tmp_path / "cache", context=256, tokenizer={"type": "bpe", "vocabularySize": 8000})

@@ -1,0 +1,76 @@
+"""Training that fails by itself: a loss that is no number, and users' own code that raises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from shell import SPEC, Shell, explained, refused
+
+pytestmark = pytest.mark.slow
+
+RAISING = """
+from torch import nn
+from trainjobs.objectives.phase import Phase, Samples
+import torch.distributed as dist
+
+class Raising:
+    def __init__(self, network, rank):
+        self.network, self.rank, self.calls = network, rank, 0
+        self.phases = (Phase("train", trains="mean", loss=self.loss),)
+    def loss(self, batch):
+        self.calls += 1
+        if self.calls == 4 and dist.get_rank() == self.rank:
+            raise ValueError("my own mistake")
+        image = batch.data["image"].flatten(1)
+        loss = (self.network(image) - image).square().mean()
+        return loss, {"loss": loss.detach()}
+    def heldout(self, batch):
+        return {}
+    def sample(self, count, noise):
+        return Samples(texts=("none",))
+
+def build(spec, info):
+    network = nn.Linear(64, 64)
+    return {"mean": network}, Raising(network, spec.custom.options["rank"])
+"""
+
+
+def raising(shell: Shell, rank: int, **parts: Any) -> None:
+    (shell.path / "raising.py").write_text(RAISING)
+    custom = {"objective": "raising:build", "options": {"rank": rank}}
+    shell.manifest(vae=None, custom=custom, recovery={"maxRetries": 0}, **parts)
+
+
+def test_a_loss_that_is_not_finite(shell: Shell) -> None:
+    shell.manifest(training={**SPEC["training"], "steps": 12, "optimizers": {"default": {"name": "sgd", "learningRate": 100}}})
+    refused(shell.train(), "GTJ0207", 5, "loss", "not finite", "where: step ", "the last good checkpoint is at step 2", "learningRate")
+    explained(shell.run, "GTJ0207")
+    assert shell.gtj("checkpoints", "verify", "run").returncode == 0
+
+
+def test_code_that_raises(shell: Shell) -> None:
+    raising(shell, rank=0)
+    refused(shell.train(), "GTJ0214", 5, "ValueError: my own mistake", "the training code raised it", "run/logs/driver.log")
+    explained(shell.run, "GTJ0214")
+    assert 'raise ValueError("my own mistake")' in shell.run.driver_log.read_text()
+    assert "GTJ0214 ValueError: my own mistake" in shell.gtj("status", "run").stdout
+    assert shell.run.progress()["checkpoint"]["step"] == 2
+
+
+def test_code_that_cannot_be_imported(shell: Shell) -> None:
+    shell.manifest(vae=None, custom={"objective": "nowhere.at_all:build"})
+    refused(shell.train(), "GTJ0102", 3, "nowhere.at_all:build cannot be imported", "No module named 'nowhere'", "PYTHONPATH")
+
+
+def test_code_that_raises_in_one_worker_of_two(shell: Shell) -> None:
+    """The message, the log that is named and its traceback are that worker's, not those of the one that lost sight of it."""
+    raising(shell, rank=1, compute={"workers": 2, "gpusPerWorker": 0})
+    done = shell.gtj("run", "-f", "job.yaml", "--run-dir", "run")
+    refused(done, "GTJ0214", 5, "ValueError: my own mistake", "run/logs/worker-1.log")
+    explained(shell.run, "GTJ0214")
+    failure = shell.run.failure()
+    assert failure is not None
+    assert failure["rank"] == 1
+    assert 'raise ValueError("my own mistake")' in (shell.run.path / "logs" / "worker-1.log").read_text()
+    assert shell.gtj("checkpoints", "verify", "run").returncode == 0

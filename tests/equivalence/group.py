@@ -1,0 +1,88 @@
+"""Runs jobs in groups of processes, and reads what they leave: losses from metrics.jsonl, weights from the last commit.
+
+Weights are put together from the shards by DeepSpeed's own offline converter, not by code of this project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def job(spec: dict[str, Any], name: str = "test") -> dict[str, Any]:
+    return {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": name}, "spec": spec}
+
+
+def prepare(run: Path, spec: dict[str, Any]) -> Path:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "job.json").write_text(json.dumps(job(spec)))
+    return run
+
+
+def run_group(
+    size: int, runs: list[str], scratch: Path, timeout: float = 900, *, script: str = "worker.py", extra: dict[str, str] | None = None
+) -> None:
+    """Train every run folder of `runs` (see worker.py) in one group of `size` processes; their output is shown when they fail.
+
+    Another `script` gets the same arguments; `extra` is added to the environment.
+    """
+    store = scratch / f"store-{size}-{len(list(scratch.glob('store-*')))}"
+    ours = {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **ours, **(extra or {})}
+    command = [sys.executable, str(Path(__file__).with_name(script))]
+    logs = [(scratch / f"{store.name}-rank-{rank}.log").open("w+") for rank in range(size)]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(size), str(store), *runs], env=environment, stdout=logs[rank], stderr=subprocess.STDOUT)
+        for rank in range(size)
+    ]
+    try:
+        codes = [process.wait(timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if any(codes):
+        texts = []
+        for log in logs:
+            log.seek(0)
+            texts.append(log.read()[-3000:])
+        raise AssertionError(f"exit codes {codes}\n" + "\n--- next rank ---\n".join(texts))
+
+
+def losses(run: Path, name: str = "loss") -> list[float]:
+    """The metric at every step, in order."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def last_commit(run: Path) -> Path:
+    """The folder of the newest committed step."""
+    records = [json.loads(path.read_text()) for path in sorted((run / "checkpoints" / "log").glob("*.json"))]
+    commits = [record for record in records if record["kind"] == "commit"]
+    return run / "checkpoints" / str(commits[-1]["body"]["prefix"])
+
+
+def weights(run: Path, network: str, scratch: Path) -> dict[str, Tensor]:
+    """fp32 weights of one network at the last commit, whatever the stage and the number of workers."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    together = scratch / f"together-{run.name}" / network / "tag"
+    together.mkdir(parents=True, exist_ok=True)
+    for rank in sorted(last_commit(run).glob("rank-*/")):
+        for file in (rank / network).glob("*.pt"):  # at stage 0 only rank 0 has any
+            (together / file.name).write_bytes(file.read_bytes())
+    if any(together.glob("*optim_states.pt")):
+        state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(together.parent), tag="tag")
+        return {name: value.float() for name, value in state.items()}
+    (file,) = together.glob("*model_states.pt")
+    module: dict[str, Tensor] = torch.load(file, weights_only=False)["module"]
+    return module

@@ -1,0 +1,163 @@
+"""A run that was stopped and went on ends, to the last bit, where an undisturbed one does: weights, optimizer, moving average.
+
+The undisturbed run looks at the model and saves only at its end, the other one at every step, so this also says that neither changes
+what is trained. The stopped run goes on in new processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import group
+
+pytestmark = pytest.mark.slow
+
+STEPS, STOP = 4, 2
+
+ADAMW = {"name": "adamw", "learningRate": 1e-2, "weightDecay": 0.01}
+DIGITS = {"source": "builtin:digits", "images": {"size": 8, "channels": 1, "augment": ["horizontalFlip"]}}
+# Dropout draws from torch's generator; batch norm and spectral norm keep buffers.
+LANGUAGE = {
+    "language": {"network": {"layers": 1, "hidden": 32, "heads": 2, "contextLength": 16, "dropout": 0.2}},
+    "data": {"source": "builtin:stdlib-text"},
+}
+GAN = {
+    "gan": {
+        "generator": {"latentDim": 8, "channels": 4},
+        "discriminator": {"channels": 4, "spectralNorm": True},
+        "loss": {"type": "wgan-gp", "criticSteps": 2},
+    },
+    "data": DIGITS,
+}
+DIFFUSION = {"diffusion": {"network": {"channels": 8}, "sampler": {"steps": 2}}, "data": DIGITS}
+VAE = {"vae": {"network": {"channels": 4}}, "data": DIGITS}
+
+CASES = {
+    **{f"language-z{z}-{p}-w{w}": (LANGUAGE, z, p, w) for z, p, w in product((0, 1, 2, 3), ("fp32", "bf16"), (1, 2))},
+    **{f"gan-z{z}-fp32-w{w}": (GAN, z, "fp32", w) for z, w in ((0, 1), (0, 2), (2, 2))},
+    "gan-z1-bf16-w2": (GAN, 1, "bf16", 2),
+    "diffusion-z2-fp32-w2": (DIFFUSION, 2, "fp32", 2),
+    "diffusion-z3-bf16-w1": (DIFFUSION, 3, "bf16", 1),
+    "vae-z3-fp32-w2": (VAE, 3, "fp32", 2),
+    "vae-z0-bf16-w1": (VAE, 0, "bf16", 1),
+}
+
+
+def spec(case: str, every: int) -> dict[str, Any]:
+    family, stage, precision, workers = CASES[case]
+    return {
+        **family,
+        "training": {
+            "steps": STEPS,
+            "batch": {"global": 8, "micro": 2},
+            "precision": precision,
+            "optimizers": {"default": ADAMW},
+            "schedule": {"name": "cosine", "warmupSteps": 3},
+            "gradientClipping": 1.0,
+            "ema": {"decay": 0.9},
+        },
+        "deepspeed": {"stage": stage},
+        "compute": {"workers": workers, "gpusPerWorker": 0},
+        "checkpoints": {"every": {"steps": every}, "keep": {"last": 1}},
+        "evaluation": {"samples": 1, "everySteps": every},
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("resume")
+    for workers in (1, 2):
+        names = [name for name, case in CASES.items() if case[3] == workers]
+        undisturbed = [str(group.prepare(root / f"{name}-undisturbed", spec(name, STEPS))) for name in names]
+        disturbed = [str(group.prepare(root / f"{name}-disturbed", spec(name, 1))) for name in names]
+        group.run_group(workers, undisturbed + [f"{run}={STOP}" for run in disturbed], root)
+        for run in disturbed:
+            assert group.last_commit(Path(run)).name.startswith(f"steps/{STOP:012d}".rpartition("/")[2])
+        group.run_group(workers, disturbed, root)
+    return root
+
+
+def digests(run: Path) -> dict[str, str]:
+    """sha256 of everything that the last commit holds, leaf by leaf."""
+    found: dict[str, str] = {}
+    folder = group.last_commit(run)
+    for rank in sorted(folder.glob("rank-*/")):
+        lengths = own_lengths(rank)
+        for path in sorted(rank.rglob("*.pt")):
+            content = torch.load(path, weights_only=False, map_location="cpu")
+            if lengths and path.name == "ema.pt":
+                content = {name: average[: lengths[name]] for name, average in content.items()}
+            elif lengths and path.name.endswith("optim_states.pt"):
+                state, own = content["optimizer_state_dict"], [n for name, n in lengths.items() if name.startswith(path.parent.name + ".")]
+                (flat,) = state["fp32_flat_groups"]
+                shards = [average.numel() for name, average in averages(rank).items() if name.startswith(path.parent.name + ".")]
+                state["fp32_flat_groups"] = [piece[:n] for piece, n in zip(flat.detach().split(shards), own, strict=True)]
+            walk(found, str(path.relative_to(folder)), content)
+    return found
+
+
+def averages(rank: Path) -> dict[str, torch.Tensor]:
+    content: dict[str, torch.Tensor] = torch.load(rank / "ema.pt", weights_only=True)
+    return content
+
+
+def own_lengths(rank: Path) -> dict[str, int]:
+    """At stage 3, how many elements of each parameter's shard on this rank are weights; else nothing.
+
+    The shards are of equal size, and what fills up the last of them belongs to no weight. DeepSpeed never sets it, so it holds whatever
+    was in memory, and is left out of the comparison.
+    """
+    lengths, number = {}, int(rank.name.removeprefix("rank-"))
+    for path in rank.rglob("zero_pp_rank_*_model_states.pt"):
+        for shapes in torch.load(path, weights_only=False)["param_shapes"]:
+            for name, shape in shapes.items():
+                key = f"{path.parent.name}.{name}"
+                shard = averages(rank)[key].numel()
+                lengths[key] = max(0, min(shard, math.prod(shape) - number * shard))
+    return lengths
+
+
+def walk(found: dict[str, str], name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for key in value:
+            walk(found, f"{name}/{key}", value[key])
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            walk(found, f"{name}/{index}", item)
+    elif isinstance(value, torch.Tensor):
+        bits = value.detach().contiguous().flatten().view(torch.uint8).numpy() if value.numel() else np.empty(0)
+        found[name] = f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(bits.tobytes()).hexdigest()}"
+    elif isinstance(value, bool | int | float | str | None):
+        found[name] = repr(value)
+    elif hasattr(value, "__dict__"):
+        walk(found, f"{name}.{type(value).__name__}", vars(value))
+    else:
+        found[name] = str(type(value))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_goes_on_to_the_last_bit(case: str, root: Path) -> None:
+    expected, ours = digests(root / f"{case}-undisturbed"), digests(root / f"{case}-disturbed")
+    tensors = [name for name in expected if "torch." in expected[name]]
+    for part in ("module", "exp_avg", "ema.pt"):
+        assert [name for name in tensors if part in name], f"no {part} in the checkpoint"
+    assert {name: (expected.get(name), ours.get(name)) for name in expected | ours if expected.get(name) != ours.get(name)} == {}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_losses_of_both_runs_are_the_same(case: str, root: Path) -> None:
+    for name in ("loss/D", "loss/G") if case.startswith("gan") else ("loss",):
+        curve = group.losses(root / f"{case}-undisturbed", name)
+        assert len(curve) == STEPS
+        assert group.losses(root / f"{case}-disturbed", name) == curve

@@ -1,0 +1,83 @@
+"""Fixtures of the tests that talk to a real API server. One server per test run; every test gets a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.binaries import Unavailable
+from tests.cluster.control_plane import ControlPlane, control_plane
+from trainjobs.api import crd
+
+ROOT = Path(__file__).parents[2]
+KUBERAY_CRDS = Path(os.environ.get("GENTRAIN_KUBERAY_CRDS", ROOT.parent / "shared" / "kuberay" / "crds"))
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints past pytest's capture: a first build takes minutes, and whoever waits wants to know."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def line(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{text}", flush=True)
+
+    return line
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[ControlPlane]:
+    """The run's control plane."""
+    try:
+        with control_plane(tmp_path_factory.mktemp("cluster"), say) as running:
+            yield running
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def definitions(cluster: ControlPlane) -> ControlPlane:
+    """The run's control plane, with our custom resource definitions."""
+    for definition in crd.definitions().values():
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+    cluster.wait_for_kinds("gentrain.dev", 2)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def kuberay_crds() -> str:
+    """The folder of KubeRay's definitions."""
+    if not KUBERAY_CRDS.is_dir():
+        pytest.skip(f"KubeRay's definitions are not in {KUBERAY_CRDS}; set GENTRAIN_KUBERAY_CRDS")
+    return str(KUBERAY_CRDS)
+
+
+@pytest.fixture(scope="session")
+def installed(definitions: ControlPlane, kuberay_crds: str) -> ControlPlane:
+    """The same with KubeRay's definitions as well."""
+    definitions.kubectl("apply", "--server-side", "-f", kuberay_crds)
+    definitions.wait_for_kinds("ray.io", 2)
+    return definitions
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path, say: Callable[[str], None]) -> Iterator[ControlPlane]:
+    """A control plane that one test may break."""
+    try:
+        with control_plane(tmp_path, say) as running:
+            yield running
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def namespace(cluster: ControlPlane) -> str:
+    name = f"test-{next(_numbers)}"
+    cluster.kubectl("create", "namespace", name)
+    return name

@@ -1,0 +1,183 @@
+"""GAN losses against transcriptions of the papers, written another way: probabilities and logarithms, loops over single samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainjobs.api.families import GanLoss
+from trainjobs.models import dcgan, mlp
+from trainjobs.noise import Noise
+from trainjobs.objectives.gan import GanObjective, gradient_penalty
+from trainjobs.objectives.phase import Batch
+
+B, Z = 6, 3
+
+
+def objective(**loss: Any) -> GanObjective:
+    torch.manual_seed(0)
+    generator = mlp.Generator(latent_dim=Z, channels=16, depth=2, dimension=2, batch_norm=False)
+    discriminator = mlp.Discriminator(channels=16, depth=2, dimension=2, batch_norm=False, spectral=False)
+    return GanObjective(generator, discriminator, GanLoss.model_validate(loss), Z, "point")
+
+
+def batch(data: dict[str, Tensor] | None = None) -> Batch:
+    torch.manual_seed(1)
+    return Batch({"point": 2.0 * torch.randn(B, 2)} if data is None else data, Noise.of(7, 3, "D", torch.arange(100, 100 + B)), B)
+
+
+def scores(gan: GanObjective, b: Batch) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor]:
+    """D of each real and each generated sample, one at a time, in float64, and the samples."""
+    real, fake = b.data["point"].double(), gan.generator(b.noise.normal("z", Z)).double()
+    d = gan.discriminator.double()
+    return [d(x[None])[0] for x in real], [d(x[None])[0] for x in fake], real, fake
+
+
+@pytest.mark.parametrize("kind", ["bce", "hinge", "wgan-gp"])
+def test_losses_are_those_of_the_papers(kind: str) -> None:
+    gan, b = objective(type=kind, gradientPenalty=10.0), batch()
+    loss_d, metrics_d = gan.discriminator_loss(b)
+    loss_g, metrics_g = gan.generator_loss(b)
+    on_real, on_fake, real, fake = scores(gan, b)
+    if kind == "bce":  # Goodfellow et al.: D maximises log p(real) + log(1 - p(fake)), G maximises log p(fake)
+        expected_d = -sum(s.sigmoid().log() for s in on_real) / B - sum((1 - s.sigmoid()).log() for s in on_fake) / B
+        expected_g = -sum(s.sigmoid().log() for s in on_fake) / B
+    elif kind == "hinge":  # Miyato et al., equations 16 and 17
+        zero = torch.zeros(())
+        expected_d = -sum(torch.minimum(zero, s - 1) for s in on_real) / B - sum(torch.minimum(zero, -s - 1) for s in on_fake) / B
+        expected_g = -sum(on_fake) / B
+    else:  # Gulrajani et al., algorithm 1, lines 4 to 8, sample by sample
+        epsilon = b.noise.uniform("interpolation", 1).double()
+        expected_d = torch.zeros((), dtype=torch.float64)
+        for i in range(B):
+            mixed = (epsilon[i] * real[i] + (1 - epsilon[i]) * fake[i]).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(gan.discriminator(mixed[None])[0], mixed)
+            expected_d = expected_d + (on_fake[i] - on_real[i] + 10.0 * ((slope**2).sum().sqrt() - 1) ** 2) / B
+        expected_g = -sum(on_fake) / B
+    assert loss_d.item() == pytest.approx(float(expected_d.detach()), rel=1e-5)
+    assert loss_g.item() == pytest.approx(float(expected_g.detach()), rel=1e-5)
+    assert metrics_d["loss/D"].item() == loss_d.item()
+    assert metrics_g["loss/G"].item() == loss_g.item()
+    assert metrics_d["score/real"].item() == pytest.approx(float(sum(on_real).detach()) / B, rel=1e-4)
+    assert metrics_d["score/fake"].item() == pytest.approx(float(sum(on_fake).detach()) / B, rel=1e-4)
+    assert set(metrics_d) == {"loss/D", "score/real", "score/fake"} | ({"gradient_penalty"} if kind == "wgan-gp" else set())
+    assert not any(value.requires_grad for value in (*metrics_d.values(), *metrics_g.values()))
+
+
+def test_the_penalty_of_a_linear_critic_is_known() -> None:
+    """D(y) = w . y has the gradient w everywhere: the penalty is (|w| - 1)^2 and its gradient 2 (|w| - 1) w / |w|."""
+    critic = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
+    with torch.no_grad():
+        critic[0].weight.copy_(torch.tensor([[3.0, 4.0]]))
+    penalty = gradient_penalty(critic, torch.randn(B, 2), torch.randn(B, 2), Noise.of(0, 0, "D", torch.arange(B)))
+    penalty.backward()
+    assert penalty.item() == pytest.approx(16.0)
+    torch.testing.assert_close(critic[0].weight.grad, torch.tensor([[8.0 * 0.6, 8.0 * 0.8]]))
+
+
+def test_the_gradient_of_the_penalty_is_that_of_differences() -> None:
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0))
+    real, fake, noise = torch.randn(B, 2), torch.randn(B, 2), Noise.of(0, 0, "D", torch.arange(B))
+    weight = critic[0].weight
+    gradient_penalty(critic, real, fake, noise).backward()
+    with torch.no_grad():
+        step = 1e-2
+        original = weight[0, 0].item()
+        values = []
+        for sign in (1, -1):
+            weight[0, 0] = original + sign * step
+            with torch.enable_grad():
+                values.append(gradient_penalty(critic, real, fake, noise).item())
+    assert weight.grad is not None
+    assert weight.grad[0, 0].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-5)
+
+
+def test_interpolation_lies_between_real_and_generated_samples_each_at_its_own_place() -> None:
+    seen: list[Tensor] = []
+
+    class Critic(nn.Module):
+        def forward(self, y: Tensor) -> Tensor:
+            seen.append(y.detach())
+            return y.flatten(1).sum(1)
+
+    gradient_penalty(Critic(), torch.ones(64, 1, 4, 4), torch.zeros(64, 1, 4, 4), Noise.of(0, 0, "D", torch.arange(64)))
+    u = seen[0].flatten(1)
+    assert (u.std(dim=1) == 0).all()  # one number per sample, the same for all its pixels
+    assert u[:, 0].unique().numel() == 64
+    assert 0.0 <= u.min() < 0.2
+    assert 0.8 < u.max() < 1.0
+
+
+def test_each_phase_trains_its_own_network() -> None:
+    gan = objective(type="wgan-gp", criticSteps=5)
+    d, g = gan.phases
+    assert (d.name, d.trains, d.repeat, d.draws) == ("D", "discriminator", 5, True)
+    assert (g.name, g.trains, g.repeat, g.draws) == ("G", "generator", 1, False)
+    d.loss(batch())[0].backward()
+    assert all(p.grad is None for p in gan.generator.parameters())
+    assert all(p.grad is not None for p in list(gan.discriminator.parameters())[:-1])  # a penalty does not see the last bias
+    gan.discriminator.zero_grad(set_to_none=True)
+    gan.discriminator.requires_grad_(False)  # as the loop does
+    g.loss(batch({}))[0].backward()
+    assert all(p.grad is None for p in gan.discriminator.parameters())
+    assert all(p.grad is not None for p in gan.generator.parameters())
+
+
+def test_mean_of_micro_batches_is_the_batch() -> None:
+    """Without batch norm a loss is a mean over samples, and each sample's noise is its own."""
+    gan, b = objective(type="wgan-gp"), batch()
+    whole = gan.discriminator_loss(b)[0].item()
+    parts = [
+        gan.discriminator_loss(Batch({"point": b.data["point"][i : i + 2]}, Noise(b.noise.seed, b.noise.samples[i : i + 2]), 2))[0].item()
+        for i in (0, 2, 4)
+    ]
+    assert sum(parts) / 3 == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["bce", "hinge", "wgan-gp"])
+def test_bf16_agrees_with_fp32_within_its_precision(kind: str, weights: torch.dtype) -> None:
+    """Under autocast, and with the weights themselves in bf16 as DeepSpeed has them: losses float32, the penalty not rounded."""
+    torch.manual_seed(0)
+    g = dcgan.Generator(latent_dim=Z, channels=8, size=16, image_channels=1, batch_norm=True)
+    d = dcgan.Discriminator(channels=8, size=16, image_channels=1, batch_norm=False, spectral=kind == "hinge")
+    for parameter in [*g.parameters(), *d.parameters()]:
+        nn.init.normal_(parameter, 0.0, 0.1)
+    gan = GanObjective(g, d, GanLoss.model_validate({"type": kind}), Z, "image")
+    b = Batch({"image": torch.rand(B, 1, 16, 16) * 2 - 1}, Noise.of(0, 0, "D", torch.arange(B)), B)
+    for network in (g, d):  # the same rounded weights in both runs, so that only the arithmetic differs
+        network.to(torch.bfloat16).float()
+    exact_d, exact_metrics = gan.discriminator_loss(b)
+    exact_g = gan.generator_loss(b)[0]
+    for parameter in [*g.parameters(), *d.parameters()]:  # and not the buffers
+        parameter.data = parameter.data.to(weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss_d, metrics = gan.discriminator_loss(b)
+        loss_g, _ = gan.generator_loss(b)
+    loss_d.backward()
+    assert loss_d.dtype == loss_g.dtype == torch.float32
+    assert loss_d.item() == pytest.approx(exact_d.item(), rel=0.03, abs=0.03)
+    assert loss_g.item() == pytest.approx(exact_g.item(), rel=0.03, abs=0.03)
+    if kind == "wgan-gp":
+        # The penalty itself is float32 arithmetic: what is left is that generated samples were made in bf16.
+        assert metrics["gradient_penalty"].item() == pytest.approx(exact_metrics["gradient_penalty"].item(), rel=2e-3)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in d.parameters() if p.dim() > 1)
+
+
+def test_samples_are_a_function_of_the_noise_and_heldout_is_nothing() -> None:
+    gan = objective()
+    noise = Noise.of(1, 0, "samples", torch.arange(10))
+    with torch.no_grad():
+        first, again = gan.sample(10, noise).points, gan.sample(10, noise).points
+        other = gan.sample(10, Noise.of(2, 0, "samples", torch.arange(10))).points
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert first.shape == (10, 2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert gan.heldout(batch()) == {}

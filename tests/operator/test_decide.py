@@ -1,0 +1,392 @@
+"""The decision, as a table: what is there, and what is done about it."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gentrain_operator.decide import Decision, Observed, decide
+from gentrain_operator.kube.resource import Object
+
+NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
+STARTED = "2026-01-01T11:00:00Z"
+IMAGE = "trainer:1"
+
+
+def at(minutes: float) -> datetime.datetime:
+    return NOW + datetime.timedelta(minutes=minutes)
+
+
+def job(status: Object | None = None, **spec: Any) -> Object:
+    base = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 100}, "compute": {"gpusPerWorker": 0}}
+    metadata = {"name": "job", "namespace": "team", "uid": "u1", "generation": 2, "resourceVersion": "9"}
+    whole: Object = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": metadata, "spec": {**base, **spec}}
+    return {**whole, "status": status} if status else whole
+
+
+def child(attempt: int = 1, suspend: bool = False, created: str = STARTED, **status: Any) -> Object:
+    metadata = {"name": f"job-a{attempt}", "namespace": "team", "uid": f"c{attempt}", "resourceVersion": "5", "creationTimestamp": created}
+    return {"kind": "RayJob", "metadata": metadata, "spec": {"suspend": suspend}, "status": status}
+
+
+def running(attempt: int = 1, **status: Any) -> Object:
+    cluster = {"readyWorkerReplicas": 1, "head": {"podIP": "10.0.0.1"}}
+    given = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "startTime": STARTED, "rayClusterStatus": cluster, **status}
+    return child(attempt, **given)
+
+
+def failed(attempt: int = 1, message: str = "Traceback", **status: Any) -> Object:
+    return child(attempt, **{"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": message, **status})
+
+
+def pod(attempt: int = 1, **status: Any) -> Object:
+    return {"metadata": {"name": f"job-a{attempt}-w", "labels": {"gentrain.dev/attempt": str(attempt)}}, "spec": {}, "status": status}
+
+
+def profile(name: str, **spec: Any) -> dict[str, Object]:
+    return {name: {"metadata": {"name": name}, "spec": spec}}
+
+
+def decided(seen: Observed, now: datetime.datetime = NOW) -> Decision:
+    """The decision; what was observed is left as it was, and deciding again on its outcome writes nothing more."""
+    before = copy.deepcopy(seen)
+    decision = decide(seen, now, IMAGE)
+    assert seen == before, "what was observed was changed"
+    if decision.status is not None and not decision.create:
+        again = decide(replace(seen, job={**seen.job, "status": decision.status}), now, IMAGE)
+        ends = decision.status.get("ended") != (seen.job.get("status") or {}).get("ended")
+        assert ends or again.status in (None, decision.status), "a status that is never settled"
+    return decision
+
+
+def reasons(decision: Decision) -> dict[str, str]:
+    assert decision.status is not None
+    return {one["type"]: f"{one['status']} {one['reason']}" for one in decision.status["conditions"]}
+
+
+def seen(status: Object | None = None, rayjobs: Sequence[Object] = (), **more: Any) -> Observed:
+    observed = {name: more.pop(name) for name in ("profiles", "pods", "report", "taken") if name in more}
+    return Observed(job(status, **more), tuple(rayjobs), **observed)
+
+
+ONE = {"attempts": 1}
+TWO_ENDED = {"attempts": 1, "ended": 1}
+
+
+def test_a_new_job_gets_its_first_attempt() -> None:
+    decision = decided(seen())
+    assert [one["kind"] for one in decision.create] == ["ConfigMap", "RayJob"]
+    assert decision.create[1]["metadata"]["name"] == "job-a1"
+    assert decision.status is not None
+    assert (decision.status["phase"], decision.status["attempts"], decision.status["observedGeneration"]) == ("Provisioning", 1, 2)
+    assert reasons(decision)["ResourcesReady"] == "False ScalingUp"
+
+
+def test_an_attempt_that_was_created_but_not_counted_is_not_created_again() -> None:
+    decision = decided(seen(None, [child()]))
+    assert decision.create == ()
+    assert decision.status is not None
+    assert decision.status["attempts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rayjob", "phase", "resources"),
+    [
+        (child(), "Provisioning", "False ScalingUp"),
+        (child(jobDeploymentStatus="Initializing"), "Provisioning", "False ScalingUp"),
+        (child(jobDeploymentStatus="Waiting"), "Provisioning", "False ScalingUp"),
+        (running(jobStatus=""), "Starting", "True Ready"),
+        (running(jobStatus="PENDING"), "Starting", "True Ready"),
+        (running(), "Starting", "True Ready"),
+        (running(rayClusterStatus={"state": "ready", "readyWorkerReplicas": 0}), "Starting", "False ScalingUp"),
+    ],
+    ids=["new", "initializing", "waiting", "submitting", "pending", "no step yet", "a worker short although ready"],
+)
+def test_phases_of_a_young_attempt(rayjob: Object, phase: str, resources: str) -> None:
+    decision = decided(seen(ONE, [rayjob]))
+    assert decision.status is not None
+    assert decision.status["phase"] == phase
+    assert reasons(decision)["ResourcesReady"] == resources
+    assert decision.again is not None
+
+
+REPORT = {"step": 40, "updatedAt": NOW.timestamp() - 5, "metrics": {"loss/G": 1.32}, "etaSeconds": 4320.5, "stage": 2}
+
+
+def test_a_report_makes_it_run() -> None:
+    decision = decided(seen(ONE, [running()], report=REPORT))
+    assert decision.status is not None
+    assert decision.status["message"] == "step 40/100, loss/G 1.32, ETA 1h12m"
+    assert decision.status["progress"]["display"] == "40% 40/100"
+    assert decision.status["plan"]["zeroStage"] == 2
+    assert reasons(decision)["Running"] == "True Stepping"
+    assert reasons(decision)["CheckpointReady"] == "False NeverSaved"
+
+
+def test_silence_beyond_the_stall_timeout_is_shown() -> None:
+    decision = decided(seen(ONE, [running()], report=REPORT), at(31))
+    assert reasons(decision)["Running"] == "False Stalled"
+    assert decision.status is not None
+    assert decision.status["message"] == "GTJ0210 no step for 31m05s, at step 40"
+
+
+def test_what_the_last_attempt_reported_is_no_news_of_this_one() -> None:
+    status = {"attempts": 2, "ended": 1, "progress": {"step": 40, "updatedAt": "2026-01-01T10:00:00Z"}}
+    decision = decided(seen(status, [running(2)]))
+    assert decision.status is not None
+    assert (decision.status["phase"], reasons(decision)["Running"]) == ("Recovering", "False Recovering")
+
+
+def test_success() -> None:
+    ended = child(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", endTime="2026-01-01T11:59:00Z")
+    decision = decided(seen(ONE, [ended], report=REPORT))
+    assert decision.status is not None
+    assert decision.status["progress"]["display"] == "100% 100/100"
+    assert decision.status["finishedAt"] == "2026-01-01T11:59:00Z"
+    assert reasons(decision) == {"Accepted": "True Accepted", "Complete": "True Succeeded", "Finished": "True Succeeded"}
+
+
+@pytest.mark.parametrize(
+    ("rayjob", "pods", "kind"),
+    [
+        (failed(), [], "application"),
+        (failed(message="Ray head pod not found."), [], "infrastructure"),
+        (child(jobDeploymentStatus="Complete", jobStatus="STOPPED"), [], "preemption"),
+        (None, [], "infrastructure"),
+        (failed(), [pod(reason="Evicted")], "infrastructure"),
+        (failed(), [pod(2, reason="Evicted")], "application"),
+    ],
+    ids=["raised", "head lost", "stopped", "vanished", "evicted", "another attempt's pod"],
+)
+def test_an_attempt_that_ends_is_counted_and_followed(rayjob: Object | None, pods: list[Object], kind: str) -> None:
+    decision = decided(seen(ONE, [rayjob] if rayjob else [], pods=pods))
+    assert decision.status is not None
+    assert decision.status["restarts"] == {kind: 1}
+    assert (decision.status["ended"], decision.status["retryAt"], decision.again) == (1, "2026-01-01T12:00:10Z", 10)
+    assert decision.create == ()
+
+
+def test_backoff_grows_to_its_limit() -> None:
+    delays = []
+    for count in range(8):
+        decision = decided(seen({**ONE, "restarts": {"infrastructure": count}}, [failed(message="Ray head pod not found.")]))
+        delays.append(decision.again)
+    assert delays == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_application_failures_are_bounded_and_others_are_not() -> None:
+    status = {**ONE, "restarts": {"application": 3, "infrastructure": 50}}
+    assert "Failed" in reasons(decided(seen(status, [failed()])))
+    assert "Failed" not in reasons(decided(seen(status, [failed(message="Ray head pod not found.")])))
+
+
+def test_a_configuration_failure_is_final() -> None:
+    decision = decided(seen(ONE, [child(jobDeploymentStatus="ValidationFailed", message="no")]))
+    assert reasons(decision)["Finished"] == "True Failed"
+    assert decision.status is not None
+    assert decision.status["failure"]["class"] == "Configuration"
+
+
+def test_between_attempts() -> None:
+    status = {**TWO_ENDED, "retryAt": "2026-01-01T12:01:00Z"}
+    waiting = decided(seen(status, [failed()]))
+    assert (waiting.create, waiting.again) == ((), 60)
+    lingering = decided(seen(status, [failed()], pods=[pod()]), at(2))
+    assert lingering.create == ()
+    assert lingering.again == 5
+    due = decided(seen(status, [failed()]), at(2))
+    assert due.create[1]["metadata"]["name"] == "job-a2"
+    assert due.status is not None
+    assert "retryAt" not in due.status
+
+
+def test_what_was_accounted_for_and_still_runs_is_removed_before_the_next_attempt() -> None:
+    """A sweep of crashes found it: the operator died between the status and the deletion, and the next one started a second cluster."""
+    for suspend in (False, True):
+        decision = decided(seen(TWO_ENDED, [running()], suspend=suspend))
+        assert decision.create == ()
+        assert decision.delete == (running(),)
+
+
+def test_only_the_last_failed_rayjob_is_kept() -> None:
+    decision = decided(seen({"attempts": 3, "ended": 3}, [failed(1), failed(2), failed(3)]))
+    assert [one["metadata"]["name"] for one in decision.delete] == ["job-a1", "job-a2"]
+
+
+@pytest.mark.parametrize(
+    ("profiles", "restarts", "chosen"),
+    [
+        ({}, {}, None),
+        (profile("b"), {}, "b"),
+        (profile("a") | profile("b"), {}, "a"),
+        (profile("a") | profile("b"), {"infrastructure": 1}, "a"),
+        (profile("a") | profile("b"), {"infrastructure": 1, "preemption": 1}, "b"),
+        (profile("a") | profile("b"), {"infrastructure": 4}, "a"),
+        (profile("a") | profile("b"), {"application": 2}, "a"),
+        (profile("a", node={"cpu": 7}), {}, None),
+    ],
+)
+def test_profiles_are_tried_in_order(profiles: dict[str, Object], restarts: Object, chosen: str | None) -> None:
+    compute = {"profiles": ["a", "b"], "gpusPerWorker": 0}
+    decision = decided(seen({"restarts": restarts} if restarts else None, profiles=profiles, compute=compute))
+    assert decision.status is not None
+    assert (decision.status.get("plan") or {}).get("profile") == chosen
+    if chosen is None:
+        assert reasons(decision)["Accepted"] == "False ProfileNotFound"
+
+
+UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}]
+
+
+def test_pods_that_fit_nowhere_are_shown_and_then_the_next_profile_is_tried() -> None:
+    lonely = {"profiles": ["a"], "gpusPerWorker": 0}
+    both = {"profiles": ["a", "b"], "gpusPerWorker": 0}
+    young, old = child(created="2026-01-01T11:59:00Z"), child(created="2026-01-01T11:00:00Z")
+    pods = [pod(conditions=UNSCHEDULABLE)]
+    for rayjob, compute in ((young, both), (old, lonely)):
+        decision = decided(seen(ONE, [rayjob], pods=pods, compute=compute, profiles=profile("a")))
+        assert reasons(decision)["ResourcesReady"] == "False Unschedulable"
+        assert decision.delete == ()
+    decision = decided(seen(ONE, [old], pods=pods, compute=both, profiles=profile("a") | profile("b")))
+    assert decision.delete == (old,)
+    assert decision.status is not None
+    assert (decision.status["restarts"], decision.status["failure"]["code"]) == ({"infrastructure": 1}, "GTJ0202")
+
+
+def test_suspending() -> None:
+    turned = decided(seen(ONE, [running()], suspend=True))
+    assert turned.suspend == (running(), True)
+    assert reasons(turned)["Suspended"] == "False Suspending"
+    done = decided(seen(ONE, [child(suspend=True, jobDeploymentStatus="Suspended")], suspend=True))
+    assert done.suspend is None
+    assert reasons(done)["Suspended"] == "True Suspended"
+    resumed = decided(seen(ONE, [child(suspend=True, jobDeploymentStatus="Suspended")]))
+    assert resumed.suspend is not None
+    assert resumed.suspend[1] is False
+    assert decided(seen(None, suspend=True)).create == ()
+
+
+def test_kueue_owns_suspend() -> None:
+    compute = {"queue": "team-a", "gpusPerWorker": 0}
+    waiting = decided(seen(ONE, [child(suspend=True)], compute=compute))
+    assert (waiting.suspend, reasons(waiting)["QuotaReserved"]) == (None, "False WaitingForQuota")
+    back = decided(seen({**ONE, "progress": {"step": 5}}, [child(suspend=True, jobDeploymentStatus="Suspended")], compute=compute))
+    assert reasons(back)["QuotaReserved"] == "False Preempted"
+    given_up = decided(seen(ONE, [running()], compute=compute, suspend=True))
+    assert given_up.suspend is None
+    assert [one["metadata"]["name"] for one in given_up.delete] == ["job-a1"]
+    assert given_up.status is not None
+    assert (given_up.status["ended"], given_up.status.get("restarts")) == (1, None)
+
+
+def test_the_deadline_counts_all_attempts() -> None:
+    limit = {"activeDeadlineSeconds": 5000}
+    assert "Failed" not in reasons(decided(seen(ONE, [running()], **limit)))
+    over = decided(seen({**TWO_ENDED, "attempts": 2, "activeSeconds": 2000}, [running(2)], **limit))
+    assert over.status is not None
+    assert over.status["failure"]["code"] == "GTJ0212"
+    assert [one["metadata"]["name"] for one in over.delete] == ["job-a2"]
+
+
+def test_cost_and_budget() -> None:
+    compute = {"profiles": ["a"], "gpusPerWorker": 4, "workers": 2}
+    profiles = profile("a", accelerator={"perNode": 8}, price={"usdPerNodeHour": "80"})
+    status = {**ONE, "plan": {"profile": "a"}}
+    priced = decided(seen(status, [running()], compute=compute, profiles=profiles))
+    assert priced.status is not None
+    assert priced.status["cost"] == {"usd": "80.00", "gpuHours": "8.00", "ratePerHourUSD": "80.00"}
+    unpriced = decided(seen(status, [running()], compute=compute, profiles=profile("a")))
+    assert unpriced.status is not None
+    assert unpriced.status["cost"]["usd"] == "unknown"
+    over = decided(seen(priced.status, [running()], compute=compute, profiles=profiles, budget={"maxUSD": "79.5"}))
+    assert over.status is not None
+    assert over.status["failure"]["summary"] == "the budget is used up"
+
+
+def test_time_alone_is_written_once_a_minute() -> None:
+    profiles = profile("a", price={"usdPerNodeHour": "60"})
+    compute = {"profiles": ["a"], "gpusPerWorker": 0}
+    now_status = decided(seen({**ONE, "plan": {"profile": "a"}}, [running()], compute=compute, profiles=profiles)).status
+    assert now_status is not None
+    for seconds, same in ((20, True), (59, True), (61, False)):
+        later = decide(Observed(job(now_status, compute=compute), (running(),), profiles), at(seconds / 60), IMAGE)
+        assert (later.status == now_status) is same
+
+
+FINISHED = {
+    "attempts": 1,
+    "ended": 1,
+    "finishedAt": "2026-01-01T11:00:00Z",
+    "conditions": [{"type": "Finished", "status": "True", "reason": "Succeeded"}],
+}
+
+
+def test_a_finished_job_is_left_alone_until_its_time_is_over() -> None:
+    assert decided(seen(FINISHED, [failed()])) == Decision()
+    assert decided(seen(FINISHED, [], ttlSecondsAfterFinished=7200)) == Decision(again=3600)
+    assert decided(seen(FINISHED, [], ttlSecondsAfterFinished=3600)).delete_job
+    assert decided(seen(FINISHED, [running()])).delete == (running(),)
+
+
+def test_a_job_that_is_being_deleted_is_left_to_the_garbage_collector() -> None:
+    going = job(ONE)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    assert decided(Observed(going, (running(),))) == Decision()
+
+
+def test_a_taken_name_is_said_and_waited_for() -> None:
+    decision = decided(seen(taken="RayJob job-a1 exists and is not this job's"))
+    assert (reasons(decision)["Accepted"], decision.create) == ("False NameTaken", ())
+    assert decision.again == 30
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"gan": {}}, "GTJ0106"),
+        ({"training": {}}, "training.steps"),
+        ({"data": None}, "data"),
+        ({"vae": {"network": {"architecture": "of another version"}}}, "architecture"),
+    ],
+    ids=["two families", "missing", "null", "value of another version"],
+)
+def test_what_another_crd_let_through_is_said_and_nothing_is_started(spec: Object, words: str) -> None:
+    decision = decided(seen(None, **spec))
+    assert decision.status is not None
+    assert reasons(decision) == {"Accepted": "False InvalidSpec"}
+    assert words in decision.status["message"]
+    assert decision.create == ()
+
+
+def test_an_unreadable_spec_does_not_touch_what_runs() -> None:
+    decision = decided(seen({**ONE, "phase": "Running"}, [running()], gan={}))
+    assert (decision.delete, decision.suspend) == ((), None)
+    assert decision.status is not None
+    assert decision.status["phase"] == "Running"
+
+
+def test_fields_of_a_newer_crd_are_ignored() -> None:
+    assert decided(seen(None, somethingNew={"a": 1})).create != ()
+
+
+def test_a_missing_secret_is_shown_where_it_belongs() -> None:
+    stuck = [{"name": "ray-head", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}}]
+    decision = decided(seen(ONE, [child(jobDeploymentStatus="Initializing")], pods=[pod(containerStatuses=stuck)]))
+    assert reasons(decision)["Accepted"] == "False SecretNotFound"
+    assert decision.status is not None
+    assert 'GTJ0111 secret "s" not found' in decision.status["message"]
+
+
+def test_times_of_conditions_change_with_their_status_only() -> None:
+    first = decided(seen(ONE, [child()])).status
+    assert first is not None
+    second = decide(Observed(job(first), (running(),)), at(1), IMAGE).status
+    assert second is not None
+    times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
+    assert times["Accepted"] == "2026-01-01T12:00:00Z"
+    assert times["ResourcesReady"] == "2026-01-01T12:01:00Z"

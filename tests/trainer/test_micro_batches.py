@@ -1,0 +1,108 @@
+"""Order, noise and seeds of a batch depend on its place in the stream of data, not on who reads which part of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainjobs.api.job import Batch as BatchSpec
+from trainjobs.data.source import DataInfo
+from trainjobs.loop import Meter, due, micro_batches, only_trainable, refuse_non_finite
+from trainjobs.noise import Noise
+from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.plan.batch import Cut, cut
+from trainjobs.state import State
+from trainjobs.world import World
+
+pytestmark = pytest.mark.slow  # importing the loop imports DeepSpeed
+
+
+class Numbers:
+    """Sample i is the number i, and one that its noise gives."""
+
+    info = DataInfo("point", (2,), 10, 0)
+
+    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        return {"point": torch.cat([indices[:, None].float(), noise.uniform("augment", 1)], dim=1)}
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        raise AssertionError
+
+
+def never(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    raise AssertionError
+
+
+def read(workers: int, micro: int, *, phase: str = "D", repetition: int = 0, step: int = 3, samples: int = 24) -> tuple[Tensor, Tensor]:
+    """(data, noise) of the global batch, put together from all workers' micro-batches."""
+    chosen: Cut = cut(BatchSpec.model_validate({"global": 8, "micro": micro}), workers)
+    parts: dict[tuple[int, int], Batch] = {}
+    for rank in range(workers):
+        world = World(rank, workers, torch.device("cpu"))
+        found = micro_batches(Phase(phase, "net", never), repetition, 5, State(step, samples), Numbers(), chosen, world)
+        for turn, batch in enumerate(found):
+            assert batch.size == micro
+            parts[turn, rank] = batch
+    ordered = [parts[key] for key in sorted(parts)]
+    return torch.cat([batch.data["point"] for batch in ordered]), torch.cat([batch.noise.normal("z", 3) for batch in ordered])
+
+
+@pytest.mark.parametrize(("workers", "micro"), [(1, 1), (1, 4), (2, 4), (2, 1), (4, 2), (8, 1)])
+def test_one_batch_however_it_is_read(workers: int, micro: int) -> None:
+    data, noise = read(workers, micro)
+    whole, whole_noise = read(1, 8)
+    assert torch.equal(data, whole)
+    assert torch.equal(noise, whole_noise)
+
+
+@pytest.mark.parametrize("change", [{"phase": "G"}, {"repetition": 1}, {"step": 4}, {"samples": 32}])
+def test_noise_differs_by_phase_repetition_step_and_sample(change: dict[str, object]) -> None:
+    assert not torch.isclose(read(1, 8)[1], read(1, 8, **change)[1]).any()  # type: ignore[arg-type]
+
+
+def test_an_epoch_shows_every_sample_once() -> None:
+    seen = torch.cat([read(2, 4, samples=start)[0][:, 0] for start in range(0, 40, 8)])
+    for epoch in range(4):
+        assert sorted(seen[10 * epoch : 10 * epoch + 10].int().tolist()) == list(range(10))
+
+
+def test_dropout_is_seeded_by_the_place_in_the_stream() -> None:
+    world, chosen = World(0, 1, torch.device("cpu")), Cut(1, 4, 2)
+    draws = []
+    for disturbance in (1, 2):
+        torch.manual_seed(disturbance)
+        draws.append([torch.rand(1).item() for _ in micro_batches(Phase("p", "net", never), 0, 5, State(1, 8), Numbers(), chosen, world)])
+    assert draws[0] == draws[1]
+    assert len(set(draws[0])) == 2
+
+
+def test_only_one_network_gets_gradients() -> None:
+    nets = {name: list(torch.nn.Linear(1, 1).parameters()) for name in ("a", "b")}
+    with only_trainable(nets, "a"):
+        assert [p.requires_grad for name in nets for p in nets[name]] == [True, True, False, False]
+    assert all(p.requires_grad for name in nets for p in nets[name])
+
+
+def test_meter_takes_means_once() -> None:
+    meter = Meter()
+    for value in (1.0, 2.0, 6.0):
+        meter.add({"loss": torch.tensor(value)})
+    meter.add({"kl": torch.tensor(4.0)})
+    assert meter.take() == {"kl": 4.0, "loss": 3.0}
+    assert meter.take() == {}
+
+
+@pytest.mark.parametrize(("step", "every", "expected"), [(10, 5, True), (11, 5, False), (10, None, False), (1, 1, True)])
+def test_due(step: int, every: int | None, expected: bool) -> None:
+    assert due(step, every) is expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_ends_the_run(value: float) -> None:
+    from trainjobs.api.errors import JobError
+
+    refuse_non_finite({"loss": 1.0}, 7, None)
+    with pytest.raises(JobError, match=r"step 7.*step 4") as caught:
+        refuse_non_finite({"loss": 1.0, "kl": value}, 7, 4)
+    assert caught.value.code == "GTJ0207"

@@ -1,0 +1,85 @@
+"""torch's optimizers from the manifest: one by one against the papers' formulas, two updates long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainjobs import optim
+from trainjobs.api.job import Optimizer
+
+START = torch.tensor([1.0, -2.0, 0.5, 3.0])
+GRADIENTS = (torch.tensor([0.1, -0.3, 2.0, 0.0]), torch.tensor([-0.2, 0.4, 1.0, 0.5]))
+
+
+def settings(**fields: Any) -> Optimizer:
+    return Optimizer.model_validate(fields)
+
+
+def moved(chosen: Optimizer) -> Tensor:
+    """The weights after one update per gradient."""
+    parameter = nn.Parameter(START.clone())
+    optimizer = optim.build(chosen, [parameter])
+    for gradient in GRADIENTS:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+def adam(rate: float, beta1: float, beta2: float, l2: float, decoupled: float) -> Tensor:
+    """Kingma and Ba, 2015, algorithm 1; with `decoupled` weight decay, Loshchilov and Hutter, 2019, algorithm 2."""
+    w, m, v = START.clone(), torch.zeros(4), torch.zeros(4)
+    for t, g in enumerate(GRADIENTS, start=1):
+        g = g + l2 * w
+        w = w - rate * decoupled * w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - rate * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + 1e-8)
+    return w
+
+
+def rmsprop(rate: float, momentum: float, l2: float) -> Tensor:
+    """Tieleman and Hinton, 2012, with torch's smoothing of 0.99."""
+    w, v, buffer = START.clone(), torch.zeros(4), torch.zeros(4)
+    for g in GRADIENTS:
+        g = g + l2 * w
+        v = 0.99 * v + 0.01 * g * g
+        buffer = momentum * buffer + g / (v.sqrt() + 1e-8)
+        w = w - rate * buffer
+    return w
+
+
+def sgd(rate: float, momentum: float, l2: float) -> Tensor:
+    w, buffer = START.clone(), torch.zeros(4)
+    for t, g in enumerate(GRADIENTS):
+        g = g + l2 * w
+        buffer = g if t == 0 else momentum * buffer + g
+        w = w - rate * buffer
+    return w
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (settings(name="adam", learningRate=0.01), adam(0.01, 0.9, 0.999, 0, 0)),
+        (settings(name="adam", learningRate=0.01, betas=[0.0, 0.9], weightDecay=0.1), adam(0.01, 0.0, 0.9, 0.1, 0)),
+        (settings(name="adamw", learningRate=0.01), adam(0.01, 0.9, 0.999, 0, 0)),
+        (settings(name="adamw", learningRate=0.01, betas=[0.5, 0.9], weightDecay=0.1), adam(0.01, 0.5, 0.9, 0, 0.1)),
+        (settings(name="rmsprop", learningRate=0.01), rmsprop(0.01, 0, 0)),
+        (settings(name="rmsprop", learningRate=0.01, momentum=0.9, weightDecay=0.1), rmsprop(0.01, 0.9, 0.1)),
+        (settings(name="sgd", learningRate=0.1), sgd(0.1, 0, 0)),
+        (settings(name="sgd", learningRate=0.1, momentum=0.9, weightDecay=0.1), sgd(0.1, 0.9, 0.1)),
+    ],
+    ids=lambda value: value.name if isinstance(value, Optimizer) else "",
+)
+def test_follows_the_formula(chosen: Optimizer, expected: Tensor) -> None:
+    assert torch.allclose(moved(chosen), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_parameters_may_come_from_a_generator() -> None:
+    network = nn.Linear(2, 3)
+    groups = optim.build(settings(), (p for p in network.parameters())).param_groups
+    assert [len(group["params"]) for group in groups] == [2]

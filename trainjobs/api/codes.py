@@ -1,0 +1,343 @@
+"""Every error code of the project: its title, the exit status of `gtj`, and the text of its page under docs/errors/.
+
+A code, once published, keeps its meaning. 01xx is caught before anything trains, 02xx while the job runs, 03xx concerns the installation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, UNEXPECTED, USAGE, INVALID, DOES_NOT_FIT, FAILED, TIMEOUT, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
+
+
+@dataclass(frozen=True)
+class Code:
+    """`docs` is Markdown: what the code means, and after a blank line what to do about it."""
+
+    title: str
+    exit_code: int
+    docs: str
+
+
+def _page(meaning: str, *remedies: str) -> str:
+    return meaning + "\n\n" + "\n".join(f"- {remedy}" for remedy in remedies)
+
+
+CODES: dict[str, Code] = {
+    "GTJ0101": Code(
+        "unknown field",
+        INVALID,
+        _page(
+            "The manifest has a field that no job has, or has it in the wrong place. Nothing is ignored silently: a misspelt "
+            "learning rate would otherwise train with the default one.",
+            "Take the name after `did you mean`; names are camelCase (`learningRate`, not `learning_rate`).",
+            "If the message names another place, move the field there.",
+            "`docs/reference/job.md` lists every field; `gtj schema -o gentrain.schema.json` lets editors complete them.",
+        ),
+    ),
+    "GTJ0102": Code(
+        "value not allowed",
+        INVALID,
+        _page(
+            "The field exists, and its value is not among the allowed ones: another word, a number out of range, a name in the wrong form.",
+            "The message lists what is allowed.",
+            "Plain `yes`, `no`, `on`, `off`, `y` and `n` are booleans in YAML; put quotes around them where text is meant.",
+        ),
+    ),
+    "GTJ0103": Code(
+        "batch does not divide",
+        INVALID,
+        _page(
+            "`training.batch.global` is the number of samples of one optimizer step over all workers, and stays the same "
+            "whatever their number. It must divide by the number of workers, by both ends of an elastic range, and by workers "
+            "times `batch.micro`.",
+            "Take one of the sizes that the message lists.",
+            "Or change `compute.workers`, or leave `batch.micro` out.",
+        ),
+    ),
+    "GTJ0104": Code(
+        "technique not possible with the ZeRO stage",
+        INVALID,
+        _page(
+            "ZeRO stage 3 splits the weights over the workers and gathers them layer by layer during each backward pass. The "
+            "gradient penalty of a Wasserstein GAN differentiates a gradient, which needs the weights a second time, when "
+            "they are gone; and two networks that take turns would gather each other's weights at every step. GANs therefore "
+            "train at stages 0 to 2.",
+            "Set `deepspeed.stage` to 0, 1, 2 or auto.",
+        ),
+    ),
+    "GTJ0105": Code(
+        "wrong type, missing field or malformed YAML",
+        INVALID,
+        _page(
+            "The file is no YAML, a key appears twice, a required field is missing, or a value has the wrong type: text where "
+            "a number belongs, nothing where a mapping belongs.",
+            "The caret shows the place. Indent with spaces; put quotes around text that holds `: ` or ` #`.",
+            "`key:` with nothing behind it means null, not the defaults: delete the line or write `key: {}`.",
+            "Scalars are read as `kubectl` reads them: `1e-4` is a number, `1:30` is text, a whole number may be written `5e4`.",
+        ),
+    ),
+    "GTJ0106": Code(
+        "not exactly one family",
+        INVALID,
+        _page(
+            "`spec` holds exactly one of `gan`, `vae`, `diffusion`, `language` and `custom`: it says what is trained.",
+            "Add one (`vae: {}` takes every default), or take the others out; several models are several manifests.",
+        ),
+    ),
+    "GTJ0107": Code(
+        "URI not usable",
+        INVALID,
+        _page(
+            "URIs in a manifest carry no user, password, query, fragment, white space or `..`, and a place for checkpoints is "
+            "never a bucket's root, because old checkpoints below it are deleted. This version reads and writes `file://`; a "
+            "store that it cannot reach yet is refused with this code too.",
+            "`file:` URIs have three slashes and an absolute path: `file:///data/faces`.",
+            "Credentials come from the environment, a service account or `pod.env` with `secretKeyRef`.",
+        ),
+    ),
+    "GTJ0108": Code(
+        "parts of the manifest do not go together",
+        INVALID,
+        _page(
+            "Each field is fine, and together they make no job: a language model on images, `dcgan` on points, heads that do "
+            "not divide `hidden`, batch normalisation in a critic with gradient penalty, or a field that has no effect beside "
+            "the others.",
+            "The message names both sides; change either.",
+            "A field without effect is refused rather than ignored, because whoever wrote it expects something of it.",
+        ),
+    ),
+    "GTJ0111": Code(
+        "secret, profile or service account missing",
+        NOT_FOUND,
+        _page(
+            "The job names an object that the cluster does not have, in the job's namespace (ComputeProfiles have none).",
+            "Create it: the job goes on by itself.",
+            "Compare the name with `kubectl get secrets,serviceaccounts` and `kubectl get computeprofiles`.",
+        ),
+    ),
+    "GTJ0112": Code(
+        "bucket refused the probe",
+        NOT_FOUND,
+        _page(
+            "Before anything trains, a small object is written, read and deleted where the checkpoints will go, and created a "
+            "second time to see that the store refuses to overwrite. One of these failed; the message says which, and as "
+            "whom.",
+            "Give the identity in the message read, write, list and delete on the prefix.",
+            "A store that ignores `If-None-Match` on writes cannot keep checkpoints safe: choose another.",
+        ),
+    ),
+    "GTJ0113": Code(
+        "dataset missing, empty or of another format",
+        NOT_FOUND,
+        _page(
+            "The data source was looked at before training: it is not there, holds nothing usable, holds something else than "
+            "the model learns from, or its text is shorter than one sequence.",
+            "The message says what was found instead. Images: PNG, JPEG and the like; text: `.txt` or JSONL with `data.text.field`.",
+            "On a cluster, the path is one inside the pods: mount a volume, or use a bucket.",
+            "A short text needs a smaller `language.network.contextLength`.",
+        ),
+    ),
+    "GTJ0114": Code(
+        "run folder not writable",
+        NOT_FOUND,
+        _page(
+            "The folder that keeps the run, its log and its checkpoints, or a file that was asked for, cannot be written.",
+            "Choose another with `--run-dir` (or `-o`), mend its permissions, or free space on its disk.",
+        ),
+    ),
+    "GTJ0115": Code(
+        "run folder belongs to another manifest",
+        USAGE,
+        _page(
+            "The folder holds a run whose mathematics differ from this manifest's: another family, data, seed, batch, "
+            "precision or optimizer. Continuing it would mix two trainings. Steps, workers, ZeRO stage and intervals may "
+            "change.",
+            "Choose another folder with `--run-dir` or another `metadata.name`.",
+            "`--fresh` starts again and keeps the earlier run beside it.",
+        ),
+    ),
+    "GTJ0116": Code(
+        "more workers than cores",
+        DOES_NOT_FIT,
+        _page(
+            "Each worker keeps one core busy. More workers than cores only take turns, and slow each other down.",
+            "`gtj run --workers N` with the number in the message, or a cluster.",
+        ),
+    ),
+    "GTJ0117": Code(
+        "run folder in use by another process",
+        USAGE,
+        _page(
+            "Another `gtj run`, or a driver that is still saving, holds the folder's lock.",
+            "Watch that run with `gtj status`, wait for it, or train into another folder.",
+        ),
+    ),
+    "GTJ0118": Code(
+        "run or checkpoint not found",
+        NOT_FOUND,
+        _page(
+            "There is no such file, run folder or checkpoint.",
+            "`gtj ls` lists runs, `gtj checkpoints ls` lists a run's checkpoints. Old ones are deleted by `checkpoints.keep`.",
+        ),
+    ),
+    "GTJ0201": Code(
+        "cloud quota or capacity exhausted",
+        FAILED,
+        _page(
+            "The cloud has no such machines to give: the account's quota is used up, or the zone is sold out.",
+            "Name further profiles in `compute.profiles`: they are tried in order.",
+            "Ask for quota, or use another zone or machine type.",
+        ),
+    ),
+    "GTJ0202": Code(
+        "pods cannot be scheduled",
+        FAILED,
+        _page(
+            "No node of the cluster can take a pod of the job, and no autoscaler will make one. The message says which "
+            "constraint is not met and what the cluster has.",
+            "Compare the ComputeProfile's selector, tolerations and resources with the node pool.",
+        ),
+    ),
+    "GTJ0203": Code(
+        "namespace quota exceeded",
+        FAILED,
+        _page(
+            "A ResourceQuota of the namespace refused the job's pods.",
+            "Wait for other jobs, ask for fewer workers, or have the quota raised: `kubectl describe resourcequota`.",
+        ),
+    ),
+    "GTJ0204": Code(
+        "image cannot be pulled",
+        FAILED,
+        _page(
+            "A node could not fetch the trainer's image: no such tag, no permission, or no route to the registry.",
+            "Check `pod.image` and `pod.imagePullSecrets`.",
+        ),
+    ),
+    "GTJ0205": Code(
+        "out of host memory",
+        FAILED,
+        _page(
+            "The kernel ended a process because its container used more memory than its limit.",
+            "Use a profile with more memory per node, fewer workers per node, or no offload to host memory.",
+        ),
+    ),
+    "GTJ0206": Code(
+        "out of device memory",
+        FAILED,
+        _page(
+            "A GPU could not hold weights, optimizer states and activations together.",
+            "Lower `training.batch.micro`: the global batch, and so the result, stays the same.",
+            "Raise `deepspeed.stage`, use `precision: bf16`, or more workers.",
+        ),
+    ),
+    "GTJ0207": Code(
+        "non-finite loss",
+        FAILED,
+        _page(
+            "A loss became NaN or infinite. With `recovery.onNonFiniteLoss: rollback` the job went back to its last "
+            "checkpoint and failed the same way again; with `halt` it stopped at once. The message names the network and the "
+            "step; earlier checkpoints are intact.",
+            "Lower the learning rate, add `schedule.warmupSteps`, or set `gradientClipping: 1.0`.",
+            "With bf16, try fp32 to see whether precision is the cause.",
+        ),
+    ),
+    "GTJ0208": Code(
+        "checkpoint of another world size or model",
+        FAILED,
+        _page(
+            "The checkpoint was written by another number of workers than this version can convert, or by another model. The "
+            "message names the tensors that differ.",
+            "Resume with the manifest and the number of workers that wrote it.",
+            "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",
+        ),
+    ),
+    "GTJ0209": Code(
+        "checkpoint corrupt, none left",
+        FAILED,
+        _page(
+            "Every file of a checkpoint is compared with its digest before it is used. This one differs, is set aside in "
+            "quarantine, and no earlier checkpoint is whole. When an earlier one is, the job resumes from it and only a note "
+            "remains.",
+            "Look at the disk: a digest that differs means that bytes changed after they were written and read back.",
+            "`gtj checkpoints verify` checks every checkpoint of a run.",
+            "Nothing is deleted, and nothing begins again at step 0 by itself: `gtj run --fresh` does, and keeps the old run beside it.",
+        ),
+    ),
+    "GTJ0210": Code(
+        "training stalled",
+        FAILED,
+        _page(
+            "No step was finished for `recovery.stallTimeout`. The message says which ranks wait and which one is missing.",
+            "Look at the log of the missing rank: `gtj logs NAME`.",
+            "If steps are honestly that slow, raise `recovery.stallTimeout`.",
+        ),
+    ),
+    "GTJ0211": Code(
+        "checkpoint cannot be written",
+        FAILED,
+        _page(
+            "The disk is full, or the store refuses writes. The last checkpoint that was committed is intact.",
+            "Free space or mend permissions and run again: the job continues from that checkpoint.",
+            "`checkpoints.keep.last` bounds how many are kept.",
+        ),
+    ),
+    "GTJ0212": Code(
+        "budget or deadline reached",
+        FAILED,
+        _page(
+            "The job cost as much as `budget.maxUSD`, or ran as long as `activeDeadlineSeconds`, over all attempts. It was "
+            "stopped after a checkpoint.",
+            "Raise the limit and resume: nothing is lost.",
+        ),
+    ),
+    "GTJ0213": Code(
+        "worker or driver lost, retries used up",
+        FAILED,
+        _page(
+            "A process was killed, or its node went away, again and again without a new checkpoint in between. A single loss "
+            "is no failure: the job resumes by itself.",
+            "`gtj logs NAME` shows each process's last words. Signal 9 without a word is usually the kernel, out of memory.",
+            "Run again to continue from the last checkpoint.",
+        ),
+    ),
+    "GTJ0214": Code(
+        "the training code raised an error",
+        FAILED,
+        _page(
+            "An exception that is none of the above, in the trainer or in the code of a `custom` objective. `failure.json` in "
+            "the run folder holds the end of the log.",
+            "`gtj run --workers 1 --no-ray` runs everything in one process, where a debugger can look at it.",
+        ),
+    ),
+    "GTJ0301": Code(
+        "CRD and operator of different versions",
+        UNEXPECTED,
+        _page(
+            "The custom resource definition in the cluster is older or newer than the operator that reads it.",
+            "Apply the definitions of the chart's version: `helm upgrade` does not touch CRDs, `kubectl apply --server-side -f` does.",
+        ),
+    ),
+}
+
+
+def page(code: str) -> str:
+    """The Markdown page of a code."""
+    entry = CODES[code]
+    note = "" if code >= "GTJ0200" else " It is caught before anything trains."
+    return f"# {code}: {entry.title}\n\n`gtj` exits with status {entry.exit_code}.{note}\n\n{entry.docs}\n"
+
+
+def index() -> str:
+    """The Markdown table of all codes."""
+    rows = [f"| [{code}]({code}.md) | {entry.title} | {entry.exit_code} |" for code, entry in CODES.items()]
+    head = [
+        "# Errors",
+        "",
+        "Every message carries a code with a page of its own.",
+        "",
+        "| Code | What | Exit status |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join(head + rows) + "\n"

@@ -1,0 +1,55 @@
+"""The one exception that users see. Anything else that reaches them is a defect of ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainjobs.api.codes import CODES as CODES
+from trainjobs.api.codes import Code as Code
+
+
+class JobError(Exception):
+    """What went wrong, where, why, and how to mend it, under a stable code.
+
+    `code` is a key of CODES (KeyError otherwise: that is our mistake, not the user's). Texts carry no trailing full stop.
+    Survives pickling, since workers raise it and the driver reads it.
+    """
+
+    def __init__(self, code: str, what: str, *, where: str = "", why: str = "", how: str = "") -> None:
+        self.exit_code: int = CODES[code].exit_code
+        self.code = code
+        self.what = what
+        self.where = where
+        self.why = why
+        self.how = how
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """One line: "GTJ0113 what (where): why. how". Empty parts leave no punctuation behind; line breaks become spaces."""
+        text = f"{self.code} {self.what}"
+        if self.where:
+            text += f" ({self.where})"
+        if self.why:
+            text += f": {self.why}"
+        if self.how:
+            text += f". {self.how}"
+        return " ".join(text.split())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "title": CODES[self.code].title,
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "how": self.how,
+            "exitCode": self.exit_code,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> JobError:
+        """The inverse of `to_dict`. Unknown keys are ignored, so that failure.json may carry more."""
+        return cls(data["code"], data["what"], where=data.get("where", ""), why=data.get("why", ""), how=data.get("how", ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (JobError.from_dict, (self.to_dict(),))

@@ -1,0 +1,74 @@
+"""The ComputeProfile: what a pool of GPU nodes looks like. It belongs to the platform team; jobs only name it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainjobs.api.fields import DecimalString, Identifier, Model, ObjectName
+
+Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
+LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+ImageName = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class Accelerator(Model):
+    type: Identifier | None = Field(None, description="Kind of accelerator, e.g. h100-80gb; for people and for the plan.")
+    resource: Annotated[str, Field(min_length=1, max_length=317)] = Field(
+        "nvidia.com/gpu", description="Extended resource that a worker asks for."
+    )
+    per_node: Annotated[int, Field(ge=0, le=64)] = Field(0, description="Accelerators of one node; 0 for a CPU pool.")
+
+
+class Node(Model):
+    """What one node offers to workers. A worker asks for its share: one per accelerator it uses, or the whole on a CPU pool."""
+
+    cpu: Quantity = Field("4", description="CPUs.")
+    memory: Quantity = Field("16Gi", description="Memory.")
+    shared_memory: Quantity = Field("2Gi", description="Size of /dev/shm in each pod, taken from its memory.")
+
+
+class Head(Model):
+    """The head pod. It runs Ray's control processes and the driver, never a worker: an on-demand CPU node suits it."""
+
+    cpu: Quantity = Field("1", description="CPUs.")
+    memory: Quantity = Field("4Gi", description="Memory.")
+    selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field({}, description="Node labels the head needs.")
+
+
+class Toleration(Model):
+    key: Annotated[str, Field(min_length=1, max_length=317)] = Field(description="Taint key.")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="Exists, or Equal to value.")
+    value: LabelValue | None = Field(None, description="Taint value (Equal only).")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(None, description="Taint effect; default: every effect.")
+
+
+class Price(Model):
+    usd_per_node_hour: DecimalString = Field(alias="usdPerNodeHour", description="Price of a node for an hour.")
+    source: Annotated[str, Field(max_length=253)] = Field("", description="Where the price comes from and when it was read.")
+
+
+class ProfileSpec(Model):
+    provider: Literal["aws", "gcp", "azure", "generic"] = Field("generic", description="Cloud the nodes run on.")
+    accelerator: Accelerator = Accelerator()
+    capacity: Literal["on-demand", "spot", "reserved"] = Field("on-demand", description="How the nodes are bought.")
+    node: Node = Node()
+    head: Head = Head()
+    grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] = Field(
+        120, description="Time a pod has to checkpoint and stop; on spot, not more than the cloud's notice."
+    )
+    service_account_name: ObjectName | None = Field(None, description="Service account of jobs that name none.")
+    image: ImageName | None = Field(None, description="Trainer image of jobs that name none; default: the chart's.")
+    selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field({}, description="Node labels workers need.")
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field([], description="Taints head and workers tolerate.")
+    price: Price | None = Field(None, description="Needed for cost and budget; without it cost is unknown.")
+
+
+class Profile(Model):
+    """One manifest: kind ComputeProfile, cluster-scoped."""
+
+    api_version: Literal["gentrain.dev/v1alpha1"]
+    kind: Literal["ComputeProfile"]
+    spec: ProfileSpec

@@ -1,0 +1,68 @@
+"""What a URI in a manifest may be. No credentials, nothing that a store could read differently from us, never a bucket's root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainjobs.api.problem import Problem, did_you_mean, listed
+from trainjobs.api.shape import Path
+
+BUILTINS = {"digits": "image", "shapes": "image", "ring": "point", "stdlib-text": "text"}
+
+
+def builtin(source: str) -> str | None:
+    """ "digits" of "builtin:digits"; None for any other URI."""
+    return source.removeprefix("builtin:") if source.startswith("builtin:") else None
+
+
+def source_problems(uri: str, path: Path) -> Iterator[Problem]:
+    """What is wrong with spec.data.source."""
+    name = builtin(uri)
+    if name is None:
+        yield from uri_problems(uri, path)
+    elif name not in BUILTINS:
+        known = [f"builtin:{known}" for known in BUILTINS]
+        yield Problem("GTJ0102", path, f'there is no "{uri}"', f"built in are {listed(known, 'and')}", did_you_mean(uri, known))
+
+
+def prefix_problems(uri: str, path: Path) -> Iterator[Problem]:
+    """What is wrong with a place for checkpoints: retention deletes below it, so it is never a bucket or a file system as a whole."""
+    found = list(uri_problems(uri, path))
+    yield from found
+    scheme, _, rest = uri.partition("://")
+    segments = [segment for segment in rest.split("/") if segment]
+    if not found and len(segments) < (1 if scheme == "file" else 2):
+        whole = "the root of the file system" if scheme == "file" else "a bucket's root"
+        example = f"{scheme}://{'/runs' if scheme == 'file' else segments[0]}/my-job"
+        yield Problem("GTJ0107", path, f"{uri} is {whole}", "old checkpoints are deleted there", f"name a folder in it, such as {example}")
+
+
+def uri_problems(uri: str, path: Path) -> Iterator[Problem]:
+    """What is wrong with any URI that has an authority: scheme://authority/path."""
+    scheme, _, rest = uri.partition("://")
+    authority, slash, key = rest.partition("/")
+    if any(character.isspace() or not character.isprintable() for character in uri):
+        yield refused(path, uri, "contains white space", "rename the folder, or link to it under another name")
+    elif "@" in authority:
+        hidden = f"{scheme}://...@{authority.rpartition('@')[2]}{slash}{key}"
+        yield refused(
+            path, hidden, "carries a user or password", "credentials come from the environment or from spec.pod.env, never from a URI"
+        )
+    elif "?" in rest:
+        yield refused(
+            path, uri.partition("?")[0] + "?...", "carries a query", "signed URLs expire and leak: give the worker access to the bucket"
+        )
+    elif "#" in rest:
+        yield refused(path, uri, "carries a fragment", "take away everything from # on")
+    elif ".." in key.split("/") or authority == "..":
+        yield refused(path, uri, "climbs with ..", "write the path that is meant")
+    elif scheme == "file" and authority:
+        example = f"file:///{rest}" if authority != "." else f"in a shell, file://$PWD{slash}{key}"
+        how = f"file: URIs have three slashes and an absolute path: {example}"
+        yield refused(path, uri, f'names "{authority}" as a host', how)
+    elif scheme != "file" and not authority:
+        yield refused(path, uri, "names no bucket", f"write {scheme}://bucket/folder")
+
+
+def refused(path: Path, uri: str, why: str, how: str) -> Problem:
+    return Problem("GTJ0107", path, f"{uri} {why}", how=how)

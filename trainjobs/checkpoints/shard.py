@@ -1,0 +1,110 @@
+"""One rank's part of a checkpoint: a folder's files on their way to the store, and back with every byte checked."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from trainjobs.checkpoints.manifest import NAME, Corrupt, File, RankManifest, rank_digests, rank_manifest
+from trainjobs.checkpoints.record import Commit
+from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, digest, tag
+
+Writer = Callable[[bytes], object]
+
+
+def put_shard(store: BlobStore, prefix: str, rank: int, folder: Path, *, pause: Callable[[float], None]) -> str:
+    """Upload all files below `folder` and then their manifest; returns the manifest's digest. On success the files are gone from `folder`.
+
+    They are moved where that is possible, which is why nobody may keep them. Raises StoreError, with nothing of the rank left behind that a
+    sweep would not find; ValueError for a rank that has been uploaded under this prefix before, and for anything but plain files.
+    """
+    name = manifest_key(prefix, rank)
+    for sealed in (name, f"{prefix}/{NAME}"):
+        with suppress(Missing):
+            store.get(sealed)
+            raise ValueError(f"{sealed} exists already: a step is written once in an attempt")
+    sources = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
+    if odd := [path for path in sources if path.is_symlink() or not path.is_file()]:
+        raise ValueError(f"not a plain file: {odd[0]}")
+    names = [path.relative_to(folder).as_posix() for path in sources]
+    try:
+        stored = store.upload([(path, f"{prefix}/rank-{rank}/{name}") for path, name in zip(sources, names, strict=True)])  # (1) (2)
+        files = tuple(File(name, part.size, part.digest) for name, part in zip(names, stored, strict=True))
+        data = RankManifest(rank, files).encode()
+        if create(store, name, data, pause=pause) is not None:  # (3)
+            raise ValueError(f"{name} exists already with other contents")
+    except StoreError:
+        with suppress(StoreError):  # on a full disk, what does not help is in the way
+            store.clear(f"{prefix}/rank-{rank}")
+        raise
+    for path in sources:
+        path.unlink()
+    return digest(data)  # (4)
+
+
+def read_rank(store: BlobStore, prefix: str, rank: int, claimed: str) -> RankManifest:
+    """The manifest of a rank. Raises Corrupt when it is not the one that `claimed` is the digest of."""
+    key = manifest_key(prefix, rank)
+    return rank_manifest(key, _get(store, key), claimed)
+
+
+def read_ranks(store: BlobStore, commit: Commit) -> list[RankManifest]:
+    """The manifests of all ranks of a commit. Raises Corrupt."""
+    key = f"{commit.prefix}/{NAME}"
+    claimed = rank_digests(key, _get(store, key), commit.manifest_digest)
+    if len(claimed) != commit.world:
+        raise Corrupt(key, f"has {len(claimed)} ranks, not {commit.world}")
+    return [read_rank(store, commit.prefix, rank, told) for rank, told in enumerate(claimed)]
+
+
+def fetch_rank(store: BlobStore, prefix: str, shard: RankManifest, destination: Path) -> None:
+    """Lay the rank's files in `destination`, in place of what is there: all of them, or no folder of that name. Raises Corrupt, OSError."""
+    partial = destination.with_name(f"{destination.name}.partial")
+    for old in (partial, destination):
+        shutil.rmtree(old, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for file in shard.files:
+            target = partial / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(target, "xb") as opened:
+                check_file(store, prefix, shard.rank, file, opened.write)
+        partial.rename(destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_file(store: BlobStore, prefix: str, rank: int, file: File, write: Writer | None = None) -> None:
+    """Read a file of a checkpoint to its end, passing its blocks on. Raises Corrupt, after the blocks were passed on."""
+    key = f"{prefix}/rank-{rank}/{file.name}"
+    size, found = 0, hashlib.sha256()
+    for block in _blocks(store, key):
+        size += len(block)
+        found.update(block)
+        if write is not None:
+            write(block)
+    if size != file.size:
+        raise Corrupt(key, f"has {size} bytes, not {file.size}")
+    if tag(found.hexdigest()) != file.digest:
+        raise Corrupt(key, f"digest is {tag(found.hexdigest())}, not {file.digest}")
+
+
+def manifest_key(prefix: str, rank: int) -> str:
+    return f"{prefix}/rank-{rank}.json"
+
+
+def _get(store: BlobStore, key: str) -> bytes:
+    try:
+        return store.get(key)
+    except Missing as error:
+        raise Corrupt(key, error.why) from error
+
+
+def _blocks(store: BlobStore, key: str) -> Iterator[bytes]:
+    try:
+        yield from store.read(key)
+    except Missing as error:
+        raise Corrupt(key, error.why) from error

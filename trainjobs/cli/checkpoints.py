@@ -1,0 +1,105 @@
+"""gtj checkpoints: what a run has saved, and whether it is whole."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Keep
+from trainjobs.checkpoints import Checkpoints, Commit, CommitStatus, Corrupt, locate, open_store
+from trainjobs.cli.output import emit, find, format_option, name_argument, painted, table
+from trainjobs.report.numbers import duration, short, size
+
+
+@click.group("checkpoints", short_help="List and verify checkpoints.")
+def command() -> None:
+    """What a run has saved. NAME is a run under ./gentrain-runs, a run's folder, or the URI of a store (file:///...)."""
+
+
+@command.command("ls")
+@name_argument
+@format_option
+def ls(name: str, form: str) -> None:
+    """List the checkpoints of NAME, newest last."""
+    uri, statuses = opened(name)
+    if form != "table":
+        emit([as_data(status, uri) for status in statuses], form)
+    elif not statuses:
+        click.echo(f"no checkpoint under {uri}", err=True)
+    else:
+        now = time.time()
+        header = ("STEP", "ATTEMPT", "SIZE", "WORKERS", "AGE", "STATE", "METRICS", "PREFIX")
+        click.echo(table(header, [cells(status, now) for status in statuses]))
+
+
+@command.command("verify")
+@name_argument
+@format_option
+def verify(name: str, form: str) -> int:
+    """Read every byte of the live checkpoints of NAME, or of the one that a URI names, against their digests.
+
+    Ends with 5 when one is corrupt. Nothing is changed: the trainer marks a corrupt checkpoint when it meets it.
+    """
+    uri = store_of(name)
+    checkpoints = Checkpoints(open_store(uri), keep=Keep()) if "/steps/" not in uri else None
+    if checkpoints is None:
+        checkpoints, only = locate(uri)
+        commits = [only]
+    else:
+        commits = [status.commit for status in checkpoints.commits() if status.state == "live"]
+    if not commits:
+        raise JobError("GTJ0118", "no checkpoint to verify", where=uri)
+    results = [(commit, verdict(checkpoints, commit)) for commit in commits]
+    if form != "table":
+        emit([{"step": commit.step, "uri": checkpoints.uri(commit), "whole": not why, "why": why} for commit, why in results], form)
+    else:
+        for commit, why in results:
+            mark = painted("corrupt", "red") if why else painted("whole", "green")
+            click.echo(f"step {commit.step}  {mark}  {why or size(commit.size_bytes)}")
+    return 5 if any(why for _, why in results) else 0
+
+
+def store_of(name: str) -> str:
+    return name if "://" in name else find(name).checkpoints_uri()
+
+
+def opened(name: str) -> tuple[str, list[CommitStatus]]:
+    uri = store_of(name).split("/steps/")[0]
+    return uri, Checkpoints(open_store(uri), keep=Keep()).commits()
+
+
+def verdict(checkpoints: Checkpoints, commit: Commit) -> str:
+    """ "" for a checkpoint that is whole, else what is wrong with it."""
+    try:
+        checkpoints.verify(commit)
+    except Corrupt as error:
+        return str(error)
+    return ""
+
+
+def cells(status: CommitStatus, now: float) -> tuple[str, ...]:
+    commit = status.commit
+    metrics = " ".join(f"{name} {short(value)}" for name, value in sorted(commit.metrics.items())[:2]) or "-"
+    state = f"{status.state}: {status.why}" if status.why else status.state
+    age = duration(now - commit.committed_at)
+    return str(commit.step), str(commit.attempt), size(commit.size_bytes), str(commit.world), age, state, metrics, commit.prefix
+
+
+def as_data(status: CommitStatus, uri: str) -> dict[str, Any]:
+    commit = status.commit
+    return {
+        "step": commit.step,
+        "attempt": commit.attempt,
+        "samples": commit.samples,
+        "uri": f"{uri}/{commit.prefix}",
+        "committedAt": commit.committed_at,
+        "sizeBytes": commit.size_bytes,
+        "workers": commit.world,
+        "digest": commit.manifest_digest,
+        "metrics": dict(commit.metrics),
+        "state": status.state,
+        "why": status.why,
+    }

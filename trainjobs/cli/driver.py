@@ -1,0 +1,79 @@
+"""The trainer as a process: `python -m trainjobs.launch RUN`, in a session of its own, its output in logs/driver.log.
+
+A session of its own keeps the terminal's Ctrl-C from reaching it, and Ray's processes, before this side has asked for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from trainjobs.report.folder import Run
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def command(run: Path, ray: bool) -> list[str]:
+    return [sys.executable, "-m", "trainjobs.launch", str(run), *([] if ray else ["--no-ray"])]
+
+
+class Process:
+    """A started driver."""
+
+    def __init__(self, run: Run, arguments: Sequence[str]) -> None:
+        run.driver_log.parent.mkdir(exist_ok=True)
+        with run.driver_log.open("ab") as log:
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """Ends the whole session: the driver, and what Ray started in it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Signals:
+    """Counts the requests to stop while the block runs: Ctrl-C, a polite kill, the terminal being closed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Signals:
+        # What is ignored already stays so: nohup means that closing the terminal is not a wish to stop.
+        wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._former = {number: signal.signal(number, self._asked) for number in wanted}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        # A terminal that closes sends SIGHUP and sometimes more; that is one request, never the second one that kills.
+        self.count = max(self.count, 1) if number == signal.SIGHUP else self.count + 1
+
+
+class Wall:
+    """The real clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)

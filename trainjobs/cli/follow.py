@@ -1,0 +1,235 @@
+"""Starts the driver of a run, follows it to its end, and starts it again when something outside killed it.
+
+The ladder, from the driver's exit:
+
+    0                    succeeded
+    130                  stopped on request, after a checkpoint
+    any other status     failed; failure.json says why, else the end of its log does
+    killed by a signal   infrastructure (out of memory, a node going down): started again, free of charge, unless a stop was
+                         asked for. Ten restarts in a row without a newer checkpoint end it with GTJ0213: a run that dies
+                         before each checkpoint repeats itself for ever, however many steps it makes.
+
+Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once.
+Time, the driver and the screen are passed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from trainjobs.api.errors import CODES, JobError
+from trainjobs.cli.screen import Screen
+from trainjobs.progress import mark, replace
+from trainjobs.report.folder import LIVE, Run, objects
+
+POLL = 0.2
+MAX_FRUITLESS = 10
+MAX_BACKOFF = 60.0
+FULL = 64 * 2**10  # bytes left on a disk: no room for a failure.json and a few lines of log
+
+
+class Driver(Protocol):
+    def poll(self) -> int | None:
+        """None while it runs, else its exit status: negative for the signal that killed it."""
+
+    def kill(self) -> None:
+        """Ends it, and the processes it started."""
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Interrupts(Protocol):
+    @property
+    def count(self) -> int:
+        """How often the user asked to stop."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended: Succeeded, Stopped (resumable, after a checkpoint), Interrupted (killed by the user) or Failed."""
+
+    phase: str
+    exit_code: int
+    error: JobError | None = None
+    restarts: int = 0
+
+
+def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, interrupts: Interrupts) -> Outcome:
+    """Blocks until the run has ended for good. The folder is prepared; nobody else uses it."""
+    restarts = fruitless = 0
+    saved, warnings = checkpoint_step(run), Warnings(run)
+    while True:
+        status = watch(run, start(), screen, warnings, clock, interrupts)
+        if interrupts.count > 1:
+            return Outcome("Interrupted", 130, restarts=restarts)
+        if status >= 0 or interrupts.count or run.stop_file.exists():
+            return outcome(run, status, restarts, clock.now())
+        newer = checkpoint_step(run)
+        fruitless = 0 if newer > saved else fruitless + 1
+        saved = max(saved, newer)
+        cause = f"the trainer was killed by {signal_name(-status)}"
+        record(run, cause, clock)
+        if fruitless > MAX_FRUITLESS:
+            lost = JobError(
+                "GTJ0213",
+                f"the trainer was killed {fruitless} times in a row without a newer checkpoint",
+                where=signal_name(-status),
+                why="SIGKILL usually means that the machine ran out of memory" if status == -signal.SIGKILL else cause,
+                how="lower training.batch.micro or compute.workers, or save checkpoints more often (checkpoints.every)",
+            )
+            fail(run, lost, clock.now())
+            return Outcome("Failed", lost.exit_code, lost, restarts)
+        restarts += 1
+        delay = min(MAX_BACKOFF, 2.0**fruitless)
+        point = f"step {saved}" if saved else "the beginning"
+        screen.say(f"{cause}; starting it again from {point} in {delay:.0f}s (restart {restarts})")
+        if not pause(delay, clock, interrupts):
+            return Outcome("Stopped", 130, restarts=restarts)
+        continue_from_latest(run)
+
+
+def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: Clock, interrupts: Interrupts) -> int:
+    """Shows progress until the driver has ended; hands on the user's wish to stop. Returns the driver's exit status."""
+    told = 0
+    while (status := driver.poll()) is None:
+        if interrupts.count and not run.stop_file.exists():
+            # Not only once: a driver that is just starting clears the request of an earlier one.
+            run.stop_file.touch()
+        if interrupts.count == 1 and told == 0:
+            told = 1
+            screen.say("stopping: saving a checkpoint (Ctrl-C again to stop at once)")
+        elif interrupts.count > 1 and told < 2:
+            told = 2
+            screen.say("stopping at once")
+            driver.kill()
+        screen.show(run.progress(), clock.now())
+        warnings.say(screen)
+        clock.sleep(POLL)
+    screen.show(run.progress(), clock.now())
+    warnings.say(screen)
+    return status
+
+
+class Warnings:
+    """What is added to a run's timeline as a warning from now on; each is said once."""
+
+    def __init__(self, run: Run) -> None:
+        self._path = run.path / "attempts.jsonl"
+        self._read = self._path.stat().st_size if self._path.exists() else 0  # bytes
+
+    def say(self, screen: Screen) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for row in objects(whole.decode("utf-8", errors="replace")):
+            if row.get("event") == "warning":
+                screen.say(f"warning: {row.get('message', '')}")
+
+
+def pause(seconds: float, clock: Clock, interrupts: Interrupts) -> bool:
+    """Waits; False as soon as the user asks to stop."""
+    end = clock.now() + seconds
+    while clock.now() < end:
+        if interrupts.count:
+            return False
+        clock.sleep(POLL)
+    return not interrupts.count
+
+
+def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
+    """What an exit status means, together with what the driver wrote before it ended."""
+    if status == 0:
+        return Outcome("Succeeded", 0, restarts=restarts)
+    if status == 130 or status < 0:
+        return Outcome("Stopped" if status == 130 else "Interrupted", 130, restarts=restarts)
+    failure = run.failure()
+    if failure is not None and failure["code"] in CODES:
+        error = JobError.from_dict({"what": "", **failure})
+    elif (free := shutil.disk_usage(run.path).free) < FULL:
+        error = JobError(
+            "GTJ0211",
+            "the run folder cannot be written",
+            where=str(run.path),
+            why=f"its disk is full ({free} bytes are free), and the trainer could not even say why it ended",
+            how="free disk space there, and run again: the last checkpoint is intact",
+        )
+        fail(run, error, now)
+    else:
+        error = JobError(
+            "GTJ0214",
+            f"the trainer ended with status {status} and left no explanation",
+            where=str(run.driver_log),
+            why=last_line(run.driver_log),
+            how="read the log; if it does not point at your data or your code, please report it",
+        )
+        fail(run, error, now)
+    return Outcome("Failed", error.exit_code, error, restarts)
+
+
+def checkpoint_step(run: Run) -> int:
+    """The step of the newest committed checkpoint, 0 without one."""
+    checkpoint = run.progress().get("checkpoint")
+    step = checkpoint.get("step") if isinstance(checkpoint, dict) else None
+    return step if isinstance(step, int) else 0
+
+
+def continue_from_latest(run: Run) -> None:
+    """A restart goes on with what this run has saved, whatever checkpoints.resumeFrom said of the beginning."""
+    job = run.job()
+    checkpoints = job.get("spec", {}).get("checkpoints", {})
+    if checkpoint_step(run) and checkpoints.get("resumeFrom", "latest") != "latest":
+        checkpoints["resumeFrom"] = "latest"
+        replace(run.path / "job.json", json.dumps(job, indent=2) + "\n")
+
+
+def record(run: Run, message: str, clock: Clock) -> None:
+    """The driver could not write this row of the timeline itself."""
+    state = run.progress()
+    mark(run.path, "worker-lost", clock.now, attempt=state.get("attempt", 0), step=state.get("step", 0), message=message)
+
+
+def fail(run: Run, error: JobError, now: float) -> None:
+    """Leaves the failure where the report and `gtj status` look for it, for a driver that could not."""
+    progress = run.progress()
+    failure = {**error.to_dict(), "time": now, "step": progress.get("step", 0), "rank": None, "logTail": tail(run.driver_log)}
+    with contextlib.suppress(OSError):  # a full disk is one of the failures
+        replace(run.path / "failure.json", json.dumps(failure, indent=2) + "\n")
+        if progress.get("phase", "Preparing") in LIVE:
+            replace(run.path / "progress.json", json.dumps({**progress, "phase": "Failed", "message": error.what, "updatedAt": now}) + "\n")
+
+
+def tail(path: Path, limit: int = 4000) -> str:
+    """The end of a text file; "" when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - limit))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(path: Path) -> str:
+    return next((line.strip() for line in reversed(tail(path).splitlines()) if line.strip()), "its log is empty")
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

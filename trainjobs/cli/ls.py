@@ -1,0 +1,48 @@
+"""gtj ls: the runs under ./gentrain-runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from trainjobs.cli.line import age, losses, position
+from trainjobs.cli.output import coloured, emit, format_option, runs, table
+from trainjobs.report.folder import Run
+from trainjobs.report.numbers import instant
+
+
+@click.command("ls", short_help="List the runs here.")
+@format_option
+def command(form: str) -> None:
+    """List the runs under ./gentrain-runs: phase, progress and loss of each."""
+    found = runs()
+    if form != "table":
+        emit([row(run) for run in found], form)
+    elif not found:
+        click.echo("no runs under ./gentrain-runs; start one with: gtj run -f job.yaml", err=True)
+    else:
+        now = time.time()
+        click.echo(table(("NAME", "FAMILY", "PHASE", "PROGRESS", "LOSS", "AGE"), [cells(run, now) for run in found]))
+
+
+def cells(run: Run, now: float) -> tuple[str, ...]:
+    progress = run.progress()
+    where = position(progress) if progress.get("totalSteps") else "-"
+    loss = losses(progress).removeprefix("loss ") or "-"
+    return run.path.name, run.family(), coloured(run.phase()), where, loss, age(progress, now)
+
+
+def row(run: Run) -> dict[str, Any]:
+    progress = run.progress()
+    return {
+        "name": run.path.name,
+        "family": run.family(),
+        "phase": run.phase(),
+        "step": progress.get("step", 0),
+        "totalSteps": progress.get("totalSteps"),
+        "metrics": progress.get("metrics", {}),
+        "startedAt": instant(progress.get("startedAt")),
+        "folder": str(run.path),
+    }

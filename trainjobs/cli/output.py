@@ -1,0 +1,90 @@
+"""What the reading verbs share: `-o table|json|yaml`, tables without a library, and finding a run by name or folder."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from trainjobs.api.errors import JobError
+from trainjobs.report.folder import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNS = Path("gentrain-runs")
+
+PHASE_COLOURS = {"Succeeded": "green", "Running": "cyan", "Failed": "red", "Interrupted": "yellow", "Stopped": "yellow"}
+
+
+def format_option(command: F) -> F:
+    """`-o table|json|yaml`, handed to the command as `form`."""
+    option = click.option(
+        "-o", "--output", "form", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="How to print it."
+    )
+    return option(command)
+
+
+def emit(data: Any, form: str) -> None:
+    """Prints data for programs. `form` is json or yaml."""
+    if form == "json":
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns three spaces apart, as kubectl prints them. Colours do not count as width."""
+    widths = [max(len(click.unstyle(row[column])) for row in (header, *rows)) for column in range(len(header))]
+    return "\n".join(
+        "   ".join(cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
+
+
+def coloured(phase: str) -> str:
+    return painted(phase, PHASE_COLOURS.get(phase))
+
+
+def painted(text: str, colour: str | None = None, *, bold: bool = False, dim: bool = False) -> str:
+    """Text in a colour, unless the user has set NO_COLOR. click takes colours away where there is no terminal."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=colour, bold=bold or None, dim=dim or None)
+
+
+def runs(root: Path = RUNS) -> list[Run]:
+    """Every run folder under `root`, by name."""
+    if not root.is_dir():
+        return []
+    return [run for run in map(Run, sorted(root.iterdir())) if run.exists]
+
+
+def find(name: str, root: Path = RUNS) -> Run:
+    """The run of that name under `root`, or the run in that folder. GTJ0118, with the nearest name, when there is none."""
+    for path in (root / name, Path(name)):
+        if Run(path).exists:
+            return Run(path)
+    names = [run.path.name for run in runs(root)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        how = f'did you mean "{close[0]}"?'
+    elif names:
+        how = f"runs here: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
+    else:
+        how = "give the run's folder, or start one with: gtj run -f job.yaml"
+    raise JobError("GTJ0118", f'no run called "{name}"', where=str(root), how=how)
+
+
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of runs for the shell's TAB."""
+    return [run.path.name for run in runs() if run.path.name.startswith(incomplete)]
+
+
+def name_argument(command: F) -> F:
+    """NAME: a run under ./gentrain-runs, or a run's folder."""
+    return click.argument("name", shell_complete=complete_runs)(command)

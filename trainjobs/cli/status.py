@@ -1,0 +1,101 @@
+"""gtj status: one run, in full."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from trainjobs.api.errors import CODES, JobError
+from trainjobs.cli.diagnostics import plain
+from trainjobs.cli.line import eta, memory, position, throughput
+from trainjobs.cli.output import coloured, emit, find, format_option, name_argument, painted
+from trainjobs.cli.screen import screen
+from trainjobs.report.folder import INTERRUPTED, LIVE, Run
+from trainjobs.report.numbers import duration, instant, short
+
+POLL = 0.5
+EVENTS = 6
+
+
+@click.command("status", short_help="Show one run: phase, progress, checkpoint, what happened.")
+@name_argument
+@click.option("-w", "--watch", is_flag=True, help="Follow it until it ends.")
+@format_option
+def command(name: str, watch: bool, form: str) -> None:
+    """Show the run NAME (under ./gentrain-runs, or a folder): phase, progress, newest checkpoint, last events, failure."""
+    run = find(name)
+    if watch and form == "table":
+        follow(run)
+    if form == "table":
+        click.echo("\n".join(described(run, time.time())))
+    else:
+        emit(status(run), form)
+
+
+def follow(run: Run) -> None:
+    """The live line of a run that somebody else started, until it ends. Ctrl-C only ends the watching."""
+    view = screen(run.path.name)
+    try:
+        while run.phase() in LIVE:
+            view.show(run.progress(), time.time())
+            time.sleep(POLL)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        view.close()
+
+
+def status(run: Run) -> dict[str, Any]:
+    """progress.json, with the phase as it is now, the failure and the last events."""
+    return {
+        "name": run.path.name,
+        "folder": str(run.path),
+        "family": run.family(),
+        **run.progress(),
+        "phase": run.phase(),
+        "failure": run.failure(),
+        "events": run.attempts()[-EVENTS:],
+    }
+
+
+def described(run: Run, now: float) -> Iterator[str]:
+    progress, phase = run.progress(), run.phase()
+    yield f"{painted(run.path.name, bold=True)}  {run.family()}  {coloured(phase)}"
+    if phase in LIVE and progress.get("message"):
+        yield entry("doing", str(progress["message"]))
+    if progress.get("totalSteps"):
+        yield entry("progress", "  ".join(part for part in (position(progress), eta(progress) if phase in LIVE else "") if part))
+    metrics = progress.get("metrics") or {}
+    if metrics:
+        yield entry("metrics", "  ".join(f"{key} {short(value)}" for key, value in sorted(metrics.items())))
+    speed = "  ".join(part for part in (throughput(progress), memory(progress)) if part)
+    if speed:
+        yield entry("speed", speed)
+    if progress.get("workers"):
+        yield entry("machine", f"{progress['workers']} worker(s) on {progress.get('device', '?')}, ZeRO stage {progress.get('stage', '?')}")
+    if progress.get("attempt"):
+        yield entry("attempt", f"{progress['attempt']}, restarted {progress.get('restarts', 0)} times")
+    checkpoint = progress.get("checkpoint") or {}
+    if checkpoint:
+        saved = instant(checkpoint.get("committedAt"))
+        yield entry("checkpoint", f"step {checkpoint.get('step')}" + (f", {duration(now - saved)} ago" if saved else ""))
+    yield entry("folder", str(run.path))
+    events = run.attempts()[-EVENTS:]
+    if events:
+        yield "events"
+    for event in events:
+        at = instant(event.get("time"))
+        ago = f"{duration(now - at)} ago" if at else ""
+        yield f"  {ago:>10}  {event.get('event', '?'):<11} step {event.get('step', '-')}  {event.get('message') or ''}".rstrip()
+    failure = run.failure()
+    if failure and phase == "Failed":
+        yield (painted(plain(JobError.from_dict({"what": "", **failure})), "red") if failure["code"] in CODES else str(failure["code"]))
+    if phase == INTERRUPTED:
+        yield entry("next", "nobody is training it; the same `gtj run` goes on from its newest checkpoint")
+
+
+def entry(name: str, text: str) -> str:
+    return f"  {name:<11}{text}"

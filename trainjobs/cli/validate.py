@@ -1,0 +1,60 @@
+"""gtj validate."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from trainjobs.api.job import Job
+from trainjobs.cli.diagnostics import as_data, rendered
+from trainjobs.cli.manifest import Found, Manifest, load
+
+
+@click.command("validate", short_help="Check a manifest: every rule, offline.")
+@click.option("-f", "--file", "sources", multiple=True, metavar="FILE", help='Manifest; "-" reads standard input. May be repeated.')
+@click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Change a field first, as gtj run does: --set training.steps=10.")
+@click.option("--workers", type=click.IntRange(min=1), help="Check for this number of workers instead of the manifest's.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print what was found.")
+@click.argument("more", nargs=-1, metavar="[FILE]...")
+def command(sources: tuple[str, ...], sets: tuple[str, ...], workers: int | None, output: str, more: tuple[str, ...]) -> int:
+    """Check manifests against every rule, without a network. Exit status 0 when all is well, 3 when not."""
+    files = (*sources, *more)
+    if not files:
+        raise click.UsageError("which manifest? gtj validate -f job.yaml")
+    loaded = [load(source, sets, workers) for source in files]
+    manifests = [manifest for one in loaded for manifest in one.manifests]
+    found = [problem for manifest in manifests for problem in manifest.found]
+    if output == "json":
+        click.echo(json.dumps({"valid": not found, "problems": [as_data(problem) for problem in found]}, indent=2))
+        return 3 if found else 0
+    for note in (note for one in loaded for note in one.notes):
+        click.echo(note, err=True)
+    for manifest in manifests:
+        if manifest.job is not None:
+            click.echo(f"{manifest.source}: ok: {summary(manifest.job)}")
+    if found:
+        click.echo(f"{rendered(found)}\n\n{count(found, manifests)}", err=True)
+    return 3 if found else 0
+
+
+def count(found: list[Found], manifests: list[Manifest]) -> str:
+    number = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+    bad = sum(1 for manifest in manifests if manifest.found)
+    return number if len(manifests) == 1 else f"{number} in {bad} of {len(manifests)} jobs"
+
+
+def summary(job: Job) -> str:
+    """What the job is, on one line: vae-digits: vae on builtin:digits, 2000 steps of 64, 2 workers, ZeRO stage 2."""
+    spec = job.spec
+    low, high = spec.compute.worker_range
+    crew = f"{low} worker{'s' if low > 1 else ''}" if low == high else f"{low} to {high} workers"
+    gpus = spec.compute.gpus_per_worker
+    device = "CPU" if gpus == 0 else "1 GPU each" if gpus == 1 else f"{gpus} GPUs each"
+    parts = [
+        f"{spec.family} on {spec.data.source}",
+        f"{spec.training.steps} steps of {spec.training.batch.global_}",
+        f"{crew} ({device})",
+        f"ZeRO stage {spec.deepspeed.stage}",
+    ]
+    return f"{job.metadata.name}: {', '.join(parts)}"

@@ -1,0 +1,142 @@
+"""Texts: found, read and checked. No torch here: `preflight` uses it.
+
+A document is a whole .txt, .md or .py file, or one record of a .jsonl file.
+"""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.families import Language
+from trainjobs.api.job import Data, Spec
+from trainjobs.data.folder import File, file_at, listing, locate, megabytes, unreadable
+from trainjobs.data.source import divide
+from trainjobs.data.tokens import ByteTokenizer, train_bpe
+
+SUFFIXES = (".jsonl", ".md", ".py", ".txt")
+CHECKED = 64_000_000  # characters that `check` reads; the rest is first read when training prepares its data
+_STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top modules are 4.7 MB
+
+
+def text_files(source: str) -> tuple[File, ...]:
+    """The texts `data.source` names, by name; JobError GTJ0113 when there are none."""
+    return stdlib_files() if source == "builtin:stdlib-text" else listing(locate(source), SUFFIXES, "text")
+
+
+def stdlib_files() -> tuple[File, ...]:
+    """The standard library's own top-level modules, which hold no tests: the same for one release of Python.
+
+    _sysconfigdata*.py is left out, because it is written on the machine that builds the interpreter.
+    """
+    top = Path(sysconfig.get_path("stdlib"))
+    files, total = [], 0
+    for path in sorted(top.glob("*.py")):
+        file = file_at(path, path.name)
+        if not file.name.startswith("_sysconfigdata") and total + file.size <= _STDLIB:
+            files.append(file)
+            total += file.size
+    if not files:
+        raise JobError(
+            "GTJ0113", "this Python comes without the sources of its standard library", where=str(top), how="name a folder of text"
+        )
+    return tuple(files)
+
+
+def documents(files: Iterable[File], field: str) -> Iterator[str]:
+    """The documents of the files, in order, empty ones left out; `field` is where a JSONL record keeps its text.
+
+    JobError GTJ0113 names the file, and the line of a record, that cannot be read.
+    """
+    for file in files:
+        try:
+            if file.path.suffix.lower() == ".jsonl":
+                yield from filter(None, _records(file.path, field))
+            elif text := file.path.read_text(encoding="utf-8-sig"):
+                yield text
+        except UnicodeDecodeError as error:
+            raise JobError(
+                "GTJ0113", f"{file.path.name} is not UTF-8 text", where=str(file.path), why=str(error), how="convert or remove the file"
+            ) from error
+        except OSError as error:
+            raise unreadable(file.path, error) from error
+
+
+def _records(path: Path, field: str) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise JobError(
+                    "GTJ0113", "the line is not JSON", where=where, why=str(error), how="write one JSON object per line"
+                ) from error
+            if not isinstance(record, dict):
+                raise JobError(
+                    "GTJ0113",
+                    "the line is not a JSON object",
+                    where=where,
+                    why=f"it is {line.strip()[:40]}",
+                    how=f'write {{"{field}": "..."}}',
+                )
+            text = record.get(field)
+            if not isinstance(text, str):
+                why = f"it is {json.dumps(text)[:40]}" if field in record else "its fields are " + (", ".join(list(record)[:8]) or "none")
+                raise JobError(
+                    "GTJ0113",
+                    f"the record has no text in field {field}",
+                    where=where,
+                    why=why,
+                    how="set data.text.field to the field that holds the text",
+                )
+            # JSON can spell half a surrogate pair, which no encoding can write.
+            yield text.encode("utf-8", "replace").decode()
+
+
+def settings(spec: Spec) -> Language:
+    """Tokenizer and context length of a job on text; a custom job gets the defaults."""
+    return spec.language or Language()
+
+
+def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:
+    """(training, held-out) sequences of context + 1 tokens, one every `context`; JobError GTJ0113 when the text is too short."""
+    sequences = 2 if data.holdout > 0 else 1
+    needed = sequences * context + 1
+    if tokens < needed:
+        what = f"two sequences of {context}, one of them held out" if sequences == 2 else f"one sequence of {context}"
+        raise JobError(
+            "GTJ0113",
+            "the text is too short",
+            where=data.source,
+            why=f"{tokens} tokens found, {needed} needed for {what}",
+            how="add text, or lower language.network.contextLength",
+        )
+    return divide((tokens - 1) // context, data.holdout, data.source, "sequence")
+
+
+def check(spec: Spec) -> str:
+    """What the text is, in a line; JobError GTJ0113 when training could not read it. Reads up to CHECKED characters."""
+    data = spec.data
+    files = text_files(data.source)
+    context = settings(spec).network.context_length
+    plenty = 64 * (2 * context + 1)  # characters that make enough tokens; repetitive text might not, and fails when it is opened
+    count, length, kept = 0, 0, list[str]()
+    for text in documents(files, data.text.field):
+        count += 1
+        length += len(text)
+        if length <= plenty:
+            kept.append(text)
+        if length > CHECKED:
+            break
+    if length <= plenty:
+        tokenizer = settings(spec).tokenizer
+        encode = (ByteTokenizer() if tokenizer.type == "byte" else train_bpe(kept, tokenizer.vocabulary_size)).encode
+        enough(sum(len(encode(text)) + 1 for text in kept), context, data)
+    more = " or more" if length > CHECKED else ""
+    return f"{megabytes(sum(file.size for file in files))} of text: {len(files)} files, {count}{more} documents"

@@ -1,0 +1,103 @@
+"""Images in memory, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainjobs.api.job import Data, Images
+from trainjobs.data import shapes
+from trainjobs.data.cache import cached
+from trainjobs.data.folder import fingerprint
+from trainjobs.data.images import decoded, image_files
+from trainjobs.data.sampler import split
+from trainjobs.data.source import DataInfo, divide
+from trainjobs.noise import Noise
+
+_VERSION = 1  # of what `decode` and `draw` make; part of the cached file's name
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """`pixels` is [N, C, H, W], uint8 (0 is -1, 255 is 1) or float32 in [-1, 1]; one grey channel stands for as many as `info` says.
+
+    uint8 is a quarter of the memory, and the conversion of a batch costs 20 microseconds. A memory map does as well: the workers of a
+    machine share its pages.
+    """
+
+    info: DataInfo
+    pixels: Tensor
+    train: Tensor  # int64 [info.length]: rows of `pixels`
+    held: Tensor  # int64 [info.heldout]
+    flips: bool
+
+    @classmethod
+    def of(cls, pixels: Tensor, data: Data) -> ImageSource:
+        images = data.images
+        length, heldout = divide(len(pixels), data.holdout, data.source, "image")
+        info = DataInfo("image", (images.channels, images.size, images.size), length, heldout)
+        return cls(info, pixels, *split(len(pixels), heldout), flips="horizontalFlip" in images.augment)
+
+    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        image = self._take(self.train[indices])
+        if self.flips:
+            flipped = (noise.uniform("horizontalFlip") < 0.5).nonzero()[:, 0]
+            image[flipped] = image[flipped].flip(-1)
+        return {"image": self._coloured(image)}
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        return {"image": self._coloured(self._take(self.held[indices]))}
+
+    def _take(self, rows: Tensor) -> Tensor:
+        image = self.pixels.index_select(0, rows)
+        if image.dtype == torch.uint8:
+            image = image.float().div_(127.5).sub_(1.0)
+        return image
+
+    def _coloured(self, image: Tensor) -> Tensor:
+        return image.expand(-1, self.info.shape[0], -1, -1)
+
+
+def open_folder(data: Data, cache: Path) -> ImageSource:
+    """A folder of images, decoded into `cache` once for each state of the folder and each setting of size and channels."""
+    files = image_files(data.source)
+    divide(len(files), data.holdout, data.source, "image")  # before the work
+    images = data.images
+    name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
+    return ImageSource.of(table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images)), data)
+
+
+def open_shapes(data: Data, cache: Path) -> ImageSource:
+    """builtin:shapes, drawn into `cache` once for each setting of size and channels."""
+    images = data.images
+    path = cache / f"shapes-v{_VERSION}-{images.size}x{images.channels}.npy"
+    return ImageSource.of(table(path, shapes.COUNT, images, lambda: shapes.rows(images.size, images.channels)), data)
+
+
+def table(path: Path, count: int, images: Images, rows: Callable[[], Iterable[npt.NDArray[np.uint8]]]) -> Tensor:
+    """uint8 [count, C, H, W], mapped from the .npy file `path`, which is written from `rows` if it does not exist."""
+
+    def write(file: BinaryIO) -> None:
+        logging.getLogger(__name__).info("preparing %d images, once, in %s", count, path)
+        shape = (count, images.channels, images.size, images.size)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for row in rows():  # written, not mapped: a full disk is then an error and not a signal
+            file.write(row.tobytes())
+
+    return readonly(np.load(cached(path, write), mmap_mode="r"))
+
+
+def readonly(array: npt.NDArray[np.generic]) -> Tensor:
+    """The array as a tensor that nobody writes to."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "the given NumPy array is not writable"
+        return torch.from_numpy(array)

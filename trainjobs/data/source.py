@@ -1,0 +1,60 @@
+"""What the trainer knows of its data: its shape, its size, and how to ask for a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from trainjobs.api.errors import JobError
+from trainjobs.data.tokens import Tokenizer
+
+if TYPE_CHECKING:  # `gtj run` looks at the data before it starts anything, and must not pay for importing torch
+    from torch import Tensor
+
+    from trainjobs.noise import Noise
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """`shape` is (channels, height, width) of an image, (2,) of a point, (context length,) of a text."""
+
+    kind: Literal["image", "point", "text"]
+    shape: tuple[int, ...]
+    length: int  # training samples, at least 1
+    heldout: int  # held-out samples
+    vocabulary: int | None = None  # size of the vocabulary (text only)
+    tokenizer: Tokenizer | None = None  # text only
+    modes: tuple[tuple[float, float], ...] | None = None  # centres of builtin:ring
+
+
+class Source(Protocol):
+    """A data set, opened. Batches are CPU tensors: {"image": float [B, C, H, W] in [-1, 1]}, {"point": float [B, 2]} or
+    {"tokens": int64 [B, T + 1]}."""
+
+    @property
+    def info(self) -> DataInfo: ...
+
+    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """Training samples number `indices` (int64 [B], each below info.length), augmented with `noise`."""
+        ...
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Held-out samples number `indices` (int64 [B], each below info.heldout), as they are."""
+        ...
+
+
+def divide(samples: int, holdout: float, where: str, noun: str) -> tuple[int, int]:
+    """(training samples, held-out samples): the share `holdout`, rounded, and at least one sample when it is not 0.
+
+    JobError GTJ0113 when nothing would be left to train on.
+    """
+    heldout = max(1, round(samples * holdout)) if holdout > 0 else 0
+    if samples - heldout < 1:
+        raise JobError(
+            "GTJ0113",
+            "no training samples are left",
+            where=where,
+            why=f"{samples} {noun} found, and held out by data.holdout {holdout:g}",
+            how="add data, or set data.holdout to 0",
+        )
+    return samples - heldout, heldout

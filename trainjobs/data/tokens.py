@@ -1,0 +1,121 @@
+"""Tokenizers: text to numbers and back.
+
+Both are byte-level, so any text can be encoded and nothing is ever unknown. The end-of-text token stands after every document; it is no
+text, so no text encodes to it (a document that quotes "<|endoftext|>" is just a document).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from trainjobs.api.families import Tokenizer as TokenizerSpec
+from trainjobs.data.cache import cached
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Tokenizer(Protocol):
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens, the end-of-text token included."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The end-of-text token, always the last of the vocabulary."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, without the end-of-text token: decode(encode(text)) == text."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of any tokens. End-of-text tokens are left out; bytes that are not UTF-8 become U+FFFD."""
+        ...
+
+    def array(self, text: str) -> npt.NDArray[np.int32]:
+        """`encode`, as an array."""
+        ...
+
+
+@dataclass(frozen=True)
+class ByteTokenizer:
+    """One token per byte of UTF-8."""
+
+    vocabulary: int = 257
+    end: int = 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: list[int]) -> str:
+        return bytes(token for token in ids if token < 256).decode(errors="replace")
+
+    def array(self, text: str) -> npt.NDArray[np.int32]:
+        import numpy as np
+
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class BpeTokenizer:
+    """Byte-pair encoding (Sennrich et al., 2016) of bytes (Radford et al., 2019), by the `tokenizers` library.
+
+    `inner` is a tokenizers.Tokenizer; its own vocabulary does not hold the end-of-text token, which gets the number after the last.
+    """
+
+    inner: Any
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.inner.get_vocab_size()) + 1
+
+    @property
+    def end(self) -> int:
+        return int(self.inner.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.inner.encode(text).ids)
+
+    def decode(self, ids: list[int]) -> str:
+        end = self.end
+        return str(self.inner.decode([token for token in ids if token < end]))
+
+    def array(self, text: str) -> npt.NDArray[np.int32]:
+        import numpy as np
+
+        return np.array(self.inner.encode(text).ids, dtype=np.int32)
+
+
+def train_bpe(documents: Iterable[str], vocabulary_size: int) -> BpeTokenizer:
+    """The merges of the most frequent pairs, ties broken by token number: the same for the same documents in any order.
+
+    `vocabulary_size` counts the 256 bytes and the end-of-text token. A short text has fewer pairs to merge, and a smaller vocabulary.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size - 1, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), special_tokens=[], show_progress=False
+    )
+    inner.train_from_iterator(documents, trainer=trainer)
+    return BpeTokenizer(inner)
+
+
+def open_tokenizer(spec: TokenizerSpec, documents: Iterable[str], path: Path) -> Tokenizer:
+    """The tokenizer of a job. One that is trained is kept in `path`, as JSON of the `tokenizers` library."""
+    if spec.type == "byte":
+        return ByteTokenizer()
+    from tokenizers import Tokenizer
+
+    def write(file: BinaryIO) -> None:
+        file.write(train_bpe(documents, spec.vocabulary_size).inner.to_str(pretty=True).encode())
+
+    return BpeTokenizer(Tokenizer.from_file(str(cached(path, write))))

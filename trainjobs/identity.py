@@ -1,0 +1,45 @@
+"""What weights belong to: a digest of what shapes them, where their checkpoints are, and the versions that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from trainjobs.api.job import NETWORKS, Job, Spec
+
+DISTRIBUTIONS = ("gentrain", "torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy")
+
+
+def model_digest(spec: Spec) -> str:
+    """Equal for two jobs exactly when one can load the other's weights, optimizer state and moving average."""
+    family = spec.family
+    networks = NETWORKS.get(family, ("default",))
+    shape = {
+        family: getattr(spec, family).model_dump(mode="json", by_alias=True),
+        "optimizers": {name: spec.training.optimizer(name).name for name in networks},
+        "ema": spec.training.ema is not None,
+        "precision": spec.training.precision,
+        "images": spec.data.images.model_dump(mode="json", include={"size", "channels"}),
+    }
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def store_uri(job: Job, run: Path) -> str:
+    """The prefix of the job's checkpoints: below the manifest's URI by uid or name, else in the run folder."""
+    if job.spec.checkpoints.uri is None:
+        return f"file://{run.resolve()}/checkpoints"
+    return f"{job.spec.checkpoints.uri.rstrip('/')}/{job.metadata.uid or job.metadata.name}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes, as recorded in checkpoints and reports."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,237 @@
+"""Starting the workers of a run. With crew.py, the only module that imports Ray.
+
+`python -m trainjobs.launch RUN` is the driver of a run folder that `gtj run` (or, on a cluster, the operator) has prepared: job.json
+says what to train. The same work is started in one of three ways, and nothing else knows which: through Ray Train; in this process
+alone (`--no-ray`); or as one of the processes that torchrun started, when its variables are set.
+
+A driver that dies is started again by `gtj run`, on a cluster by the operator; failures.py says what happens to workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from trainjobs import failures, progress
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job
+
+STOPPED = 130
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+def main() -> int:
+    since = time.time()
+    parser = argparse.ArgumentParser(prog="python -m trainjobs.launch")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--no-ray", action="store_true")
+    parser.add_argument("--talk-every", type=int, help="exchange metrics every so many steps, instead of twice a second")
+    arguments = parser.parse_args()
+    run: Path = arguments.run.resolve()
+    settings: dict[str, Any] = {"run": str(run), "since": since, "cwd": os.getcwd(), "talk_every": arguments.talk_every}
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return under_torchrun(run, settings)
+    die_with_parent()
+    with held(run / "lock"):
+        begin(run, since)
+        try:
+            job = Job.model_validate_json((run / "job.json").read_text())
+            preflight(job, run)
+            workers = 1 if arguments.no_ray else job.spec.compute.worker_range[0]
+            # All threads for all workers would only get in each other's way: 69 to 123 s against 19 to 42 s for the same steps.
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+            if arguments.no_ray:
+                here(settings)
+            else:
+                on_ray(run, settings, workers, gpus=job.spec.compute.gpus_per_worker)
+        except Exception as error:
+            if not failures.accounts(run):
+                failures.record(run, 0, failures.refused(error, run) or error)
+        return outcome(run)
+
+
+def begin(run: Path, since: float) -> None:
+    """Clear what a former driver left: its failures, its request to stop, its scratch."""
+    for name in ("failure.json", "stop"):
+        (run / name).unlink(missing_ok=True)
+    for leftover in [*run.glob("save-*"), *run.glob("restore-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    failures.begin(run, since)
+    (run / "logs").mkdir(exist_ok=True)
+    progress.update(run, phase="Starting", message="looking at the data")
+
+
+def preflight(job: Job, run: Path) -> None:
+    """What can be found wrong before anything heavy starts: the data, the store. Raises JobError."""
+    from trainjobs import data
+    from trainjobs.checkpoints import Checkpoints, open_store
+    from trainjobs.identity import store_uri
+
+    progress.update(run, data=data.preflight(job.spec))
+    Checkpoints(open_store(store_uri(job, run)), keep=job.spec.checkpoints.keep).probe()
+
+
+def outcome(run: Path) -> int:
+    """The driver's exit status, from what the workers left."""
+    cause = failures.culprit(run)
+    if cause is not None:
+        failure = JobError.from_dict(cause)
+        failures.publish(run, failure, {key: cause[key] for key in ("rank", "logTail")})
+        return failure.exit_code
+    phase = progress.read(run / "progress.json").get("phase")
+    if phase in ("Succeeded", "Stopped"):
+        return 0 if phase == "Succeeded" else STOPPED
+    failure = JobError("GTJ0213", "the workers ended without a result", where=str(run), how=f"read {run / 'logs'}")
+    failures.publish(run, failure, {})
+    return failure.exit_code
+
+
+# --- one process, or torchrun's ----------------------------------------------------------------------------------------------------
+
+
+def here(settings: dict[str, Any]) -> None:
+    """One worker, in this process."""
+    import torch.distributed as dist
+
+    from trainjobs.work import Settings, work
+
+    store = dist.HashStore()  # type: ignore[attr-defined]  # torch exports it without saying so
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    work(Settings(**settings), rank=0, size=1, local_rank=0)
+
+
+def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
+    """One of torchrun's processes; rank 0 plays the driver too."""
+    import torch
+    import torch.distributed as dist
+
+    from trainjobs.work import Settings, work
+
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=COLLECTIVE_TIMEOUT)
+    rank, size = dist.get_rank(), dist.get_world_size()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if rank == 0:
+        begin(run, settings["since"])
+    started = [settings["since"]]  # rank 0's is the run's
+    dist.broadcast_object_list(started)
+    settings["since"] = started[0]
+    with contextlib.suppress(Exception):  # its account is what counts
+        work(Settings(**settings), rank, size, int(os.environ["LOCAL_RANK"]))
+    return outcome(run) if rank == 0 else 0
+
+
+# --- Ray -----------------------------------------------------------------------------------------------------------------------------
+
+
+def on_ray(run: Path, settings: dict[str, Any], workers: int, gpus: int) -> None:
+    """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
+    progress.update(run, message="starting Ray")
+    note = progress.timeline(run, settings["since"])
+    note("checks")
+    local = "RAY_ADDRESS" not in os.environ
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a manifest's relative paths are relative to where the user stands
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # 60 s are exceeded on a busy machine
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5" if local else "2")
+    if local:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
+        os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from trainjobs.crew import LocalTrainer, Rendezvous, without_idle_services
+
+    note("import ray")
+    if local:
+        with without_idle_services():
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=100 * 2**20)
+    else:
+        ray.init()
+    note("ray")
+    signal.signal(signal.SIGTERM, lambda number, frame: (run / "stop").touch())
+    progress.update(run, message="starting workers")
+    with_gpu = gpus > 0 and float(ray.cluster_resources().get("GPU", 0)) > 0
+    trainer = (LocalTrainer if local else DataParallelTrainer)(
+        on_worker,
+        train_loop_config={**settings, "backend": "nccl" if with_gpu else "gloo"},
+        backend_config=Rendezvous(),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=with_gpu, resources_per_worker={"CPU": 1, **({"GPU": gpus} if with_gpu else {})}
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(run),
+            failure_config=FailureConfig(max_failures=-1),
+            worker_runtime_env={
+                "worker_process_setup_hook": "trainjobs.crew.warm",
+                "env_vars": {"DS_ACCELERATOR": "cuda" if with_gpu else "cpu"},
+            },
+        ),
+    )
+    trainer.fit()
+    ray.shutdown()
+
+
+def on_worker(settings: dict[str, Any]) -> None:
+    """Ray Train calls this in every worker, and again after every restart of the group."""
+    from ray.train import get_context
+
+    context = get_context()
+    rank, size, backend = context.get_world_rank(), context.get_world_size(), settings.pop("backend")
+    log = (Path(settings["run"]) / "logs" / f"worker-{rank}.log").open("a")
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    if Path(settings["cwd"]).is_dir():
+        os.chdir(settings["cwd"])
+    if rank == 0:
+        progress.timeline(Path(settings["run"]), settings["since"])("workers")
+    import torch.distributed as dist
+
+    from trainjobs.work import Settings, work
+
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+    work(Settings(**settings), rank, size, context.get_local_rank())
+
+
+# --- small things --------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the run folder: one driver at a time. The kernel lets go when the process ends, however it ends."""
+    with path.open("w") as file:
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 2.0)  # readers probe the lock for a moment, and a killed driver may be a moment in dying
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except KeyboardInterrupt:
+            raise SystemExit(f"{path.parent} is in use by another driver") from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def die_with_parent() -> None:
+    """Have the kernel send SIGTERM to this process when the one that started it dies: nothing trains on unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

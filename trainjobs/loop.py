@@ -1,0 +1,242 @@
+"""The training loop: one function for every family, read from top to bottom.
+
+All progress is two counters, the step and the samples drawn so far. Which samples come next, their noise, the learning rate and
+the moving average follow from them and the seed, so a run that was killed goes on from its last commit as if nothing had happened,
+to the last bit.
+
+A step runs the objective's phases. A phase trains one network: some backward passes, then one step of its engine. This is the only
+module that calls `backward` and `step`.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainjobs import progress
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job, Spec
+from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.data import Source, open_source
+from trainjobs.data.sampler import order
+from trainjobs.engine import Engine, connect, device_memory
+from trainjobs.evaluate.look import look
+from trainjobs.identity import model_digest, store_uri, versions
+from trainjobs.noise import Noise, mix
+from trainjobs.objectives import build
+from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.plan.batch import Cut, cut
+from trainjobs.plan.stage import lowest_stage
+from trainjobs.reporter import Reporter
+from trainjobs.saving import Saver, Trained
+from trainjobs.schedule import rate
+from trainjobs.state import Ema, State, share_buffers
+from trainjobs.world import World
+
+Outcome = Literal["finished", "stopped"]
+
+
+def train(
+    job: Job, run: Path, world: World, *, since: float = 0.0, talk_every: int | None = None, note: Callable[[str], None] = lambda part: None
+) -> Outcome:
+    """Train a job to its last step, or until it is asked to stop. Every worker calls this alike; `run` is the run folder.
+
+    `since` is when this run was started (seconds since the epoch; workers that are replaced start later). The workers exchange metrics
+    about twice a second, or every `talk_every` steps. `note` is told when a part of the start is over. Raises JobError for whatever a
+    user can mend.
+    """
+    spec, seed = job.spec, job.spec.training.seed
+
+    # What is trained, and on what.
+    connect(world)
+    source = open_source(spec, run / "cache")
+    note("data")
+    torch.manual_seed(mix(seed, "weights"))
+    networks, objective = build(spec, source.info)
+    trainable = {name: [p for p in network.parameters() if p.requires_grad] for name, network in networks.items()}
+    note("model")
+    batch_cut = cut(spec.training.batch, world.size)
+    stage = choose_stage(spec, trainable, world)
+    engines = {name: Engine(name, network, spec, stage, batch_cut.micro, world) for name, network in networks.items()}
+    state = State()
+    ema = Ema(engines, spec.training.ema.decay, world) if spec.training.ema else None
+    note("initialize")
+
+    # Where it goes on.
+    checkpoints = Checkpoints(open_store(store_uri(job, run)), keep=spec.checkpoints.keep)
+    identity = {"model": model_digest(spec), "stage": stage, "versions": versions()}
+    saver = Saver(checkpoints, Trained(engines, state, ema), world, identity, scratch=run)
+    commit = saver.restore(spec.checkpoints.resume_from, since, partial(progress.warn, run, saver.attempt))
+    reporter = Reporter(run, job, source.info, world, stage, saver.attempt, state.step, commit, talk_every) if world.leads else None
+    note("resume")
+
+    meter = Meter()
+    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
+    first, talk_at = state.step, state.step + 1
+    for network in networks.values():
+        network.train()
+
+    while state.step < spec.training.steps:
+        factor = rate(spec.training.schedule, state.step, spec.training.steps)
+        rates = {f"lr/{name}": engine.set_rate(factor) for name, engine in engines.items()}
+
+        # The step: every phase, as often as it repeats, over all micro-batches.
+        for phase in objective.phases:
+            if state.step % phase.every:
+                continue
+            for repetition in range(phase.repeat):
+                with only_trainable(trainable, phase.trains):
+                    for batch in micro_batches(phase, repetition, seed, state, source, batch_cut, world):
+                        with autocast:
+                            loss, metrics = phase.loss(batch)
+                        engines[phase.trains].backward(loss / batch_cut.accumulation)
+                        meter.add(metrics)
+                    engines[phase.trains].step()
+                state.samples += batch_cut.size if phase.draws else 0
+        if ema:
+            ema.update()
+        state.step += 1
+        if state.step == first + 1:
+            note("first step")
+            gc.collect()
+            gc.freeze()  # what the start left behind is not looked at again by every later collection
+
+        # What is due now? Every worker finds the same answer.
+        last = state.step == spec.training.steps
+        evaluate = last or due(state.step, spec.evaluation.every_steps or math.ceil(spec.training.steps / 10))
+        save = last or due(state.step, save_interval(spec))
+        stop = False
+        if save or evaluate or state.step >= talk_at:
+            means, (talk_at, stop, timed) = talk(meter, world, reporter, state.step)
+            save = save or stop or timed
+            refuse_non_finite(means, state.step, commit.step if commit else None)
+            if reporter:
+                reporter.stepped(state, {**means, **rates})
+        if evaluate:
+            with reporter.aside() if reporter else nullcontext():
+                share_buffers(engines, world)
+                with ema.applied() if ema else nullcontext():
+                    scores, samples = look(spec, source, objective, networks, world)
+            if reporter:
+                reporter.evaluated(state, scores, samples)
+        if save:
+            with reporter.aside() if reporter else nullcontext():
+                commit = saver.save(reporter.scores if reporter else {})
+                saver.retain()
+            if reporter:
+                reporter.saved(commit)
+        if stop and not last:
+            if reporter:
+                reporter.ended("stopped")
+            return "stopped"
+
+    if reporter:
+        reporter.ended("finished")
+    return "finished"
+
+
+def micro_batches(phase: Phase, repetition: int, seed: int, state: State, source: Source, batch_cut: Cut, world: World) -> Iterator[Batch]:
+    """This worker's part of the next global batch, micro-batch by micro-batch.
+
+    Positions in the stream of data name the samples and their noise, so the batch is the same however it is cut.
+    """
+    device = world.device
+    for turn in range(batch_cut.accumulation):
+        rows = batch_cut.rows(world.rank, turn)
+        start = state.samples + rows.start
+        positions = torch.arange(start, start + len(rows))
+        noise = Noise.of(seed, state.step, f"{phase.name}.{repetition}", positions)
+        data = source.batch(order(seed, start, len(rows), source.info.length), noise) if phase.draws else {}
+        if device.type != "cpu":
+            data = {name: value.to(device, non_blocking=True) for name, value in data.items()}
+            noise = Noise(noise.seed, positions.to(device, non_blocking=True))
+        # Dropout draws from torch's own generator: seeded here, it needs no saving either.
+        torch.default_generator.manual_seed(mix(noise.seed, start))
+        if device.type == "cuda":
+            torch.cuda.manual_seed(mix(noise.seed, start))
+        yield Batch(data, noise, len(rows))
+
+
+@contextmanager
+def only_trainable(trainable: Mapping[str, Sequence[nn.Parameter]], name: str) -> Iterator[None]:
+    """Gradients flow into the weights of one network only; through the others they pass to its outputs."""
+    others = [parameter for other, parameters in trainable.items() if other != name for parameter in parameters]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+@dataclass
+class Meter:
+    """Sums of the metrics since the last talk, kept on the device so that no step waits for the host."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        for name, value in metrics.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means, by name in order; and a fresh start."""
+        means = {name: float(self.sums[name]) / self.counts[name] for name in sorted(self.sums)}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def talk(meter: Meter, world: World, reporter: Reporter | None, step: int) -> tuple[dict[str, float], tuple[int, bool, bool]]:
+    """Metrics averaged over the workers, and what rank 0 decides: the step of the next talk, whether to stop, whether a checkpoint
+    is due by the clock. One collective for all of it."""
+    means = meter.take()
+    orders = reporter.orders(step) if reporter else (0, False, False)
+    total = world.sum([*means.values(), *map(float, orders)])
+    next_talk, stop, timed = total[-3:]
+    return {name: value / world.size for name, value in zip(means, total, strict=False)}, (int(next_talk), stop > 0, timed > 0)
+
+
+def refuse_non_finite(means: Mapping[str, float], step: int, good: int | None) -> None:
+    """Nothing is committed once a metric is NaN or infinite."""
+    bad = sorted(name for name, value in means.items() if not math.isfinite(value))
+    if bad:
+        raise JobError(
+            "GTJ0207",
+            f"{', '.join(bad)} not finite",
+            where=f"step {step}",
+            why="the training diverged: a learning rate too high, or a precision too low, is the usual cause",
+            how=f"the last good checkpoint is at step {good}; lower training.optimizers.*.learningRate or set training.gradientClipping"
+            if good is not None
+            else "no checkpoint was taken before; lower training.optimizers.*.learningRate or set training.gradientClipping",
+        )
+
+
+def due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def save_interval(spec: Spec) -> int | None:
+    """Steps between checkpoints: as the manifest says, else a tenth of the run; None when the clock decides."""
+    every = spec.checkpoints.every
+    return math.ceil(spec.training.steps / 10) if every is None else every.steps
+
+
+def choose_stage(spec: Spec, trainable: Mapping[str, Sequence[nn.Parameter]], world: World) -> int:
+    """The manifest's ZeRO stage, or the lowest that fits."""
+    if spec.deepspeed.stage != "auto":
+        return spec.deepspeed.stage
+    parameters = sum(parameter.numel() for network in trainable.values() for parameter in network)
+    memory = world.share(device_memory(world.device))  # the same answer on unequal machines
+    return lowest_stage(parameters, world.size, spec.training.precision, memory, highest=2 if spec.gan else 3)

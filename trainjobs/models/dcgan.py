@@ -1,0 +1,83 @@
+"""DCGAN: convolutional generator and discriminator of images.
+
+Radford, Metz and Chintala, "Unsupervised representation learning with deep convolutional generative adversarial networks", 2016
+(arXiv 1511.06434). The generator starts from a 4 x 4 map and doubles the resolution with transposed convolutions of kernel 4 and
+stride 2; the discriminator mirrors it with strided convolutions; no pooling and no fully connected layers. ReLU and a final tanh in
+the generator, LeakyReLU(0.2) in the discriminator, no normalisation next to the image (section 3 of the paper).
+
+Widths: `channels` feature maps next to the image, twice as many at each lower resolution, at most 8 times as many (64 to 512 for
+64 x 64 pixels, as in the paper's code).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from trainjobs.models.normalization import BatchNorm, spectral_norm
+
+_WIDEST = 8
+
+
+def widths(size: int, channels: int) -> list[int]:
+    """Feature maps at size / 2, size / 4, ..., 4 pixels. `size` is a power of two, at least 8."""
+    return [channels * min(2**i, _WIDEST) for i in range(size.bit_length() - 3)]
+
+
+def initialize(network: nn.Module) -> None:
+    """Section 4 of the paper: weights ~ N(0, 0.02). Batch norm's scales ~ N(1, 0.02), as in the authors' code; biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, BatchNorm):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+
+
+class Generator(nn.Module):
+    """float [B, latent_dim] -> float [B, image_channels, size, size] in [-1, 1]."""
+
+    def __init__(self, *, latent_dim: int, channels: int, size: int, image_channels: int, batch_norm: bool) -> None:
+        super().__init__()
+        wide = widths(size, channels)[::-1]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, wide[0], 4, bias=not batch_norm)]
+        for inner, outer in pairwise(wide):
+            layers += [*_activation(inner, batch_norm), nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1, bias=not batch_norm)]
+        layers += [*_activation(wide[-1], batch_norm), nn.ConvTranspose2d(wide[-1], image_channels, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        initialize(self)
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        image: Tensor = self.layers(z_BZ[:, :, None, None])
+        return image
+
+
+def _activation(channels: int, batch_norm: bool) -> list[nn.Module]:
+    return [BatchNorm(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+
+
+class Discriminator(nn.Module):
+    """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples."""
+
+    def __init__(self, *, channels: int, size: int, image_channels: int, batch_norm: bool, spectral: bool) -> None:
+        super().__init__()
+        wide = widths(size, channels)
+        layers: list[nn.Module] = [nn.Conv2d(image_channels, wide[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for outer, inner in pairwise(wide):
+            layers.append(nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=not batch_norm))
+            layers += [BatchNorm(inner)] if batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
+        layers.append(nn.Conv2d(wide[-1], 1, 4))
+        self.layers = nn.Sequential(*layers)
+        initialize(self)
+        if spectral:  # After the initialisation, because the vectors of the power iteration start from the weights.
+            for layer in layers:
+                if isinstance(layer, nn.Conv2d):
+                    spectral_norm(layer)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        score: Tensor = self.layers(x_BCHW)
+        return score.flatten()

@@ -1,0 +1,41 @@
+"""Normalisation that holds at any precision of the weights.
+
+DeepSpeed's bf16 mode keeps parameters in bf16 and buffers in float32. PyTorch's batch norm refuses that mixture, and spectral norm
+multiplies the one with the other; here parameters are read in float32, where the buffers are.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import register_parametrization
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe and Szegedy, 2015) of [B, C] or [B, C, H, W], with PyTorch's defaults; the input keeps its type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight.float(), self.bias.float(), self.training, self.momentum or 0.0, self.eps
+        )
+
+
+class _Float32(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.float()
+
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def spectral_norm(layer: Layer) -> Layer:
+    """Divide the weight by its largest singular value, estimated by one power iteration per training pass (Miyato et
+    al., "Spectral normalization for generative adversarial networks", 2018, arXiv 1802.05957)."""
+    register_parametrization(layer, "weight", _Float32())
+    parametrizations.spectral_norm(layer)
+    return layer

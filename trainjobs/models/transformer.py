@@ -1,0 +1,79 @@
+"""Causal language models: transformers' own GPT-2 and Llama, made from a configuration, with random weights. No hub is asked.
+
+GPT-2: Radford et al., "Language models are unsupervised multitask learners", 2019: learned positions, layer norm before each block,
+GELU, tied embeddings, N(0, 0.02) with the residual projections scaled by 1/sqrt(2 * layers). Llama: Touvron et al., "Llama 2", 2023
+(arXiv 2307.09288): rotary positions, RMS norm, SwiGLU of 8/3 the width, untied embeddings, N(0, 0.02).
+
+transformers is imported inside the functions: it takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from trainjobs.api.families import Transformer
+
+# transformers' scaled dot-product attention under a name of our own. Under its name "sdpa", each forward pass asks the device whether
+# the positions are those of packed sequences, and waits for the answer; under a name it knows no mask for, it makes none, and the
+# attention is causal by the flag of PyTorch's kernel, which is what every sequence here needs.
+ATTENTION = "causal_sdpa"
+
+
+def causal_language_model(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
+    """A model called as `model(input_ids=int64 [B, T]).logits`: float [B, T, vocabulary]. T is at most `network.context_length`."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, sdpa_attention_forward)
+    return _gpt2(network, vocabulary, end_of_text) if network.architecture == "gpt2" else _llama(network, vocabulary, end_of_text)
+
+
+def _gpt2(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
+    from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+
+    config: Any = GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=network.context_length,
+        n_embd=network.hidden,
+        n_layer=network.layers,
+        n_head=network.heads,
+        resid_pdrop=network.dropout,
+        embd_pdrop=network.dropout,
+        attn_pdrop=network.dropout,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        use_cache=False,
+        attn_implementation=ATTENTION,
+    )
+    model: nn.Module = GPT2LMHeadModel(config)
+    return model
+
+
+def _llama(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
+    from transformers.models.llama.configuration_llama import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+    config: Any = LlamaConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=network.context_length,
+        hidden_size=network.hidden,
+        intermediate_size=feed_forward(network.hidden),
+        num_hidden_layers=network.layers,
+        num_attention_heads=network.heads,
+        num_key_value_heads=network.heads,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        tie_word_embeddings=False,
+        use_cache=False,
+        attn_implementation=ATTENTION,
+    )
+    model: nn.Module = LlamaForCausalLM(config)
+    return model
+
+
+def feed_forward(hidden: int) -> int:
+    """8/3 of the width, rounded up to a multiple of 64: SwiGLU's three matrices then cost what two of 4 times the width do."""
+    return -(-8 * hidden // 3 // 64) * 64

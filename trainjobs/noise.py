@@ -1,0 +1,98 @@
+"""Randomness as a pure function of (seed, step, phase, sample).
+
+Noise drawn from a stateful generator depends on everything that was drawn before it, and so on how the batch was cut into workers
+and micro-batches. Here each sample of the global batch owns a stream, and the k-th number of a stream is a hash of (stream, k):
+SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), the counter-based use of which is its
+definition: output k is mix(key + k * GAMMA). Nothing has to be saved to resume, and two workers draw what one would have drawn.
+
+It is a dozen elementwise operations on int64 tensors, so a batch costs about what `torch.randn` costs, on any device.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits as `value`; torch has no full uint64 arithmetic."""
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GAMMA = _signed(0x9E3779B97F4A7C15)
+_MIX1 = _signed(0xBF58476D1CE4E5B9)
+_MIX2 = _signed(0x94D049BB133111EB)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's `>>` on int64 copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finalizer, elementwise on int64 (arithmetic wraps modulo 2**64)."""
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def mix(*parts: int | str) -> int:
+    """A 63-bit seed from integers and strings, the same in every process (Python's own `hash` of a string is not)."""
+    state = 0
+    for part in parts:
+        word = zlib.crc32(part.encode()) if isinstance(part, str) else part
+        state = (state + word + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of some samples of one phase of one step.
+
+    `samples` is int64 [B]: each sample's number, unique within the run (its position in the stream of data). Every draw has a name;
+    draws of different names are independent, the same name draws the same numbers again.
+    """
+
+    seed: int
+    samples: Tensor
+
+    @classmethod
+    def of(cls, seed: int, step: int, phase: str, samples: Tensor) -> Noise:
+        """The noise of `samples` (int64 [B]) in one phase of one step of a run."""
+        return cls(mix(seed, step, phase), samples)
+
+    def bits(self, name: str, count: int) -> Tensor:
+        """int64 [B, count], each of the 64 bits uniform."""
+        key = _mix(self.samples * _GAMMA + _signed(mix(self.seed, name)))
+        counter = torch.arange(1, count + 1, device=self.samples.device) * _GAMMA
+        return _mix(key[:, None] + counter)
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """float32 [B, *shape], uniform in [0, 1)."""
+        count = math.prod(shape)
+        return (_shift(self.bits(name, count), 40).to(torch.float32) * 2.0**-24).view(-1, *shape)
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """float32 [B, *shape], standard normal, by Box and Muller: 64 bits give two of them."""
+        count = math.prod(shape)
+        bits = self.bits(name, (count + 1) // 2)
+        # (k + 1) / 2**24 is in (0, 1], so its logarithm is finite; the two halves of the word are independent.
+        radius = (_shift(bits, 40).to(torch.float32).add_(1.0)).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
+        angle = (bits & 0xFFFFFF).to(torch.float32).mul_(2.0 * math.pi * 2.0**-24)
+        pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+        return pair[:, :count].reshape(-1, *shape)
+
+    def integers(self, name: str, high: int, *shape: int) -> Tensor:
+        """int64 [B, *shape], uniform in [0, high), high < 2**31; the bias of the modulus is below high / 2**40."""
+        count = math.prod(shape)
+        return (_shift(self.bits(name, count), 24) % high).view(-1, *shape)

@@ -1,0 +1,96 @@
+"""Generative adversarial networks: losses of a discriminator D (unbounded scores) and a generator G, with z ~ N(0, I).
+
+bce       L_D = E_x softplus(-D(x)) + E_z softplus(D(G(z)))       L_G = E_z softplus(-D(G(z)))
+          The minimax game's discriminator and the non-saturating generator of Goodfellow et al., "Generative adversarial nets", 2014
+          (arXiv 1406.2661, section 3); softplus(-s) = -log sigmoid(s).
+hinge     L_D = E_x max(0, 1 - D(x)) + E_z max(0, 1 + D(G(z)))    L_G = -E_z D(G(z))
+          Lim and Ye, "Geometric GAN", 2017 (arXiv 1705.02894); Miyato et al., 2018 (arXiv 1802.05957, equations 16 and 17).
+wgan-gp   L_D = E_z D(G(z)) - E_x D(x) + lambda E_y (||grad_y D(y)||_2 - 1)^2,   y = u x + (1 - u) G(z),  u ~ U[0, 1) per sample
+          L_G = -E_z D(G(z))
+          Gulrajani et al., "Improved training of Wasserstein GANs", 2017 (arXiv 1704.00028, equation 3 and algorithm 1).
+
+The penalty needs the derivative of a derivative. In bf16 that loses what it is to measure, so it is computed in float32 with autocast
+off; and DeepSpeed's stage 3 frees the weights between the two, which is why GANs are limited to stage 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from trainjobs.api.families import GanLoss
+from trainjobs.noise import Noise
+from trainjobs.objectives.phase import Batch, Phase, Samples
+
+
+@dataclass(frozen=True)
+class GanObjective:
+    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    loss: GanLoss
+    latent_dim: int
+    kind: Literal["image", "point"]
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase("D", trains="discriminator", loss=self.discriminator_loss, repeat=self.loss.critic_steps),
+            Phase("G", trains="generator", loss=self.generator_loss, draws=False),
+        )
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        real = batch.data[self.kind]
+        with torch.no_grad():
+            fake: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
+        # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
+        score_real, score_fake = self.discriminator(real).float(), self.discriminator(fake).float()
+        metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
+        if self.loss.type == "bce":
+            loss = F.softplus(-score_real).mean() + F.softplus(score_fake).mean()
+        elif self.loss.type == "hinge":
+            loss = F.relu(1.0 - score_real).mean() + F.relu(1.0 + score_fake).mean()
+        else:
+            penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
+            loss = score_fake.mean() - score_real.mean() + self.loss.gradient_penalty * penalty
+            metrics["gradient_penalty"] = penalty.detach()
+        return loss, {"loss/D": loss.detach(), **metrics}
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        score: Tensor = self.discriminator(self.generator(batch.noise.normal("z", self.latent_dim))).float()
+        loss = F.softplus(-score).mean() if self.loss.type == "bce" else -score.mean()
+        return loss, {"loss/G": loss.detach()}
+
+    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+    def sample(self, count: int, noise: Noise) -> Samples:
+        made: Tensor = self.generator(noise.normal("z", self.latent_dim)).float()
+        return Samples(images=made) if self.kind == "image" else Samples(points=made)
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+    """E (||grad_y D(y)||_2 - 1)^2, unweighted, float32; the gradient of each sample is taken over all its elements."""
+    with torch.autocast(real.device.type, enabled=False):
+        u = noise.uniform("interpolation", *[1] * (real.dim() - 1))
+        y = (u * real.float() + (1.0 - u) * fake.float()).requires_grad_(True)
+        # A sample's score depends on that sample alone (no batch norm in a critic), so the sum's gradient is each score's own.
+        (gradient,) = torch.autograd.grad(functional_call(critic, float32_state(critic), (y,)).sum(), y, create_graph=True)
+        norm: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        return (norm - 1.0).square().mean()
+
+
+def float32_state(network: nn.Module) -> dict[str, Tensor]:
+    """Its parameters and buffers in float32: themselves where they are, else converted, with gradients that flow back through it.
+
+    DeepSpeed's bf16 mode holds the weights themselves in bf16, where switching autocast off is not enough.
+    """
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

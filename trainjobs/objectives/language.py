@@ -1,0 +1,79 @@
+"""Causal language models: tokens w_0 ... w_T of a sequence, each predicted from those before it.
+
+L = -(1 / (B T)) sum_b sum_{i=1..T} log p(w_i | w_0 ... w_{i-1}),   perplexity = exp(L)
+
+Bengio et al., "A neural probabilistic language model", 2003; the cross-entropy is computed from float32 logits, in nats per token.
+Every sequence is full: there is no padding and nothing is masked, so the mean of micro-batches is the mean of the batch.
+
+Sampling draws each token from the model's distribution at temperature 1, from an end-of-text token on, by inverting the cumulative
+distribution at a uniform number. Keys and values of earlier tokens are kept, so n tokens cost n passes of one token each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainjobs.data.tokens import Tokenizer
+from trainjobs.noise import Noise
+from trainjobs.objectives.phase import Batch, Phase, Samples
+
+# A picture of what the model does, not a benchmark: longer texts would make every evaluation of a long-context model slow.
+LONGEST_SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class LanguageObjective:
+    """`model(input_ids=...)` is one of transformers' causal models."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    context_length: int
+    temperature: float = 1.0
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("train", trains="model", loss=self.cross_entropy),)
+
+    def cross_entropy(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        loss = self._loss(batch.data["tokens"])
+        return loss, {"loss": loss.detach()}
+
+    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Over several batches, perplexity is the exponential of the mean loss, not the mean of these."""
+        loss = self._loss(batch.data["tokens"])
+        return {"loss": loss, "perplexity": loss.exp()}
+
+    def _loss(self, tokens_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = self.model(input_ids=tokens_BT[:, :-1]).logits
+        return F.cross_entropy(logits_BTV.float().flatten(0, 1), tokens_BT[:, 1:].flatten())
+
+    def sample(self, count: int, noise: Noise) -> Samples:
+        length = min(self.context_length, LONGEST_SAMPLE)
+        uniform_BT = noise.uniform("tokens", length)
+        next_B1 = torch.full((count, 1), self.tokenizer.end, device=uniform_BT.device)
+        drawn: list[Tensor] = []
+        past: Any = None
+        for i in range(length):  # All of it, even when every text has ended: ranks must make the same calls.
+            output = self.model(input_ids=next_B1, past_key_values=past, use_cache=True)
+            past = output.past_key_values
+            next_B1 = draw(output.logits[:, -1].float() / self.temperature, uniform_BT[:, i : i + 1])
+            drawn.append(next_B1)
+        return Samples(texts=tuple(self._text(row) for row in torch.cat(drawn, dim=1).tolist()))
+
+    def _text(self, tokens: list[int]) -> str:
+        """The text up to the first end-of-text token."""
+        end = self.tokenizer.end
+        return self.tokenizer.decode(tokens[: tokens.index(end)] if end in tokens else tokens)
+
+
+def draw(logits_BV: Tensor, uniform_B1: Tensor) -> Tensor:
+    """int64 [B, 1]: the token at which the cumulative distribution passes `uniform`. Double precision, lest a large vocabulary's rare
+    tokens fall below the resolution of the sum."""
+    cumulative_BV = logits_BV.double().softmax(dim=1).cumsum(dim=1)
+    return torch.searchsorted(cumulative_BV, uniform_B1.double() * cumulative_BV[:, -1:], right=True).clamp(max=logits_BV.shape[1] - 1)

@@ -1,0 +1,37 @@
+"""How a global batch is cut into workers, micro-batches and accumulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainjobs.api.job import Batch
+
+
+@dataclass(frozen=True)
+class Cut:
+    """global = workers * micro * accumulation."""
+
+    workers: int
+    micro: int
+    accumulation: int
+
+    @property
+    def size(self) -> int:
+        """Samples of the global batch."""
+        return self.workers * self.micro * self.accumulation
+
+    def rows(self, rank: int, turn: int) -> range:
+        """Rows of the global batch that `rank` sees in its micro-batch number `turn`.
+
+        Turn by turn, so that the first turn of all workers together is the first part of the batch.
+        """
+        start = (turn * self.workers + rank) * self.micro
+        return range(start, start + self.micro)
+
+
+def cut(batch: Batch, workers: int) -> Cut:
+    """The cut for so many workers; the rules of the API have checked that it comes out even."""
+    micro = batch.micro or batch.global_ // workers
+    result = Cut(workers, micro, batch.global_ // (workers * micro))
+    assert result.size == batch.global_, "an uneven batch is GTJ0103"
+    return result

@@ -1,0 +1,112 @@
+"""From rows of metrics to the charts of a report: which quantities share one, and how many points are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainjobs.report.numbers import number
+
+LIMIT = 2000
+# Below this many points a curve is drawn as it is.
+SMOOTH_FROM = 80
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. `values` may hold NaN and infinity: the chart marks them."""
+
+    label: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that share their axes. `noisy` curves are drawn pale under their running mean."""
+
+    title: str
+    series: tuple[Series, ...]
+    noisy: bool = False
+
+
+# What is drawn together, in this order: title, whether it is noisy, and metric -> label. What is not named here gets a chart of its own.
+TOGETHER: tuple[tuple[str, bool, dict[str, str]], ...] = (
+    ("Loss", True, {"loss": "training", "heldout/loss": "held-out"}),
+    ("Discriminator loss", True, {"loss/D": "D"}),
+    ("Generator loss", True, {"loss/G": "G"}),
+    ("Held-out perplexity", False, {"heldout/perplexity": "perplexity"}),
+    ("Discriminator's scores", True, {"score/real": "real samples", "score/fake": "generated samples"}),
+    ("Gradient penalty", True, {"gradient_penalty": "penalty"}),
+    ("Reconstruction", True, {"reconstruction": "training", "heldout/reconstruction": "held-out"}),
+    ("KL divergence", True, {"kl": "training", "heldout/kl": "held-out"}),
+)
+LAST = ("Learning rate", "Throughput")
+
+
+def charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """The charts of a run. Losses first, then what else was measured, learning rates and throughput last."""
+    found = collected(rows)
+    drawn: list[Chart] = []
+    for title, noisy, members in TOGETHER:
+        series = tuple(Series(label, *found.pop(name)) for name, label in members.items() if name in found)
+        if series:
+            drawn.append(Chart(title, series, noisy))
+    rates = sorted(name for name in found if name.startswith("lr/"))
+    last = []
+    if rates:
+        last.append(Chart("Learning rate", tuple(Series(name.removeprefix("lr/"), *found.pop(name)) for name in rates)))
+    if "throughput" in found:
+        last.append(Chart("Throughput", (Series("per second", *found.pop("throughput")),)))
+    others = [Chart(name, (Series(name.rsplit("/", 1)[-1], *found[name]),), name.startswith("loss/")) for name in sorted(found)]
+    return drawn + others + last
+
+
+def collected(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
+    """metric -> (steps, values), in the order of the rows. Bookkeeping and what is not a number is left out."""
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for row in rows:
+        for name, raw in row.items():
+            value = None if name in ("step", "samples", "time") else number(raw)
+            if value is not None:
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(int(row["step"]))
+                values.append(value)
+    return {name: (tuple(steps), tuple(values)) for name, (steps, values) in found.items()}
+
+
+def downsampled(series: Series, limit: int = LIMIT) -> Series:
+    """At most `limit` points. Each bucket keeps its smallest and its largest value, so that no spike is lost, and the ends stay."""
+    count = len(series.steps)
+    if count <= limit:
+        return series
+    buckets = (limit - 2) // 2
+    kept = {0, count - 1}
+    for bucket in range(buckets):
+        inside = range(1 + bucket * (count - 2) // buckets, 1 + (bucket + 1) * (count - 2) // buckets)
+        # NaN compares false to everything: it must not become the smallest by standing first.
+        kept |= {min(inside, key=lambda i: ordered(series.values[i])), max(inside, key=lambda i: ordered(series.values[i]))}
+    chosen = sorted(kept)
+    return Series(series.label, tuple(series.steps[i] for i in chosen), tuple(series.values[i] for i in chosen))
+
+
+def ordered(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def smoothed(series: Series) -> Series:
+    """The mean over a window of a fortieth of the points around each, of the finite ones. Same steps; O(n)."""
+    half = max(2, len(series.values) // 80)
+    sums, counts = [0.0], [0]
+    for value in series.values:
+        finite = math.isfinite(value)
+        sums.append(sums[-1] + (value if finite else 0.0))
+        counts.append(counts[-1] + finite)
+    means = []
+    for index, value in enumerate(series.values):
+        low, high = max(0, index - half), min(len(series.values), index + half + 1)
+        inside = counts[high] - counts[low]
+        means.append((sums[high] - sums[low]) / inside if inside and math.isfinite(value) else math.nan)
+    return Series(series.label, series.steps, tuple(means))

@@ -1,0 +1,128 @@
+"""What rank 0 tells while it trains, and what it decides for all: when to talk next, and whether to stop."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from trainjobs import progress
+from trainjobs.api.job import Job
+from trainjobs.checkpoints import Commit
+from trainjobs.data import ring
+from trainjobs.data.source import DataInfo
+from trainjobs.evaluate.pictures import save_samples
+from trainjobs.objectives.phase import Samples
+from trainjobs.state import State
+from trainjobs.world import World
+
+TALK_SECONDS = 0.5
+
+
+class Reporter:
+    """Writes progress.json, metrics.jsonl, the timeline and samples into the run folder."""
+
+    def __init__(
+        self,
+        run: Path,
+        job: Job,
+        info: DataInfo,
+        world: World,
+        stage: int,
+        attempt: int,
+        step: int,
+        commit: Commit | None,
+        talk_every: int | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
+        self._attempt, self._talk_every = attempt, talk_every
+        self._metrics = progress.Metrics(run, step, now)
+        self._rate = progress.Rate()
+        self._rate.start(step)
+        self._steps_per_second = 0.0
+        self._saved_at = now()
+        self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
+        event = "resumed" if commit else "started"
+        crew = f"{world.size} workers on {world.device.type}, ZeRO stage {stage}"
+        progress.mark(run, event, now, attempt=attempt, step=step, message=crew)
+        self._show(
+            phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.size, stage=stage,
+            device=world.device.type, message=f"resumed from step {step}" if commit else "",
+            **({"checkpoint": _checkpoint(commit)} if commit else {}),
+        )  # fmt: skip
+
+    def orders(self, step: int) -> tuple[int, bool, bool]:
+        """(the step of the next talk, stop?, is a checkpoint due by the clock?)"""
+        rate = self._rate.look(step)
+        self._steps_per_second = rate if self._steps_per_second == 0 else 0.7 * self._steps_per_second + 0.3 * rate
+        ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
+        every = self._job.spec.checkpoints.every
+        timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
+        return step + ahead, (self._run / "stop").exists(), timed
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time in the block is not time of training."""
+        started = time.monotonic()
+        yield
+        self._rate.away(time.monotonic() - started)
+
+    def stepped(self, state: State, row: Mapping[str, float]) -> None:
+        """A row of metrics."""
+        steps = self._job.spec.training.steps
+        unit = "tokens/s" if self._info.kind == "text" else "samples/s"
+        per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
+        throughput = self._steps_per_second * per_step
+        self._metrics.write(state.step, {"samples": state.samples, **row, "throughput": throughput})
+        self._show(
+            step=state.step,
+            samples=state.samples,
+            percent=round(100 * state.step / steps, 1),
+            etaSeconds=round((steps - state.step) / self._steps_per_second) if self._steps_per_second else None,
+            metrics={name: progress.plain(value) for name, value in row.items() if not name.startswith("lr/")},
+            throughput={"value": round(throughput, 1), "unit": unit},
+            memoryBytes=_memory(self._world.device),
+        )
+
+    def evaluated(self, state: State, scores: Mapping[str, float], samples: Samples) -> None:
+        """Held-out scores and what the model drew."""
+        self.scores = dict(scores)
+        if scores:
+            self._metrics.write(state.step, scores)
+        folder = self._run / "samples"
+        folder.mkdir(exist_ok=True)
+        save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
+        progress.mark(self._run, "evaluated", self._now, attempt=self._attempt, step=state.step, metrics=dict(scores))
+
+    def saved(self, commit: Commit) -> None:
+        self._saved_at = self._now()
+        progress.mark(self._run, "checkpoint", self._now, attempt=self._attempt, step=commit.step)
+        self._show(checkpoint=_checkpoint(commit))
+
+    def ended(self, how: str) -> None:
+        """`how` is finished or stopped."""
+        self._metrics.close()
+        step = progress.read(self._run / "progress.json").get("step")
+        event, phase = ("succeeded", "Succeeded") if how == "finished" else ("stopped", "Stopped")
+        progress.mark(self._run, event, self._now, attempt=self._attempt, step=step)
+        self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message="")
+
+    def _show(self, **fields: object) -> None:
+        progress.update(self._run, self._now, **fields)
+
+
+def _checkpoint(commit: Commit) -> dict[str, object]:
+    return {"uri": commit.prefix, "step": commit.step, "committedAt": commit.committed_at}
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes: the GPU's peak allocation, or this process's largest resident set."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

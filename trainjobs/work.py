@@ -1,0 +1,79 @@
+"""One worker, from its start to its end. How it was started is launch.py's business."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from trainjobs import failures, progress
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job
+from trainjobs.checkpoints import Fenced
+from trainjobs.world import World
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the driver tells its workers."""
+
+    run: str
+    since: float  # when the driver started, seconds since the epoch
+    cwd: str
+    talk_every: int | None = None
+
+
+def work(settings: Settings, rank: int, size: int, local_rank: int) -> None:
+    """Train, its process group being connected, and leave an account of a failure.
+
+    Raises when another attempt may help. Returns when the run is over, for better or worse: the accounts say which.
+    """
+    run = Path(settings.run)
+    job = Job.model_validate_json((run / "job.json").read_text())
+    device = torch.device("cuda", local_rank) if on_gpu(job) else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    world = World(rank, size, device)
+    note = progress.timeline(run, settings.since) if world.leads else (lambda part: None)
+    over = world.share(failures.verdict(run, job.spec.recovery.max_retries) if world.leads else None)
+    if over is not None:
+        cause = failures.culprit(run)
+        if world.leads and (cause is None or cause["code"] != over.code):  # else a worker's own account, with its log, says it
+            failures.record(run, rank, over)
+        return
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # read when DeepSpeed is imported; else it takes any GPU it sees
+    try:
+        from trainjobs.loop import train
+
+        note("imports")
+        train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note)
+    except Fenced as error:
+        print(f"a newer attempt has taken over, this one ends: {error}", flush=True)
+        disconnect()
+    except JobError as error:
+        if not failures.orphaned(run, settings.since):
+            failures.record(run, rank, error)
+        disconnect()
+    except Exception as error:
+        if failures.orphaned(run, settings.since):
+            raise
+        if any(account["known"] for account in failures.accounts(run)):
+            return  # a victim: another worker has said what happened, and left
+        refused = failures.refused(error, run)
+        failures.record(run, rank, refused or error)
+        if refused is None:
+            raise
+        disconnect()
+
+
+def disconnect() -> None:
+    """Leave the process group, so that the others' collectives fail now, and not in half an hour."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def on_gpu(job: Job) -> bool:
+    return job.spec.compute.gpus_per_worker > 0 and torch.cuda.is_available()
