@@ -82,12 +82,14 @@ def measure(family: str, pairs: int) -> list[dict[str, float]]:
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.evaluate.look import look
+    from trainjobs.memory import keep_freed_memory
     from trainjobs.models import build_networks
     from trainjobs.noise import Noise
     from trainjobs.schedule import rate
     from trainjobs.world import World
 
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every worker does; both loops gain by it, and neither is at the mercy of where the other left the heap
     case, job = FAMILIES[family], Job.model_validate(manifest(family))
     size, steps = case["batch"], case["steps"]
     results = []

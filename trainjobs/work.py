@@ -13,6 +13,7 @@ from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
+from trainjobs.memory import keep_freed_memory
 from trainjobs.world import World
 
 
@@ -31,6 +32,7 @@ def work(settings: Settings, rank: int, size: int, local_rank: int) -> None:
 
     Raises when another attempt may help. Returns when the run is over, for better or worse: the accounts say which.
     """
+    keep_freed_memory()
     run = Path(settings.run)
     job = Job.model_validate_json((run / "job.json").read_text())
     device = torch.device("cuda", local_rank) if on_gpu(job) else torch.device("cpu")
@@ -38,11 +40,7 @@ def work(settings: Settings, rank: int, size: int, local_rank: int) -> None:
         torch.cuda.set_device(device)
     world = World(rank, size, device)
     note = progress.timeline(run, settings.since) if world.leads else (lambda part: None)
-    over = world.share(failures.verdict(run, job.spec.recovery.max_retries) if world.leads else None)
-    if over is not None:
-        cause = failures.culprit(run)
-        if world.leads and (cause is None or cause["code"] != over.code):  # else a worker's own account, with its log, says it
-            failures.record(run, rank, over)
+    if world.share(ledger.verdict(job.spec.recovery.max_retries) if world.leads else None) is not None:
         return
     os.environ.setdefault("DS_ACCELERATOR", device.type)  # read when DeepSpeed is imported; else it takes any GPU it sees
     try:
@@ -54,16 +52,13 @@ def work(settings: Settings, rank: int, size: int, local_rank: int) -> None:
         print(f"a newer attempt has taken over, this one ends: {error}", flush=True)
         disconnect()
     except JobError as error:
-        if not failures.orphaned(run, settings.since):
-            failures.record(run, rank, error)
+        ledger.record(rank, error)
         disconnect()
     except Exception as error:
-        if failures.orphaned(run, settings.since):
-            raise
-        if any(account["known"] for account in failures.accounts(run)):
+        if ledger.explained():
             return  # a victim: another worker has said what happened, and left
         refused = failures.refused(error, run)
-        failures.record(run, rank, refused or error)
+        ledger.record(rank, refused or error)
         if refused is None:
             raise
         disconnect()
