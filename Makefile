@@ -5,9 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
+# Slow tests mostly wait for servers and processes of theirs, so two files run at a time.
+SLOW ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types contracts fast generate bench constraints clean
+.PHONY: help install demo test again check lint types contracts fast generate bench constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,8 +41,11 @@ fast:
 	$(BIN)/python -m pytest -m "not slow"
 
 test: install  ## everything that can run on this machine, fast tests first; skipped ones with their reason
-	$(BIN)/python -m pytest -m "not slow" -rs
-	$(BIN)/python -m pytest -m slow -rs
+	$(BIN)/python -m pytest -m "not slow" -rsfE
+	$(BIN)/python -m pytest -m slow -rsfE $(SLOW)
+
+again: install  ## the slow tests that failed at the last run, one at a time
+	$(BIN)/python -m pytest -m slow --last-failed --last-failed-no-failures none -rsfE
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate
