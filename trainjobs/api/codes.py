@@ -181,6 +181,17 @@ CODES: dict[str, Code] = {
             "`gtj ls` lists runs, `gtj checkpoints ls` lists a run's checkpoints. Old ones are deleted by `checkpoints.keep`.",
         ),
     ),
+    "GTJ0119": Code(
+        "a job of that name exists with another spec",
+        USAGE,
+        _page(
+            "The namespace has a job of this name, and the manifest asks for something else. Submitting the same manifest twice is fine; "
+            "another one would not replace what is already trained.",
+            "Submit it under another `metadata.name`, or remove the old job with `gtj rm`; its checkpoints stay.",
+            "What may change under a running job (`compute.workers`, `recovery`, `budget`, `ttlSecondsAfterFinished`) changes with "
+            "`kubectl apply`.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,
@@ -311,12 +322,50 @@ CODES: dict[str, Code] = {
             "`gtj run --workers 1 --no-ray` runs everything in one process, where a debugger can look at it.",
         ),
     ),
+    "GTJ0215": Code(
+        "not reached in time",
+        TIMEOUT,
+        _page(
+            "`gtj wait --timeout` gave up. The job itself goes on.",
+            "`gtj explain NAME` says what it waits for.",
+            "Wait again, for longer.",
+        ),
+    ),
     "GTJ0301": Code(
         "CRD and operator of different versions",
         UNEXPECTED,
         _page(
             "The custom resource definition in the cluster is older or newer than the operator that reads it.",
             "Apply the definitions of the chart's version: `helm upgrade` does not touch CRDs, `kubectl apply --server-side -f` does.",
+        ),
+    ),
+    "GTJ0302": Code(
+        "the cluster cannot be reached",
+        NOT_FOUND,
+        _page(
+            "There is no kubeconfig, it does not name the context, the client is not installed, or the server does not answer. The message "
+            "names context, server and user.",
+            "`kubectl config get-contexts` lists contexts; `--context` and `--kubeconfig` choose another.",
+            "`kubectl version` asks the same server: when that fails too, look at network, VPN and the cluster itself.",
+        ),
+    ),
+    "GTJ0303": Code(
+        "the cluster does not allow it",
+        NOT_FOUND,
+        _page(
+            "The credentials are not accepted, the user lacks a permission, the namespace does not exist, or a policy of the "
+            "cluster refuses the job. The message says which, and as whom.",
+            "`kubectl auth can-i --list -n NAMESPACE` shows what is allowed.",
+            "The chart brings the roles `gentrain-viewer` and `gentrain-editor`; whoever administers the namespace binds them.",
+        ),
+    ),
+    "GTJ0304": Code(
+        "Gentrain is not installed in the cluster",
+        NOT_FOUND,
+        _page(
+            "The server does not know the kind `GenerativeTrainingJob`.",
+            "Look at the context in the message: is it the cluster you mean?",
+            "Install it: `helm install gentrain charts/gentrain`.",
         ),
     ),
 }
