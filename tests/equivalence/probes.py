@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from trainjobs import loop, optim
 from trainjobs.api.job import Job, Spec
 from trainjobs.engine import Engine, connect
+from trainjobs.launch import leave
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.state import Ema, share_buffers
 from trainjobs.world import World
@@ -319,6 +320,7 @@ def main() -> None:
     if rank == 0:
         (folder / "found.json").write_text(json.dumps(everyone))
     dist.destroy_process_group()
+    leave(0)  # as a worker does
 
 
 if __name__ == "__main__":

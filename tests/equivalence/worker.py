@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from trainjobs.api.job import Job
+from trainjobs.launch import leave
 from trainjobs.loop import train
 from trainjobs.world import World
 
@@ -36,6 +37,7 @@ def main() -> None:
             (run / "stop").unlink(missing_ok=True)
             unwatch()
     dist.destroy_process_group()
+    leave(0)  # as a worker does
 
 
 def watch(run: Path, step: int) -> None:
