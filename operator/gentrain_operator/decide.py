@@ -114,7 +114,8 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
     job, status = seen.job, seen.job.get("status") or {}
     phase = "Recovering" if attempt > 1 else "Pending"
     wait = (parsed_time(status.get("retryAt")) or now) - now
-    if wait.total_seconds() > 0:
+    # Longer than any that is ever asked for: the clock was set back.
+    if 0 < wait.total_seconds() <= RETRY[1]:
         message = f"attempt {attempt} at {status['retryAt']}"
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=wait.total_seconds())
@@ -204,6 +205,11 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
     """The status of an attempt under way."""
     job, status = seen.job, seen.job.get("status") or {}
     changes: Object = {"attempts": attempt, "ray": present.ray(child), **present.cost(job, spec, seen.profiles or {}, child, now)}
+    # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
+    minute = present.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
+    asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
+    if asked and (minute or child["spec"].get("suspend")):
+        changes |= present.spent(job, child, now)
     if seen.report is not None:
         changes["progress"] = report.progress(seen.report, spec.training.steps)
         saved, stage = report.checkpoint(seen.report), report.stage(seen.report)

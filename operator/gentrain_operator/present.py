@@ -122,16 +122,28 @@ def ray(child: Object) -> Object:
 
 
 def active_seconds(job: Object, child: Object | None, now: datetime.datetime) -> int:
-    """How long all attempts have run together. KubeRay's `startTime` is of one attempt, so the others are summed here."""
-    before = int((job.get("status") or {}).get("activeSeconds", 0))
-    ray = (child or {}).get("status") or {}
-    begun, ended = parsed_time(ray.get("startTime")), parsed_time(ray.get("endTime")) or now
-    return before + max(0, int((ended - begun).total_seconds())) if begun else before
+    """How long all attempts have run together. KubeRay's `startTime` says when an attempt was last started, a resumed one anew: the time
+    before it is in the status. Suspended, an attempt does not run, but keeps its old `startTime`."""
+    return _active(job, child, now)[0]
 
 
 def spent(job: Object, child: Object | None, now: datetime.datetime) -> Object:
-    """What an ended attempt adds to the time that counts towards the deadline."""
-    return {"activeSeconds": active_seconds(job, child, now)}
+    """Writes down the time that counts towards the deadline: when an attempt ends, and on the way, because who suspends or deletes its
+    RayJob wipes it out. What lies before `activeUntil` is never counted again, whatever the clocks do."""
+    seconds, until = _active(job, child, now)
+    return {"activeSeconds": seconds, **({"activeUntil": time(until)} if until else {})}
+
+
+def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[int, datetime.datetime | None]:
+    """Seconds, and the moment until which they are counted."""
+    status, ray = job.get("status") or {}, (child or {}).get("status") or {}
+    before, counted = int(status.get("activeSeconds", 0)), parsed_time(status.get("activeUntil"))
+    begun, ended = parsed_time(ray.get("startTime")), parsed_time(ray.get("endTime")) or now
+    if begun is None or (ray.get("jobDeploymentStatus") or "") in ("", "Suspended"):
+        return before, counted
+    since = max(begun, counted or begun)
+    length = max(0, int((ended - since).total_seconds()))
+    return before + length, since + datetime.timedelta(seconds=length)
 
 
 def cost(job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object, now: datetime.datetime) -> Object:

@@ -128,7 +128,8 @@ class Status(Model):
     restarts: Restarts | None = None
     started_at: Time | None = None
     finished_at: Time | None = None
-    active_seconds: Count | None = Field(None, description="Time attempts that ended had run; what the deadline counts.")
+    active_seconds: Count | None = Field(None, description="Time the attempts have run together; what the deadline counts.")
+    active_until: Time | None = Field(None, description="Until when activeSeconds has been counted.")
     retry_at: Time | None = Field(None, description="When the next attempt starts.")
     progress: Progress | None = None
     checkpoint: LastCheckpoint | None = None
