@@ -1,18 +1,23 @@
-"""Ray Train, made lighter: how workers find each other, and what one machine does without.
+"""Ray Train, made lighter: how workers find each other, when they are given up, and what one machine does without.
 
 The time from `gtj run` to the first step is what a user of a laptop feels. Ray Train starts a process for each of its services, each of
 which imports Ray again; on two cores that is most of the wait. None of this changes how training runs or recovers.
+
+On a cluster it is instead how workers, each with a folder of its own, reach that of the driver.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,8 +25,15 @@ from ray._private.node import Node
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from trainjobs import failures, progress
+from trainjobs.api.errors import JobError
+from trainjobs.relay import Collector, Piece, Relay, Verdict
+
+CALL_SECONDS = 60.0  # within which the driver's side answers a worker
 
 
 @dataclass
@@ -86,11 +98,96 @@ class OneMachine(FixedScalingPolicy):  # type: ignore[misc]
         pass
 
 
-class LocalTrainer(DataParallelTrainer):  # type: ignore[misc]
-    """Ray Train on a cluster that lives and dies with this process: nothing to scale, no placement groups to clean up, no Ray datasets."""
+class Patience(DefaultFailurePolicy):  # type: ignore[misc]
+    """No further group for a run whose accounts say that it would be sent home. The controller lives on the driver's machine."""
+
+    def __init__(self, failure_config: Any, run: Path, retries: int) -> None:
+        super().__init__(failure_config)
+        self._run, self._retries = run, retries
+
+    def make_decision(self, training_failed_error: Any) -> FailureDecision:
+        return FailureDecision.RAISE if failures.final(self._run, self._retries) else super().make_decision(training_failed_error)
+
+
+class Trainer(DataParallelTrainer):  # type: ignore[misc]
+    """Ray Train that gives up when the run has. `run` is the run folder, `retries` recovery.maxRetries."""
+
+    def __init__(self, *arguments: Any, run: Path, retries: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._run, self._retries = run, retries
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        parts["failure_policy"] = Patience(self.run_config.failure_config, self._run, self._retries)
+        return super()._initialize_and_run_controller(**parts)
+
+
+class LocalTrainer(Trainer):
+    """On a cluster that lives and dies with this process: nothing to scale, no placement groups to clean up, no Ray datasets."""
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
         parts["callbacks"] = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
         parts["scaling_policy"] = OneMachine(self.scaling_config)
         return super()._initialize_and_run_controller(**parts)
+
+
+def collector(run: Path, driver: float) -> Any:
+    """An actor beside this process that keeps the run folder for workers elsewhere. It holds no state, so it may die and come back."""
+    here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+    return ray.remote(Collector).options(num_cpus=0, label_selector=here, max_restarts=-1, max_task_retries=-1).remote(str(run), driver)
+
+
+class Away:
+    """The ledger, and the folder, of a worker that is elsewhere than its driver."""
+
+    def __init__(self, collector: Any, since: float, folder: Path) -> None:
+        """`collector` is an actor. `since` is when the driver started, `folder` this worker's own."""
+        self._collector, self._since, self._folder = collector, since, folder
+        self._open = ExitStack()
+
+    def __enter__(self) -> Away:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def verdict(self, retries: int) -> JobError | None:
+        verdict: Verdict = self._ask("verdict", retries)
+        if verdict.over is None:
+            for name, data in verdict.records.items():
+                (self._folder / name).write_bytes(data)
+            progress.timeline(self._folder, self._since)("workers")
+            self._open.enter_context(Relay(self._folder, lambda pieces: self._exchange(verdict.group, pieces)))
+        return verdict.over
+
+    def record(self, rank: int, error: Exception) -> None:
+        self._ask("enter", failures.account(rank, error, "the job's log"))
+
+    def explained(self) -> bool:
+        return bool(self._ask("explained"))
+
+    def _exchange(self, group: int, pieces: list[Piece]) -> bool:
+        return bool(self._ask("exchange", group, pieces))
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return ray.get(getattr(self._collector, method).remote(*arguments), timeout=CALL_SECONDS)
+
+
+def own_folder(run: Path, job: str, rank: int) -> Path:
+    """A worker's run folder on its own machine, emptied of what another one left, with `job` as its job.json.
+
+    A manifest that names no place for checkpoints means the run folder: that is the driver's path, on whatever is mounted there.
+    """
+    folder = Path(tempfile.gettempdir()) / f"gentrain-{run.name}-{rank}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    (folder / "job.json").write_text(job)
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints").symlink_to(run / "checkpoints")
+    return folder
+
+
+def threads() -> int:
+    """Cores of this worker's pod, which is a node of Ray's that it has to itself."""
+    mine = ray.get_runtime_context().get_node_id()
+    return max(1, int(next((node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == mine), 1)))

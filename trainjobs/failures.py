@@ -4,8 +4,8 @@ Who retries what. A worker that dies is replaced by Ray Train, which starts the 
 commit, for free, as long as steps are gained in between. An exception of the training code counts against `recovery.maxRetries`. What
 a user must mend (a JobError) ends the run at once.
 
-Every worker writes its account into <run>/failures. The others then fail too, because the culprit is gone from their collectives:
-those accounts are marked as victims'.
+Every worker leaves its account in <run>/failures. The others then fail too, because the culprit is gone from their collectives:
+those accounts are marked as victims'. Where workers do not share the driver's folder, the accounts reach it through relay.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trainjobs import progress
 from trainjobs.api.errors import JobError
@@ -52,20 +52,64 @@ def orphaned(run: Path, driver: float) -> bool:
     return bool(progress.read(run / "failures" / "driver").get("since") != driver)
 
 
+class Ledger(Protocol):
+    """Where workers hear whether to train, and leave word of their end."""
+
+    def verdict(self, retries: int) -> JobError | None:
+        """As `verdict` below. Rank 0 of a new group asks, once."""
+
+    def record(self, rank: int, error: Exception) -> None:
+        """Keep a worker's account. When it returns, `explained` takes it into account, whoever asks."""
+
+    def explained(self) -> bool:
+        """Whether some worker has said what somebody must mend: the others need not speak."""
+
+
+class Folder:
+    """The ledger of workers that share the run folder with their driver, which started at `driver`, seconds since the epoch."""
+
+    def __init__(self, run: Path, driver: float) -> None:
+        self._run, self._driver = run, driver
+
+    def verdict(self, retries: int) -> JobError | None:
+        return verdict(self._run, retries)
+
+    def record(self, rank: int, error: Exception) -> None:
+        if not orphaned(self._run, self._driver):
+            record(self._run, rank, error)
+
+    def explained(self) -> bool:
+        return not orphaned(self._run, self._driver) and explained(self._run)
+
+
 def record(run: Path, rank: int, error: Exception) -> None:
-    """A worker's account of its end. `known`: somebody must mend it. `victim`: it only lost sight of another worker."""
+    """Write the account of a worker's end."""
+    enter(run, account(rank, error, logs(run)))
+
+
+def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
+    """A worker's end in words; its traceback goes to stderr. `known`: somebody must mend it. `victim`: it only lost sight of another."""
     with contextlib.suppress(OSError):  # the log may be on the full disk that it tells of
         traceback.print_exception(error)
-    failure = error if isinstance(error, JobError) else unexpected(error, run)
-    account = {
+    failure = error if isinstance(error, JobError) else unexpected(error, log)
+    return {
         **failure.to_dict(),
         "rank": rank,
         "known": isinstance(error, JobError),
         "victim": any(sign in f"{type(error).__name__} {error}" for sign in SIGNS_OF_A_VICTIM),
         "logTail": "".join(traceback.format_exception(error))[-4000:],
     }
+
+
+def enter(run: Path, account: dict[str, Any]) -> None:
+    """Keep an account. Their order is that of arrival: clocks of several machines do not say who was first."""
     with contextlib.suppress(OSError):
-        progress.replace(run / "failures" / f"{time.time_ns()}-{rank}.json", json.dumps(account))
+        progress.replace(run / "failures" / f"{time.time_ns()}-{account['rank']}.json", json.dumps(account))
+
+
+def logs(run: Path) -> str:
+    """Where to read what the workers said: on a cluster their output is part of the job's."""
+    return str(run / "logs") if any(run.glob("logs/*")) else "the job's log"
 
 
 def refused(error: Exception, run: Path) -> JobError | None:
@@ -77,8 +121,8 @@ def refused(error: Exception, run: Path) -> JobError | None:
     return JobError("GTJ0211", "the run folder cannot be written", where=where, why=why, how=how)
 
 
-def unexpected(error: BaseException, run: Path) -> JobError:
-    """An exception that is not a JobError, as one."""
+def unexpected(error: BaseException, log: str) -> JobError:
+    """An exception that is not a JobError, as one. `log` says where its traceback is."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else ""
     if "out of memory" in text:
         return JobError("GTJ0206", text, how="lower training.batch.micro, or raise deepspeed.stage")
@@ -86,7 +130,7 @@ def unexpected(error: BaseException, run: Path) -> JobError:
         "GTJ0214",
         f"{type(error).__name__}: {text}" if text else type(error).__name__,
         why="the training code raised it",
-        how=f"the traceback is in {run / 'logs'}; the last checkpoint is kept",
+        how=f"the traceback is in {log}; the last checkpoint is kept",
     )
 
 
@@ -101,6 +145,20 @@ def culprit(run: Path) -> dict[str, Any] | None:
     known = [account for account in found if account["known"]]
     acting = [account for account in found if not account["victim"]]
     return next(iter([*known, *acting, *found]), None)
+
+
+def explained(run: Path) -> bool:
+    """Whether there is an account of what somebody must mend."""
+    return any(account["known"] for account in accounts(run))
+
+
+def final(run: Path, retries: int) -> bool:
+    """Whether the accounts that a group of workers left are the end: another group would only be sent home by `verdict`."""
+    cause = culprit(run)
+    if cause is None or (cause["victim"] and not cause["known"]):
+        return False
+    failed = progress.read(run / "failures" / "counts").get("failed", 0)
+    return bool(cause["known"]) or failed >= retries
 
 
 def verdict(run: Path, retries: int) -> JobError | None:
@@ -123,8 +181,11 @@ def verdict(run: Path, retries: int) -> JobError | None:
         return JobError.from_dict(cause)
     if fruitless > FRUITLESS_RESTARTS:
         why = "no step was gained in between, so it is not chance: memory is the usual cause"
-        how = f"read {run / 'logs'}"
-        return JobError("GTJ0213", f"workers were lost {fruitless} times in a row", where=f"step {step}", why=why, how=how)
+        given_up = JobError(
+            "GTJ0213", f"workers were lost {fruitless} times in a row", where=f"step {step}", why=why, how=f"read {logs(run)}"
+        )
+        record(run, 0, given_up)
+        return given_up
     message = "a worker was lost" if cause is None or lost else str(cause["what"])
     progress.mark(run, "worker-lost", step=step, message=message)
     progress.update(run, phase="Recovering", message=f"{message}: back to the last checkpoint", restarts=counts["restarts"] + 1)

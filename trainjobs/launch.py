@@ -2,7 +2,8 @@
 
 `python -m trainjobs.launch RUN` is the driver of a run folder that `gtj run` (or, on a cluster, the operator) has prepared: job.json
 says what to train. The same work is started in one of three ways, and nothing else knows which: through Ray Train; in this process
-alone (`--no-ray`); or as one of the processes that torchrun started, when its variables are set.
+alone (`--no-ray`); or as one of the processes that torchrun started, when its variables are set. A cluster that RAY_ADDRESS names is
+taken for many machines: its workers do not see this folder (relay.py).
 
 A driver that dies is started again by `gtj run`, on a cluster by the operator; failures.py says what happens to workers.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Job
+from trainjobs.api.job import Job, Spec
 
 STOPPED = 130
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -54,7 +55,7 @@ def main() -> int:
             if arguments.no_ray:
                 here(settings)
             else:
-                on_ray(run, settings, workers, gpus=job.spec.compute.gpus_per_worker)
+                on_ray(run, settings, job.spec, workers)
         except Exception as error:
             if not failures.accounts(run):
                 failures.record(run, 0, failures.refused(error, run) or error)
@@ -92,7 +93,7 @@ def outcome(run: Path) -> int:
     phase = progress.read(run / "progress.json").get("phase")
     if phase in ("Succeeded", "Stopped"):
         return 0 if phase == "Succeeded" else STOPPED
-    failure = JobError("GTJ0213", "the workers ended without a result", where=str(run), how=f"read {run / 'logs'}")
+    failure = JobError("GTJ0213", "the workers ended without a result", where=str(run), how=f"read {failures.logs(run)}")
     failures.publish(run, failure, {})
     return failure.exit_code
 
@@ -135,8 +136,9 @@ def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
 # --- Ray -----------------------------------------------------------------------------------------------------------------------------
 
 
-def on_ray(run: Path, settings: dict[str, Any], workers: int, gpus: int) -> None:
+def on_ray(run: Path, settings: dict[str, Any], spec: Spec, workers: int) -> None:
     """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
+    gpus = spec.compute.gpus_per_worker
     progress.update(run, message="starting Ray")
     note = progress.timeline(run, settings["since"])
     note("checks")
@@ -151,26 +153,32 @@ def on_ray(run: Path, settings: dict[str, Any], workers: int, gpus: int) -> None
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from trainjobs.crew import LocalTrainer, Rendezvous, without_idle_services
+    from trainjobs import crew
 
     note("import ray")
     if local:
-        with without_idle_services():
+        with crew.without_idle_services():
             ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=100 * 2**20)
     else:
         ray.init()
+        settings = {**settings, "job": (run / "job.json").read_text(), "collector": crew.collector(run, settings["since"])}
     note("ray")
     signal.signal(signal.SIGTERM, lambda number, frame: (run / "stop").touch())
     progress.update(run, message="starting workers")
-    with_gpu = gpus > 0 and float(ray.cluster_resources().get("GPU", 0)) > 0
-    trainer = (LocalTrainer if local else DataParallelTrainer)(
-        on_worker,
+    # The pods of a cluster may come later than the driver, GPUs and all.
+    with_gpu = gpus > 0 and (not local or float(ray.cluster_resources().get("GPU", 0)) > 0)
+    trainer = (crew.LocalTrainer if local else crew.Trainer)(
+        on_worker if local else elsewhere,
+        run=run,
+        retries=spec.recovery.max_retries,
         train_loop_config={**settings, "backend": "nccl" if with_gpu else "gloo"},
-        backend_config=Rendezvous(),
+        backend_config=crew.Rendezvous(),
         scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=with_gpu, resources_per_worker={"CPU": 1, **({"GPU": gpus} if with_gpu else {})}
+            num_workers=workers,
+            use_gpu=with_gpu,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if with_gpu else {})},
+            placement_strategy="PACK" if local else "STRICT_SPREAD",  # every worker has a pod of its own
         ),
         run_config=RunConfig(
             name="ray",
@@ -187,11 +195,11 @@ def on_ray(run: Path, settings: dict[str, Any], workers: int, gpus: int) -> None
 
 
 def on_worker(settings: dict[str, Any]) -> None:
-    """Ray Train calls this in every worker, and again after every restart of the group."""
+    """Ray Train calls this in every worker beside the driver, and again after every restart of the group."""
     from ray.train import get_context
 
-    context = get_context()
-    rank, size, backend = context.get_world_rank(), context.get_world_size(), settings.pop("backend")
+    context, backend = get_context(), settings.pop("backend")
+    rank = context.get_world_rank()
     log = (Path(settings["run"]) / "logs" / f"worker-{rank}.log").open("a")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
@@ -199,12 +207,34 @@ def on_worker(settings: dict[str, Any]) -> None:
         os.chdir(settings["cwd"])
     if rank == 0:
         progress.timeline(Path(settings["run"]), settings["since"])("workers")
+    connected(backend, settings, rank, context.get_world_size(), context.get_local_rank())
+
+
+def elsewhere(settings: dict[str, Any]) -> None:
+    """The same in a worker on another machine. What it prints goes Ray's way: to the log of its pod, and to the driver's output."""
+    import torch
+    from ray.train import get_context
+
+    from trainjobs import crew
+
+    context, backend = get_context(), settings.pop("backend")
+    job, collector = settings.pop("job"), settings.pop("collector")
+    rank = context.get_world_rank()
+    folder = crew.own_folder(Path(settings["run"]), job, rank)
+    torch.set_num_threads(crew.threads())  # Ray allows one
+    with crew.Away(collector, settings["since"], folder) as ledger:
+        settings["run"] = str(folder)
+        connected(backend, settings, rank, context.get_world_size(), context.get_local_rank(), ledger)
+
+
+def connected(backend: str, settings: dict[str, Any], rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
+    """Join the group, and work."""
     import torch.distributed as dist
 
     from trainjobs.work import Settings, work
 
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
-    work(Settings(**settings), rank, size, context.get_local_rank())
+    work(Settings(**settings), rank, size, local_rank, ledger)
 
 
 # --- small things --------------------------------------------------------------------------------------------------------------------

@@ -27,13 +27,14 @@ class Settings:
     talk_every: int | None = None
 
 
-def work(settings: Settings, rank: int, size: int, local_rank: int) -> None:
-    """Train, its process group being connected, and leave an account of a failure.
+def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
+    """Train, its process group being connected, and leave an account of a failure in `ledger`, by default the run folder.
 
     Raises when another attempt may help. Returns when the run is over, for better or worse: the accounts say which.
     """
     keep_freed_memory()
     run = Path(settings.run)
+    ledger = ledger or failures.Folder(run, settings.since)
     job = Job.model_validate_json((run / "job.json").read_text())
     device = torch.device("cuda", local_rank) if on_gpu(job) else torch.device("cpu")
     if device.type == "cuda":

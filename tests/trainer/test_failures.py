@@ -66,8 +66,8 @@ def test_an_account_says_who_speaks(error: Exception, known: bool, victim: bool,
         (RuntimeError("\n  \n"), "GTJ0214", "RuntimeError"),
     ],
 )
-def test_an_unexpected_error_gets_a_code(error: Exception, code: str, what: str, run: Path) -> None:
-    failure = failures.unexpected(error, run)
+def test_an_unexpected_error_gets_a_code(error: Exception, code: str, what: str) -> None:
+    failure = failures.unexpected(error, "the log")
     assert (failure.code, failure.what) == (code, what)
 
 
