@@ -3,12 +3,15 @@
 #   docker build --target operator -t gentrain-operator .
 #   docker build --target trainer  -t gentrain-trainer  .
 #
-# Both run as uid 1000 and need nothing to be writable but /tmp (and /dev/shm for Ray). Dependencies, pinned by constraints.txt, are one
-# layer, the project is a thin one above it. Everything is compiled to bytecode here: on a read-only root no process could keep what it
-# compiles, and each would take seconds to start. Indexes and certificates other than the defaults come by pip's and uv's usual variables
-# and mounts at build time; nothing of them stays in the image.
+# Neither runs as root (operator 65532, trainer 1000), and nothing needs to be writable but /tmp (and /dev/shm for Ray). Dependencies, pinned
+# by constraints.txt, are one layer, the project is a thin one above it. Everything is compiled to bytecode here: on a read-only root no
+# process could keep what it compiles, and each would take seconds to start. Indexes and certificates other than the defaults come by pip's
+# and uv's usual variables and mounts at build time; nothing of them stays in the image.
+#
+# Both bases are Debian 12 with Python 3.11, so that what one stage installs runs in the other. The operator's has no shell and no pip.
 
-ARG PYTHON_IMAGE=python:3.11-slim
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG OPERATOR_IMAGE=gcr.io/distroless/python3-debian12:nonroot
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
@@ -22,12 +25,26 @@ COPY operator operator
 COPY trainjobs trainjobs
 RUN uv build --wheel --no-build-isolation --out-dir /wheels .
 
-FROM base AS operator
+FROM base AS operator-packages
+# Out go the client's asynchronous copy with what only it needs, and the bytecode of its models: the operator reads plain JSON and never
+# imports them. Together that is 100 of 170 MB.
 RUN --mount=type=cache,target=/tmp/.cache/uv \
-    uv pip install --system --link-mode copy --compile-bytecode --constraint constraints.txt -r pyproject.toml --extra operator
+    uv pip install --target /packages --link-mode copy --compile-bytecode --constraint constraints.txt -r pyproject.toml --extra operator \
+ && cd /packages \
+ && rm -r bin kubernetes/aio aiohttp aiohappyeyeballs aiosignal frozenlist multidict propcache yarl \
+ && find kubernetes/client/api kubernetes/client/models -name __pycache__ -exec rm -r {} +
+
+FROM operator-packages AS operator-project
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    uv pip install --system --no-cache --compile-bytecode --no-deps /wheels/*.whl
-USER 1000:1000
+    uv pip install --target /project --no-cache --link-mode copy --compile-bytecode --no-deps /wheels/*.whl
+
+FROM ${OPERATOR_IMAGE} AS operator
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/gentrain/project:/opt/gentrain/packages
+COPY --from=operator-packages /packages /opt/gentrain/packages
+COPY --from=operator-project /project /opt/gentrain/project
+USER 65532:65532
+ENTRYPOINT ["python3", "-m", "gentrain_operator.main"]
+CMD ["--help"]
 
 FROM base AS trainer
 # g++ stays in the image: DeepSpeed and torch.compile build kernels when a job asks for them.
