@@ -192,6 +192,14 @@ CODES: dict[str, Code] = {
             "`kubectl apply`.",
         ),
     ),
+    "GTJ0120": Code(
+        "the job has ended",
+        USAGE,
+        _page(
+            "A job that has ended stays as it is: it cannot be resumed.",
+            "Submit it under another `metadata.name`, with `checkpoints.resumeFrom` set to the checkpoint to go on from; `gtj status` names it.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,

@@ -13,7 +13,8 @@ import click
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
-from trainjobs.cli.output import find, name_argument
+from trainjobs.cli.cluster.target import Target, complete_either, place_options
+from trainjobs.cli.output import CLUSTER, find
 from trainjobs.report.folder import LIVE, Run
 
 POLL = 0.5
@@ -31,16 +32,25 @@ class Keep:
 
 
 @click.command("logs", short_help="Print a run's logs.")
-@name_argument
+@click.argument("name", shell_complete=complete_either)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
 @click.option("--rank", type=int, help="Only this worker's log.")
 @click.option("--since", help="Only lines of the last 45s, 5m, 1h30m ...; lines without a time belong to the one before.")
 @click.option("--grep", "pattern", help="Only lines that match this regular expression.")
-def command(name: str, follow: bool, rank: int | None, since: str | None, pattern: str | None) -> None:
-    """Print the logs of the run NAME: the driver's and every worker's, or one rank's."""
-    run = find(name)
-    files = chosen(run, rank)
+@place_options
+def command(name: str, follow: bool, rank: int | None, since: str | None, pattern: str | None, target: Target | None) -> None:
+    """Print the logs of the run NAME: the driver's and every worker's, or one rank's.
+
+    With -n, --context or --cluster, those of the job NAME on the cluster.
+    """
     keep = Keep(time.time() - period(since) if since else None, expression(pattern))
+    if target is not None:
+        from trainjobs.cli.cluster.logs import Wanted, logs
+
+        logs(target, name, follow, Wanted(keep.since, rank, keep.pattern))
+        return
+    run = find(name, elsewhere=CLUSTER)
+    files = chosen(run, rank)
     several = rank is None and (len(files) > 1 or follow)
     for file, line in tail(files, keep, run, time.sleep) if follow else existing(files, keep):
         click.echo(f"{label(file)} | {line}" if several else line)

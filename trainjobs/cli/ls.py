@@ -7,21 +7,29 @@ from typing import Any
 
 import click
 
+from trainjobs.cli.cluster.target import Target, place_options
 from trainjobs.cli.line import age, losses, position
 from trainjobs.cli.output import coloured, emit, format_option, runs, table
 from trainjobs.report.folder import Run
 from trainjobs.report.numbers import instant
 
 
-@click.command("ls", short_help="List the runs here.")
+@click.command("ls", short_help="List the runs here, or the jobs on the cluster.")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="The cluster's jobs, of all namespaces.")
+@place_options
 @format_option
-def command(form: str) -> None:
-    """List the runs under ./gentrain-runs: phase, progress and loss of each."""
+def command(everywhere: bool, target: Target | None, form: str) -> None:
+    """List the runs under ./gentrain-runs, or with -n, -A, --context or --cluster the jobs on the cluster: phase, progress, loss."""
+    if everywhere or target is not None:
+        from trainjobs.cli.cluster.overview import listing
+
+        listing(target or Target(), everywhere, form)
+        return
     found = runs()
     if form != "table":
         emit([row(run) for run in found], form)
     elif not found:
-        click.echo("no runs under ./gentrain-runs; start one with: gtj run -f job.yaml", err=True)
+        click.echo("no runs under ./gentrain-runs; start one with: gtj run -f job.yaml (jobs on the cluster: gtj ls --cluster)", err=True)
     else:
         now = time.time()
         click.echo(table(("NAME", "FAMILY", "PHASE", "PROGRESS", "LOSS", "AGE"), [cells(run, now) for run in found]))

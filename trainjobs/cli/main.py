@@ -16,9 +16,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("trainjobs.cli.init", "Write a commented manifest to start from."),
     "validate": ("trainjobs.cli.validate", "Check a manifest: every rule, offline."),
     "run": ("trainjobs.cli.run", "Train here, on this machine."),
-    "ls": ("trainjobs.cli.ls", "List runs."),
-    "status": ("trainjobs.cli.status", "Show how a run is doing."),
-    "logs": ("trainjobs.cli.logs", "Print a run's logs."),
+    "submit": ("trainjobs.cli.cluster.submit", "Train on a Kubernetes cluster."),
+    "ls": ("trainjobs.cli.ls", "List runs here, or jobs on the cluster."),
+    "status": ("trainjobs.cli.status", "Show how a run or a job is doing."),
+    "logs": ("trainjobs.cli.logs", "Print the logs of a run or a job."),
+    "wait": ("trainjobs.cli.cluster.wait", "Wait until a job on the cluster has ended."),
+    "stop": ("trainjobs.cli.cluster.stop", "Suspend a job on the cluster."),
+    "resume": ("trainjobs.cli.cluster.resume", "Let a suspended job go on."),
+    "rm": ("trainjobs.cli.cluster.rm", "Delete jobs from the cluster."),
+    "explain": ("trainjobs.cli.cluster.explain", "Say why a job does not run, or what an error code means."),
     "report": ("trainjobs.cli.report", "Write a run's report: one HTML file."),
     "checkpoints": ("trainjobs.cli.checkpoints", "List and verify checkpoints."),
     "doctor": ("trainjobs.cli.doctor", "Look at this machine: versions, devices, disk."),
@@ -62,19 +68,22 @@ def gtj() -> None:
     gtj init vae -o job.yaml    write a manifest
     gtj validate -f job.yaml    check it
     gtj run -f job.yaml         train it here
+    gtj submit -f job.yaml      train it on a cluster
     """
 
 
 def main() -> None:
     """Runs the command line and exits: 0 ok, 1 unexpected, 2 usage, 3 invalid manifest, 4 does not fit, 5 job failed, 6 timeout,
     7 not found or forbidden, 130 interrupted. A user's mistake never prints a traceback; a mistake of ours does when GTJ_DEBUG is set."""
-    sys.exit(status(sys.argv[1:]))
+    # kubectl runs its plugin by this name, and whoever types `kubectl gtj` means the cluster.
+    plugin = os.path.basename(sys.argv[0]).startswith("kubectl-gtj")
+    sys.exit(status(sys.argv[1:], "kubectl gtj" if plugin else "gtj"))
 
 
-def status(arguments: list[str]) -> int:
-    """The exit status of one invocation, with its errors printed to stderr."""
+def status(arguments: list[str], program: str = "gtj") -> int:
+    """The exit status of one invocation, with its errors printed to stderr. `program` is what the user typed before the arguments."""
     try:
-        result: Any = gtj.main(arguments, prog_name="gtj", standalone_mode=False)
+        result: Any = gtj.main(arguments, prog_name=program, standalone_mode=False)
     except JobError as error:
         from trainjobs.cli.diagnostics import plain
 

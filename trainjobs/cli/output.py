@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from trainjobs.report.folder import Run
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS = Path("gentrain-runs")
+CLUSTER = "; for a job on the cluster add --cluster or -n NAMESPACE"
 
 PHASE_COLOURS = {"Succeeded": "green", "Running": "cyan", "Failed": "red", "Interrupted": "yellow", "Stopped": "yellow"}
 
@@ -48,6 +51,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def entry(name: str, text: str) -> str:
+    """A line of `gtj status`."""
+    return f"  {name:<11}{text}"
+
+
+def folded(head: str, text: str, width: int) -> list[str]:
+    """`head` and `text` in lines of at most `width` columns, broken between words, later ones indented to the text."""
+    lines = textwrap.wrap(text, max(20, width - len(head)), break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{head}{lines[0]}".rstrip(), *(" " * len(head) + line for line in lines[1:])]
+
+
+def columns() -> int:
+    """The terminal's width; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def coloured(phase: str) -> str:
     return painted(phase, PHASE_COLOURS.get(phase))
 
@@ -64,8 +83,11 @@ def runs(root: Path = RUNS) -> list[Run]:
     return [run for run in map(Run, sorted(root.iterdir())) if run.exists]
 
 
-def find(name: str, root: Path = RUNS) -> Run:
-    """The run of that name under `root`, or the run in that folder. GTJ0118, with the nearest name, when there is none."""
+def find(name: str, root: Path = RUNS, *, elsewhere: str = "") -> Run:
+    """The run of that name under `root`, or the run in that folder. GTJ0118, with the nearest name, when there is none.
+
+    `elsewhere` ends the message: where else the verb could have looked.
+    """
     for path in (root / name, Path(name)):
         if Run(path).exists:
             return Run(path)
@@ -77,7 +99,7 @@ def find(name: str, root: Path = RUNS) -> Run:
         how = f"runs here: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}"
     else:
         how = "give the run's folder, or start one with: gtj run -f job.yaml"
-    raise JobError("GTJ0118", f'no run called "{name}"', where=str(root), how=how)
+    raise JobError("GTJ0118", f'no run called "{name}"', where=str(root), how=how + elsewhere)
 
 
 def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -37,7 +37,6 @@ IGNORED = {
     "spec.suspend": CLUSTER,
     "spec.activeDeadlineSeconds": CLUSTER,
     "spec.ttlSecondsAfterFinished": CLUSTER,
-    "spec.recovery.onNonFiniteLoss": NOBODY,
     "spec.recovery.stallTimeout": NOBODY,
 }
 

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from trainjobs.api.errors import CODES, JobError
+from trainjobs.cli.cluster.target import Target, complete_either, place_options
 from trainjobs.cli.diagnostics import plain
 from trainjobs.cli.line import eta, memory, position, throughput
-from trainjobs.cli.output import coloured, emit, find, format_option, name_argument, painted
+from trainjobs.cli.output import CLUSTER, coloured, emit, entry, find, format_option, painted
 from trainjobs.cli.screen import screen
 from trainjobs.report.folder import INTERRUPTED, LIVE, Run
 from trainjobs.report.numbers import duration, instant, short
@@ -21,12 +22,21 @@ EVENTS = 6
 
 
 @click.command("status", short_help="Show one run: phase, progress, checkpoint, what happened.")
-@name_argument
+@click.argument("name", shell_complete=complete_either)
 @click.option("-w", "--watch", is_flag=True, help="Follow it until it ends.")
+@place_options
 @format_option
-def command(name: str, watch: bool, form: str) -> None:
-    """Show the run NAME (under ./gentrain-runs, or a folder): phase, progress, newest checkpoint, last events, failure."""
-    run = find(name)
+def command(name: str, watch: bool, target: Target | None, form: str) -> None:
+    """Show the run NAME (under ./gentrain-runs, or a folder): phase, progress, newest checkpoint, last events, failure.
+
+    With -n, --context or --cluster, the job NAME on the cluster.
+    """
+    if target is not None:
+        from trainjobs.cli.cluster import overview
+
+        overview.status(target, name, watch, form)
+        return
+    run = find(name, elsewhere=CLUSTER)
     if watch and form == "table":
         follow(run)
     if form == "table":
@@ -95,7 +105,3 @@ def described(run: Run, now: float) -> Iterator[str]:
         yield (painted(plain(JobError.from_dict({"what": "", **failure})), "red") if failure["code"] in CODES else str(failure["code"]))
     if phase == INTERRUPTED:
         yield entry("next", "nobody is training it; the same `gtj run` goes on from its newest checkpoint")
-
-
-def entry(name: str, text: str) -> str:
-    return f"  {name:<11}{text}"

@@ -72,8 +72,8 @@ def login(target: Target) -> Login:
     configuration.keep_alive, configuration.retries = True, False
     known, name = {}, target.context
     try:
-        content = KubeConfigMerger(os.pathsep.join(files)).config.value
-        known = {str(one["name"]): one["context"] for one in content.get("contexts") or ()}
+        content = KubeConfigMerger(os.pathsep.join(files)).config.value  # type: ignore[no-untyped-call]
+        known = {str(one["name"]): one["context"].value for one in content.get("contexts") or ()}
         name = name or content.get("current-context")
         if name in known:
             kubernetes.config.load_kube_config(os.pathsep.join(files), context=name, client_configuration=configuration)  # type: ignore[no-untyped-call]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import JOBS, PODS, PROFILES, RAYJOBS, Object, Resource
@@ -15,6 +15,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.problem import did_you_mean
 from trainjobs.cli.cluster.refusal import refusal
 from trainjobs.cli.cluster.target import Target
+from trainjobs.cli.cluster.view import moment_of
 
 if TYPE_CHECKING:
     from trainjobs.cli.cluster.api import Api
@@ -79,7 +80,7 @@ class Cluster:
         except _Exists:
             return None
 
-    def change(self, job: Object, patch: Object) -> Object:
+    def change(self, job: Mapping[str, Any], patch: Object) -> Object:
         """Merges a patch into this very job: not into one that was made since under its name."""
         name = job["metadata"]["name"]
         body = {**patch, "metadata": {"uid": job["metadata"]["uid"]}}
@@ -88,12 +89,12 @@ class Cluster:
         except _Exists:
             raise self.missing(name) from None
 
-    def delete(self, job: Object) -> None:
+    def delete(self, job: Mapping[str, Any]) -> None:
         """Its RayJobs, pods and configuration follow by themselves: they belong to it."""
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
         self.ask(f"delete job {name}", lambda: self.api.delete(JOBS, self.namespace, name, uid=uid))
 
-    def pods(self, job: Object) -> list[Object]:
+    def pods(self, job: Mapping[str, Any]) -> list[Object]:
         """The pods of all its attempts that are still there."""
         name = str(job["metadata"]["name"])
         return list(self._pages(PODS, self.namespace, f"list the pods of job {name}", f"{JOB_LABEL}={label_value(name)}"))
@@ -101,7 +102,7 @@ class Cluster:
     def events(self, uid: str) -> list[Object]:
         """The events about one object, oldest first."""
         found = self.ask("read events", lambda: self.api.select(CORE_EVENTS, self.namespace, f"involvedObject.uid={uid}"))
-        return sorted(found.get("items") or (), key=lambda event: event_time(event))
+        return sorted(found.get("items") or (), key=moment_of)
 
     def rayjob(self, name: str) -> Object | None:
         """None when there is none, or when reading it is not allowed: it only adds detail."""
@@ -175,15 +176,3 @@ def connect(target: Target, timeout: tuple[float, float] = (5, 30)) -> Cluster:
         raise JobError("GTJ0302", "the Kubernetes client is not installed", why=f"no module {error.name}", how=how) from None
     found = login(target)
     return Cluster(Api(found.configuration, timeout), target, found.namespace, found.where)
-
-
-def event_time(event: Object) -> str:
-    """When an event was last seen, as the server writes it."""
-    series = event.get("series") or {}
-    moments = (
-        series.get("lastObservedTime"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        event["metadata"].get("creationTimestamp"),
-    )
-    return str(next((moment for moment in moments if moment), ""))
