@@ -76,6 +76,7 @@ class Engine:
     def __init__(self, name: str, module: nn.Module, spec: Spec, stage: int, micro: int, world: World) -> None:
         self.name = name
         self.stage = stage
+        self.skipped = False
         self.settings = spec.training.optimizer(name)
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         config = deepspeed_config(
@@ -114,8 +115,13 @@ class Engine:
         self._engine.backward(loss)
 
     def step(self) -> None:
-        """Average the gradients over the workers, clip, update, and clear them."""
+        """Average the gradients over the workers, clip, update, and clear them.
+
+        From stage 1 on DeepSpeed makes no update from gradients that are not finite, and goes on: `skipped` says so, on every rank.
+        """
+        before = self._engine.skipped_steps
         self._engine.step()
+        self.skipped = self._engine.skipped_steps > before
 
     def set_rate(self, factor: float) -> float:
         """Set the learning rate to `factor` times its peak, and return it."""
@@ -134,7 +140,7 @@ class Engine:
         return collected
 
     def load(self, folder: Path) -> None:
-        """Take weights and optimizer state from files of what `collect` gave on as many workers. Every rank must call it, before any step.
+        """Take weights and optimizer state from files of what `collect` gave on as many workers. Every rank must call it, between steps.
 
         A rank needs its own files and rank 0's, laid together in one folder.
         """
@@ -150,6 +156,10 @@ class Engine:
             return
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None):
             yield
+
+    def finite(self) -> bool:
+        """Whether every weight that this rank holds is a finite number."""
+        return all(bool(torch.isfinite(self.owned(parameter)).all()) for parameter in self.module.parameters())
 
     def owned(self, parameter: nn.Parameter) -> Tensor:
         """What this rank stores of a parameter: at stage 3 its flat shard, else the whole."""

@@ -14,20 +14,19 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trainjobs import progress
-from trainjobs.api.errors import JobError
+from trainjobs import divergence, progress
 from trainjobs.api.job import Job, Spec
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
+from trainjobs.divergence import Meter
 from trainjobs.engine import Engine, connect, device_memory
 from trainjobs.evaluate.look import look
 from trainjobs.identity import model_digest, store_uri, versions
@@ -75,13 +74,14 @@ def train(
     checkpoints = Checkpoints(open_store(store_uri(job, run)), keep=spec.checkpoints.keep)
     identity = {"model": model_digest(spec), "stage": stage, "versions": versions()}
     saver = Saver(checkpoints, Trained(engines, state, ema), world, identity, scratch=run)
-    commit = saver.restore(spec.checkpoints.resume_from, since, partial(progress.warn, run, saver.attempt))
+    warn = partial(progress.warn, run, saver.attempt)
+    commit = saver.restore(spec.checkpoints.resume_from, since, warn)
     reporter = Reporter(run, job, source.info, world, stage, saver.attempt, state.step, commit, talk_every) if world.leads else None
     note("resume")
 
     meter = Meter()
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    first, talk_at = state.step, state.step + 1
+    first, talk_at, rollbacks = state.step, state.step + 1, 0
     for network in networks.values():
         network.train()
 
@@ -105,6 +105,7 @@ def train(
         if ema:
             ema.update()
         state.step += 1
+        meter.stepped(state, engines)
         if state.step == first + 1:
             note("first step")
             gc.collect()
@@ -118,7 +119,16 @@ def train(
         if save or evaluate or state.step >= talk_at:
             means, (talk_at, stop, timed) = talk(meter, world, reporter, state.step)
             save = save or stop or timed
-            refuse_non_finite(means, state.step, commit.step if commit else None)
+            diverged = divergence.find(means, meter, engines, state, world, save=save)
+            meter.clear()
+            if diverged:
+                divergence.refuse(diverged, commit, rollbacks, spec.recovery.on_non_finite_loss)
+                commit = saver.restore("latest", since, warn)
+                # The same weights, but what follows is another future: the batches up to the bad one are left out.
+                state.samples, rollbacks, talk_at = diverged.samples, rollbacks + 1, state.step + 1
+                if reporter:
+                    reporter.rolled_back(state, diverged.what, diverged.step)
+                continue
             if reporter:
                 reporter.stepped(state, {**means, **rates})
         if evaluate:
@@ -179,25 +189,6 @@ def only_trainable(trainable: Mapping[str, Sequence[nn.Parameter]], name: str) -
             parameter.requires_grad_(True)
 
 
-@dataclass
-class Meter:
-    """Sums of the metrics since the last talk, kept on the device so that no step waits for the host."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        """The means, by name in order; and a fresh start."""
-        means = {name: float(self.sums[name]) / self.counts[name] for name in sorted(self.sums)}
-        self.sums, self.counts = {}, {}
-        return means
-
-
 def talk(meter: Meter, world: World, reporter: Reporter | None, step: int) -> tuple[dict[str, float], tuple[int, bool, bool]]:
     """Metrics averaged over the workers, and what rank 0 decides: the step of the next talk, whether to stop, whether a checkpoint
     is due by the clock. One collective for all of it."""
@@ -206,21 +197,6 @@ def talk(meter: Meter, world: World, reporter: Reporter | None, step: int) -> tu
     total = world.sum([*means.values(), *map(float, orders)])
     next_talk, stop, timed = total[-3:]
     return {name: value / world.size for name, value in zip(means, total, strict=False)}, (int(next_talk), stop > 0, timed > 0)
-
-
-def refuse_non_finite(means: Mapping[str, float], step: int, good: int | None) -> None:
-    """Nothing is committed once a metric is NaN or infinite."""
-    bad = sorted(name for name, value in means.items() if not math.isfinite(value))
-    if bad:
-        raise JobError(
-            "GTJ0207",
-            f"{', '.join(bad)} not finite",
-            where=f"step {step}",
-            why="the training diverged: a learning rate too high, or a precision too low, is the usual cause",
-            how=f"the last good checkpoint is at step {good}; lower training.optimizers.*.learningRate or set training.gradientClipping"
-            if good is not None
-            else "no checkpoint was taken before; lower training.optimizers.*.learningRate or set training.gradientClipping",
-        )
 
 
 def due(step: int, every: int | None) -> bool:

@@ -105,6 +105,15 @@ class Reporter:
         progress.mark(self._run, "checkpoint", self._now, attempt=self._attempt, step=commit.step)
         self._show(checkpoint=_checkpoint(commit))
 
+    def rolled_back(self, state: State, what: str, bad: int) -> None:
+        """The run went back to `state`, because `what` was not finite at step `bad`."""
+        self._metrics.close()
+        self._metrics = progress.Metrics(self._run, state.step, self._now)
+        self._rate.start(state.step)
+        message = f"{what} not finite at step {bad}: back to step {state.step}, the batches in between are left out"
+        progress.mark(self._run, "rolled back", self._now, attempt=self._attempt, step=state.step, message=message)
+        self._show(step=state.step, samples=state.samples, message=message)
+
     def ended(self, how: str) -> None:
         """`how` is finished or stopped."""
         self._metrics.close()

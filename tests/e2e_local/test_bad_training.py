@@ -43,7 +43,8 @@ def raising(shell: Shell, rank: int, **parts: Any) -> None:
 
 
 def test_a_loss_that_is_not_finite(shell: Shell) -> None:
-    shell.manifest(training={**SPEC["training"], "steps": 12, "optimizers": {"default": {"name": "sgd", "learningRate": 100}}})
+    optimizers = {"default": {"name": "sgd", "learningRate": 100}}
+    shell.manifest(training={**SPEC["training"], "steps": 12, "optimizers": optimizers}, recovery={"onNonFiniteLoss": "halt"})
     refused(shell.train(), "GTJ0207", 5, "loss", "not finite", "where: step ", "the last good checkpoint is at step 2", "learningRate")
     explained(shell.run, "GTJ0207")
     assert shell.gtj("checkpoints", "verify", "run").returncode == 0

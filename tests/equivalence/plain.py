@@ -26,8 +26,8 @@ class Result:
     ema: dict[str, dict[str, Tensor]]
 
 
-def train(manifest: dict[str, Any], cache: Path) -> Result:
-    """The run of a job by hand; batches are read in one piece."""
+def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = None) -> Result:
+    """The run of a job by hand; batches are read in one piece. `jump`: (after this step, go on from this sample)."""
     spec = Job.model_validate(manifest).spec
     source = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
@@ -37,6 +37,8 @@ def train(manifest: dict[str, Any], cache: Path) -> Result:
     result = Result({}, networks, ema)
     seen = 0
     for step in range(spec.training.steps):
+        if jump is not None and step == jump[0]:
+            seen = jump[1]
         if spec.gan:
             seen = gan_step(spec, source, networks, optimizers, step, seen, result.losses)
         else:

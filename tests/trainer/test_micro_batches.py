@@ -8,7 +8,8 @@ from torch import Tensor
 
 from trainjobs.api.job import Batch as BatchSpec
 from trainjobs.data.source import DataInfo
-from trainjobs.loop import Meter, due, micro_batches, only_trainable, refuse_non_finite
+from trainjobs.divergence import Meter, find
+from trainjobs.loop import due, micro_batches, only_trainable
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import Batch, Phase
 from trainjobs.plan.batch import Cut, cut
@@ -84,12 +85,13 @@ def test_only_one_network_gets_gradients() -> None:
     assert all(p.requires_grad for name in nets for p in nets[name])
 
 
-def test_meter_takes_means_once() -> None:
+def test_meter_takes_means() -> None:
     meter = Meter()
     for value in (1.0, 2.0, 6.0):
         meter.add({"loss": torch.tensor(value)})
     meter.add({"kl": torch.tensor(4.0)})
     assert meter.take() == {"kl": 4.0, "loss": 3.0}
+    meter.clear()
     assert meter.take() == {}
 
 
@@ -99,10 +101,14 @@ def test_due(step: int, every: int | None, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_ends_the_run(value: float) -> None:
-    from trainjobs.api.errors import JobError
-
-    refuse_non_finite({"loss": 1.0}, 7, None)
-    with pytest.raises(JobError, match=r"step 7.*step 4") as caught:
-        refuse_non_finite({"loss": 1.0, "kl": value}, 7, 4)
-    assert caught.value.code == "GTJ0207"
+def test_the_first_step_that_is_not_finite_is_found_among_those_since_the_last_talk(value: float) -> None:
+    meter, world = Meter(), World(0, 1, torch.device("cpu"))
+    for step, kl in ((5, 1.0), (6, value), (7, 2.0)):
+        meter.add({"loss": torch.tensor(1.0)})
+        meter.add({"loss": torch.tensor(1.0), "kl": torch.tensor(kl)})
+        meter.stepped(State(step, 8 * step), {})
+    found = find(meter.take(), meter, {}, State(7, 56), world, save=False)
+    assert found is not None
+    assert (found.what, found.step, found.samples) == ("kl", 6, 48)
+    meter.clear()
+    assert find({"loss": 1.0}, meter, {}, State(8, 64), world, save=False) is None

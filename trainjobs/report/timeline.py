@@ -75,7 +75,7 @@ def row(event: Row, first: float | None) -> dict[str, Any]:
         "when": moment(at),
         "after": f"+{duration(at - first)}" if at is not None and first is not None else "",
         "kind": kind,
-        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind == "warning" else ""),
+        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind in ("warning", "rolled back") else ""),
         "step": "" if step is None else str(step),
         "message": str(event.get("message") or ""),
     }
