@@ -38,7 +38,7 @@ LEASE_NAME = "gentrain-operator"
 
 @dataclass(frozen=True)
 class Settings:
-    """`namespace`: the one to watch, None for all. `home`: where the lease is. `port` 0: any free one."""
+    """`namespace`: which to watch, several with commas between them, None for all. `home`: where the lease is. `port` 0: any free one."""
 
     image: str
     home: str
@@ -64,12 +64,12 @@ class Operator:
         self.workers = Workers(
             self.queue, self.controller.reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
         )
-        where = settings.namespace
-        self.reflectors = [
-            Reflector(self.client, JOBS, self.stores.jobs, self._job_changed, namespace=where),
-            Reflector(self.client, RAYJOBS, self.stores.rayjobs, self._rayjob_changed, namespace=where, labels=SELECTOR),
-            Reflector(self.client, PROFILES, self.stores.profiles, self._profile_changed),
-        ]
+        self.reflectors = [Reflector(self.client, PROFILES, self.stores.profiles, self._profile_changed)]
+        for where in settings.namespace.split(",") if settings.namespace else (None,):
+            self.reflectors += [
+                Reflector(self.client, JOBS, self.stores.jobs, self._job_changed, namespace=where),
+                Reflector(self.client, RAYJOBS, self.stores.rayjobs, self._rayjob_changed, namespace=where, labels=SELECTOR),
+            ]
         self._leading = threading.Event()
         live = [silent_reflector(self.reflectors), stuck_worker(self.queue.longest_work, self._workers_alive)]
         self.probes = Probes(settings.port, live=live, ready=[not_synced(self.reflectors)], metrics=self.metrics.text)
@@ -139,7 +139,7 @@ class Operator:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gentrain-operator", description=__doc__)
     parser.add_argument("--trainer-image", required=True, help="image of jobs and profiles that name none")
-    parser.add_argument("--namespace", help="watch this namespace only; default: all")
+    parser.add_argument("--namespace", help="watch this namespace only, or these: a,b; default: all")
     parser.add_argument("--home", default=os.environ.get("POD_NAMESPACE", "default"), help="namespace of the lease")
     parser.add_argument("--port", type=int, default=8080, help="of /livez, /readyz and /metrics")
     parser.add_argument("--kubeconfig", help="default: the pod's service account, or KUBECONFIG outside a cluster")

@@ -121,7 +121,7 @@ class Reflector:
             page = answer["metadata"].get("continue", "")
             if not page:
                 break
-        for obj in self._store.replace(objects):
+        for obj in self._store.replace(objects, self._namespace):
             self._on_change(obj)
         # Only now: were a handler to fail above, the next step has to list again.
         self._version = answer["metadata"]["resourceVersion"]

@@ -82,11 +82,12 @@ class Store:
             self._unlink(key)
             return self._objects.pop(key, None)
 
-    def replace(self, objects: Iterable[Object]) -> list[Object]:
-        """Makes the store what a fresh list says; returns every object that appeared, changed or went away."""
+    def replace(self, objects: Iterable[Object], namespace: str | None = None) -> list[Object]:
+        """Makes the store what a fresh list says; returns every object that appeared, changed or went away. A list of one namespace says
+        nothing about the others."""
         fresh = {key_of(obj): obj for obj in objects}
         with self._lock:
-            before = dict(self._objects)
+            before = {key: obj for key, obj in self._objects.items() if namespace in (None, key.namespace)}
         changed = [gone for key in before.keys() - fresh.keys() if (gone := self.remove(key))]
         for key, obj in fresh.items():
             old = before.get(key)
