@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "stamp"
 PYTHON = VENV / "bin" / "python"
-EXTRAS = ("train", "report", "operator", "dev")
+EXTRAS = ("train", "report", "operator", "cloud", "dev")
 GIB = 1 << 30
 
 # name: (what it is, GB to download, GB on disk), measured with all extras; the figures are for the whole environment.

@@ -223,9 +223,12 @@ def test_addresses(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("s3://bucket/run", "s3 storage is not available in this version"),
-        ("gs://bucket/run", "gs storage is not available"),
-        ("az://account/container/run", "az storage is not available"),
+        ("s3://bucket", "not a folder in a bucket.*write s3://bucket/folder"),
+        ("gs://bucket//run", "not a folder in a bucket"),
+        ("az://account/container", "not a folder in a bucket.*write az://account/container/folder"),
+        ("s3://key:secret@bucket/run", r"a URI carries no credentials \(s3://\.\.\.\)"),
+        ("az://account/container/run?sig=secret", "a URI carries no credentials"),
+        ("ftp://host/run", "not the URI of a checkpoint store"),
         ("file://relative/path", "a file URI needs an absolute path.*write file:///relative/path"),
         ("/plain/path", "not the URI of a checkpoint store"),
     ],

@@ -2,8 +2,8 @@
 
 from trainjobs.checkpoints.checkpoints import Checkpoints as Checkpoints
 from trainjobs.checkpoints.checkpoints import locate as locate
-from trainjobs.checkpoints.checkpoints import open_store as open_store
 from trainjobs.checkpoints.log import Fenced as Fenced
 from trainjobs.checkpoints.manifest import Corrupt as Corrupt
+from trainjobs.checkpoints.open import open_store as open_store
 from trainjobs.checkpoints.record import Commit as Commit
 from trainjobs.checkpoints.record import CommitStatus as CommitStatus

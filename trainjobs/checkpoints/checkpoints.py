@@ -23,31 +23,19 @@ from typing import Any
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import retention, shard
-from trainjobs.checkpoints.file import FileStore
 from trainjobs.checkpoints.log import Log
 from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest
+from trainjobs.checkpoints.open import open_store
 from trainjobs.checkpoints.record import Commit, CommitStatus, finite
 from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, digest
 
 ADVICE = {
     "full": "free disk space, keep fewer checkpoints (checkpoints.keep.last), or set checkpoints.uri to another place",
-    "denied": "give this user the right to write there, or set checkpoints.uri to another place",
+    "denied": "grant that right, or set checkpoints.uri to another place",
+    "no bucket": "make it, or correct checkpoints.uri",
     "failed": "see that the place is mounted and reachable; what was committed before is intact",
 }
 URI = re.compile(r"(?P<root>.+?)(/(?P<prefix>steps/\d{12,}-a\d+))?/*")
-
-
-def open_store(uri: str) -> BlobStore:
-    """The store that `uri` names. JobError GTJ0107."""
-    if uri.startswith("file:///"):
-        return FileStore(Path(uri.removeprefix("file://")))
-    if uri.startswith("file://"):
-        how = f"write file:///{uri.removeprefix('file://')}"
-        raise JobError("GTJ0107", "a file URI needs an absolute path", where=uri, how=how)
-    if uri.startswith(("s3://", "gs://", "az://")):
-        how = "use a file:// URI, for example of a mounted volume"
-        raise JobError("GTJ0107", f"{uri[:2]} storage is not available in this version", where=uri, how=how)
-    raise JobError("GTJ0107", "not the URI of a checkpoint store", where=uri, how="use file:///folder")
 
 
 def locate(uri: str) -> tuple[Checkpoints, Commit]:
@@ -77,18 +65,27 @@ class Checkpoints:
         self._attempt = 0  # ours, when we began or committed one
 
     def probe(self) -> None:
-        """See that the store can be written and honours "if absent". JobError GTJ0114 or, for a store that does not, GTJ0112."""
-        folder = f"probe-{secrets.token_hex(8)}"
+        """See that the store can be written, listed and cleared, and honours "if absent". JobError GTJ0114 for a folder, else GTJ0112."""
+        folder, code = f"probe-{secrets.token_hex(8)}", "GTJ0114" if self._store.uri.startswith("file:") else "GTJ0112"
+        key, data = f"{folder}/object", secrets.token_bytes(16)
         try:
-            first, second = self._store.put_if_absent(f"{folder}/object", b"1"), self._store.put_if_absent(f"{folder}/object", b"2")
-            held = first and not second and self._store.get(f"{folder}/object") == b"1"
+            ours = create(self._store, key, data, pause=self._pause) is None
+            again = self._store.put_if_absent(key, b"second")
+            held = ours and not again and self._store.get(key) == data
+            listed = [entry.key for entry in self._store.entries(folder)] == [key]
             self._store.clear(folder)
-        except (StoreError, Missing) as error:
-            how = ADVICE[error.reason] if isinstance(error, StoreError) else ""
-            raise JobError("GTJ0114", "checkpoints cannot be written", where=self._store.uri, why=error.why, how=how) from error
+            cleared = not self._store.entries(folder)
+        except StoreError as error:
+            raise JobError(code, "checkpoints cannot be written", where=self._store.uri, why=error.why, how=ADVICE[error.reason]) from error
+        except Missing as error:
+            why, how = f"what was written {error.why} a moment later", "set checkpoints.uri to another place"
+            raise JobError(code, "checkpoints cannot be written", where=self._store.uri, why=why, how=how) from error
         if not held:
             why, how = "the same object could be created twice", "set checkpoints.uri to another place"
             raise JobError("GTJ0112", "the store ignores conditional writes", where=self._store.uri, why=why, how=how)
+        if not (listed and cleared):
+            why, how = "its listing does not show what was just written or deleted", "set checkpoints.uri to another place"
+            raise JobError("GTJ0112", "the store is not consistent", where=self._store.uri, why=why, how=how)
 
     def begin(self) -> int:
         """Begin the next attempt, from 1: whoever commits for an older one is fenced from now on."""
@@ -246,4 +243,4 @@ class Checkpoints:
             yield
         except StoreError as error:
             where = f"{self._store.uri}/{error.key}"
-            raise JobError("GTJ0112", "checkpoints cannot be read", where=where, why=error.why, how=ADVICE["failed"]) from error
+            raise JobError("GTJ0112", "checkpoints cannot be read", where=where, why=error.why, how=ADVICE[error.reason]) from error

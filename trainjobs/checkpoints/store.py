@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 TEMPORARY = ".tmp-"  # file names that start like this are a store's own business
-Reason = Literal["full", "denied", "failed"]
+Reason = Literal["full", "denied", "no bucket", "failed"]
 
 
 class StoreError(Exception):
-    """An operation failed. `reason`: `full` and `denied` are answers and will not change by asking again; `failed` is no answer."""
+    """An operation failed. `reason`: all but `failed`, which is no answer, will not change by asking again."""
 
     def __init__(self, key: str, why: str, reason: Reason = "failed") -> None:
         super().__init__(key, why, reason)

@@ -1,0 +1,49 @@
+"""Which store a URI names. Each platform's SDK is imported when its scheme is asked for, and not before."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from trainjobs.api.errors import JobError
+from trainjobs.checkpoints.az import AzureBlobs
+from trainjobs.checkpoints.file import FileStore
+from trainjobs.checkpoints.gs import GoogleStorage
+from trainjobs.checkpoints.objects import ObjectStore, Patience
+from trainjobs.checkpoints.s3 import S3
+from trainjobs.checkpoints.store import BlobStore
+
+SHAPES = {"s3": "s3://bucket/folder", "gs": "gs://bucket/folder", "az": "az://account/container/folder"}
+MODULES = {"s3": ("boto3",), "gs": ("google.cloud.storage",), "az": ("azure.storage.blob", "azure.identity")}
+
+
+def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
+    """The store that `uri` names; nothing is asked of it yet. `patience` is for stores behind a network. JobError GTJ0107."""
+    scheme, separator, rest = uri.partition("://")
+    if scheme == "file" and rest.startswith("/"):
+        return FileStore(Path(rest))
+    if scheme == "file":
+        raise JobError("GTJ0107", "a file URI needs an absolute path", where=uri, how=f"write file:///{rest}")
+    if scheme not in SHAPES or not separator:
+        raise JobError("GTJ0107", "not the URI of a checkpoint store", where=uri, how="use file:///folder, " + ", ".join(SHAPES.values()))
+    if "@" in rest or "?" in rest or "#" in rest:
+        how = "credentials come from the environment or the platform, see docs/how-to/object-stores.md"
+        raise JobError("GTJ0107", "a URI carries no credentials", where=f"{scheme}://...", why="it has a user or a query", how=how)
+    shape, parts = SHAPES[scheme], rest.rstrip("/").split("/")
+    if len(parts) < shape.count("/") - 1 or not all(parts):
+        raise JobError("GTJ0107", "not a folder in a bucket", where=uri, how=f"write {shape}")
+    _installed(scheme, uri)
+    if scheme == "s3":
+        return ObjectStore(S3(parts[0], "/".join(parts[1:])), patience)
+    if scheme == "gs":
+        return ObjectStore(GoogleStorage(parts[0], "/".join(parts[1:])), patience)
+    return ObjectStore(AzureBlobs(parts[0], parts[1], "/".join(parts[2:])), patience)
+
+
+def _installed(scheme: str, uri: str) -> None:
+    for module in MODULES[scheme]:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            why, how = f"{scheme}:// needs the package {module}", "pip install 'gentrain[cloud]'"
+            raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how) from error

@@ -1,0 +1,164 @@
+"""S3, and what speaks its protocol, through boto3.
+
+Credentials, region, endpoint, proxy and certificates are boto3's business: environment, ~/.aws, a web identity (IRSA), EKS Pod Identity,
+the instance's role; AWS_ENDPOINT_URL names another store. Each request carries a CRC32 of its body, unless the environment asks botocore
+for less (AWS_REQUEST_CHECKSUM_CALCULATION=when_required, for stores that do not know it).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Any
+
+from trainjobs.checkpoints.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+
+ACTIONS = {
+    "get": "s3:GetObject",
+    "list": "s3:ListBucket",
+    "delete": "s3:DeleteObject",
+    "sweep": "s3:ListBucketMultipartUploads",
+}
+LATER = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "InternalError", "ServiceUnavailable"}
+CREDENTIALS = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
+NO_SPACE = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"}
+NONCE = "gentrain-upload"
+
+
+class S3:
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self.bucket, self.prefix = bucket, prefix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (S3, (self.bucket, self.prefix))
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    def put(self, path: str, data: bytes, *, absent: bool) -> None:
+        condition = {"IfNoneMatch": "*"} if absent else {}
+        self._client.put_object(Bucket=self.bucket, Key=path, Body=data, **condition)
+
+    def get(self, path: str, start: int, length: int, version: str) -> Piece:
+        condition = {"IfMatch": version} if version else {}
+        try:
+            found = self._client.get_object(Bucket=self.bucket, Key=path, Range=f"bytes={start}-{start + length - 1}", **condition)
+        except self._errors.ClientError as error:
+            if start == 0 and error.response["Error"].get("Code") == "InvalidRange":  # an empty object has no first byte
+                return Piece(b"", 0, version)
+            raise
+        with found["Body"] as body:
+            data = body.read()
+        told = found.get("ContentRange", "")  # "bytes 0-9/100"
+        total = int(told.rpartition("/")[2]) if "/" in told else len(data)
+        return Piece(data, total, found.get("ETag", ""))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                yield item["Key"], item["Size"]
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
+            for item in page.get("CommonPrefixes", []):
+                yield item["Prefix"]
+
+    def delete(self, path: str) -> None:
+        self._client.delete_object(Bucket=self.bucket, Key=path)
+
+    def begin(self, path: str) -> str:
+        nonce = secrets.token_hex(16)
+        begun = self._client.create_multipart_upload(Bucket=self.bucket, Key=path, Metadata={NONCE: nonce})
+        return f"{nonce} {begun['UploadId']}"
+
+    def part(self, path: str, upload: str, number: int, data: bytes) -> str:
+        name = upload.split(" ", 1)[1]
+        done = self._client.upload_part(Bucket=self.bucket, Key=path, UploadId=name, PartNumber=number + 1, Body=data)
+        return str(done["ETag"])
+
+    def finish(self, path: str, upload: str, parts: Sequence[str]) -> None:
+        nonce, name = upload.split(" ", 1)
+        listed = {"Parts": [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(parts, start=1)]}
+        try:
+            self._client.complete_multipart_upload(Bucket=self.bucket, Key=path, UploadId=name, MultipartUpload=listed)
+        except self._errors.ClientError as error:
+            # An upload that is finished does not exist any more. When the answer to the first request was lost, the object tells.
+            if error.response["Error"].get("Code") != "NoSuchUpload":
+                raise
+            with suppress(self._errors.ClientError):
+                if self._client.head_object(Bucket=self.bucket, Key=path)["Metadata"].get(NONCE) == nonce:
+                    return
+            raise
+
+    def abort(self, path: str, upload: str) -> None:
+        self._client.abort_multipart_upload(Bucket=self.bucket, Key=path, UploadId=upload.split(" ", 1)[1])
+
+    def sweep(self, prefix: str) -> None:
+        """Without the right to list uploads, a lifecycle rule has to do this."""
+        with suppress(self._errors.ClientError):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix):
+                for item in page.get("Uploads", []):
+                    self._client.abort_multipart_upload(Bucket=self.bucket, Key=item["Key"], UploadId=item["UploadId"])
+
+    def action(self, verb: str) -> str:
+        return ACTIONS.get(verb, "s3:PutObject")
+
+    def identity(self) -> str:
+        """The ARN, or at least the access key's identifier, which is no secret."""
+        try:
+            return str(self._session.client("sts", config=self._config).get_caller_identity()["Arn"])
+        except Exception:
+            credentials = self._session.get_credentials()
+            return f"access key {credentials.access_key}" if credentials else ""
+
+    def trouble(self, error: Exception) -> Trouble | None:
+        errors = self._errors
+        if isinstance(error, errors.ClientError):
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+            why = f"{code} {message}".strip() if code != str(status) else f"HTTP {status} {message}".strip()
+            if code in LATER:
+                return Trouble("busy", why)
+            if code == "NoSuchBucket":
+                return Trouble("no bucket", f"there is no bucket {self.bucket}")
+            if code in CREDENTIALS:
+                return Trouble("denied", why)
+            if code in NO_SPACE:
+                return Trouble("full", why)
+            if code == "NoSuchUpload":
+                return Trouble("failed", why)
+            return by_status(status, why)
+        if isinstance(error, (errors.HTTPClientError, errors.ConnectionError, errors.IncompleteReadError, errors.ResponseStreamingError)):
+            return Trouble("busy", str(error))
+        if isinstance(error, errors.BotoCoreError):
+            missing = isinstance(error, (errors.NoCredentialsError, errors.PartialCredentialsError, errors.CredentialRetrievalError))
+            return Trouble("denied" if missing else "failed", str(error))
+        return None
+
+    @cached_property
+    def _errors(self) -> Any:
+        import botocore.exceptions
+
+        return botocore.exceptions
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        return boto3.Session()
+
+    @cached_property
+    def _config(self) -> Any:
+        from botocore.config import Config
+
+        from trainjobs.checkpoints.objects import WORKERS
+
+        once = {"total_max_attempts": 1, "mode": "standard"}
+        return Config(connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=WORKERS, tcp_keepalive=True)
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._session.client("s3", config=self._config)
