@@ -52,6 +52,14 @@ def orphaned(run: Path, driver: float) -> bool:
     return bool(progress.read(run / "failures" / "driver").get("since") != driver)
 
 
+class Stalled(Exception):
+    """A worker finished no step in time, as `failure` says. `waiting`: for another worker, in a collective."""
+
+    def __init__(self, failure: JobError, waiting: bool) -> None:
+        super().__init__(failure.line())
+        self.failure, self.waiting = failure, waiting
+
+
 class Ledger(Protocol):
     """Where workers hear whether to train, and leave word of their end."""
 
@@ -91,12 +99,16 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
     """A worker's end in words; its traceback goes to stderr. `known`: somebody must mend it. `victim`: it only lost sight of another."""
     with contextlib.suppress(OSError):  # the log may be on the full disk that it tells of
         traceback.print_exception(error)
-    failure = error if isinstance(error, JobError) else unexpected(error, log)
+    if isinstance(error, Stalled):
+        failure, victim = error.failure, error.waiting
+    else:
+        failure = error if isinstance(error, JobError) else unexpected(error, log)
+        victim = any(sign in f"{type(error).__name__} {error}" for sign in SIGNS_OF_A_VICTIM)
     return {
         **failure.to_dict(),
         "rank": rank,
         "known": isinstance(error, JobError),
-        "victim": any(sign in f"{type(error).__name__} {error}" for sign in SIGNS_OF_A_VICTIM),
+        "victim": victim,
         "logTail": "".join(traceback.format_exception(error))[-4000:],
     }
 

@@ -45,13 +45,20 @@ Outcome = Literal["finished", "stopped"]
 
 
 def train(
-    job: Job, run: Path, world: World, *, since: float = 0.0, talk_every: int | None = None, note: Callable[[str], None] = lambda part: None
+    job: Job,
+    run: Path,
+    world: World,
+    *,
+    since: float = 0.0,
+    talk_every: int | None = None,
+    note: Callable[[str], None] = lambda part: None,
+    beat: Callable[[int], None] = lambda step: None,
 ) -> Outcome:
     """Train a job to its last step, or until it is asked to stop. Every worker calls this alike; `run` is the run folder.
 
     `since` is when this run was started (seconds since the epoch; workers that are replaced start later). The workers exchange metrics
-    about twice a second, or every `talk_every` steps. `note` is told when a part of the start is over. Raises JobError for whatever a
-    user can mend.
+    about twice a second, or every `talk_every` steps. `note` is told when a part of the start is over, `beat` the number of every step
+    that is. Raises JobError for whatever a user can mend.
     """
     spec, seed = job.spec, job.spec.training.seed
 
@@ -106,6 +113,7 @@ def train(
             ema.update()
         state.step += 1
         meter.stepped(state, engines)
+        beat(state.step)
         if state.step == first + 1:
             note("first step")
             gc.collect()

@@ -11,9 +11,11 @@ import torch.distributed as dist
 
 from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
+from trainjobs.api.fields import seconds
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
 from trainjobs.memory import keep_freed_memory
+from trainjobs.watchdog import Watchdog
 from trainjobs.world import World
 
 
@@ -48,7 +50,9 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
         from trainjobs.loop import train
 
         note("imports")
-        train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note)
+        patience = seconds(job.spec.recovery.stall_timeout)
+        with Watchdog(ledger, rank, patience, run / "logs" / f"stacks-{rank}.txt") as watchdog:
+            train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note, beat=watchdog.beat)
     except Fenced as error:
         print(f"a newer attempt has taken over, this one ends: {error}", flush=True)
         disconnect()

@@ -27,18 +27,16 @@ from trainjobs.cli.screen import screen
 from trainjobs.report.folder import Run
 from trainjobs.report.numbers import duration, number, short
 
-# What a manifest may say and this command does not act upon: path, and who does.
-CLUSTER, NOBODY = "used on a cluster", "not acted on yet"
-IGNORED = {
-    "spec.compute.profiles": CLUSTER,
-    "spec.compute.queue": CLUSTER,
-    "spec.pod": CLUSTER,
-    "spec.budget": CLUSTER,
-    "spec.suspend": CLUSTER,
-    "spec.activeDeadlineSeconds": CLUSTER,
-    "spec.ttlSecondsAfterFinished": CLUSTER,
-    "spec.recovery.stallTimeout": NOBODY,
-}
+# What a manifest may say and this command does not act upon: a cluster does.
+IGNORED = (
+    "spec.compute.profiles",
+    "spec.compute.queue",
+    "spec.pod",
+    "spec.budget",
+    "spec.suspend",
+    "spec.activeDeadlineSeconds",
+    "spec.ttlSecondsAfterFinished",
+)
 
 
 @click.command("run", short_help="Train here, on this machine.")
@@ -112,10 +110,9 @@ def local(job: Job, workers: int | None, no_ray: bool, fresh: bool) -> Job:
 
 
 def ignored_fields(job: Job) -> str:
-    """Fields that the manifest sets and this command does not act upon, by reason: "spec.pod, spec.budget (used on a cluster)"."""
+    """Fields that the manifest sets and this command does not act upon: "spec.pod, spec.budget (used on a cluster)"."""
     found = [path for path in IGNORED if is_set(job, path.split("."))]
-    groups = [(why, [path for path in found if IGNORED[path] == why]) for why in (CLUSTER, NOBODY)]
-    return "; ".join(f"{', '.join(paths)} ({why})" for why, paths in groups if paths)
+    return f"{', '.join(found)} (used on a cluster)" if found else ""
 
 
 def is_set(model: BaseModel, path: list[str]) -> bool:
