@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 # 2026-11-21T09:55:51.123456789Z, or with a zone: the kubelet writes the node's.
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-SPEAKER = re.compile(r"\((?:[\w.:]+ )?pid=(\d+)(?:, ip=([0-9a-fA-F.:]+))?\) ?")
+SPEAKER = re.compile(r"\((?:([\w.:]+) )?pid=(\d+)(?:, ip=([0-9a-fA-F.:]+))?\) ?")
+WORKER = "RayTrainWorker"
 RANK = re.compile(r"\(ip=([0-9a-fA-F.:]+), pid=(\d+)\) world_rank=(\d+)\b")
+HERE = ""  # Ray leaves out the address of a process on the driver's own node
 MOST_HELD = 10_000  # lines of workers whose rank is not known yet
 
 
@@ -52,29 +54,33 @@ def split(chunks: Iterable[bytes]) -> Iterator[str]:
 
 @dataclass
 class Stitch:
-    """Where a log was left off, so that it can be opened again at that second without saying anything twice or leaving anything out."""
+    """Where a log was left off, so that it can be opened again at that second without saying anything twice or leaving anything out.
 
-    last: int | None = None
-    same: int = 0  # how many lines with the time `last` were let through
-    _again: int = 0  # how many of those may still come a second time
+    The kubelet hands out the lines of a second and later ones, in the order of the file, which need not be that of their times. So what was
+    seen of the newest second is counted, and as many lines are passed over; one that is newer than all of them cannot have been seen.
+    """
+
+    newest: int | None = None
+    seen: int = 0  # lines of the newest second
+    _skip: int = 0
 
     def reopened(self) -> str | None:
         """Call before opening again: `sinceTime` for the request, in whole seconds, which is all it can say."""
-        self._again = self.same
-        return None if self.last is None else datetime.fromtimestamp(self.last // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._skip = self.seen
+        return None if self.newest is None else datetime.fromtimestamp(self.newest // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def new(self, line: Line) -> bool:
         """Whether a line was not there before."""
-        if line.at is None or self.last is None or line.at > self.last:
-            if line.at is not None:
-                self.last, self.same, self._again = line.at, 1, 0
+        if line.at is None:
             return True
-        if line.at < self.last:
+        if self._skip and self.newest is not None and line.at <= self.newest:
+            self._skip -= 1
             return False
-        if self._again:
-            self._again -= 1
-            return False
-        self.same += 1
+        self._skip = 0
+        if self.newest is None or line.at // 10**9 > self.newest // 10**9:
+            self.seen = 0
+        self.newest = line.at if self.newest is None else max(self.newest, line.at)
+        self.seen += line.at // 10**9 == self.newest // 10**9
         return True
 
 
@@ -96,24 +102,20 @@ class Ranks:
         plain = COLOUR.sub("", text)
         found = RANK.search(plain)
         if found is not None:
-            self._introduce((found[1], found[2]), int(found[3]))
+            self._of[found[1], found[2]] = self._of[HERE, found[2]] = int(found[3])
             said = [self._label(who, line) for who, line in self._held if self.only is not None and self._of.get(who) == self.only]
             self._held = [one for one in self._held if one[0] not in self._of]
             return said if self.only is not None else [text]
         speaker = SPEAKER.match(plain)
-        if speaker is None or speaker[2] is None:
+        if speaker is None or not (speaker[3] or speaker[1] == WORKER):
             return [] if self.only is not None else [text]
-        who, rest = (speaker[2], speaker[1]), plain[speaker.end() :]
+        who, rest = (speaker[3] or HERE, speaker[2]), plain[speaker.end() :]
         if self.only is None:
             return [self._label(who, rest) if who in self._of else text]
         if who in self._of:
             return [self._label(who, rest)] if self._of[who] == self.only else []
         self._held = [*self._held, (who, rest)][-MOST_HELD:]
         return []
-
-    def _introduce(self, who: tuple[str, str], rank: int) -> None:
-        """A rank has one process at a time: a group that was started again takes it over, and the old process's words keep its number."""
-        self._of[who] = rank
 
     def _label(self, who: tuple[str, str], text: str) -> str:
         return text if self.only is not None else f"rank {self._of[who]} | {text}"

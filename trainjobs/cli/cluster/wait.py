@@ -20,7 +20,7 @@ from trainjobs.api.fields import seconds
 from trainjobs.cli.cluster.refusal import passing
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target, cluster_options, job_argument
-from trainjobs.cli.cluster.view import Object, condition, ending, failure_error, is_true, name_of, phase, progress_of, status_of
+from trainjobs.cli.cluster.view import Object, condition, ending, failure_error, is_true, name_of, phase, progress_of, status_of, told
 from trainjobs.cli.output import emit, format_option
 from trainjobs.cli.screen import Screen, screen
 from trainjobs.report.numbers import duration
@@ -38,10 +38,11 @@ CONDITIONS = (
 @click.option(
     "--for",
     "wanted",
+    metavar="CONDITION",
     type=click.Choice(CONDITIONS, case_sensitive=False),
     default="Finished",
     show_default=True,
-    help="The condition to wait for.",
+    help=f"One of {', '.join(CONDITIONS)}.",
 )
 @click.option("--timeout", metavar="DURATION", help="Give up after 45s, 10m, 1h30m ...; default: never.")
 @cluster_options
@@ -153,8 +154,8 @@ def verdict(job: Object, wanted: str) -> int | None:
 
 def late(cluster: Cluster, job: Object, wanted: str, limit: float) -> JobError:
     name, said = name_of(job), str(status_of(job).get("message") or "")
-    now = (condition(job, wanted) or {}).get("message") or said
-    what = f"{name} is {phase(job)} after {duration(limit)}, not {wanted}"
+    now = told(found) if (found := condition(job, wanted)) else said
+    what = f"{name} has not become {wanted} within {duration(limit)}: it is {phase(job)}"
     return JobError(
         "GTJ0215", what, where=cluster.where, why=now, how=f"the job goes on; why it is not further: {cluster.command('explain', name)}"
     )
