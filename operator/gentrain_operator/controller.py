@@ -45,9 +45,11 @@ def light_rayjob(obj: Object) -> Object:
 
 
 def job_of(obj: Object) -> Key | None:
-    """The job that controls a child."""
-    owner = controller_of(obj)
-    return Key(obj["metadata"]["namespace"], owner["name"]) if owner and owner["kind"] == JOBS.kind else None
+    """The job to look at when a child changes: the one that controls it, or that did before somebody took the reference away."""
+    owner, name = controller_of(obj), obj["metadata"].get("labels", {}).get(JOB_LABEL)
+    if owner is not None:
+        name = owner["name"] if owner["kind"] == JOBS.kind else None
+    return Key(obj["metadata"]["namespace"], name) if name else None
 
 
 class Controller:

@@ -135,6 +135,13 @@ def test_an_interruption_goes_on_from_the_last_version_and_backs_off() -> None:
     assert delays[3] == 0
 
 
+@pytest.mark.parametrize(("asked", "least", "most"), [(7.0, 7.0, 7.0), (0.1, 0.25, 0.5), (10.0**6, 30.0, 30.0), (None, 0.25, 0.5)])
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(asked: float | None, least: float, most: float) -> None:
+    server = Server()
+    server.endings = [ApiError(429, "TooManyRequests", "busy", asked)]
+    assert least <= reflector(server, Store()).step() <= most
+
+
 def test_an_expired_version_lists_again_and_reports_what_went_away() -> None:
     server, store = Server(), Store()
     server.change("put", "a")

@@ -86,6 +86,7 @@ def test_backoff_doubles_to_its_limit_and_starts_over() -> None:
 
 def test_what_the_server_asks_for_counts() -> None:
     assert WorkQueue[str](clock=Clock()).add_failed("a", at_least=7) == 7
+    assert WorkQueue[str](clock=Clock(), limit=300).add_failed("a", at_least=10**6) == 300
 
 
 def test_the_earliest_delay_counts() -> None:

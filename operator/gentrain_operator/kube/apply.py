@@ -50,7 +50,11 @@ def create_child(client: Server, resource: Resource, owner: Object, body: Object
     except ApiError as error:
         if not error.conflict:
             raise
-    there = client.get(resource, namespace, name)
+        try:
+            there = client.get(resource, namespace, name)
+        except ApiError as gone:
+            # Taken a moment ago and free now: still a conflict, which the next look resolves.
+            raise (error if gone.not_found else gone) from None
     controller = controller_of(there)
     if controller is None or controller["uid"] != owner["metadata"]["uid"]:
         raise Taken(f"{resource.kind} {name} exists and is not this job's")

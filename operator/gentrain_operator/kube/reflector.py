@@ -87,6 +87,7 @@ class Reflector:
 
     def step(self) -> float:
         """One list where one is due, then one watch until it ends; returns how long to wait before the next. Raises nothing."""
+        asked = 0.0
         try:
             if not self._version:
                 self._list()
@@ -99,6 +100,7 @@ class Reflector:
             if error.status:
                 # An answer, if a refusal: a kind that is not installed (404) is no dead connection, and no restart would mend it.
                 self.last_heard = self._clock()
+                asked = error.retry_after or 0.0
             if error.expired:
                 self._version = ""
             if self._failures == 0:
@@ -109,7 +111,8 @@ class Reflector:
             self._version = ""
         self._failures += 1
         least, most = BACKOFF
-        return min(most, least * 2.0 ** min(self._failures - 1, 16)) * self._random.uniform(0.5, 1.0)
+        # What the server asks for is a minimum; beyond `most` it could keep us blind for as long as it likes.
+        return max(min(asked, most), min(most, least * 2.0 ** min(self._failures - 1, 16)) * self._random.uniform(0.5, 1.0))
 
     def _list(self) -> None:
         objects: list[Object] = []

@@ -54,11 +54,12 @@ class WorkQueue(Generic[K]):
                 self._changed.notify()
 
     def add_failed(self, key: K, at_least: float = 0.0) -> float:
-        """Adds the key after its backoff, or after what the server asked for if that is longer; returns the delay."""
+        """Adds the key after its backoff, or after what the server asked for if that is longer, never later than `limit`; returns the
+        delay."""
         with self._changed:
             failures = self._failures.get(key, 0)
             self._failures[key] = failures + 1
-        delay = max(at_least, min(self._limit, self._base * 2.0 ** min(failures, 64)))
+        delay = min(self._limit, max(at_least, self._base * 2.0 ** min(failures, 64)))
         self.add_after(key, delay)
         return delay
 
