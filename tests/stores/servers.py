@@ -110,7 +110,7 @@ def why_not(name: str) -> str:
 
 def _command(name: str, folder: Path, port: int) -> tuple[list[str], dict[str, str], str]:
     if name == "moto":
-        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], {}, "s3"
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], {"S3_UPLOAD_PART_MIN_SIZE": "1"}, "s3"
     path = str(binary(name))
     if name == "versitygw":
         data = folder / "versitygw"

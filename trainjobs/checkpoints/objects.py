@@ -52,8 +52,8 @@ class Refused(Exception):
 class ObjectStore:
     """Moves to another process with its addresses only: clients and credentials are found anew there."""
 
-    def __init__(self, bucket: Bucket, patience: Patience | None = None, part: int = PART) -> None:
-        self._bucket, self._patience, self._part = bucket, patience or Patience(), part
+    def __init__(self, bucket: Bucket, patience: Patience | None = None, *, part: int = PART, workers: int = WORKERS) -> None:
+        self._bucket, self._patience, self._part, self._workers = bucket, patience or Patience(), part, workers
 
     @property
     def uri(self) -> str:
@@ -68,7 +68,7 @@ class ObjectStore:
         return True
 
     def upload(self, files: Sequence[tuple[Path, str]]) -> list[Stored]:
-        with Window() as window:
+        with Window(self._workers) as window:
             stored = [self._send(window, source, key) for source, key in files]
             window.drain()
         return stored
@@ -81,7 +81,7 @@ class ObjectStore:
         yield first.data
         if len(first.data) == first.total:
             return
-        with Window() as window:
+        with Window(self._workers) as window:
             for start in range(len(first.data), first.total, self._part):
                 if window.full:
                     yield window.next().data
@@ -99,7 +99,7 @@ class ObjectStore:
         return sorted(self._key(path.rstrip("/")) for path in found)
 
     def clear(self, folder: str) -> None:
-        with Window() as window:
+        with Window(self._workers) as window:
             for key, _ in self._below(folder):
                 window.make_room()
                 window.submit(self._delete, key)
@@ -197,10 +197,10 @@ class ObjectStore:
 
 
 class Window:
-    """At most WORKERS requests at a time, their answers in the order of asking. The first error ends the others that have not begun."""
+    """At most `workers` requests at a time, their answers in the order of asking. The first error ends the others that have not begun."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="store")
+    def __init__(self, workers: int) -> None:
+        self._workers, self._pool = workers, ThreadPoolExecutor(workers, thread_name_prefix="store")
         self._asked: deque[Future[Any]] = deque()
 
     def __enter__(self) -> Window:
@@ -211,7 +211,7 @@ class Window:
 
     @property
     def full(self) -> bool:
-        return len(self._asked) >= WORKERS
+        return len(self._asked) >= self._workers
 
     @property
     def busy(self) -> bool:

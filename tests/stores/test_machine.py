@@ -1,0 +1,34 @@
+"""The commit log under faults at every single request: in memory, and the same driver on real servers. The long campaign: campaign.py."""
+
+from __future__ import annotations
+
+import pytest
+from commit_machine import LENIENT
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.stores.campaign import PARTS
+from tests.stores.places import FAULTS, memory_machine, server_machine
+from tests.stores.servers import Service
+
+
+class TestInMemory(memory_machine().TestCase):
+    settings = settings(max_examples=20, stateful_step_count=8, deadline=None, suppress_health_check=LENIENT, derandomize=True)
+
+
+@pytest.mark.slow
+def test_a_hundred_runs_in_memory() -> None:
+    machine = memory_machine()
+    chosen = settings(max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=LENIENT, database=None)
+    run_state_machine_as_test(machine, settings=chosen)
+    assert machine.runs >= 100
+    assert set(FAULTS) <= set(machine.injected), "a kind of fault was never injected"
+
+
+@pytest.mark.slow
+def test_some_runs_on_every_server(server: Service) -> None:
+    machine = server_machine(server, PARTS[server.name])
+    chosen = settings(max_examples=10, stateful_step_count=5, deadline=None, suppress_health_check=LENIENT, database=None)
+    run_state_machine_as_test(machine, settings=chosen)
+    assert machine.runs >= 10
+    assert machine.injected.total() > 0
