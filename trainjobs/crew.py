@@ -110,7 +110,10 @@ class Patience(DefaultFailurePolicy):  # type: ignore[misc]
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Ray Train that gives up when the run has. `run` is the run folder, `retries` recovery.maxRetries."""
+    """Ray Train that gives up when the run has: `run` is the run folder, `retries` recovery.maxRetries.
+
+    The Ray cluster is this job's alone, so no placement groups need cleaning up after it, and Ray's datasets are not used.
+    """
 
     def __init__(self, *arguments: Any, run: Path, retries: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -118,15 +121,15 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         parts["failure_policy"] = Patience(self.run_config.failure_config, self._run, self._retries)
+        idle = (PlacementGroupCleanerCallback, DatasetsCallback)
+        parts["callbacks"] = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
         return super()._initialize_and_run_controller(**parts)
 
 
 class LocalTrainer(Trainer):
-    """On a cluster that lives and dies with this process: nothing to scale, no placement groups to clean up, no Ray datasets."""
+    """On a cluster that lives and dies with this process: nothing to scale."""
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        idle = (PlacementGroupCleanerCallback, DatasetsCallback)
-        parts["callbacks"] = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
         parts["scaling_policy"] = OneMachine(self.scaling_config)
         return super()._initialize_and_run_controller(**parts)
 
@@ -181,6 +184,7 @@ def own_folder(run: Path, job: str, rank: int) -> Path:
     folder = Path(tempfile.gettempdir()) / f"gentrain-{run.name}-{rank}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
+    (folder / "logs").mkdir()
     (folder / "job.json").write_text(job)
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").symlink_to(run / "checkpoints")

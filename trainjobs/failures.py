@@ -121,7 +121,7 @@ def enter(run: Path, account: dict[str, Any]) -> None:
 
 def logs(run: Path) -> str:
     """Where to read what the workers said: on a cluster their output is part of the job's."""
-    return str(run / "logs") if any(run.glob("logs/*")) else "the job's log"
+    return str(run / "logs") if any(run.glob("logs/*.log")) else "the job's log"
 
 
 def refused(error: Exception, run: Path) -> JobError | None:

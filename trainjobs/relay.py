@@ -23,7 +23,7 @@ from trainjobs.api.errors import JobError
 EVERY = 1.0  # seconds
 BLOCK = 4 * 2**20  # bytes of one file in one round
 RECORDS = ("progress.json", "timeline.json", "attempts.jsonl", "metrics.jsonl")
-FOLDERS = ("events", "samples")
+FOLDERS = ("events", "samples", "logs")
 
 
 class Piece(NamedTuple):
