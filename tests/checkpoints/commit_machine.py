@@ -99,6 +99,7 @@ class CommitMachine(RuleBasedStateMachine):
         self.temporary = tempfile.TemporaryDirectory()
         self.folder = Path(self.temporary.name)
         self.damaged: set[str] = set()
+        self.sound: dict[str, bytes] = {}  # what damaged objects were
         self.saved: dict[str, dict[int, dict[str, bytes]]] = {}  # by prefix and rank
         self.reported: set[str] = set()
         self.view = View()
@@ -136,7 +137,8 @@ class CommitMachine(RuleBasedStateMachine):
         prefix = data.draw(st.sampled_from(self.view.prefixes))
         objects = self.place.objects()
         key = data.draw(st.sampled_from(sorted(key for key in objects if key.startswith(f"{prefix}/"))))
-        spoilt = bytearray(objects[key])
+        # From what was written, not from what is there: the same byte changed twice would be sound again.
+        spoilt = bytearray(self.sound.setdefault(key, objects[key]))
         spoilt[data.draw(st.integers(0, len(spoilt) - 1))] ^= data.draw(st.integers(1, 255))
         self.damaged.add(prefix)
         self.place.spoil(key, bytes(spoilt))

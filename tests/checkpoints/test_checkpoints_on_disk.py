@@ -220,6 +220,20 @@ def test_addresses(run: Run, tmp_path: Path) -> None:
         locate(f"file://{tmp_path}/elsewhere")
 
 
+def test_an_old_attempt_whose_files_were_swept_is_told_that_it_is_fenced(run: Run) -> None:
+    """It was stopped between its upload and its commit, and woke up after the newer attempt had cleaned up."""
+    prefix = run.checkpoints.prefix(10, 1)
+    run.stage.mkdir()
+    (run.stage / "a").write_bytes(b"x")
+    told = run.checkpoints.put_shard(prefix, 0, run.stage)
+    newer = run.open()
+    newer.begin()
+    newer.retain()
+    assert not (run.root / prefix).exists()
+    with pytest.raises(Fenced):
+        run.checkpoints.commit(prefix, attempt=1, step=10, samples=0, digests=[told], metadata={}, metrics={})
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [

@@ -110,6 +110,8 @@ class AzureBlobs:
                 return Trouble("no bucket", f"there is no container {self.container} in account {self.account}")
             if code == "BlobAlreadyExists":
                 return Trouble("condition", code)
+            if code == "Md5Mismatch":  # damaged on the way; what we hold is whole
+                return Trouble("busy", code)
             return by_status(error.status_code or 0, _told(error)) if error.status_code else Trouble("busy", _told(error))
         if isinstance(error, exceptions.AzureError):
             return Trouble("busy", _told(error))

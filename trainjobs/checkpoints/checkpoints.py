@@ -128,6 +128,8 @@ class Checkpoints:
                 manifest = Manifest(step, samples, attempt, tuple(ranks), finite(metrics), dict(metadata))
                 self._check_closure(prefix, manifest)
             except Corrupt as error:
+                self._log.refresh()
+                self._log.check_fences(attempt)  # a newer attempt's retention sweeps what we can no longer commit
                 how = "let all workers see the same checkpoints.uri"
                 raise JobError("GTJ0211", "a rank's shard is not what it said", where=error.file, why=error.why, how=how) from error
             data = manifest.encode()

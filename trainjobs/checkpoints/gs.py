@@ -102,7 +102,10 @@ class GoogleStorage:
     def trouble(self, error: Exception) -> Trouble | None:
         import google.api_core.exceptions
         import google.auth.exceptions
+        from google.cloud.storage.exceptions import DataCorruption
 
+        if isinstance(error, DataCorruption):  # on the way; what we hold is whole
+            return Trouble("busy", str(error))
         if isinstance(error, google.api_core.exceptions.GoogleAPICallError):
             status, why = int(error.code or 0), f"HTTP {int(error.code or 0)} {error.message}"
             if status == 404 and "bucket" in error.message and "No such object" not in error.message:

@@ -114,9 +114,8 @@ class Log:
         """
 
         def propose() -> Record | None:
-            newest = next((record for record in self.backwards() if record.kind == "fence"), None)
-            if attempt and newest is not None and newest.attempt > attempt:
-                raise Fenced(attempt, f"attempt {newest.attempt} has begun")
+            if attempt:
+                self.check_fences(attempt)
             chosen = [commit.seq for commit in choose(self.statuses())]
             return Record(0, "tombstone", attempt, self._now(), {"commits": chosen}) if chosen else None
 
@@ -132,6 +131,12 @@ class Log:
             return Record(0, "quarantine", 0, self._now(), {"commits": [commit.seq], "why": why})
 
         self._try_append(propose)
+
+    def check_fences(self, attempt: int) -> None:
+        """Raises Fenced when a newer attempt has begun, as far as the known records say."""
+        newest = next((record for record in self.backwards() if record.kind == "fence"), None)
+        if newest is not None and newest.attempt > attempt:
+            raise Fenced(attempt, f"attempt {newest.attempt} has begun")
 
     def newest(self) -> Commit | None:
         """The last commit in use. Reads no further back than to it."""

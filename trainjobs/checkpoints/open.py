@@ -1,8 +1,8 @@
-"""Which store a URI names. Each platform's SDK is imported when its scheme is asked for, and not before."""
+"""Which store a URI names. Each platform's SDK is imported by the first request to it, and not before."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from pathlib import Path
 
 from trainjobs.api.errors import JobError
@@ -42,8 +42,14 @@ def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
 
 def _installed(scheme: str, uri: str) -> None:
     for module in MODULES[scheme]:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
+        if not _there(module):
             why, how = f"{scheme}:// needs the package {module}", "pip install 'gentrain[cloud]'"
-            raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how) from error
+            raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how)
+
+
+def _there(module: str) -> bool:
+    """Without importing it, which takes a second."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that would hold it
+        return False

@@ -22,6 +22,7 @@ ACTIONS = {
     "sweep": "s3:ListBucketMultipartUploads",
 }
 LATER = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "InternalError", "ServiceUnavailable"}
+LATER |= {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}  # damaged on the way; what we hold is whole
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
 NO_SPACE = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"}
 NONCE = "gentrain-upload"
