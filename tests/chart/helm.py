@@ -36,9 +36,15 @@ def text(*arguments: str, chart: Path = CHART) -> str:
     return helm("template", RELEASE, str(chart), f"--namespace={NAMESPACE}", *READY, *arguments).stdout
 
 
-def objects(*arguments: str) -> dict[tuple[str, str], Object]:
-    """What the chart renders, by kind and name."""
+def rendered(*arguments: str) -> list[Object]:
+    """What an installation is made of; hooks, that is the test, are not."""
     found = [one for one in yaml.safe_load_all(text(*arguments)) if one]
+    return [one for one in found if "helm.sh/hook" not in one["metadata"].get("annotations", {})]
+
+
+def objects(*arguments: str) -> dict[tuple[str, str], Object]:
+    """The same by kind and name, where those are enough to tell them apart."""
+    found = rendered(*arguments)
     named = {(one["kind"], one["metadata"]["name"]): one for one in found}
     assert len(named) == len(found), "two objects of one name"
     return named

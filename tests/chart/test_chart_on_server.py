@@ -38,7 +38,9 @@ def test_the_server_accepts_every_rendering(server: ControlPlane) -> None:
     server.wait_for_kinds("gentrain.dev", 2)
     for switches in (
         "replicas=2",
-        "watchNamespace=team",
+        "watchNamespaces={team}",
+        "networkPolicy.jobs.namespaces={team},networkPolicy.jobs.from[0].namespaceSelector.matchLabels.a=b",
+        "metrics.dashboards.enabled=true,metrics.dashboards.annotations.folder=x",
         "profiles.cpu.node.memory=8Gi,profiles.cpu.provider=aws",
         "crds.keep=false,rbac.userRoles=false,podDisruptionBudget.enabled=false",
         "imagePullSecrets[0].name=pull,priorityClassName=high,nodeSelector.a=b,tolerations[0].key=k,podAnnotations.x=y",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from tests.chart.conftest import KUBERAY_CRDS
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, ROOT, objects, on
+from tests.chart.test_chart_metrics import queries
 from tests.cluster.control_plane import ControlPlane, free_ports
 
 pytestmark = pytest.mark.slow
@@ -48,7 +50,7 @@ def test_the_operator_waits_for_kuberay_and_is_then_ready(server: ControlPlane, 
     server.wait_for_kinds("gentrain.dev", 2)
     container = objects()["Deployment", RELEASE]["spec"]["template"]["spec"]["containers"][0]
     (port,) = free_ports(1)
-    assert container["command"][0] == "python"
+    assert container["command"][0] == "python3"
     assert container["ports"] == [{"name": "metrics", "containerPort": 8080}]
     arguments = [one.replace("8080", str(port)) for one in container["args"]]
     token = server.kubectl("-n", NAMESPACE, "create", "token", RELEASE).stdout.strip()
@@ -63,7 +65,9 @@ def test_the_operator_waits_for_kuberay_and_is_then_ready(server: ControlPlane, 
         assert until(live, 200, process, log) == "ok"
         server.kubectl("apply", "--server-side", "-f", str(KUBERAY_CRDS))
         until(ready, 200, process, log)
-        assert "gentrain_leading" in asked(f"http://127.0.0.1:{port}/metrics")[1]
+        served = set(re.findall(r"^# TYPE (\w+)", asked(f"http://127.0.0.1:{port}/metrics")[1], re.MULTILINE))
+        wanted = {name for _, query in queries() for name in re.findall(r"\bgentrain_\w+", query)}
+        assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in wanted} <= served
     finally:
         process.terminate()
         assert process.wait(30) == 0, log.read_text()

@@ -50,10 +50,11 @@ class Confined(Bench):
         self._thread.start()
 
 
-@pytest.fixture(params=["team", ""], ids=["one-namespace", "all-namespaces"])
+@pytest.fixture(params=["team,other", ""], ids=["two-namespaces", "all-namespaces"])
 def bench(kuberay: ControlPlane, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Confined]:
-    kuberay.kubectl("create", "namespace", "team")
-    on(kuberay, "install", RELEASE, str(CHART), "--create-namespace", f"--set=watchNamespace={request.param}")
+    for name in ("team", "other"):
+        kuberay.kubectl("create", "namespace", name)
+    on(kuberay, "install", RELEASE, str(CHART), "--create-namespace", f"--set=watchNamespaces={{{request.param}}}")
     kuberay.wait_for_kinds("gentrain.dev", 2)
     driver = Driver()
     monkeypatch.setattr(controller_module, "PORT", driver.port)

@@ -10,9 +10,13 @@ import pytest
 import yaml
 
 from gentrain_operator.main import LEASE_NAME
-from gentrain_operator.names import JOB_LABEL
+from gentrain_operator.names import JOB_LABEL, labels
 from gentrain_operator.rayjob import PORT
-from tests.chart.helm import CHART, NAMESPACE, helm, kinds, objects, text
+from tests.chart import install
+from tests.chart.helm import CHART, NAMESPACE, helm, kinds, objects, rendered, text
+from trainjobs.api.job import Job
+from trainjobs.api.profile import Profile
+from trainjobs.api.rules import check
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("programs")]
 
@@ -27,6 +31,8 @@ DEFAULT = {
     "RoleBinding",
     "Service",
     "ServiceAccount",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 }
 
 
@@ -46,7 +52,10 @@ SWITCHES: list[tuple[str, set[str], set[str]]] = [
     ("serviceAccount.create=false", {"ServiceAccount"}, set()),
     ("podDisruptionBudget.enabled=false", {"PodDisruptionBudget"}, set()),
     ("networkPolicy.enabled=false", {"NetworkPolicy"}, set()),
+    ("admissionPolicy.enabled=false", {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}, set()),
     ("metrics.serviceMonitor.enabled=true", set(), {"ServiceMonitor"}),
+    ("metrics.rules.enabled=true", set(), {"PrometheusRule"}),
+    ("metrics.dashboards.enabled=true", set(), {"ConfigMap"}),
     ("profiles.cpu.node.cpu=4", set(), {"ComputeProfile"}),
 ]
 
@@ -63,7 +72,12 @@ REFUSED = [
     "image.tga=1",
     "image.pullPolicy=Sometimes",
     "crds.keep=maybe",
-    "watchNamespace=Team_A",
+    "watchNamespaces={Team_A}",
+    "watchNamespaces={a,a}",
+    "watchNamespaces=a",
+    "admissionPolicy.serviceAccounts={Not A Name}",
+    "networkPolicy.jobs.namespaces={Team_A}",
+    "test.timeout=soon",
     "networkPolicy.apiServerPorts={0}",
     "metrics.serviceMonitor.interval=often",
     "profiles.Bad_Name.node.cpu=4",
@@ -96,7 +110,7 @@ def test_every_value_is_in_the_schema() -> None:
 
 
 def test_every_value_is_used() -> None:
-    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*.*"))
     for key in yaml.safe_load((CHART / "values.yaml").read_text()):
         assert f".Values.{key}" in templates, key
 
@@ -118,14 +132,56 @@ def test_definitions_are_kept_or_not_and_otherwise_as_generated(keep: bool) -> N
         assert (rendered["metadata"].get("annotations") == {"helm.sh/resource-policy": "keep"}) is keep
 
 
-def test_one_watched_namespace_takes_a_role_there() -> None:
-    found = objects("--set=watchNamespace=team")
-    assert found["Role", "gentrain"]["metadata"]["namespace"] == "team"
-    assert found["RoleBinding", "gentrain"]["metadata"]["namespace"] == "team"
-    (rule,) = found["ClusterRole", f"{NAMESPACE}-gentrain"]["rules"]
-    assert rule["resources"] == ["computeprofiles"]
-    arguments = found["Deployment", "gentrain"]["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert "--namespace=team" in arguments
+def test_watched_namespaces_take_a_role_each() -> None:
+    found = rendered("--set=watchNamespaces={red,blue}")
+    for kind in ("Role", "RoleBinding"):
+        where = {one["metadata"]["namespace"] for one in found if one["kind"] == kind and one["metadata"]["name"] == "gentrain"}
+        assert where == {"red", "blue"}
+    (role,) = [one for one in found if one["kind"] == "ClusterRole" and one["metadata"]["name"] == f"{NAMESPACE}-gentrain"]
+    assert [rule["resources"] for rule in role["rules"]] == [["computeprofiles"]]
+    (deployment,) = [one for one in found if one["kind"] == "Deployment"]
+    assert "--namespace=red,blue" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    (binding,) = [one for one in found if one["kind"] == "ValidatingAdmissionPolicyBinding"]
+    (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+    assert expression["values"] == ["red", "blue"]
+
+
+def test_the_policy_around_jobs_lets_in_who_has_to() -> None:
+    """Its selectors are held against the labels that the operator really gives, and the ports that the pods really have."""
+    found = rendered("--set=watchNamespaces={red},networkPolicy.jobs.namespaces={red,blue}")
+    policies = [one for one in found if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "gentrain-jobs"]
+    assert [one["metadata"]["namespace"] for one in policies] == ["red", "blue"]
+    (deployment,) = [one for one in found if one["kind"] == "Deployment"]
+    job = {"metadata": {"name": "job", "namespace": "red", "uid": "u"}, "apiVersion": "v", "kind": "k"}
+    pod = labels(job, 1)
+    for policy in policies:
+        (key,) = policy["spec"]["podSelector"]["matchExpressions"]
+        assert (key["key"] in pod, key["operator"]) == (True, "Exists")
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+        each_other, operator, kuberay = policy["spec"]["ingress"]
+        assert each_other["from"][0]["podSelector"]["matchExpressions"] == [key]
+        assert "ports" not in each_other
+        (peer,) = operator["from"]
+        assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+        assert peer["podSelector"]["matchLabels"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+        assert [one["port"] for one in operator["ports"]] == [PORT]
+        assert [one["port"] for one in kuberay["ports"]] == [8265]
+    assert not [one for one in rendered() if one["metadata"]["name"] == "gentrain-jobs"]
+
+
+def test_what_artifact_hub_shows_is_true() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    shown = {name: yaml.safe_load(annotations[f"artifacthub.io/{name}"]) for name in ("crds", "crdsExamples", "images", "changes")}
+    generated = [yaml.safe_load(path.read_text()) for path in (CHART / "files" / "crd").glob("*.yaml")]
+    assert {one["name"]: one["kind"] for one in shown["crds"]} == {
+        one["metadata"]["name"]: one["spec"]["names"]["kind"] for one in generated
+    }
+    job, profile = shown["crdsExamples"]
+    assert not check(Job.model_validate(job))
+    Profile.model_validate({key: value for key, value in profile.items() if key != "metadata"})
+    container = objects()["Deployment", "gentrain"]["spec"]["template"]["spec"]["containers"][0]
+    assert {one["image"] for one in shown["images"]} == {container["image"], container["args"][0].split("=")[1]}
+    assert shown["changes"]
 
 
 def test_nobody_gets_what_the_design_forbids() -> None:
@@ -159,7 +215,7 @@ def test_labels_of_a_user_do_not_break_the_selector() -> None:
 
 def test_names_of_any_length() -> None:
     for (kind, name), one in objects(f"--set=fullnameOverride={'n' * 63}").items():
-        limit = 253 if kind in ("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition") else 63
+        limit = 253 if kind.startswith(("Cluster", "Custom", "ValidatingAdmission")) else 63
         assert len(name) <= limit, one
 
 
@@ -170,6 +226,13 @@ def test_the_rendering_is_the_same_every_time() -> None:
 def test_the_notes_name_what_is_missing() -> None:
     shown = helm("install", "x", str(CHART), "--dry-run=client", "--set=profiles.b.provider=aws,profiles.a.provider=gcp").stdout
     notes = shown.split("NOTES:")[1]
-    assert len(re.findall(r"^  kubectl ", notes, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  (kubectl|helm) ", notes, re.MULTILINE)) == 4
     assert "KubeRay is not on this cluster" in notes
     assert "The profiles (a, b) are not made yet" in notes
+
+
+def test_the_manifests_without_helm_are_the_charts() -> None:
+    """Stale? `python -m tests.chart.install` writes them."""
+    assert install.PATH.read_text() == install.manifests()
+    made = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(install.PATH.read_text())}
+    assert set(made) == {("Namespace", NAMESPACE), *objects("--set=crds.enabled=false")}

@@ -27,6 +27,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- define "gentrain.image" -}}
+{{ printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) | quote }}
+{{- end }}
+
 {{- define "gentrain.account" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "gentrain.fullname" .) .Values.serviceAccount.name }}
