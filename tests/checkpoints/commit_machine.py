@@ -42,6 +42,8 @@ class Faulty(Protocol):
 
 class Place(Protocol):
     kinds: Sequence[Any]  # of faults
+    least: int  # faults drawn for an action; one that is drawn for a request which is not made does not happen
+    reach: int  # the last request that a fault is drawn for
 
     def connect(self) -> tuple[Faulty, Any]:
         """A new process's way to the store, and the BlobStore on it."""
@@ -55,7 +57,7 @@ class Place(Protocol):
 
 
 class MemoryPlace:
-    kinds = FAULTS
+    kinds, least, reach = FAULTS, 0, 30
 
     def __init__(self, look: Look) -> None:
         self.store = MemoryStore(look)
@@ -171,7 +173,8 @@ class CommitMachine(RuleBasedStateMachine):
         client = self.writers[name].client
         turns = iter([self.begin, lambda other: self.write(other, 1, 1, 2), self.drop])
         client.other = lambda: self.guarded(other, next(turns, self.drop))
-        client.count, client.faults = 0, data.draw(st.dictionaries(st.integers(0, 30), st.sampled_from(self.place.kinds), max_size=3))
+        faults = st.dictionaries(st.integers(0, self.place.reach), st.sampled_from(self.place.kinds), min_size=self.place.least, max_size=3)
+        client.count, client.faults = 0, data.draw(faults)
         self.guarded(name, action)
 
     def guarded(self, name: str, action: Any) -> None:

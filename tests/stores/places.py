@@ -222,7 +222,7 @@ class MemoryBucket:
 class BucketPlace:
     """Clients of one bucket. Time is what their pauses add up to: a request is repeated about five times."""
 
-    kinds = FAULTS
+    kinds, least, reach = FAULTS, 1, 20
 
     def __init__(self, injected: Counter[str], part: int, make: Callable[[], Bucket]) -> None:
         self.injected, self.part, self.make = injected, part, make

@@ -30,7 +30,8 @@ BUCKET, ACCOUNT = "runs", "devstoreaccount1"
 class Raw(Protocol):
     """A store as seen without the code under test. `prefix` and keys as in the bucket."""
 
-    def load(self, prefix: str) -> dict[str, bytes]: ...
+    def keys(self, prefix: str) -> list[str]: ...
+    def read(self, path: str) -> bytes: ...
     def write(self, path: str, data: bytes) -> None: ...
     def delete(self, path: str) -> None: ...
 
@@ -65,8 +66,11 @@ class Service:
     def load(self, uri: str) -> dict[str, bytes]:
         """All objects below a URI, by key."""
         prefix = uri.rpartition("/")[2] + "/"
-        found = self.raw.load(prefix)
-        return {path.removeprefix(prefix): data for path, data in found.items()}
+        return {path.removeprefix(prefix): self.raw.read(path) for path in self.raw.keys(prefix)}
+
+    def keys(self, uri: str) -> list[str]:
+        prefix = uri.rpartition("/")[2] + "/"
+        return [path.removeprefix(prefix) for path in self.raw.keys(prefix)]
 
     def write(self, uri: str, key: str, data: bytes) -> None:
         self.raw.write(f"{uri.rpartition('/')[2]}/{key}", data)
@@ -151,10 +155,12 @@ class RawS3:
         self.client: Any = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **given)
         self.client.create_bucket(Bucket=BUCKET)
 
-    def load(self, prefix: str) -> dict[str, bytes]:
+    def keys(self, prefix: str) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        paths = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        return {path: self.client.get_object(Bucket=BUCKET, Key=path)["Body"].read() for path in paths}
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def read(self, path: str) -> bytes:
+        return bytes(self.client.get_object(Bucket=BUCKET, Key=path)["Body"].read())
 
     def write(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=BUCKET, Key=path, Body=data)
@@ -170,10 +176,13 @@ class RawGoogle:
         self.root = f"http://127.0.0.1:{port}"
         self._ask("POST", "/storage/v1/b?project=test", json.dumps({"name": BUCKET}).encode())
 
-    def load(self, prefix: str) -> dict[str, bytes]:
+    def keys(self, prefix: str) -> list[str]:
         listed = json.loads(self._ask("GET", f"/storage/v1/b/{BUCKET}/o?prefix={urllib.parse.quote(prefix, safe='')}&maxResults=10000"))
         assert "nextPageToken" not in listed
-        return {item["name"]: self._ask("GET", f"{self._object(item['name'])}?alt=media") for item in listed.get("items", [])}
+        return [item["name"] for item in listed.get("items", [])]
+
+    def read(self, path: str) -> bytes:
+        return self._ask("GET", f"{self._object(path)}?alt=media")
 
     def write(self, path: str, data: bytes) -> None:
         self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={urllib.parse.quote(path, safe='')}", data)
@@ -199,9 +208,11 @@ class RawAzure:
         self.container: Any = ContainerClient(address, BUCKET, credential=credential)
         self.container.create_container()
 
-    def load(self, prefix: str) -> dict[str, bytes]:
-        names = [blob.name for blob in self.container.list_blobs(name_starts_with=prefix)]
-        return {name: self.container.download_blob(name).readall() for name in names}
+    def keys(self, prefix: str) -> list[str]:
+        return [blob.name for blob in self.container.list_blobs(name_starts_with=prefix)]
+
+    def read(self, path: str) -> bytes:
+        return bytes(self.container.download_blob(path).readall())
 
     def write(self, path: str, data: bytes) -> None:
         self.container.upload_blob(path, data, overwrite=True)

@@ -1,8 +1,9 @@
-"""gtj checkpoints: what a run has saved, and whether it is whole."""
+"""gtj checkpoints: what a run has saved, whether it is whole, and a copy of it."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,9 +15,9 @@ from trainjobs.cli.output import emit, find, format_option, name_argument, paint
 from trainjobs.report.numbers import duration, short, size
 
 
-@click.group("checkpoints", short_help="List and verify checkpoints.")
+@click.group("checkpoints", short_help="List, verify and fetch checkpoints.")
 def command() -> None:
-    """What a run has saved. NAME is a run under ./gentrain-runs, a run's folder, or the URI of a store (file:///...)."""
+    """What a run has saved. NAME is a run under ./gentrain-runs, a run's folder, or a URI (file://, s3://, gs://, az://)."""
 
 
 @command.command("ls")
@@ -60,6 +61,19 @@ def verify(name: str, form: str) -> int:
             mark = painted("corrupt", "red") if why else painted("whole", "green")
             click.echo(f"step {commit.step}  {mark}  {why or size(commit.size_bytes)}")
     return 5 if any(why for _, why in results) else 0
+
+
+@command.command("pull")
+@name_argument
+@click.argument("folder", type=click.Path(path_type=Path))
+def pull(name: str, folder: Path) -> None:
+    """Copy a checkpoint into FOLDER, verified: the newest of NAME, or the one that a URI names.
+
+    Each rank's files come to FOLDER/rank-<r>, in place of what is there.
+    """
+    checkpoints, commit = locate(store_of(name))
+    checkpoints.fetch(commit, range(commit.world), folder)
+    click.echo(f"step {commit.step}  {size(commit.size_bytes)}  {folder}")
 
 
 def store_of(name: str) -> str:
