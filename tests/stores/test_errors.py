@@ -224,3 +224,11 @@ def test_what_azure_answers() -> None:
     for given, kind in cases:
         found = AzureBlobs("a", "c", "p").trouble(given)
         assert (found.kind if found else None) == kind, given
+
+
+def test_the_campaign_page_is_made_from_the_results() -> None:
+    import json
+
+    from tests.stores.campaign import PAGE, RESULTS, page
+
+    assert PAGE.read_text() == page(json.loads(RESULTS.read_text())["places"])

@@ -90,9 +90,11 @@ CODES: dict[str, Code] = {
         INVALID,
         _page(
             "URIs in a manifest carry no user, password, query, fragment, white space or `..`, and a place for checkpoints is "
-            "never a bucket's root, because old checkpoints below it are deleted. This version reads and writes `file://`; a "
-            "store that it cannot reach yet is refused with this code too.",
-            "`file:` URIs have three slashes and an absolute path: `file:///data/faces`.",
+            "never a bucket's root, because old checkpoints below it are deleted. Data is read from `file://` and `builtin:`; a URI whose "
+            "store's packages are not installed is refused with this code too; the message says which.",
+            "`file:` URIs have three slashes and an absolute path: `file:///data/faces`. Azure's name the account first: "
+            "`az://account/container/folder`.",
+            "`pip install 'gentrain[cloud]'` brings what `s3://`, `gs://` and `az://` need.",
             "Credentials come from the environment, a service account or `pod.env` with `secretKeyRef`.",
         ),
     ),
