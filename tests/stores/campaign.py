@@ -2,7 +2,7 @@
 
 python -m tests.stores.campaign [--runs 1000] [--steps 8] [--seed N] [memory moto versitygw fake-gcs-server azurite]
 
-Writes bench/results/campaign.json, which keeps the rows of places that were not run this time, and docs/campaign.md from it. A run is one
+Writes bench/results/campaign/places.json, which keeps the rows of places that were not run this time, and docs/campaign.md from it. A run is one
 sequence of actions of two processes with up to three faults in each, ended by a new attempt that resumes, saves and cleans up. What is
 counted as a failure is an assertion of tests/checkpoints/second_reader.py, or of the machine: the campaign stops there and shows the run.
 """
@@ -30,7 +30,7 @@ from tests.stores.places import FAULTS, BucketMachine, memory_machine, server_ma
 from tests.stores.servers import service, why_not
 
 ROOT = Path(__file__).parents[2]
-RESULTS, PAGE = ROOT / "bench" / "results" / "campaign.json", ROOT / "docs" / "campaign.md"
+RESULTS, PAGE = ROOT / "bench" / "results" / "campaign" / "places.json", ROOT / "docs" / "campaign.md"
 # The least part that each takes: S3 wants 5 MiB of all parts but the last. moto can be told otherwise (servers.py), versitygw cannot.
 PARTS = {"memory": 64, "moto": 64, "versitygw": 5 << 20, "fake-gcs-server": 64, "azurite": 64}
 WHAT = {
@@ -43,7 +43,7 @@ WHAT = {
 
 HEAD = """# The fault campaign
 
-Made by `make campaign` from `bench/results/campaign.json`; do not edit.
+Made by `make campaign` from `bench/results/campaign/places.json`; do not edit.
 
 Two processes share one run's checkpoints and begin attempts, save (with the files of ZeRO stages 0 to 3, on one or two ranks), retain and
 resume in any order; files are spoilt; and up to three requests of each action meet a fault. In the end a new attempt resumes, saves and
