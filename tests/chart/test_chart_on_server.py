@@ -52,11 +52,22 @@ def test_the_server_accepts_every_rendering(server: ControlPlane) -> None:
         assert "Warning" not in done.stderr, switches
 
 
-def test_the_profiles_that_ship_are_valid(server: ControlPlane) -> None:
-    server.kubectl("apply", "-f", str(ROOT / "manifests" / "crd"))
+def test_the_manifests_that_ship_are_valid(server: ControlPlane) -> None:
+    """In the order of the documentation: definitions and operator without Helm, then profiles, then jobs."""
+    manifests = ROOT / "manifests"
+    server.kubectl("apply", "--server-side", "-f", str(manifests / "crd"), "-f", str(manifests / "install"))
     server.wait_for_kinds("gentrain.dev", 2)
-    server.kubectl("apply", "--validate=strict", "-f", str(ROOT / "manifests" / "profiles"))
+    assert there(server, "-n", NAMESPACE, "deployment", RELEASE)
+    server.kubectl("apply", "--validate=strict", "-f", str(manifests / "profiles"))
     assert len(get(server, "cprof")["items"]) == 6
+    server.kubectl("apply", "--validate=strict", "-f", str(manifests / "samples"))
+    jobs = get(server, "gtj")["items"]
+    assert {family for one in jobs for family in ("gan", "vae", "diffusion", "language") if family in one["spec"]} == {
+        *("gan", "vae", "diffusion", "language")
+    }
+    # A generic node does: nobody has to have GPUs or a profile for a first job.
+    assert {one["spec"]["compute"].get("gpusPerWorker") for one in jobs} == {0}
+    assert not [one for one in jobs if one["spec"]["compute"].get("profiles")]
 
 
 def test_the_operators_pod_passes_the_restricted_standard(server: ControlPlane) -> None:

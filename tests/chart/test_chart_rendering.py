@@ -226,7 +226,7 @@ def test_the_rendering_is_the_same_every_time() -> None:
 def test_the_notes_name_what_is_missing() -> None:
     shown = helm("install", "x", str(CHART), "--dry-run=client", "--set=profiles.b.provider=aws,profiles.a.provider=gcp").stdout
     notes = shown.split("NOTES:")[1]
-    assert len(re.findall(r"^  (kubectl|helm) ", notes, re.MULTILINE)) == 4
+    assert len(re.findall(r"^  (kubectl|helm|gtj) ", notes, re.MULTILINE)) == 4
     assert "KubeRay is not on this cluster" in notes
     assert "The profiles (a, b) are not made yet" in notes
 

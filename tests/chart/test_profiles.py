@@ -1,4 +1,4 @@
-"""The profiles that ship: valid for the models, and their jobs fit their nodes."""
+"""The profiles that ship are valid, and their jobs fit their nodes; the samples that ship run on a cluster as their comment says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from gentrain_operator.rayjob import rayjob
-from trainjobs.api.job import Spec
+from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import Profile
+from trainjobs.cluster import refuse_unshared
 
+SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.yaml"))
 PROFILES = sorted((Path(__file__).parents[2] / "manifests" / "profiles").glob("*.yaml"))
 
 
@@ -45,3 +47,13 @@ def test_workers_ask_for_what_the_nodes_offer(path: Path) -> None:
         head = cluster["headGroupSpec"]["template"]["spec"]["nodeSelector"]
         pool = yaml.safe_load((path.parent / f"{path.stem.split('-')[0]}-cpu.yaml").read_text())
         assert head == pool["spec"]["selector"]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_needs_a_store_on_a_cluster_and_nothing_else(path: Path) -> None:
+    """The same bytes train on a laptop. Of several workers' pods the driver asks for a place that all of them reach."""
+    uri = f"s3://bucket/{path.stem}"
+    assert f"--set checkpoints.uri={uri.replace('bucket', '<bucket>')}\n" in path.read_text()
+    manifest = yaml.safe_load(path.read_text())
+    manifest["spec"]["checkpoints"]["uri"] = uri
+    refuse_unshared(Job.model_validate(manifest))
