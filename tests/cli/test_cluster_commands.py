@@ -18,7 +18,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.cli.cluster.refusal import refusal
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
-from trainjobs.cli.cluster.wait import PATIENCE, POLL, until
+from trainjobs.cli.cluster.wait import PATIENCE, POLL, REFUSALS, until
 from trainjobs.cli.main import VERBS, status
 from trainjobs.cli.screen import Plain
 
@@ -271,9 +271,11 @@ def test_a_server_that_stays_away_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"), [(ApiError(401, "Unauthorized", "x"), "GTJ0303"), (ApiError(403, "Forbidden", "x"), "GTJ0303")]
 )
-def test_a_server_that_says_no_is_believed(answer: ApiError, code: str) -> None:
+def test_a_server_that_goes_on_saying_no_is_believed(answer: ApiError, code: str) -> None:
+    told = Told(answer)
     with pytest.raises(JobError, match=code):
-        Told(answer).wait(running())
+        told.wait(running())
+    assert REFUSALS < told.now <= REFUSALS + 2 * POLL
 
 
 def test_another_job_of_the_same_name_is_not_waited_for() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainjobs.cli.cluster.lines import Line, Ranks, Stitch, parsed, split
@@ -62,13 +62,15 @@ def test_times_of_any_zone_and_precision() -> None:
     assert parsed("no time") == Line(None, "no time")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=7), max_size=12))
 def test_lines_do_not_depend_on_where_the_pieces_end(pieces: list[bytes]) -> None:
     whole = b"".join(pieces)
     assert list(split(pieces)) == list(split([whole]))
-    assert "\n".join(split([whole])).replace("\r", "") == whole.decode(errors="replace").removesuffix("\n").replace("\r", "")
+    assert "".join(split([whole])) == whole.decode(errors="replace")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4_000), max_size=30), st.lists(st.integers(0, 12), max_size=8))
 def test_a_stream_that_breaks_off_anywhere_says_every_line_once(milliseconds: list[int], breaks: list[int]) -> None:
     """Against a kubelet that keeps the lines in the order of the file, times in disorder and equal ones included."""

@@ -71,7 +71,7 @@ def look(cluster: Cluster, job: dict[str, Any], now: float) -> Seen:
     if is_true(job, "Finished") or status_of(job).get("observedGeneration") is None:
         return Seen(job, now, cluster.command)
     name = (status_of(job).get("ray") or {}).get("rayJob")
-    rayjob, pods = cluster.rayjob(name) if name else None, cluster.pods(job)
+    rayjob, pods = cluster.rayjob(name) if name else None, cluster.visible_pods(job)
     waiting = [pod for pod in pods if described(pod)[1] != "Running"][:PODS_LOOKED_INTO]
     about = [job, *([rayjob] if rayjob else []), *waiting]
     events = [event for one in about for event in cluster.events(one["metadata"]["uid"])]

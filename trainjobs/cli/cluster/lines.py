@@ -42,12 +42,12 @@ def parsed(raw: str) -> Line:
 
 
 def split(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Whole lines from pieces that end anywhere; the last one may lack its end."""
+    """Lines, their ends included, from pieces that end anywhere; the last one may lack its end."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
-            yield line.decode("utf-8", errors="replace").rstrip("\r")
+            yield line.decode("utf-8", errors="replace") + "\n"
     if rest:
         yield rest.decode("utf-8", errors="replace")
 
@@ -62,6 +62,7 @@ class Stitch:
 
     newest: int | None = None
     seen: int = 0  # lines of the newest second
+    unfinished: str = ""  # the last line, if it has no end
     _skip: int = 0
 
     def reopened(self) -> str | None:

@@ -18,6 +18,7 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.names import ATTEMPT_LABEL
 from trainjobs.api.errors import JobError
 from trainjobs.cli.cluster.lines import Line, Ranks, Stitch, parsed, split
+from trainjobs.cli.cluster.reasons import described
 from trainjobs.cli.cluster.refusal import passing, refusal
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
@@ -54,6 +55,9 @@ def once(cluster: Cluster, job: Object, wanted: Wanted) -> Iterator[str]:
     if pod is None:
         yield from remembered(cluster, job)
         return
+    if not started(pod):
+        # The API server would answer for a pod without a node, too: with nothing.
+        raise not_yet(cluster, job, pod, f"it is {described(pod)[1]}")
     ranks = Ranks(wanted.rank)
     try:
         for line in read(cluster, pod, wanted, Stitch(), follow=False):
@@ -98,7 +102,7 @@ def stream(
     cluster: Cluster, job: Object, pod: Object, wanted: Wanted, sleep: Callable[[float], None], clock: Callable[[], float]
 ) -> Iterator[str]:
     """One pod's log to its end. What breaks off is opened again for as long as the pod is there."""
-    stitch, ranks, heard = Stitch(), Ranks(wanted.rank), clock()
+    stitch, ranks, heard, last = Stitch(), Ranks(wanted.rank), clock(), False
     while True:
         try:
             for line in read(cluster, pod, wanted, stitch, follow=True):
@@ -111,10 +115,16 @@ def stream(
                 return
             if not (passing(error) or waits(error)) or clock() - heard > PATIENCE:
                 raise unreadable(error, cluster, job, pod) from error
-        there = next((one for one in cluster.pods(job) if one["metadata"]["uid"] == pod["metadata"]["uid"]), None)
-        if there is None or ended(there):
+        if last:
+            yield from ranks.told(stitch.unfinished) if stitch.unfinished else ()
             return
-        sleep(POLL)
+        there = next((one for one in cluster.pods(job) if one["metadata"]["uid"] == pod["metadata"]["uid"]), None)
+        if there is None:
+            return
+        # Read once more after the end is known: the stream may have broken off before it. A lost node's pod outlasts its job.
+        last = ended(there) or is_true(cluster.job(name_of(job)), "Finished")
+        if not last:
+            sleep(POLL)
 
 
 def read(cluster: Cluster, pod: Object, wanted: Wanted, stitch: Stitch, *, follow: bool) -> Iterator[Line]:
@@ -126,8 +136,13 @@ def read(cluster: Cluster, pod: Object, wanted: Wanted, stitch: Stitch, *, follo
         # A rank is introduced once, maybe long before: its lines are looked for from the beginning.
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wanted.since))
     query |= {"sinceTime": since} if since else {}
+    stitch.unfinished = ""
     for raw in split(cluster.api.log(cluster.namespace, name_of(pod), query)):
-        line = parsed(raw)
+        line = parsed(raw.rstrip("\r\n"))
+        if follow and not raw.endswith("\n"):
+            # A stream that breaks off looks like one that ends.
+            stitch.unfinished = line.text if line.at is not None else ""
+            return
         recent = wanted.since is None or line.at is None or line.at >= wanted.since * 1e9
         if stitch.new(line) and (recent or "world_rank=" in line.text):
             yield line
@@ -199,15 +214,22 @@ def unreadable(error: ApiError, cluster: Cluster, job: Object, pod: Object) -> J
     name, message = name_of(pod), " ".join(error.message.split())
     how = cluster.command("explain", name_of(job))
     if waits(error):
-        return JobError(
-            "GTJ0118", f"pod {name} has no log yet", where=cluster.where, why=message, how=f"{how}; or wait for it: gtj logs -f"
-        )
+        return not_yet(cluster, job, pod, message)
     if error.not_found:
         return JobError("GTJ0118", f"pod {name} is gone, and its log with it", where=cluster.where, why=message, how=how)
-    if error.status >= 500 and any(words in message for words in ("dial tcp", "containerLogs", "kubelet", "EOF")):
+    if error.status >= 500:
+        # The API server itself was fine a moment ago: it listed the pods.
         how = f"the node is down, or the API server cannot reach it: kubectl get node {(pod.get('spec') or {}).get('nodeName', '')}".strip()
-        return JobError("GTJ0302", f"the node of pod {name} does not hand out its log", where=cluster.where, why=message, how=how)
+        return JobError(
+            "GTJ0302", f"the node of pod {name} does not hand out its log", where=cluster.where, why=message or error.reason, how=how
+        )
     return refusal(error, f"read the log of pod {name}", cluster.where)
+
+
+def not_yet(cluster: Cluster, job: Object, pod: Object, why: str) -> JobError:
+    """The container has not started."""
+    how = f"{cluster.command('explain', name_of(job))}; or wait for it: gtj logs -f"
+    return JobError("GTJ0118", f"pod {name_of(pod)} has no log yet", where=cluster.where, why=why, how=how)
 
 
 def unknown_rank(cluster: Cluster, rank: int, ranks: Ranks) -> JobError:

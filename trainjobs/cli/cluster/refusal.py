@@ -15,6 +15,7 @@ _UNREACHABLE = {
     "Temporary failure in name resolution": "the name does not resolve: no network, or a VPN that is down",
     "timed out": "no answer in time: a firewall, a VPN that is down, or a cluster that is busy",
     "WRONG_VERSION_NUMBER": "it does not speak TLS: is the address in the kubeconfig that of an API server?",
+    "Connection reset by peer": "it hung up: a proxy in between, or a server that is starting",
     "RemoteDisconnected": "it hung up: a proxy in between, or a server that is starting",
 }
 
@@ -40,6 +41,9 @@ def refusal(error: ApiError, doing: str, where: str) -> JobError:
         how = "install it: helm install gentrain charts/gentrain; or is this another cluster than you mean?"
         why = f"the server does not know {GROUP}"
         return JobError("GTJ0304", f"cannot {doing}: Gentrain is not installed in this cluster", where=where, why=why, how=how)
+    if status == 400 and not message:
+        how = "is the address in the kubeconfig that of an API server, with https:// before it?"
+        return JobError("GTJ0302", f"cannot {doing}: that is no API server", where=where, why=f"400 {error.reason}", how=how)
     if status in (400, 422) and "denied" not in message:
         how = "update what is older: gtj, or the definitions in the cluster"
         return JobError("GTJ0301", f"cannot {doing}: the cluster's definition of a job refuses it", where=where, why=message, how=how)

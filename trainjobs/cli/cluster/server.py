@@ -100,9 +100,25 @@ class Cluster:
         return list(self._pages(PODS, self.namespace, f"list the pods of job {name}", f"{JOB_LABEL}={label_value(name)}"))
 
     def events(self, uid: str) -> list[Object]:
-        """The events about one object, oldest first."""
-        found = self.ask("read events", lambda: self.api.select(CORE_EVENTS, self.namespace, f"involvedObject.uid={uid}"))
+        """The events about one object, oldest first; none when reading them is not allowed: they only add detail."""
+        found: Object = {}
+        with self._if_allowed():
+            found = self.ask("read events", lambda: self.api.select(CORE_EVENTS, self.namespace, f"involvedObject.uid={uid}"))
         return sorted(found.get("items") or (), key=moment_of)
+
+    def visible_pods(self, job: Mapping[str, Any]) -> list[Object]:
+        """The same as `pods`; none when reading them is not allowed."""
+        with self._if_allowed():
+            return self.pods(job)
+        return []
+
+    @contextlib.contextmanager
+    def _if_allowed(self) -> Iterator[None]:
+        try:
+            yield
+        except JobError as error:
+            if error.code != "GTJ0303":
+                raise
 
     def rayjob(self, name: str) -> Object | None:
         """None when there is none, or when reading it is not allowed: it only adds detail."""

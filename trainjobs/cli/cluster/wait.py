@@ -27,6 +27,7 @@ from trainjobs.report.numbers import duration
 
 POLL = 2.0
 PATIENCE = 300.0  # seconds for which a server may not answer
+REFUSALS = 30.0  # and may say no: one that is starting knows neither kinds nor roles yet
 CONDITIONS = (
     *("Accepted", "QuotaReserved", "ResourcesReady", "Running", "CheckpointReady"),
     *("Suspended", "Complete", "Failed", "Finished"),
@@ -118,12 +119,13 @@ def until(
             job, heard, silent = cluster.job(name), clock(), False
         except JobError as error:
             cause = error.__cause__
-            if not isinstance(cause, ApiError) or not passing(cause):
+            if not isinstance(cause, ApiError) or error.code == "GTJ0118":
                 raise
-            if clock() - heard > PATIENCE:
+            patience = PATIENCE if passing(cause) else REFUSALS
+            if clock() - heard > patience:
                 raise
             if not silent:
-                view.say(f"{error.what}: {error.why}; trying for {duration(PATIENCE)}")
+                view.say(f"{error.what}: {error.why}; trying for {duration(patience)}")
             silent = True
             continue
         if job["metadata"]["uid"] != uid:
