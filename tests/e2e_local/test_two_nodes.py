@@ -1,0 +1,243 @@
+"""The command of a RayJob on a real Ray cluster of two nodes that share nothing but a volume for checkpoints.
+
+The second node runs in a mount namespace in which the run folders of the head are hidden, where namespaces are to be had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from shell import ROOT
+
+from gentrain_operator import report
+from gentrain_operator.diagnose import diagnosed
+from trainjobs.progress import read
+
+pytestmark = pytest.mark.slow
+
+# At its fourth step, one rank raises, or all wait for a file.
+OBJECTIVE = """
+import time
+from pathlib import Path
+import torch.distributed as dist
+from torch import nn
+from trainjobs.objectives.phase import Phase, Samples
+
+class Objective:
+    def __init__(self, network, options):
+        self.network, self.options, self.calls = network, options, 0
+        self.phases = (Phase("train", trains="mean", loss=self.loss),)
+    def loss(self, batch):
+        self.calls += 1
+        if self.calls == 4 and self.options.get("rank") == dist.get_rank():
+            raise ValueError("my own mistake")
+        while self.calls == 4 and "go" in self.options and not Path(self.options["go"]).exists():
+            time.sleep(0.05)
+        image = batch.data["image"].flatten(1)
+        loss = (self.network(image) - image).square().mean()
+        return loss, {"loss": loss.detach()}
+    def heldout(self, batch):
+        return {}
+    def sample(self, count, noise):
+        return Samples(texts=("none",))
+
+def build(spec, info):
+    network = nn.Linear(64, 64)
+    return {"mean": network}, Objective(network, spec.custom.options)
+"""
+PATIENCE = 300.0  # seconds; a busy machine is slow, a right one is not waited for
+
+
+def until(condition: Callable[[], Any], process: subprocess.Popen[Any], output: Path) -> Any:
+    """The condition's first true value, which the process brings about: polling is all there is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.05)
+    return value
+
+
+class Cluster:
+    """Two nodes of one core each: `head` and `worker` are their folders for temporary files, `volume` is what both mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self.head, self.worker, self.volume, self.code = (folder / name for name in ("head", "worker", "volume", "code"))
+        self.runs = self.head / "runs"
+        for path in (self.worker, self.volume, self.code, self.runs):
+            path.mkdir(parents=True)
+        (self.code / "objective.py").write_text(OBJECTIVE)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._token = secrets.token_hex(32)
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def environment(self, temporary: Path) -> dict[str, str]:
+        ours = {"PYTHONPATH": f"{ROOT}:{self.code}", "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary), "RAY_USAGE_STATS_ENABLED": "0"}
+        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}  # as KubeRay does
+        # Processes that would only be slow to start.
+        ours |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+        return {**{name: value for name, value in os.environ.items() if not name.startswith("RAY_")}, **ours}
+
+    def start(self) -> None:
+        port = self.address.split(":")[1]
+        self._node(self.head, "--head", f"--port={port}", "--include-dashboard=false")
+        until(self._answers, self._nodes[0], self.head / "node.log")
+        script = f"mount -t tmpfs tmpfs '{self.runs}' && exec \"$@\""
+        hidden = ["unshare", "-Urm", "sh", "-ec", script, "sh"]
+        works = shutil.which("unshare") and subprocess.run([*hidden, "true"], capture_output=True).returncode == 0
+        self._node(self.worker, f"--address={self.address}", "--dashboard-agent-listen-port=0", within=hidden if works else [])
+
+    def _node(self, temporary: Path, *options: str, within: list[str] | None = None) -> None:
+        common = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
+        command = [*(within or []), sys.executable, "-m", "ray.scripts.scripts", "start", *common, *options]
+        with (temporary / "node.log").open("wb") as log:
+            self._nodes.append(
+                subprocess.Popen(command, env=self.environment(temporary), stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            )
+
+    def _answers(self) -> bool:
+        host, port = self.address.split(":")
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """At once: a node that is asked to end takes its time, and nothing of it is needed."""
+        everything = [process for node in self._nodes for process in (*psutil.Process(node.pid).children(recursive=True), node)]
+        for process in everything:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for node in self._nodes:
+            node.wait()
+
+
+class Attempt:
+    """`python -m trainjobs.cluster` in a run folder of its own, as the head pod of an attempt has."""
+
+    def __init__(self, cluster: Cluster, name: str, run: str, steps: int, options: dict[str, Any]) -> None:
+        spec = {
+            "custom": {"objective": "objective:build", "options": options},
+            "data": {"source": "builtin:digits", "images": {"size": 8, "channels": 1}},
+            "training": {"steps": steps, "batch": {"global": 8}, "optimizers": {"default": {"name": "sgd", "learningRate": 1e-2}}},
+            "compute": {"workers": 2, "gpusPerWorker": 0},
+            "pod": {"volumes": [{"claimName": "checkpoints", "mountPath": str(cluster.volume)}]},
+            "checkpoints": {"uri": f"file://{cluster.volume}/store", "every": {"steps": 1000}},
+            "recovery": {"maxRetries": 0},
+        }
+        metadata = {"name": name, "namespace": "team-a"}
+        job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": metadata, "spec": spec}
+        self.run, self.steps = cluster.runs / run, steps
+        manifest = cluster.head / f"{run}.json"
+        manifest.write_text(json.dumps(job))
+        self.output = cluster.head / f"{run}.log"
+        with self.output.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "trainjobs.cluster", str(manifest), "--port", "0", "--run-dir", str(self.run)],
+                env={**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        served = until(lambda: re.search(r"on port (\d+)", self.output.read_text()), self.process, self.output)
+        self.port = int(served.group(1))
+
+    def reported(self) -> dict[str, Any]:
+        """As the operator asks; {} when it gets no answer."""
+        try:
+            return report.fetch("127.0.0.1", self.port)
+        except report.Unreadable:
+            return {}
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def ends(self) -> tuple[int, str]:
+        """Exit status and output."""
+        try:
+            self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(self.output.read_text())
+        return self.process.returncode, self.output.read_text()
+
+    def events(self) -> list[str]:
+        return [json.loads(line)["event"] for line in (self.run / "attempts.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="gtj-", dir="/tmp", ignore_cleanup_errors=True) as name:  # Ray's sockets need a short path
+        cluster = Cluster(Path(name))
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def test_an_attempt_is_polled_and_stopped_and_the_next_one_goes_on(cluster: Cluster) -> None:
+    go = cluster.volume / "go"
+    with Attempt(cluster, "stopped", "one", 2000, {"go": str(go)}) as attempt:
+        told = until(lambda: (found := attempt.reported()).get("step") and found, attempt.process, attempt.output)
+        assert report.progress(told, 2000)["totalSteps"] == 2000
+        assert (told["phase"], told["workers"], told["stage"]) == ("Running", 2, 0)
+        page = urllib.request.urlopen(f"http://127.0.0.1:{attempt.port}/metrics", timeout=10).read().decode()
+        values = {sample.name: sample for family in text_string_to_metric_families(page) for sample in family.samples}
+        assert values["gentrain_training_step"].value >= 1
+        assert values["gentrain_training_metric"].labels == {"namespace": "team-a", "job": "stopped", "name": "loss"}
+        attempt.process.terminate()
+        until(lambda: (attempt.run / "stop").exists(), attempt.process, attempt.output)
+        go.touch()
+        status, output = attempt.ends()
+    assert status == 130, output
+    step = read(attempt.run / "progress.json")["checkpoint"]["step"]
+    assert 4 <= step < 2000
+    verdict = diagnosed({"status": {"message": output}}, [], None)
+    assert (verdict.code, verdict.class_, verdict.step) == ("GTJ0213", "Infrastructure", step)
+
+    with Attempt(cluster, "stopped", "two", step + 3, {"go": str(go)}) as again:
+        status, output = again.ends()
+    assert status == 0, output
+    assert again.events() == ["resumed", "evaluated", "checkpoint", "succeeded"]
+    rows = [json.loads(line)["step"] for line in (again.run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1] == step + 3
+    assert (again.run / "samples" / f"step-{step + 3:06d}.txt").read_text().strip()
+    assert list((again.run / "events").iterdir())
+
+
+def test_the_rank_that_raised_is_named(cluster: Cluster) -> None:
+    with Attempt(cluster, "raising", "three", 2000, {"rank": 1}) as attempt:
+        status, output = attempt.ends()
+    assert status == 5, output
+    last = output.splitlines()[-1]
+    assert last.startswith("gentrain-failure: {")
+    verdict = diagnosed({"status": {"message": output[-20_000:]}}, [], None)
+    assert (verdict.code, verdict.class_, verdict.rank) == ("GTJ0214", "Application", 1), output
+    assert verdict.summary == "ValueError: my own mistake"
+    assert verdict.log_tail is not None
+    assert 'raise ValueError("my own mistake")' in verdict.log_tail
+    assert attempt.events() == ["started", "failed"], "no group was started again"
