@@ -199,7 +199,8 @@ CODES: dict[str, Code] = {
         USAGE,
         _page(
             "A job that has ended stays as it is: it cannot be resumed.",
-            "Submit it under another `metadata.name`, with `checkpoints.resumeFrom` set to the checkpoint to go on from; `gtj status` names it.",
+            "Submit it under another `metadata.name`, with `checkpoints.resumeFrom` set to the checkpoint to go on from; `gtj "
+            "status` names it.",
         ),
     ),
     "GTJ0201": Code(
