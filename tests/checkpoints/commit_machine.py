@@ -43,7 +43,7 @@ class Faulty(Protocol):
 class Place(Protocol):
     kinds: Sequence[Any]  # of faults
     least: int  # faults drawn for an action; one that is drawn for a request which is not made does not happen
-    reach: int  # the last request that a fault is drawn for
+    requests: st.SearchStrategy[Any]  # that faults are drawn for
 
     def connect(self) -> tuple[Faulty, Any]:
         """A new process's way to the store, and the BlobStore on it."""
@@ -57,7 +57,7 @@ class Place(Protocol):
 
 
 class MemoryPlace:
-    kinds, least, reach = FAULTS, 0, 30
+    kinds, least, requests = FAULTS, 0, st.integers(0, 30)
 
     def __init__(self, look: Look) -> None:
         self.store = MemoryStore(look)
@@ -125,8 +125,8 @@ class CommitMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(WRITERS), data=st.data(), ahead=st.integers(1, 6), world=st.integers(1, 2), stage=st.integers(0, 3))
     def save(self, name: str, data: st.DataObject, ahead: int, world: int, stage: int) -> None:
-        if self.writers[name] is not None:
-            self.act(name, lambda name: self.write(name, ahead, world, stage), data)
+        ready = self.writers[name] is not None
+        self.act(name, (lambda name: self.write(name, ahead, world, stage)) if ready else self.begin, data)
 
     @rule(name=st.sampled_from(WRITERS), data=st.data())
     def retain(self, name: str, data: st.DataObject) -> None:
@@ -173,7 +173,7 @@ class CommitMachine(RuleBasedStateMachine):
         client = self.writers[name].client
         turns = iter([self.begin, lambda other: self.write(other, 1, 1, 2), self.drop])
         client.other = lambda: self.guarded(other, next(turns, self.drop))
-        faults = st.dictionaries(st.integers(0, self.place.reach), st.sampled_from(self.place.kinds), min_size=self.place.least, max_size=3)
+        faults = st.dictionaries(self.place.requests, st.sampled_from(self.place.kinds), min_size=self.place.least, max_size=3)
         client.count, client.faults = 0, data.draw(faults)
         self.guarded(name, action)
 

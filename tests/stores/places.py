@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from commit_machine import CommitMachine, Look
 from faulty_store import Crash
+from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
 from tests.stores.servers import Service
@@ -28,6 +29,14 @@ FAULTS: tuple[Fault, ...] = (
 )  # fmt: skip
 REFUSALS: dict[Fault, Kind] = {"throttled": "busy", "server error": "busy", "full": "full", "denied": "denied"}
 CHANGES = ("put", "delete", "part", "finish")
+MOMENTS = ("record", "manifest", "rank manifest", "finish", "delete")  # the requests that matter most, whichever number they have
+
+
+def moment(verb: str, path: str) -> str:
+    if verb == "put" and path.endswith(".json"):
+        name = path.rpartition("/")[2]
+        return "manifest" if name == "MANIFEST.json" else "rank manifest" if name.startswith("rank-") else "record"
+    return verb
 
 
 class Injected(Exception):
@@ -37,7 +46,7 @@ class Injected(Exception):
 
 
 class FaultyBucket:
-    """One process's requests to a bucket, counted from 0; `late` requests arrive two requests after they were given up.
+    """One process's requests to a bucket, counted from 0, or by their moment; `late` requests arrive two requests after they were given up.
 
     The lock makes one request after another of the requests that a store makes side by side; another process may act within one.
     """
@@ -45,17 +54,17 @@ class FaultyBucket:
     def __init__(self, inner: Bucket, late: list[tuple[int, Callable[[], object]]], injected: Counter[str]) -> None:
         self.inner, self.late, self.injected = inner, late, injected
         self.count, self.dead, self.away = 0, False, False
-        self._faults: Mapping[int, Fault] = {}
+        self._faults: dict[int | str, Fault] = {}
         self.other: Callable[[], None] | None = None
         self.lock = threading.RLock()
 
     @property
-    def faults(self) -> Mapping[int, Fault]:
+    def faults(self) -> Mapping[int | str, Fault]:
         return self._faults
 
     @faults.setter
-    def faults(self, faults: Mapping[int, Fault]) -> None:
-        self._faults, self.away = faults, False  # a new action: the store is back
+    def faults(self, faults: Mapping[int | str, Fault]) -> None:
+        self._faults, self.away = dict(faults), False  # a new action: the store is back
 
     @property
     def uri(self) -> str:
@@ -66,34 +75,34 @@ class FaultyBucket:
         return self.inner.prefix
 
     def put(self, path: str, data: bytes, *, absent: bool) -> None:
-        self._do("put", lambda: self.inner.put(path, data, absent=absent))
+        self._do("put", path, lambda: self.inner.put(path, data, absent=absent))
 
     def get(self, path: str, start: int, length: int, version: str) -> Piece:
-        return self._do("get", lambda: self.inner.get(path, start, length, version))
+        return self._do("get", path, lambda: self.inner.get(path, start, length, version))
 
     def list(self, prefix: str) -> Iterable[tuple[str, int]]:
-        return self._do("list", lambda: [*self.inner.list(prefix)])
+        return self._do("list", prefix, lambda: [*self.inner.list(prefix)])
 
     def folders(self, prefix: str) -> Iterable[str]:
-        return self._do("list", lambda: [*self.inner.folders(prefix)])
+        return self._do("list", prefix, lambda: [*self.inner.folders(prefix)])
 
     def delete(self, path: str) -> None:
-        self._do("delete", lambda: self.inner.delete(path))
+        self._do("delete", path, lambda: self.inner.delete(path))
 
     def begin(self, path: str) -> str:
-        return self._do("begin", lambda: self.inner.begin(path))
+        return self._do("begin", path, lambda: self.inner.begin(path))
 
     def part(self, path: str, upload: str, number: int, data: bytes) -> str:
-        return self._do("part", lambda: self.inner.part(path, upload, number, data))
+        return self._do("part", path, lambda: self.inner.part(path, upload, number, data))
 
     def finish(self, path: str, upload: str, parts: Sequence[str]) -> None:
-        self._do("finish", lambda: self.inner.finish(path, upload, parts))
+        self._do("finish", path, lambda: self.inner.finish(path, upload, parts))
 
     def abort(self, path: str, upload: str) -> None:
-        self._do("abort", lambda: self.inner.abort(path, upload))
+        self._do("abort", path, lambda: self.inner.abort(path, upload))
 
     def sweep(self, prefix: str) -> None:
-        self._do("sweep", lambda: self.inner.sweep(prefix))
+        self._do("sweep", prefix, lambda: self.inner.sweep(prefix))
 
     def action(self, verb: str) -> str:
         return self.inner.action(verb)
@@ -104,12 +113,12 @@ class FaultyBucket:
     def trouble(self, error: Exception) -> Trouble | None:
         return error.trouble if isinstance(error, Injected) else self.inner.trouble(error)
 
-    def _do(self, verb: str, act: Callable[[], T]) -> T:
+    def _do(self, verb: str, path: str, act: Callable[[], T]) -> T:
         with self.lock:
             if self.dead:
                 raise Crash
             self._arrivals()
-            fault = self.faults.get(self.count)
+            fault = self._faults.pop(self.count, None) or self._faults.pop(moment(verb, path), None)
             self.count += 1
             if fault is not None:
                 self.injected[fault] += 1
@@ -222,7 +231,7 @@ class MemoryBucket:
 class BucketPlace:
     """Clients of one bucket. Time is what their pauses add up to: a request is repeated about five times."""
 
-    kinds, least, reach = FAULTS, 1, 20
+    kinds, least, requests = FAULTS, 1, st.one_of(st.integers(0, 20), st.sampled_from(MOMENTS))
 
     def __init__(self, injected: Counter[str], part: int, make: Callable[[], Bucket]) -> None:
         self.injected, self.part, self.make = injected, part, make
