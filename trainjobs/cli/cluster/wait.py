@@ -68,15 +68,16 @@ def period(text: str, option: str = "--timeout") -> int:
 
 def waited(cluster: Cluster, job: Object, wanted: str, limit: float | None, form: str = "table") -> int:
     """Waits with a line of progress, says how it ended, and returns the exit status of that."""
-    view = screen(name_of(job))
+    view, interrupted = screen(name_of(job)), False
     try:
         job = until(cluster, job, wanted, limit, view)
     except KeyboardInterrupt:
-        again = cluster.command("wait", name_of(job))
-        click.echo(f"no longer waiting; the job goes on: {again}", err=True)
-        return INTERRUPTED
+        interrupted = True
     finally:
         view.close()
+    if interrupted:
+        click.echo(f"no longer waiting; the job goes on: {cluster.command('wait', name_of(job))}", err=True)
+        return INTERRUPTED
     code = verdict(job, wanted)
     assert code is not None, "it waits until there is one"
     if form != "table":
