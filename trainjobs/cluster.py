@@ -82,7 +82,8 @@ def refuse_unshared(job: Job) -> None:
         f"checkpoints of {workers} workers need a place that all of them reach",
         where="spec.checkpoints.uri",
         why=f"{uri} is below no volume of spec.pod.volumes" if uri else "without it each worker would keep its part in its own pod",
-        how="mount a claim that many pods may write (ReadWriteMany) by spec.pod.volumes, and name a file:// URI below its mountPath",
+        how="name a bucket (s3://, gs://, az://), or mount a claim that many pods may write (ReadWriteMany) by spec.pod.volumes and name a "
+        "file:// URI below its mountPath",
     )
 
 
