@@ -21,7 +21,7 @@ from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Obj
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
 from gentrain_operator.polls import Endpoint, Polls
-from gentrain_operator.present import starting
+from gentrain_operator.present import starting, taken_up
 from gentrain_operator.rayjob import PORT
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Controller:
             child, value = decision.suspend
             version = {"resourceVersion": child["metadata"]["resourceVersion"]}
             self._client.merge(RAYJOBS, namespace, child["metadata"]["name"], {"metadata": version, "spec": {"suspend": value}})
-        if decision.status is not None and write_status(self._client, JOBS, job, decision.status):
+        if decision.status is not None and self._written(job, decision.status):
             for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
                 self._recorder.record(job, event)
         for child in decision.delete:
@@ -132,6 +132,17 @@ class Controller:
         if decision.delete_job:
             log.info("deleting %s/%s: its time after it finished is over", *key_of(job))
             self._client.delete(JOBS, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
+
+    def _written(self, job: Object, status: Object) -> bool:
+        try:
+            written = write_status(self._client, JOBS, job, status)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False  # deleted a moment ago: the garbage collector takes what is its
+        if written is not None:
+            self._stores.jobs.advance(job, written)
+        return written is not None
 
 
 def _endpoint(rayjob: Object | None) -> Endpoint | None:
@@ -151,7 +162,7 @@ def _pods_matter(job: Object, current: Object | None) -> bool:
         return False
     if current is None or attempt_of(current) <= ended:
         return True
-    return starting(current) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
+    return (taken_up(current) and starting(current)) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
 
 
 def _is_current(job: Object, pod: Object) -> bool:

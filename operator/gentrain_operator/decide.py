@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -130,28 +130,13 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         return Decision(
             status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
         )
-    queued = spec.compute.queue is not None
-    conditions = [
-        _ACCEPTED,
-        Condition(
-            "QuotaReserved", not queued, "WaitingForQuota" if queued else "NotQueued", f"queue {spec.compute.queue}" if queued else ""
-        ),
-        Condition("ResourcesReady", False, "ScalingUp", f"attempt {attempt} was created"),
-        Condition("Suspended", False, "NotSuspended"),
-    ]
     child = rayjob(job, spec, profile, attempt, image)
-    changes: Object = {
-        "attempts": attempt,
-        "retryAt": None,
-        "startedAt": status.get("startedAt") or present.time(now),
-        "plan": {"workers": spec.compute.worker_range[0], **({"profile": name} if name else {})},
-        "ray": {"rayJob": child["metadata"]["name"]},
-    }
-    return Decision(
-        create=(configmap(job, spec, attempt), child),
-        status=present.status(job, now, "Queued" if queued else "Provisioning", conditions, spec, changes),
-        delete=_outdated(seen, attempt),
-    )
+    begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
+    begun |= {"startedAt": status.get("startedAt") or present.time(now)}
+    begun |= {"plan": {"workers": spec.compute.worker_range[0], **({"profile": name} if name else {})}}
+    # What the look after the next would say as well, so that the new RayJob's own event is no reason to write.
+    afterwards = _running(replace(seen, job={**job, "status": begun}, report=None), spec, now, attempt, child, None)
+    return Decision(create=(configmap(job, spec, attempt), child), status=afterwards, delete=_outdated(seen, attempt))
 
 
 def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
@@ -197,7 +182,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
-    again = 10.0 if present.starting(child) else 60.0
+    again = None if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 
 
@@ -208,7 +193,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
     # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
     minute = present.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
     asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
-    if asked and (minute or child["spec"].get("suspend")):
+    if asked and (minute or (child["spec"].get("suspend") and present.taken_up(child))):
         changes |= present.spent(job, child, now)
     if seen.report is not None:
         changes["progress"] = report.progress(seen.report, spec.training.steps)

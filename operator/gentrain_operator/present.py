@@ -110,6 +110,11 @@ def starting(child: Object) -> bool:
     return ((child.get("status") or {}).get("jobDeploymentStatus") or "") in ("", "Initializing", "Retrying", "Waiting")
 
 
+def taken_up(child: Object) -> bool:
+    """Whether KubeRay has begun with it. Before, and while it is suspended, there are no pods and no time passes."""
+    return ((child.get("status") or {}).get("jobDeploymentStatus") or "") not in ("", "Suspended")
+
+
 def age(child: Object, now: datetime.datetime) -> float:
     created = parsed_time(child["metadata"].get("creationTimestamp"))
     return (now - created).total_seconds() if created else 0.0
@@ -139,7 +144,7 @@ def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[
     status, ray = job.get("status") or {}, (child or {}).get("status") or {}
     before, counted = int(status.get("activeSeconds", 0)), parsed_time(status.get("activeUntil"))
     begun, ended = parsed_time(ray.get("startTime")), parsed_time(ray.get("endTime")) or now
-    if begun is None or (ray.get("jobDeploymentStatus") or "") in ("", "Suspended"):
+    if begun is None or child is None or not taken_up(child):
         return before, counted
     since = max(begun, counted or begun)
     length = max(0, int((ended - since).total_seconds()))

@@ -19,8 +19,8 @@ from gentrain_operator.kube.client import from_kubeconfig
 from gentrain_operator.kube.resource import EVENTS, JOBS, RAYJOBS
 from gentrain_operator.main import Operator, Settings
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
+from tests.cluster.at_work import IMAGE, Bench, Driver, report
 from tests.cluster.control_plane import ControlPlane
-from tests.integration.test_operator_on_server import IMAGE, Bench, Driver, report
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from tests.cluster.binaries import binary
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0  # seconds; three on an idle machine
 _PR_SET_PDEATHSIG = 1
 
 

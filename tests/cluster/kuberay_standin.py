@@ -8,12 +8,16 @@ RayJob's own templates, so that the API server and pod security judge them; nobo
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 from typing import Any
 
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import PODS, RAYJOBS, Object
 
+# KubeRay's definitions, which are not part of this project.
+CRDS = Path(os.environ.get("GENTRAIN_KUBERAY_CRDS", Path(__file__).parents[3] / "shared" / "kuberay" / "crds"))
 MANAGER = "kuberay"
 START, EARLY, LATE = "2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z", "2026-01-01T01:00:00Z"
 
@@ -97,10 +101,12 @@ class KubeRay:
         self._write(name, jobDeploymentStatus="ValidationFailed", reason="ValidationFailed", message=why)
 
     def suspend(self, name: str) -> None:
-        """Follows spec.suspend: the cluster is deleted abruptly, the status starts over."""
-        assert self._client.get(RAYJOBS, self._namespace, name)["spec"]["suspend"] is True
+        """Follows spec.suspend: the cluster is deleted abruptly, the status starts over, but for the startTime of before."""
+        job = self._client.get(RAYJOBS, self._namespace, name)
+        assert job["spec"]["suspend"] is True
         self.clean_up(name)
         body = {"jobDeploymentStatus": "Suspended", "jobStatus": "", "message": "", "reason": ""}
+        body |= {"startTime": job["status"]["startTime"]} if "startTime" in job.get("status", {}) else {}
         self._apply(name, body)
 
     def clean_up(self, name: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from gentrain_operator import controller, decide, polls
+from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane
+from tests.cluster.kuberay_standin import CRDS
 from trainjobs.api import crd
 
-ROOT = Path(__file__).parents[2]
-KUBERAY_CRDS = Path(os.environ.get("GENTRAIN_KUBERAY_CRDS", ROOT.parent / "shared" / "kuberay" / "crds"))
 _numbers = itertools.count(1)
 
 
@@ -53,9 +53,9 @@ def definitions(cluster: ControlPlane) -> ControlPlane:
 @pytest.fixture(scope="session")
 def kuberay_crds() -> str:
     """The folder of KubeRay's definitions."""
-    if not KUBERAY_CRDS.is_dir():
-        pytest.skip(f"KubeRay's definitions are not in {KUBERAY_CRDS}; set GENTRAIN_KUBERAY_CRDS")
-    return str(KUBERAY_CRDS)
+    if not CRDS.is_dir():
+        pytest.skip(f"KubeRay's definitions are not in {CRDS}; set GENTRAIN_KUBERAY_CRDS")
+    return str(CRDS)
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +81,24 @@ def namespace(cluster: ControlPlane) -> str:
     name = f"test-{next(_numbers)}"
     cluster.kubectl("create", "namespace", name)
     return name
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """The trainer's end of /progress, asked ten times a second; failures are retried at once."""
+    serving = Driver()
+    monkeypatch.setattr(controller, "PORT", serving.port)
+    monkeypatch.setattr(polls, "EVERY", 0.1)
+    monkeypatch.setattr(polls, "BACKOFF", (0.1, 0.2))
+    monkeypatch.setattr(decide, "RETRY", (0.01, 0.1))
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def bench(installed: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
+    # What KubeRay makes has to pass the strictest of the standards.
+    installed.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    running = Bench(installed, namespace, driver)
+    yield running
+    running.stop()

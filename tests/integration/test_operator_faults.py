@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,29 +17,12 @@ import pytest
 from gentrain_operator.kube.client import Client, from_kubeconfig
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import EVENTS, JOBS, LEASES, RAYJOBS, Object
-from gentrain_operator.main import LEASE_NAME, Operator, Settings
+from gentrain_operator.main import LEASE_NAME
+from tests.cluster.at_work import Running, attempts, manifest, until
 from tests.cluster.control_plane import ControlPlane, free_ports
 from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
-
-
-class Running:
-    """An operator in threads of this process."""
-
-    def __init__(self, kubeconfig: str, namespace: str) -> None:
-        self.operator = Operator(from_kubeconfig(kubeconfig), Settings("i", namespace, namespace, port=0))
-        self.stopped, self.result = threading.Event(), -1
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        self.result = self.operator.run(self.stopped)
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
 
 
 @pytest.fixture
@@ -55,28 +36,6 @@ def start() -> Iterator[Callable[..., Running]]:
     yield one
     for running in started:
         running.stop()
-
-
-def until(true: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if value := true():
-                return value
-        except ApiError as error:  # the server may be the one that is down
-            if error.status not in (0, 404, 429, 500, 503):
-                raise
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-
-
-def manifest(name: str) -> Object:
-    spec = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 10}, "compute": {"gpusPerWorker": 0}}
-    return {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": {"name": name}, "spec": spec}
-
-
-def attempts(client: Client, namespace: str, name: str) -> int:
-    return int((client.get(JOBS, namespace, name).get("status") or {}).get("attempts", 0))
 
 
 def test_two_operators_at_once_make_one_rayjob_and_hand_over(

@@ -3,148 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gentrain_operator import controller as controller_module
-from gentrain_operator import decide as decide_module
-from gentrain_operator import polls as polls_module
 from gentrain_operator.kube.client import Client, from_kubeconfig
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PROFILES, RAYJOBS, Object
-from gentrain_operator.main import Operator, Settings
+from tests.cluster.at_work import IMAGE, Bench, report
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kuberay_standin import KubeRay
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
-IMAGE = "trainer:test"
-
-
-class Driver:
-    """The trainer's end of /progress: says what the test last put into `report`."""
-
-    def __init__(self) -> None:
-        self.report: Any = {}
-        driver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps(driver.report).encode()
-                self.send_response(200 if self.path == "/progress" else 404)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *arguments: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port: int = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-
-class Bench:
-    """A namespace with an operator at work in it, and the hands to play user and KubeRay."""
-
-    def __init__(self, cluster: ControlPlane, namespace: str, driver: Driver) -> None:
-        self.cluster, self.namespace, self.driver = cluster, namespace, driver
-        self.client = Client(from_kubeconfig(str(cluster.kubeconfig)))
-        self.kuberay = KubeRay(self.client, namespace)
-        self._stopped = threading.Event()
-        self.start()
-
-    def start(self) -> None:
-        self._stopped = threading.Event()
-        settings = Settings(IMAGE, self.namespace, self.namespace, port=0)
-        self.operator = Operator(from_kubeconfig(str(self.cluster.kubeconfig)), settings)
-        self._thread = threading.Thread(target=self.operator.run, args=(self._stopped,))
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-
-    def apply(self, name: str = "job", **spec: Any) -> Object:
-        base = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 100}, "compute": {"gpusPerWorker": 0, "workers": 2}}
-        manifest = {"apiVersion": JOBS.api_version, "kind": JOBS.kind, "metadata": {"name": name}, "spec": {**base, **spec}}
-        return self.client.create(JOBS, self.namespace, manifest)
-
-    def job(self, name: str = "job") -> Object:
-        return self.client.get(JOBS, self.namespace, name)
-
-    def status(self, name: str = "job") -> Object:
-        status: Object = self.job(name).get("status") or {}
-        return status
-
-    def until(self, true: Callable[[], Any], seconds: float = 15.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (value := true()):
-            assert time.monotonic() < deadline, json.dumps([self.status(one["metadata"]["name"]) for one in self.jobs()], indent=1)
-            time.sleep(0.02)
-        return value
-
-    def jobs(self) -> list[Object]:
-        return list(self.client.list(JOBS, self.namespace)["items"])
-
-    def phase(self, wanted: str, name: str = "job") -> Object:
-        def reached() -> Object | None:
-            status = self.status(name)
-            return status if status.get("phase") == wanted else None
-
-        found: Object = self.until(reached)
-        return found
-
-    def reason(self, type_: str, name: str = "job") -> str:
-        found = [one["reason"] for one in self.status(name).get("conditions", ()) if one["type"] == type_]
-        return found[0] if found else ""
-
-    def rayjob(self, name: str) -> Object:
-        found: Object = self.until(lambda: self.kuberay.rayjobs().get(name))
-        return found
-
-    def running(self, name: str = "job", attempt: int = 1) -> str:
-        """Brings an attempt to RUNNING; the RayJob's name."""
-        rayjob = f"{name}-a{attempt}"
-        self.rayjob(rayjob)
-        self.kuberay.initialize(rayjob)
-        self.kuberay.run(rayjob)
-        return rayjob
-
-
-@pytest.fixture
-def bench(installed: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    driver = Driver()
-    monkeypatch.setattr(controller_module, "PORT", driver.port)
-    monkeypatch.setattr(polls_module, "EVERY", 0.1)
-    monkeypatch.setattr(decide_module, "RETRY", (0.01, 0.1))
-    # What KubeRay makes has to pass the strictest of the standards.
-    installed.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    running = Bench(installed, namespace, driver)
-    yield running
-    running.stop()
-    driver.server.shutdown()
-    driver.server.server_close()
-
-
-def report(step: int, **more: Any) -> Object:
-    return {
-        "step": step,
-        "samples": step * 64,
-        "updatedAt": time.time(),
-        "metrics": {"loss": 0.5},
-        "etaSeconds": 100 - step,
-        "stage": 1,
-        **more,
-    }
 
 
 def test_a_job_from_apply_to_success(bench: Bench) -> None:

@@ -87,6 +87,17 @@ def test_a_new_job_gets_its_first_attempt() -> None:
     assert reasons(decision)["ResourcesReady"] == "False ScalingUp"
 
 
+@pytest.mark.parametrize("compute", [{"gpusPerWorker": 1}, {"gpusPerWorker": 0, "queue": "q"}], ids=["plain", "queued"])
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_the_event_of_the_new_rayjob_is_no_reason_to_write(compute: Object, attempt: int) -> None:
+    before = {"attempts": attempt - 1, "ended": attempt - 1}
+    first = decided(seen(before, compute=compute, activeDeadlineSeconds=60))
+    assert first.status is not None
+    assert first.status["attempts"] == attempt
+    later = decided(seen(first.status, [{**first.create[1], "status": {}}], compute=compute, activeDeadlineSeconds=60), at(5))
+    assert later.status == first.status
+
+
 def test_an_attempt_that_was_created_but_not_counted_is_not_created_again() -> None:
     decision = decided(seen(None, [child()]))
     assert decision.create == ()
@@ -112,7 +123,8 @@ def test_phases_of_a_young_attempt(rayjob: Object, phase: str, resources: str) -
     assert decision.status is not None
     assert decision.status["phase"] == phase
     assert reasons(decision)["ResourcesReady"] == resources
-    assert decision.again is not None
+    # Nobody waits for the pods of a RayJob that KubeRay has not begun with.
+    assert (decision.again is None) == (rayjob == child())
 
 
 REPORT = {"step": 40, "updatedAt": NOW.timestamp() - 5, "metrics": {"loss/G": 1.32}, "etaSeconds": 4320.5, "stage": 2}

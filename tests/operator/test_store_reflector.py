@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -223,6 +224,29 @@ def test_trimming_copies() -> None:
     before = copy.deepcopy(whole)
     assert trimmed(whole) == {"metadata": {"name": "a", "annotations": {"mine": "y"}}}
     assert whole == before
+
+
+def test_equal_texts_are_kept_once() -> None:
+    store = Store()
+    for name in ("a", "b"):
+        text = json.dumps({"metadata": {"name": name}, "status": {"phase": "Running", "conditions": [{"type": "Accepted", "n": 1.5}]}})
+        assert store.put(json.loads(text)) == json.loads(text)
+    first, second = store.all()
+    assert next(iter(first["status"])) is next(iter(second["status"]))
+    assert first["status"]["phase"] is second["status"]["phase"]
+
+
+def versioned(version: str) -> Object:
+    return {"metadata": {"name": "a", "namespace": "n", "resourceVersion": version}}
+
+
+@pytest.mark.parametrize(("here", "after"), [("1", "2"), ("3", "3"), (None, None)], ids=["ours is newer", "the watch was ahead", "deleted"])
+def test_the_answer_to_a_write_counts_until_the_watch_knows_better(here: str | None, after: str | None) -> None:
+    store = Store()
+    if here:
+        store.put(versioned(here))
+    store.advance(versioned("1"), versioned("2"))
+    assert store.get(Key("n", "a")) == (versioned(after) if after else None)
 
 
 def test_what_is_not_there() -> None:

@@ -61,17 +61,16 @@ def create_child(client: Server, resource: Resource, owner: Object, body: Object
     return there
 
 
-def write_status(client: Server, resource: Resource, obj: Object, status: dict[str, Any]) -> bool:
-    """Makes the object's status exactly `status`; False when it is so already.
+def write_status(client: Server, resource: Resource, obj: Object, status: dict[str, Any]) -> Object | None:
+    """Makes the object's status exactly `status`; the object as it is then, or None when it was so already.
 
     `status` holds no None and nothing the server would drop. ApiError.conflict when the object is not the one that was looked at.
     """
     if obj.get("status") == status:
-        return False
+        return None
     # The version makes the server refuse a status that was decided on an older state, or for an object of the same name that is gone:
     # the server ignores a uid here. Whoever is refused looks again.
     fields = ("name", "namespace", "resourceVersion")
     metadata = {field: obj["metadata"][field] for field in fields}
     body = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata, "status": status}
-    client.apply(resource, metadata["namespace"], body, manager=STATUS_MANAGER, subresource="status")
-    return True
+    return client.apply(resource, metadata["namespace"], body, manager=STATUS_MANAGER, subresource="status")
