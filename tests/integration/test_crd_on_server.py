@@ -1,10 +1,6 @@
 """The custom resource definitions on a real API server: they install, explain themselves, and judge specs as `gtj validate` does.
 
-Deliberate differences between the two, none of which the generated specs contain:
-
-- null where a mapping or a list is expected: the server takes it for "not given" and fills in the default; gtj asks what was meant;
-- spec.deepspeed.config.zero_optimization that is not a mapping: the server refuses it, gtj leaves it to DeepSpeed;
-- letters beyond ASCII in spec.custom.objective: gtj takes them, as Python does; the server does not.
+Deliberate differences between the two stand in docs/concepts/validation.md; the generated specs contain none of them.
 """
 
 from __future__ import annotations
