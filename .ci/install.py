@@ -47,6 +47,8 @@ def main() -> int:
     try:
         make_venv(pins["uv"])
         env = dict(os.environ) | uv_environment(pip_configuration(), os.environ)
+        # Of every step, torch's above all: else each process compiles 1,500 of its files again where Python may write none itself.
+        env["UV_COMPILE_BYTECODE"] = "1"
         pinned = VENV / "constraints.txt"
         pinned.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
         wanted = [torch] if torch else [f"torch=={pins['torch']}"]
@@ -57,7 +59,7 @@ def main() -> int:
         # DeepSpeed's setup looks at the torch that is installed; its operations are compiled at first use, if ever, not here.
         env["DS_BUILD_OPS"] = "0"
         project = f"{ROOT}[{','.join(EXTRAS)}]"
-        uv("install", "--no-build-isolation", "--compile-bytecode", "--constraint", str(pinned), "--editable", project, env=env)
+        uv("install", "--no-build-isolation", "--constraint", str(pinned), "--editable", project, env=env)
     except subprocess.CalledProcessError as error:
         return fail(f"installation stopped (exit {error.returncode}). What is there is kept: run the same command again to go on.")
     STAMP.write_text(digest)

@@ -8,6 +8,7 @@ On a cluster it is instead how workers, each with a folder of its own, reach tha
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import shutil
@@ -25,8 +26,10 @@ from ray._private.node import Node
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from trainjobs import failures, progress
@@ -120,18 +123,65 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         self._run, self._retries = run, retries
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        parts["failure_policy"] = Patience(self.run_config.failure_config, self._run, self._retries)
+        return super()._initialize_and_run_controller(**self._lighter(parts))
+
+    def _lighter(self, parts: dict[str, Any]) -> dict[str, Any]:
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
-        parts["callbacks"] = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
-        return super()._initialize_and_run_controller(**parts)
+        callbacks = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
+        policy = Patience(self.run_config.failure_config, self._run, self._retries)
+        return {**parts, "callbacks": callbacks, "failure_policy": policy}
+
+
+class NoCollectives:
+    """In place of Ray Train's synchronisation actor, a process for collectives through `ray.train`: training talks by torch.distributed."""
+
+    @classmethod
+    def options(cls, **options: Any) -> type[NoCollectives]:
+        return cls
+
+    @classmethod
+    def remote(cls, **options: Any) -> NoCollectives:
+        return cls()
+
+
+class LocalGroup(WorkerGroup):  # type: ignore[misc]
+    """Workers whose controller is this process, and no actor that they could call."""
+
+    def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]) -> None:
+        common = {
+            "train_run_context": self._train_run_context,
+            "storage_context": self._storage_context,
+            "worker_callbacks": self._worker_callbacks_to_propagate,
+            "synchronization_actor": None,
+            "controller_actor": None,
+        }
+        own = [{name: values[i] for name, values in train_context_args.items()} for i in range(len(workers))]
+        ray.get(
+            [
+                worker.actor.init_train_context.remote(**common, distributed_context=worker.distributed_context, **arguments)
+                for worker, arguments in zip(workers, own, strict=True)
+            ]
+        )
+        self._decorate_worker_log_file_paths(workers)
+
+
+class LocalController(TrainController):  # type: ignore[misc]
+    worker_group_cls = LocalGroup
 
 
 class LocalTrainer(Trainer):
-    """On a cluster that lives and dies with this process: nothing to scale."""
+    """On a cluster that lives and dies with this process: nothing to scale, and the controller runs here. Ray Train would start a process
+    for it and another for its collectives, each of which imports Ray again."""
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        parts["scaling_policy"] = OneMachine(self.scaling_config)
-        return super()._initialize_and_run_controller(**parts)
+        controller = LocalController(**{**self._lighter(parts), "scaling_policy": OneMachine(self.scaling_config)})
+        actor, shutdown = worker_group.SynchronizationActor, state._shutdown_sync_actor
+        worker_group.SynchronizationActor, state._shutdown_sync_actor = NoCollectives, lambda sync_actor: None
+        try:
+            asyncio.run(controller.run())
+        finally:
+            worker_group.SynchronizationActor, state._shutdown_sync_actor = actor, shutdown
+        return controller.get_result()
 
 
 def collector(run: Path, driver: float) -> Any:
