@@ -1,6 +1,6 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup]
+python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup operator operator-restart]
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import first_step, startup
+from bench import first_step, operator_speed, startup
 from bench.table import page
 from bench.training import FAMILIES, SEED
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-PACKAGES = ("torch", "deepspeed", "ray", "transformers", "numpy", "pydantic", "click")
+PACKAGES = ("torch", "deepspeed", "ray", "transformers", "numpy", "pydantic", "click", "kubernetes")
 
 
 def training(family: str) -> list[dict[str, Any]]:
@@ -38,6 +38,8 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"training-{family}": lambda family=family: training(family) for family in FAMILIES},  # type: ignore[misc]
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
+    "operator": operator_speed.speed,
+    "operator-restart": operator_speed.restart,
 }
 
 
