@@ -47,6 +47,8 @@ ENTRYPOINT ["python3", "-m", "gentrain_operator.main"]
 CMD ["--help"]
 
 FROM base AS trainer
+# A pod whose root is read-only never writes bytecode, so every step leaves it: torch's import takes 8 s without, 2 s with it.
+ENV UV_COMPILE_BYTECODE=1
 # g++ stays in the image: DeepSpeed and torch.compile build kernels when a job asks for them.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 # torch first, because DeepSpeed's setup looks at it. Of DeepSpeed's operations only the all-reduce in shared memory is built, which CPU
@@ -55,9 +57,9 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
     uv pip install --system --link-mode copy --constraint constraints.txt torch ninja packaging psutil \
  && DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 \
     uv pip install --system --no-cache --no-build-isolation --constraint constraints.txt deepspeed \
- && uv pip install --system --link-mode copy --compile-bytecode --constraint constraints.txt \
-    -r pyproject.toml --extra train --extra cloud --extra report
+ && uv pip install --system --link-mode copy --constraint constraints.txt \
+    -r pyproject.toml --extra train --extra head --extra cloud --extra report
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    uv pip install --system --no-cache --compile-bytecode --no-deps /wheels/*.whl
+    uv pip install --system --no-cache --no-deps /wheels/*.whl
 USER 1000:1000
 CMD ["gtj", "--help"]
