@@ -4,7 +4,7 @@ python -m tests.stores.campaign [--runs 1000] [--steps 8] [--seed N] [memory mot
 
 Writes bench/results/campaign/places.json, which keeps the rows of places that were not run this time, and docs/campaign.md from it. A run
 is one sequence of actions of two processes with up to three faults in each, ended by a new attempt that resumes, saves and cleans up. What
-is counted as a failure is an assertion of tests/checkpoints/second_reader.py, or of the machine: the campaign stops there and shows the run.
+is counted as a failure is an assertion of tests/checkpoints/second_reader.py, or of the machine: the campaign stops there and shows it.
 """
 
 from __future__ import annotations

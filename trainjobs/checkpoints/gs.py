@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -83,7 +84,8 @@ class GoogleStorage:
             made = [self._compose(_part(path, upload, f"{level}-{number:08d}"), group) for number, group in enumerate(groups)]
             level += 1
         self._compose(path, made)
-        self.abort(path, upload)
+        with suppress(Exception):  # done is done; parts that stay go with their folder
+            self.abort(path, upload)
 
     def abort(self, path: str, upload: str) -> None:
         for name, _ in list(self.list(_part(path, upload, ""))):

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,7 +169,7 @@ class ObjectStore:
                 return act()
             except Exception as error:
                 trouble = self._bucket.trouble(error)
-                if trouble is None and isinstance(error, OSError):
+                if trouble is None and _on_the_way(error):
                     trouble = Trouble("busy", str(error) or type(error).__name__)
                 if trouble is None:
                     raise
@@ -232,6 +233,11 @@ class Window:
     def drain(self) -> None:
         while self.busy:
             self.next()
+
+
+def _on_the_way(error: Exception) -> bool:
+    """Whether it is a connection that failed. What reads an answer's body lets errors of the layers below through."""
+    return isinstance(error, (OSError, HTTPException)) or type(error).__module__.startswith("urllib3.")
 
 
 def _blocks(source: Path, part: int) -> Iterator[tuple[bytes, bool]]:
