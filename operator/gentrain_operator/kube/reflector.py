@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gentrain_operator.kube.errors import ApiError
@@ -115,19 +115,24 @@ class Reflector:
         return max(min(asked, most), min(most, least * 2.0 ** min(self._failures - 1, 16)) * self._random.uniform(0.5, 1.0))
 
     def _list(self) -> None:
-        objects: list[Object] = []
-        page = ""
-        while True:
-            answer = self._client.list(self.resource, self._namespace, labels=self._labels, limit=PAGE, page=page)
-            objects += answer.get("items") or ()
-            self.last_heard = self._clock()
-            page = answer["metadata"].get("continue", "")
-            if not page:
-                break
-        for obj in self._store.replace(objects, self._namespace):
+        version = ""
+
+        def objects() -> Iterator[Object]:
+            """Page by page, so that no more than one is in memory as it came."""
+            nonlocal version
+            page = ""
+            while True:
+                answer = self._client.list(self.resource, self._namespace, labels=self._labels, limit=PAGE, page=page)
+                self.last_heard = self._clock()
+                yield from answer.get("items") or ()
+                page, version = answer["metadata"].get("continue", ""), answer["metadata"]["resourceVersion"]
+                if not page:
+                    return
+
+        for obj in self._store.replace(objects()):
             self._on_change(obj)
         # Only now: were a handler to fail above, the next step has to list again.
-        self._version = answer["metadata"]["resourceVersion"]
+        self._version = version
         self.synced.set()
 
     def _follow(self) -> None:

@@ -79,8 +79,9 @@ class Store:
 
     def put(self, obj: Object) -> Object:
         """Keeps the newest state of an object; returns what is kept of it."""
+        kept = self._kept(obj)
         with self._lock:
-            return self._put(obj)
+            return self._put(kept)
 
     def advance(self, before: Object, after: Object) -> None:
         """Keeps the answer to a write of ours until the watch brings it too, so that the next look does not trail behind. Only while the
@@ -88,7 +89,7 @@ class Store:
         with self._lock:
             here = self._objects.get(key_of(after))
             if here is not None and here["metadata"].get("resourceVersion") == before["metadata"].get("resourceVersion"):
-                self._put(after)
+                self._put(self._kept(after))
 
     def remove(self, key: Key) -> Object | None:
         """Forgets an object; returns its last state."""
@@ -106,12 +107,16 @@ class Store:
         for key, obj in fresh.items():
             old = before.get(key)
             if old is None or old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
-                changed.append(self.put(obj))
+                with self._lock:
+                    changed.append(self._put(obj))
         return changed
 
-    def _put(self, obj: Object) -> Object:
+    def _kept(self, obj: Object) -> Object:
         kept: Object = shared(self._trim(obj))
-        key = key_of(obj)
+        return kept
+
+    def _put(self, kept: Object) -> Object:
+        key = key_of(kept)
         self._unlink(key)
         self._objects[key] = kept
         owner = controller_of(kept)
