@@ -22,9 +22,30 @@ TYPES = (
 )
 
 
+# What a reason says of itself, where nothing more particular is known.
+MEANINGS = {
+    "Accepted": "the spec can run",
+    "NotQueued": "no queue was asked for",
+    "Admitted": "Kueue has admitted the job",
+    "WaitingForQuota": "the queue has not admitted the job yet",
+    "Preempted": "the machines were taken back; progress is kept in the checkpoint",
+    "Ready": "head and workers are running",
+    "ScalingUp": "pods are being scheduled, or images pulled",
+    "Stepping": "steps are advancing",
+    "Starting": "no step has been made yet",
+    "Recovering": "goes on from the last checkpoint",
+    "NeverSaved": "there is no checkpoint yet",
+    "Saved": "a checkpoint exists to resume from",
+    "Suspended": "its machines are given back",
+    "Suspending": "its pods are still ending",
+    "NotSuspended": "nobody asked for it",
+    "Succeeded": "every step is done",
+}
+
+
 @dataclass(frozen=True)
 class Condition:
-    """`reason` in CamelCase; `message` for people."""
+    """`reason` in CamelCase; `message` for people, by default what the reason means."""
 
     type: str
     status: bool
@@ -44,7 +65,7 @@ def settled(before: Iterable[Object], wanted: Iterable[Condition], generation: i
             "type": one.type,
             "status": status,
             "reason": one.reason,
-            "message": clean(one.message),
+            "message": clean(one.message or MEANINGS.get(one.reason, "")),
             "observedGeneration": generation,
             "lastTransitionTime": now if changed else last["lastTransitionTime"],
         }
