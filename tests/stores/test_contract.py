@@ -44,14 +44,16 @@ def test_an_object_is_created_once(opened: Opened) -> None:
     assert look() == {"log/1.json": b"first"}
 
 
-def test_of_many_threads_one_wins(opened: Opened) -> None:
+def test_of_many_threads_one_wins(opened: Opened, request: pytest.FixtureRequest) -> None:
+    if "[moto]" in request.node.name:
+        pytest.skip("moto looks and then writes, in threads: of requests at the same moment more than one may win")
     store, look = opened
     wins: list[tuple[int, int]] = []
     gate = threading.Barrier(8)
 
     def write(writer: int) -> None:
         for number in range(5):
-            gate.wait()
+            gate.wait(60)
             if store.put_if_absent(f"log/{number}", bytes([writer]) * 1000):
                 wins.append((number, writer))
 
