@@ -11,11 +11,13 @@ Facts that shape it, each measured against plain torch and kept as a regression 
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import deepspeed
 import torch
@@ -41,6 +43,10 @@ def connect(world: World) -> None:
     if not deepspeed.git_version_info.installed_ops.get("deepspeed_shm_comm", False):
         deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+    # DeepSpeed asks of every optimizer whether it is its own Muon. That module compiles functions when it is imported, and for that
+    # imports all of torch's compiler: more than a second. Left uncompiled they do the same.
+    with patch.object(torch, "compile", lambda function=None, **options: function or (lambda decorated: decorated)):
+        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
 
 
 class Collector(CheckpointEngine):  # type: ignore[misc]
