@@ -146,7 +146,8 @@ class ObjectStore:
 
     def _delete(self, key: str) -> None:
         with suppress(Missing):
-            self._ask("delete", key, lambda: self._bucket.delete(self._path(key)))
+            path = f"{self._bucket.prefix}/{key}"  # as it was listed: parts of uploads that were cut off go, too
+            self._ask("delete", key, lambda: self._bucket.delete(path))
 
     def _below(self, folder: str) -> list[tuple[str, int]]:
         prefix = self._path(folder) + "/"
