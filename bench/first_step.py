@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,11 +46,17 @@ def ours(folder: Path, path: Path) -> tuple[float, dict[str, float]]:
     return parts["first step"], parts
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
 def bare(folder: Path, path: Path) -> float:
     answer = folder / "first-step"
     started = time.time()
     script = ROOT / "bench" / "bare_deepspeed.py"
-    command = [BIN / "torchrun", "--nproc-per-node", str(WORKERS), "--master-port", "29577", script, path, answer]
+    command = [BIN / "torchrun", "--nproc-per-node", str(WORKERS), "--master-port", str(free_port()), script, path, answer]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return float(answer.read_text()) - started
 
