@@ -53,7 +53,7 @@ generate: install  ## files made from the models: JSON schema and reference page
 bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.md (NAMES="first-step startup" for some)
 	$(BIN)/python -m bench.run $(NAMES)
 
-campaign: install  ## 1,000 runs of faults on every store, hours: JSON in bench/results/, table in docs/campaign.md (PLACES="memory moto" for some)
+campaign: install  ## 1,000 runs of faults on every store, an hour or two: JSON in bench/results/, table in docs/campaign.md (PLACES="memory moto" for some)
 	$(BIN)/python -m tests.stores.campaign $(PLACES)
 
 # torch stays where the tests of equivalence hold; move it by hand, with DeepSpeed and Ray.

@@ -67,13 +67,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     told = parser.parse_args()
     os.environ.setdefault("GENTRAIN_STORES", "all")
-    rows: dict[str, Any] = json.loads(RESULTS.read_text())["places"] if RESULTS.exists() else {}
     for place in told.places:
         if place != "memory" and (why := why_not(place)):
             print(f"{place}: left out: {why}", flush=True)
             continue
         print(f"{place}: {told.runs} runs of up to {told.steps} actions, seed {told.seed} ...", flush=True)
         row = run(place, told.runs, told.steps, told.seed)
+        rows: dict[str, Any] = json.loads(RESULTS.read_text())["places"] if RESULTS.exists() else {}
         rows[place] = row
         print(f"{place}: {row['runs']} runs, {sum(row['faults'].values())} faults, 0 failures, {row['seconds']} s", flush=True)
         RESULTS.write_text(json.dumps({"places": {name: rows[name] for name in PARTS if name in rows}}, indent=1) + "\n")
