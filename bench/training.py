@@ -17,13 +17,13 @@ from typing import Any
 from unittest import mock
 
 SEED = 0
-# Sizes at which a step of one thread takes 50 to 200 ms; steps so that a turn takes about eight seconds.
+# Sizes at which a step of one thread takes 100 to 250 ms; steps so that a turn takes about eight seconds.
 FAMILIES: dict[str, dict[str, Any]] = {
     "gan": {
         "model": {"gan": {"generator": {"latentDim": 64, "channels": 32}, "discriminator": {"channels": 32}, "loss": {"type": "bce"}}},
         "data": {"source": "builtin:shapes", "images": {"size": 32, "channels": 3}},
-        "batch": 64,
-        "steps": 130,
+        "batch": 128,
+        "steps": 70,
     },
     "vae": {
         "model": {"vae": {"network": {"latentDim": 16, "channels": 32}}},
