@@ -77,10 +77,12 @@ def preflight(job: Job, run: Path) -> None:
     """What can be found wrong before anything heavy starts: the data, the store. Raises JobError."""
     from trainjobs import data
     from trainjobs.checkpoints import Checkpoints, open_store
+    from trainjobs.checkpoints.objects import Patience
     from trainjobs.identity import store_uri
 
     progress.update(run, data=data.preflight(job.spec))
-    Checkpoints(open_store(store_uri(job, run)), keep=job.spec.checkpoints.keep).probe()
+    # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
+    Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
 
 
 def outcome(run: Path) -> int:
