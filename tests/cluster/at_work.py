@@ -43,7 +43,7 @@ def whole(operator: Operator) -> bool:
     return operator.workers.alive() and all(one._thread.is_alive() for one in (*operator.reflectors, operator.recorder))
 
 
-def until(true: Callable[[], Any], seconds: float = 60.0, said: Callable[[], Any] = lambda: "it did not come about") -> Any:
+def until(true: Callable[[], Any], seconds: float = 120.0, said: Callable[[], Any] = lambda: "it did not come about") -> Any:
     """Waits for what others do; its value once it is true. A server that is down or has nothing there is asked again."""
     deadline = time.monotonic() + seconds
     while True:
@@ -142,7 +142,7 @@ class Bench:
         status: Object = self.job(name).get("status") or {}
         return status
 
-    def until(self, true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = 120.0) -> Any:
         return until(true, seconds, lambda: json.dumps([one.get("status") for one in self.jobs()], indent=1))
 
     def jobs(self) -> list[Object]:

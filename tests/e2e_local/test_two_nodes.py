@@ -222,7 +222,9 @@ def test_an_attempt_is_polled_and_stopped_and_the_next_one_goes_on(cluster: Clus
     with Attempt(cluster, "stopped", "two", step + 3, {"go": str(go)}) as again:
         status, output = again.ends()
     assert status == 0, output
-    assert again.events() == ["resumed", "evaluated", "checkpoint", "succeeded"]
+    # Whether a checkpoint falls due on the three steps depends on where the first attempt was stopped.
+    assert [event for event in again.events() if event != "checkpoint"] == ["resumed", "evaluated", "succeeded"]
+    assert again.events()[-2] == "checkpoint"
     rows = [json.loads(line)["step"] for line in (again.run / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1] == step + 3
     assert (again.run / "samples" / f"step-{step + 3:06d}.txt").read_text().strip()

@@ -60,7 +60,7 @@ def test_a_life_in_bad_weather(stormy: Callable[..., Bench], proxy: Faulty, seed
     bench.kuberay.fail(bench.running(), "Traceback")
     name = bench.running(attempt=2)
     bench.driver.report = report(40)
-    bench.until(lambda: bench.status().get("progress", {}).get("step") == 40, 60)
+    bench.until(lambda: bench.status().get("progress", {}).get("step") == 40)
     bench.kuberay.succeed(name)
     status = bench.phase("Succeeded")
     assert (status["attempts"], status["restarts"]) == (2, {"application": 1})

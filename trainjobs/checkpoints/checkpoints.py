@@ -103,7 +103,13 @@ class Checkpoints:
     def put_shard(self, prefix: str, rank: int, folder: Path) -> str:
         """Upload a rank's files; returns what rank 0 needs to commit them. The files are gone from `folder` afterwards, on success only."""
         with self._writing("a checkpoint cannot be written"):
-            return shard.put_shard(self._store, prefix, rank, folder, pause=self._pause)
+            try:
+                return shard.put_shard(self._store, prefix, rank, folder, pause=self._pause)
+            except StoreError as error:
+                if self._attempt and error.reason == "failed":  # a newer attempt may have swept it away under us: that is the news
+                    self._log.refresh()
+                    self._log.check_fences(self._attempt)
+                raise
 
     def commit(
         self,
