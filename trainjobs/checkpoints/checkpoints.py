@@ -16,7 +16,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +103,7 @@ class Checkpoints:
     def put_shard(self, prefix: str, rank: int, folder: Path) -> str:
         """Upload a rank's files; returns what rank 0 needs to commit them. The files are gone from `folder` afterwards, on success only."""
         with self._writing("a checkpoint cannot be written"):
-            try:
-                return shard.put_shard(self._store, prefix, rank, folder, pause=self._pause)
-            except StoreError as error:
-                if self._attempt and error.reason == "failed":  # a newer attempt may have swept it away under us: that is the news
-                    self._log.refresh()
-                    self._log.check_fences(self._attempt)
-                raise
+            return shard.put_shard(self._store, prefix, rank, folder, pause=self._pause)
 
     def commit(
         self,
@@ -242,6 +236,10 @@ class Checkpoints:
         try:
             yield
         except StoreError as error:
+            if self._attempt and error.reason == "failed":  # a newer attempt may have swept it away under us: then that is the news
+                with suppress(StoreError):
+                    self._log.refresh()
+                    self._log.check_fences(self._attempt)
             where = f"{self._store.uri}/{error.key}"
             raise JobError("GTJ0211", what, where=where, why=error.why, how=ADVICE[error.reason]) from error
 
