@@ -170,7 +170,8 @@ def test_resumes_to_the_same_weights(number: int, undisturbed: dict[str, str], t
     finish(process, tmp_path)
     print(f"seed {SEED}-{number}: {target} killed at step {killed_at}")
     resumed = [entry["step"] for entry in map(json.loads, (run / "attempts.jsonl").read_text().splitlines()) if entry["event"] == "resumed"]
-    assert killed_at >= STEPS or resumed, "nothing was resumed"
+    # Before the first checkpoint there is nothing to resume: the run begins again, and ends the same.
+    assert resumed or killed_at >= STEPS or killed_at <= EVERY, "nothing was resumed"
     ours = digests(run)
     assert ours.keys() == undisturbed.keys()
     assert not [key for key in ours if ours[key] != undisturbed[key]], f"seed {SEED}-{number}, killed at {killed_at}"
