@@ -35,16 +35,11 @@ class Divergence:
 class Meter:
     """What was measured since the last talk, kept on the device so that no step waits for the host."""
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
     _step: list[Mapping[str, Tensor]] = field(default_factory=list)
     _steps: list[tuple[State, list[str], list[Mapping[str, Tensor]]]] = field(default_factory=list)
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
         """The metrics of one micro-batch, scalars."""
-        for name, value in metrics.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
         self._step.append(metrics)
 
     def stepped(self, state: State, engines: Mapping[str, Engine]) -> None:
@@ -55,7 +50,11 @@ class Meter:
 
     def take(self) -> dict[str, float]:
         """The means, by name in order."""
-        return {name: float(self.sums[name]) / self.counts[name] for name in sorted(self.sums)}
+        values: dict[str, list[Tensor]] = {}
+        for metrics in [*(metrics for *_, measured in self._steps for metrics in measured), *self._step]:
+            for name, value in metrics.items():
+                values.setdefault(name, []).append(value)
+        return {name: float(sum(values[name][1:], values[name][0])) / len(values[name]) for name in sorted(values)}
 
     def skipped(self) -> list[str]:
         """The networks that were not updated in one of the steps, their gradients not being finite."""
@@ -69,7 +68,7 @@ class Meter:
         return None
 
     def clear(self) -> None:
-        self.sums, self.counts, self._steps = {}, {}, []
+        self._step, self._steps = [], []
 
 
 def find(

@@ -10,29 +10,21 @@ from shell import SPEC, Shell, explained, refused
 pytestmark = pytest.mark.slow
 
 RAISING = """
-from torch import nn
-from trainjobs.objectives.phase import Phase, Samples
 import torch.distributed as dist
+from tests.e2e_local.mean import Mean
 
-class Raising:
-    def __init__(self, network, rank):
-        self.network, self.rank, self.calls = network, rank, 0
-        self.phases = (Phase("train", trains="mean", loss=self.loss),)
+class Raising(Mean):
+    def __init__(self, rank):
+        super().__init__()
+        self.rank = rank
     def loss(self, batch):
         self.calls += 1
         if self.calls == 4 and dist.get_rank() == self.rank:
             raise ValueError("my own mistake")
-        image = batch.data["image"].flatten(1)
-        loss = (self.network(image) - image).square().mean()
-        return loss, {"loss": loss.detach()}
-    def heldout(self, batch):
-        return {}
-    def sample(self, count, noise):
-        return Samples(texts=("none",))
+        return super().loss(batch)
 
 def build(spec, info):
-    network = nn.Linear(64, 64)
-    return {"mean": network}, Raising(network, spec.custom.options["rank"])
+    return Raising(spec.custom.options["rank"]).built()
 """
 
 

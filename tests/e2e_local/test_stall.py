@@ -12,31 +12,23 @@ pytestmark = pytest.mark.slow
 HANGING = """
 import time
 from pathlib import Path
-from torch import nn
-from trainjobs.objectives.phase import Phase, Samples
 import torch.distributed as dist
+from tests.e2e_local.mean import Mean
 
-class Hanging:
-    def __init__(self, network, once):
-        self.network, self.once, self.calls = network, once and Path(once), 0
-        self.phases = (Phase("train", trains="mean", loss=self.loss),)
+class Hanging(Mean):
+    def __init__(self, once):
+        super().__init__()
+        self.once = once and Path(once)
     def loss(self, batch):
         self.calls += 1
         if self.calls == 4 and dist.get_rank() == 1 and not (self.once and self.once.exists()):
             if self.once:
                 self.once.touch()
             time.sleep(10_000)
-        image = batch.data["image"].flatten(1)
-        loss = (self.network(image) - image).square().mean()
-        return loss, {"loss": loss.detach()}
-    def heldout(self, batch):
-        return {}
-    def sample(self, count, noise):
-        return Samples(texts=("none",))
+        return super().loss(batch)
 
 def build(spec, info):
-    network = nn.Linear(64, 64)
-    return {"mean": network}, Hanging(network, spec.custom.options.get("once"))
+    return Hanging(spec.custom.options.get("once")).built()
 """
 
 

@@ -128,8 +128,7 @@ class Checkpoints:
                 manifest = Manifest(step, samples, attempt, tuple(ranks), finite(metrics), dict(metadata))
                 self._check_closure(prefix, manifest)
             except Corrupt as error:
-                self._log.refresh()
-                self._log.check_fences(attempt)  # a newer attempt's retention sweeps what we can no longer commit
+                self._hear_of_fences()
                 how = "let all workers see the same checkpoints.uri"
                 raise JobError("GTJ0211", "a rank's shard is not what it said", where=error.file, why=error.why, how=how) from error
             data = manifest.encode()
@@ -231,15 +230,19 @@ class Checkpoints:
                 if sizes.get(key) != file.size:
                     raise Corrupt(key, f"has {sizes[key]} bytes, not {file.size}" if key in sizes else "is missing")
 
+    def _hear_of_fences(self) -> None:
+        """Raises Fenced when a newer attempt has begun: its retention sweeps away what we can no longer commit, under our hands."""
+        self._log.refresh()
+        self._log.check_fences(self._attempt)
+
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
         try:
             yield
         except StoreError as error:
-            if self._attempt and error.reason == "failed":  # a newer attempt may have swept it away under us: then that is the news
+            if self._attempt and error.reason == "failed":
                 with suppress(StoreError):
-                    self._log.refresh()
-                    self._log.check_fences(self._attempt)
+                    self._hear_of_fences()
             where = f"{self._store.uri}/{error.key}"
             raise JobError("GTJ0211", what, where=where, why=error.why, how=ADVICE[error.reason]) from error
 
