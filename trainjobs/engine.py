@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import deepspeed
 import torch
-from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 from torch import Tensor, nn
 
-from trainjobs import optim
+from trainjobs import optim, zero
 from trainjobs.api.job import Spec
 from trainjobs.plan.deepspeed import deepspeed_config
+from trainjobs.snapshot import DTYPES, Part, part
 from trainjobs.world import World
 
-TAG = "engine"
+Kinds = Mapping[str, tuple[str, bool]]  # of optimizer state: by name, the element's type, and whether it is one number
 
 
 def connect(world: World) -> None:
@@ -51,33 +50,6 @@ def connect(world: World) -> None:
         importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
 
 
-class Collector(CheckpointEngine):  # type: ignore[misc]
-    """Collects what DeepSpeed would write, so that nothing is written between two collectives.
-
-    DeepSpeed's own engine writes files between barriers: a full disk on one rank leaves the others waiting for half an hour.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.collected: dict[str, Any] = {}
-
-    def create(self, info: CheckpointCommitInfo) -> None:
-        self.collected = {}
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        pass
-
-    def save(self, state_dict: Any, path: str) -> None:
-        self.collected[Path(path).name] = state_dict
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        # A pickle, as DeepSpeed's state holds objects of its own; its digest was compared with the commit's before it came here.
-        return torch.load(path, map_location=map_location, weights_only=False)
-
-    def commit(self, info: CheckpointCommitInfo) -> bool:
-        return True
-
-
 class Engine:
     """A network that DeepSpeed trains: `module` is the network with live weights, everything else goes through here."""
 
@@ -86,7 +58,8 @@ class Engine:
         self.stage = stage
         self.skipped = False
         self.settings = spec.training.optimizer(name)
-        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.trained = [(path, parameter) for path, parameter in module.named_parameters() if parameter.requires_grad]
+        trainable = [parameter for _, parameter in self.trained]
         config = deepspeed_config(
             spec,
             stage=stage,
@@ -111,10 +84,7 @@ class Engine:
         # DeepSpeed counts micro-batches in `engine.forward`, which is not called. Uncounted, stage 3 would overwrite the gradient of
         # every micro-batch with the next one's, and say nothing.
         self._counts_forwards = hasattr(self._engine.optimizer, "clear_backward_seen_flag")
-        self._collector = Collector()
-        self._engine.checkpoint_engine = self._collector
-        # Scripts that DeepSpeed copies beside its files, on rank 0; they are not state.
-        self._engine._copy_recovery_script = lambda folder: None
+        self._world = world
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
@@ -138,23 +108,47 @@ class Engine:
             group["lr"] = rate
         return rate
 
-    def collect(self) -> dict[str, Any]:
-        """This rank's part of weights and optimizer state, by file name, still the live tensors. Every rank must call it.
+    def parts(self, *, own: bool) -> Iterator[Part]:
+        """What this rank saves (`own`: of what every rank has, an equal share), or else all that it has: weights and optimizer state in
+        fp32, and buffers. Live: a restore fills them. Keys are `<kind>/<parameter>`: fp32, the optimizer's names, buffer."""
+        held = list(zero.held(self.trained, self._engine.optimizer, self.stage, self._world.rank))
+        if own and self.stage == 0:
+            held = list(zero.even(held, self._world.rank, self._world.size))
+        for here in held:
+            yield part(f"fp32/{here.name}", here.of(here.tensor), here.shape, here.start)
+            for kind, value in self._state(here.tensor).items():
+                if value.shape == here.tensor.shape:
+                    yield part(f"{kind}/{here.name}", here.of(value), here.shape, here.start)
+                elif here.start == 0 or not own:  # Adam's count of steps: one number for a parameter
+                    yield part(f"{kind}/{here.name}", value)
+        for name, buffer in persistent_buffers(self.module):
+            yield part(f"buffer/{name}", buffer, restless=True)
 
-        `latest` is not written: rank 0 would write it before the other ranks have finished. What counts is the commit.
-        """
-        self._engine.save_checkpoint(".", tag=TAG, save_latest=False)
-        collected, self._collector.collected = self._collector.collected, {}
-        return collected
+    def allocate(self, kinds: Kinds) -> None:
+        """Make room for optimizer state of these kinds, before it is filled. What is there stays."""
+        groups: Any = self._engine.basic_optimizer.param_groups
+        beside = any(group.get("fused") or group.get("capturable") for group in groups)
+        for here in zero.held(self.trained, self._engine.optimizer, self.stage, self._world.rank):
+            state = self._engine.basic_optimizer.state[here.tensor]
+            for kind, (dtype, single) in kinds.items():
+                if kind in state:
+                    continue
+                if single:
+                    state[kind] = torch.zeros((), dtype=DTYPES[dtype], device=here.tensor.device if beside else "cpu")
+                else:
+                    state[kind] = torch.zeros_like(here.tensor, dtype=DTYPES[dtype], requires_grad=False)
 
-    def load(self, folder: Path) -> None:
-        """Take weights and optimizer state from files of what `collect` gave on as many workers. Every rank must call it, between steps.
+    def forget(self) -> None:
+        """Drop the optimizer's state: it begins anew at the next step."""
+        self._engine.basic_optimizer.state.clear()
 
-        A rank needs its own files and rank 0's, laid together in one folder.
-        """
-        path, _ = self._engine.load_checkpoint(str(folder), tag=".")
-        if path is None:
-            raise FileNotFoundError(f"no engine state in {folder}")
+    def publish(self) -> None:
+        """Have the network compute with the weights that were filled in. Every rank must call it, between steps."""
+        zero.publish(self._engine.optimizer, self.stage)
+
+    def _state(self, tensor: Tensor) -> dict[str, Tensor]:
+        found = self._engine.basic_optimizer.state.get(tensor, {})
+        return {kind: value for kind, value in found.items() if isinstance(value, Tensor)}
 
     @contextmanager
     def whole(self, parameters: list[nn.Parameter], *, write: bool = False) -> Iterator[None]:
@@ -169,10 +163,29 @@ class Engine:
         """Whether every weight that this rank holds is a finite number."""
         return all(bool(torch.isfinite(self.owned(parameter)).all()) for parameter in self.module.parameters())
 
+    def span(self, parameter: nn.Parameter) -> tuple[tuple[int, ...], int, int]:
+        """Of what `owned` gives: the parameter's whole shape, the first element, and how many there are without padding."""
+        partitioned: Any = parameter
+        if self.stage < 3 or not hasattr(partitioned, "ds_tensor"):
+            return tuple(parameter.shape), 0, parameter.numel()
+        share, total = partitioned.ds_tensor.numel(), partitioned.ds_numel
+        start = min(self._world.rank * share, total)
+        return tuple(partitioned.ds_shape), start, min(share, total - start)
+
     def owned(self, parameter: nn.Parameter) -> Tensor:
         """What this rank stores of a parameter: at stage 3 its flat shard, else the whole."""
         shard: Any = getattr(parameter, "ds_tensor", None)
         return parameter.detach() if self.stage < 3 or shard is None else shard.detach()
+
+
+def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers that belong to a network's state, by name; not those that it computes anew, and each once."""
+    seen: set[int] = set()
+    for prefix, child in module.named_modules():
+        for name, buffer in child.named_buffers(prefix, recurse=False):
+            if name.removeprefix(f"{prefix}.") not in child._non_persistent_buffers_set and id(buffer) not in seen:
+                seen.add(id(buffer))
+                yield name, buffer
 
 
 def device_memory(device: torch.device) -> int:

@@ -23,12 +23,12 @@ from torch import nn
 
 from trainjobs import divergence, progress
 from trainjobs.api.job import Job, Spec
-from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
 from trainjobs.divergence import Meter
 from trainjobs.engine import Engine, connect, device_memory
 from trainjobs.evaluate.look import look
+from trainjobs.fit import frozen_digest
 from trainjobs.identity import model_digest, store_uri, versions
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives import build
@@ -36,6 +36,7 @@ from trainjobs.objectives.phase import Batch, Phase
 from trainjobs.plan.batch import Cut, cut
 from trainjobs.plan.stage import lowest_stage
 from trainjobs.reporter import Reporter
+from trainjobs.restoring import Restorer
 from trainjobs.saving import Saver, Trained
 from trainjobs.schedule import rate
 from trainjobs.state import Ema, State, share_buffers
@@ -72,18 +73,19 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size)
     stage = choose_stage(spec, trainable, world)
+    identity = {"model": model_digest(spec), "stage": stage, "versions": versions(), "frozen": world.lead(frozen_digest, networks)}
     engines = {name: Engine(name, network, spec, stage, batch_cut.micro, world) for name, network in networks.items()}
     state = State()
     ema = Ema(engines, spec.training.ema.decay, world) if spec.training.ema else None
     note("initialize")
 
     # Where it goes on.
-    checkpoints = Checkpoints(open_store(store_uri(job, run)), keep=spec.checkpoints.keep)
-    identity = {"model": model_digest(spec), "stage": stage, "versions": versions()}
-    saver = Saver(checkpoints, Trained(engines, state, ema), world, identity, scratch=run)
+    trained = Trained(engines, state, ema, objective)
+    saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)
-    commit = saver.restore(spec.checkpoints.resume_from, since, warn)
-    reporter = Reporter(run, job, source.info, world, stage, saver.attempt, state.step, commit, talk_every) if world.leads else None
+    restorer = Restorer(saver.checkpoints, trained, world, identity, run, reset=spec.checkpoints.allow_optimizer_reset)
+    saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
+    reporter = Reporter(run, job, source.info, world, stage, saver, talk_every) if world.leads else None
     note("resume")
 
     meter = Meter()
@@ -107,6 +109,7 @@ def train(
                             loss, metrics = phase.loss(batch)
                         engines[phase.trains].backward(loss / batch_cut.accumulation)
                         meter.add(metrics)
+                    saver.settle()
                     engines[phase.trains].step()
                 state.samples += batch_cut.size if phase.draws else 0
         if ema:
@@ -125,13 +128,14 @@ def train(
         save = last or due(state.step, save_interval(spec))
         stop = False
         if save or evaluate or state.step >= talk_at:
-            means, (talk_at, stop, timed) = talk(meter, world, reporter, state.step)
+            means, (talk_at, stop, timed) = talk(meter, world, reporter, saver, state.step)
             save = save or stop or timed
             diverged = divergence.find(means, meter, engines, state, world, save=save)
             meter.clear()
             if diverged:
-                divergence.refuse(diverged, commit, rollbacks, spec.recovery.on_non_finite_loss)
-                commit = saver.restore("latest", since, warn)
+                saver.finish()
+                divergence.refuse(diverged, saver.commit, rollbacks, spec.recovery.on_non_finite_loss)
+                saver.commit = restorer.restore("latest", since, warn)
                 # The same weights, but what follows is another future: the batches up to the bad one are left out.
                 state.samples, rollbacks, talk_at = diverged.samples, rollbacks + 1, state.step + 1
                 if reporter:
@@ -148,17 +152,18 @@ def train(
                 reporter.evaluated(state, scores, samples)
         if save:
             with reporter.aside() if reporter else nullcontext():
-                commit = saver.save(reporter.scores if reporter else {})
-                saver.retain()
-            if reporter:
-                reporter.saved(commit)
+                saver.save(reporter.scores if reporter else {})
+                if last or stop:
+                    saver.finish(required=True)
         if stop and not last:
             if reporter:
                 reporter.ended("stopped")
+            saver.close()
             return "stopped"
 
     if reporter:
         reporter.ended("finished")
+    saver.close()
     return "finished"
 
 
@@ -197,13 +202,14 @@ def only_trainable(trainable: Mapping[str, Sequence[nn.Parameter]], name: str) -
             parameter.requires_grad_(True)
 
 
-def talk(meter: Meter, world: World, reporter: Reporter | None, step: int) -> tuple[dict[str, float], tuple[int, bool, bool]]:
+def talk(meter: Meter, world: World, reporter: Reporter | None, saver: Saver, step: int) -> tuple[dict[str, float], tuple[int, bool, bool]]:
     """Metrics averaged over the workers, and what rank 0 decides: the step of the next talk, whether to stop, whether a checkpoint
-    is due by the clock. One collective for all of it."""
+    is due by the clock. One collective for all of it, and for how far the ranks are with the last checkpoint."""
     means = meter.take()
     orders = reporter.orders(step) if reporter else (0, False, False)
-    total = world.sum([*means.values(), *map(float, orders)])
-    next_talk, stop, timed = total[-3:]
+    total = world.sum([*means.values(), *map(float, orders), *saver.report()])
+    next_talk, stop, timed, uploaded, committed = total[-5:]
+    saver.hear(uploaded, committed)
     return {name: value / world.size for name, value in zip(means, total, strict=False)}, (int(next_talk), stop > 0, timed > 0)
 
 

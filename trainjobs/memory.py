@@ -1,9 +1,13 @@
-"""How this process holds its memory."""
+"""How this process holds its memory, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT = 1 << 30
@@ -18,3 +22,23 @@ def keep_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return bool(mallopt and mallopt(_M_MMAP_THRESHOLD, _KEPT) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def available(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of memory that could be taken now: the machine's, or what the limit of this container leaves; 0 where nobody tells."""
+    found = []
+    with suppress(OSError, ValueError):
+        lines = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with suppress(OSError, ValueError):  # the second pair is of the older kind of cgroups; no limit is "max", or a number beyond all
+            found.append(int((cgroups / limit).read_text()) - int((cgroups / used).read_text()))
+    return max(0, min(found, default=0))
+
+
+def nameless(folder: Path | None = None) -> int:
+    """An open, empty file without a name: in memory, where there are such files, or on the disk of `folder`."""
+    if folder is None and sys.platform == "linux":
+        return os.memfd_create("gentrain")
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.dup(file.fileno())

@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 
 from trainjobs import progress
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
 from trainjobs.objectives.phase import Samples
+from trainjobs.saving import Saver
 from trainjobs.state import State
 from trainjobs.world import World
 
@@ -34,14 +36,15 @@ class Reporter:
         info: DataInfo,
         world: World,
         stage: int,
-        attempt: int,
-        step: int,
-        commit: Commit | None,
+        saver: Saver,
         talk_every: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
-        self._attempt, self._talk_every = attempt, talk_every
+        commit, attempt = saver.commit, saver.attempt
+        step = commit.step if commit else 0
+        self._saver, self._talk_every = saver, talk_every
+        saver.saved, saver.failed = self.saved, self.not_saved
         self._metrics = progress.Metrics(run, step, now)
         self._rate = progress.Rate()
         self._rate.start(step)
@@ -50,6 +53,8 @@ class Reporter:
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
         crew = f"{world.size} workers on {world.device.type}, ZeRO stage {stage}"
+        if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
+            crew += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
         progress.mark(run, event, now, attempt=attempt, step=step, message=crew)
         self._show(
             phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.size, stage=stage,
@@ -64,7 +69,7 @@ class Reporter:
         ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
-        return step + ahead, (self._run / "stop").exists(), timed
+        return step + ahead, (self._run / "stop").exists(), timed or self._saver.again()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -98,12 +103,17 @@ class Reporter:
         folder = self._run / "samples"
         folder.mkdir(exist_ok=True)
         save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
-        progress.mark(self._run, "evaluated", self._now, attempt=self._attempt, step=state.step, metrics=dict(scores))
+        progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
 
     def saved(self, commit: Commit) -> None:
         self._saved_at = self._now()
-        progress.mark(self._run, "checkpoint", self._now, attempt=self._attempt, step=commit.step)
-        self._show(checkpoint=_checkpoint(commit))
+        progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
+        self._show(checkpoint=_checkpoint(commit), checkpointFailure=None)
+
+    def not_saved(self, error: JobError) -> None:
+        """A checkpoint could not be written; training goes on."""
+        progress.warn(self._run, self._saver.attempt, error)
+        self._show(checkpointFailure=error.line())
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:
         """The run went back to `state`, because `what` was not finite at step `bad`."""
@@ -111,7 +121,7 @@ class Reporter:
         self._metrics = progress.Metrics(self._run, state.step, self._now)
         self._rate.start(state.step)
         message = f"{what} not finite at step {bad}: back to step {state.step}, the batches in between are left out"
-        progress.mark(self._run, "rolled back", self._now, attempt=self._attempt, step=state.step, message=message)
+        progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
         self._show(step=state.step, samples=state.samples, message=message)
 
     def ended(self, how: str) -> None:
@@ -119,7 +129,7 @@ class Reporter:
         self._metrics.close()
         step = progress.read(self._run / "progress.json").get("step")
         event, phase = ("succeeded", "Succeeded") if how == "finished" else ("stopped", "Stopped")
-        progress.mark(self._run, event, self._now, attempt=self._attempt, step=step)
+        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step)
         self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message="")
 
     def _show(self, **fields: object) -> None:

@@ -1,27 +1,34 @@
-"""Taking a checkpoint and going back to one: what the workers do together around the commit log.
+"""Saving: what the workers do together around the commit log, while training goes on.
 
-Saving: every rank writes its part into a scratch folder and uploads it, rank 0 hears all digests and commits. Going back: rank 0
-names a commit, every rank fetches and verifies what it needs; if any of them finds damage, the commit is quarantined and the one
-before is taken. Both end on every rank alike, with the same result or the same error.
+Every rank copies its part into host memory (snapshot.py), and a process beside it hashes and uploads the copy (courier.py). When all ranks
+say so, at one of the talks they have anyway, rank 0 has its courier commit. So the order is: copy, upload, commit; a crash at any moment
+leaves the commit before. There is one copy in flight: a save that is due before the last one is committed waits for it.
+
+A store that does not take a checkpoint does not end the training, which would lose more: the failure is told, the last commit stays, and
+another save follows half a minute later. Only at the end of a run there is nothing left but to fail.
 """
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import Any
 
 from trainjobs.api.errors import JobError
-from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
+from trainjobs.api.job import Keep
+from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, open_store
+from trainjobs.courier import Courier
 from trainjobs.engine import Engine
+from trainjobs.objectives.phase import Objective
+from trainjobs.snapshot import Part, Snapshot
 from trainjobs.state import Ema, State
-from trainjobs.world import World
+from trainjobs.world import World, outcome, settled
+
+AGAIN = 30.0  # seconds after a save that failed
 
 
 @dataclass(frozen=True)
@@ -31,180 +38,159 @@ class Trained:
     engines: Mapping[str, Engine]
     state: State
     ema: Ema | None
+    objective: Objective
+
+    def parts(self, network: str, *, own: bool) -> list[Part]:
+        """A rank's part of a network, live."""
+        averages = self.ema.parts(network) if self.ema else ()
+        return [*self.engines[network].parts(own=own), *averages]
+
+    def described(self) -> dict[str, Any]:
+        """What a reader should know before it reads: which tensors of the optimizer there are is in the files themselves."""
+        optimizers = {name: engine.settings.name for name, engine in self.engines.items()}
+        counts = {name: len(engine.trained) for name, engine in self.engines.items()}
+        keeps = getattr(self.objective, "state_dict", None)
+        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None, **({"objective": keeps()} if keeps else {})}
+
+
+@dataclass
+class Pending:
+    """A checkpoint on its way. `answer`: of this rank's courier, once it is known."""
+
+    prefix: str
+    commit: Mapping[str, Any]  # arguments of Checkpoints.commit but for the digests
+    began: float
+    committing: bool = False
 
 
 class Saver:
-    """Checkpoints of one attempt of one run."""
+    """The checkpoints that one attempt of a run takes. Every rank must make the same calls, in the same order."""
 
-    def __init__(self, checkpoints: Checkpoints, trained: Trained, world: World, identity: Mapping[str, Any], scratch: Path) -> None:
-        """`identity` says what the weights belong to (`model`, a digest; `stage`; `versions`); `scratch` is a local folder."""
-        self._checkpoints, self._trained, self._world, self._scratch = checkpoints, trained, world, scratch
-        self._identity = {**identity, "world": world.size}
-        self.attempt = self._together(checkpoints.begin)
+    def __init__(
+        self,
+        uri: str,
+        keep: Keep,
+        trained: Trained,
+        world: World,
+        identity: Mapping[str, Any],
+        scratch: Path,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begins the attempt. `identity` says what the weights belong to; `scratch` is a local folder."""
+        self.checkpoints = Checkpoints(open_store(uri), keep=keep)
+        self._trained, self._world, self._identity = trained, world, {**identity, "world": world.size}
+        self._now = now
+        self._courier = Courier(uri, keep)
+        self._snapshot = Snapshot(scratch, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
+        self._pending: Pending | None = None
+        self._highest = -1  # the last step that was tried in this attempt
+        self._failed_at: float | None = None
+        self.attempt: int = world.lead(self.checkpoints.begin)
+        self.saved: Callable[[Commit], None] = lambda commit: None
+        self.failed: Callable[[JobError], None] = lambda error: None
+        self.commit: Commit | None = None  # what a run that fails now would go on from
+        self.failure: JobError | None = None  # of the last save
+        self.pace = 0.0  # seconds per byte of the last save, from its beginning to its commit
 
-    def save(self, metrics: Mapping[str, float]) -> Commit:
-        """Commit the present state. Every rank must call it at the same step."""
+    @property
+    def size(self) -> int:
+        """Bytes of this rank's part of a checkpoint, as of the last save."""
+        return self._snapshot.size
+
+    def save(self, metrics: Mapping[str, float]) -> None:
+        """Begin to save the present state; `settle` before it changes."""
+        self.finish()
         state = self._trained.state
-        prefix = self._checkpoints.prefix(state.step, self.attempt)
-        collected = {name: engine.collect() for name, engine in self._trained.engines.items()}
-        outcomes = self._world.gather(self._attempt(self._put, prefix, collected))
-        _raise_first(outcomes)
-        digests = [digest for digest, _ in outcomes]
-        commit: Commit = self._together(self._commit, prefix, digests, dict(metrics))
-        return commit
+        if state.step <= self._highest:  # after going back: what a save that failed left under this name is not touched
+            self.attempt = self._world.lead(self.checkpoints.begin)
+        self._highest = state.step
+        prefix = self.checkpoints.prefix(state.step, self.attempt)
+        metadata = {**self._identity, **self._trained.described()}
+        told = {"attempt": self.attempt, "step": state.step, "samples": state.samples, "metadata": metadata, "metrics": dict(metrics)}
+        self._pending = Pending(prefix, told, self._now())
+        files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}
+        upload = partial(self._courier.upload, prefix, self._world.rank, self.attempt)
+        self._world_settled(outcome(self._snapshot.take, files, upload))
 
-    def retain(self) -> None:
-        """Delete what retention no longer keeps; rank 0 does it. What cannot be deleted now is tried again after the next commit."""
+    def settle(self) -> None:
+        """What is being saved may change from here on."""
+        if self._pending is not None:
+            self._snapshot.settle()
+
+    def report(self) -> tuple[float, float]:
+        """(this rank has uploaded, or failed to; rank 0's commit is there), to be summed over the ranks for `hear`."""
+        if self._pending is None or not self._courier.ready():
+            return 0.0, 0.0
+        return (0.0, 1.0) if self._pending.committing else (1.0, 0.0)
+
+    def hear(self, uploaded: float, committed: float) -> None:
+        """Go on with what is pending, given the sums of what all ranks reported."""
+        if self._pending is not None and not self._pending.committing and uploaded == self._world.size:
+            self._commit()
+        elif self._pending is not None and self._pending.committing and committed:
+            self._conclude()
+
+    def finish(self, *, required: bool = False) -> None:
+        """Wait until nothing is pending. `required`: raises when the last save failed."""
+        if self._pending is not None and not self._pending.committing:
+            self._commit()
+        if self._pending is not None:
+            self._conclude()
+        if required and self.failure is not None:
+            raise self.failure
+
+    def again(self) -> bool:
+        """Whether it is time to try again after a failure, by this rank's clock."""
+        return self._failed_at is not None and self._pending is None and self._now() - self._failed_at >= AGAIN
+
+    def close(self) -> None:
+        self._courier.close()
+        self._snapshot.close()
+
+    def _commit(self) -> None:
+        """All ranks have uploaded, or will have in a moment: rank 0 commits."""
+        assert self._pending is not None
+        answers = self._world.gather(outcome(self._uploaded))
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors:
+            self._give_up(errors)
+            return
+        self._pending.committing = True
         if self._world.leads:
-            try:
-                self._checkpoints.retain()
-            except JobError as error:  # a failed write is one, too
-                print(f"retention: {error}", file=sys.stderr, flush=True)
+            self._courier.commit(self._pending.prefix, {**self._pending.commit, "digests": answers})
 
-    def restore(self, source: str, since: float, warn: Callable[[JobError], None]) -> Commit | None:
-        """Go back to a sound commit, and return it, or None when there never was one. Rank 0 `warn`s of each that it passes over.
+    def _uploaded(self) -> Any:
+        self._snapshot.wait()
+        return self._courier.answer()
 
-        `source` is `latest`, `none` or a URI. The last two say where a run starts: once it has committed something of its own (since
-        `since`, seconds since the epoch), a restart of its workers goes on from that. JobError GTJ0209 when damage took all there was:
-        to begin again at step 0 is the user's decision.
-        """
-        while True:
-            commit, elsewhere = self._together(self._choose, source, since)
-            if commit is None:
-                return None
-            self._check(commit)
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="restore-") as name:
-                folder = Path(name)
-                damage = self._world.gather(self._attempt(self._fetch, commit, folder, source if elsewhere else None))
-                found = next((error for _, error in damage if isinstance(error, Corrupt)), None)
-                if found is None:
-                    _raise_first(damage)
-                    self._load(folder)
-                    self._trained.state.step, self._trained.state.samples = commit.step, commit.samples
-                    self._together(self._warn_of_unreadable, commit, warn)
-                    return cast(Commit, commit)
-            if elsewhere:
-                raise JobError(
-                    "GTJ0209",
-                    f"checkpoint at step {commit.step} is corrupt",
-                    where=found.file,
-                    why=f"{found.why}; the manifest names this one checkpoint, so no other is taken",
-                    how="set checkpoints.resumeFrom to latest, or to another checkpoint",
-                )
-            self._together(self._set_aside, commit, found, warn)
+    def _conclude(self) -> None:
+        assert self._pending is not None
+        answer = self._world.share(self._courier.answer() if self._world.leads else None)
+        if isinstance(answer, Exception):
+            self._give_up([answer])
+            return
+        self.commit, self.failure, self._failed_at = answer, None, None
+        self.pace = (self._now() - self._pending.began) / max(1, self.size)
+        self._pending = None
+        if self._world.leads:
+            self.saved(answer)
 
-    def _commit(self, prefix: str, digests: list[str], metrics: dict[str, float]) -> Commit:
-        state = self._trained.state
-        return self._checkpoints.commit(
-            prefix,
-            attempt=self.attempt,
-            step=state.step,
-            samples=state.samples,
-            digests=digests,
-            metadata=dict(self._identity),
-            metrics=metrics,
-        )
+    def _give_up(self, errors: list[Exception]) -> None:
+        """This save is lost. Raises what another save would not mend."""
+        self._pending = None
+        for error in errors:
+            if not isinstance(error, JobError) or isinstance(error, Fenced | Corrupt):
+                raise error
+        assert isinstance(errors[0], JobError)
+        self.failure, self._failed_at = errors[0], self._now()
+        if self._world.leads:
+            self.failed(errors[0])
 
-    def _choose(self, source: str, since: float) -> tuple[Commit | None, bool]:
-        """The commit to go back to, and whether it is one that a URI names, which may be another run's."""
-        newest, begins = self._checkpoints.newest(), 0.0 if source == "latest" else since
-        if newest is not None and newest.committed_at >= begins:
-            return newest, False
-        corrupt = [status for status in self._checkpoints.commits() if status.state == "corrupt" and status.commit.committed_at >= begins]
-        unreadable = self._checkpoints.unreadable() if source == "latest" else []
-        if corrupt or unreadable:
-            raise JobError(
-                "GTJ0209",
-                "no checkpoint of this run is whole",
-                where=", ".join([*(status.commit.prefix for status in corrupt), *unreadable]),
-                why=corrupt[-1].why if corrupt else "these records of the log are damaged, and each may have been a checkpoint's",
-                how="look at the disk; nothing was deleted. gtj run --fresh starts again at step 0 and keeps this run beside it",
-            )
-        return (None, False) if source in ("latest", "none") else (locate(source)[1], True)
-
-    def _set_aside(self, commit: Commit, damage: Corrupt, warn: Callable[[JobError], None]) -> None:
-        self._checkpoints.quarantine(commit, f"{damage.file}: {damage.why}")
-        how = "It is set aside, the checkpoint before it is taken"
-        warn(JobError("GTJ0209", f"checkpoint at step {commit.step} is corrupt", where=damage.file, why=damage.why, how=how))
-
-    def _warn_of_unreadable(self, commit: Commit, warn: Callable[[JobError], None]) -> None:
-        for key in self._checkpoints.unreadable(after=commit):
-            how = f"The checkpoint of step {commit.step} is taken"
-            warn(JobError("GTJ0209", "a newer checkpoint may be lost", where=key, why="this record of the log is damaged", how=how))
-
-    def _put(self, prefix: str, collected: Mapping[str, Mapping[str, Any]]) -> str:
-        try:
-            with tempfile.TemporaryDirectory(dir=self._scratch, prefix="save-") as name:
-                folder = Path(name)
-                for network, files in collected.items():
-                    (folder / network).mkdir()
-                    for file, content in files.items():
-                        _write(content, folder / network / file)
-                if self._trained.ema is not None:
-                    _write(self._trained.ema.average, folder / "ema.pt")
-                return self._checkpoints.put_shard(prefix, self._world.rank, folder)
-        except OSError as error:
-            why, how = error.strerror or str(error), "free disk space there, or make it writable, and run again"
-            raise JobError("GTJ0211", "a checkpoint cannot be written", where=str(self._scratch), why=why, how=how) from error
-
-    def _fetch(self, commit: Commit, folder: Path, uri: str | None) -> None:
-        checkpoints = self._checkpoints if uri is None else locate(uri)[0]
-        checkpoints.fetch(commit, sorted({0, self._world.rank}), folder)
-
-    def _load(self, folder: Path) -> None:
-        mine = folder / f"rank-{self._world.rank}"
-        for name, engine in self._trained.engines.items():
-            if not self._world.leads:
-                shutil.copytree(folder / "rank-0" / name, mine / name, dirs_exist_ok=True)
-            engine.load(mine / name)
-        if self._trained.ema is not None:
-            average = torch.load(mine / "ema.pt", map_location=self._world.device, weights_only=True)
-            for key, value in self._trained.ema.average.items():
-                value.copy_(average[key])
-
-    def _check(self, commit: Commit) -> None:
-        """Refuse a commit that this run cannot continue."""
-        theirs = commit.metadata
-        if theirs.get("model") != self._identity["model"]:
-            raise JobError(
-                "GTJ0208",
-                f"checkpoint at step {commit.step} is of another model",
-                where=commit.prefix,
-                why="networks, optimizers or moving average of the manifest are not those it was saved with",
-                how="restore the manifest, or start afresh with gtj run --fresh",
-            )
-        for key, noun in (("world", "workers"), ("stage", "ZeRO stages")):
-            if theirs.get(key) != self._identity[key]:
-                raise JobError(
-                    "GTJ0208",
-                    f"checkpoint at step {commit.step} was saved with {noun} {theirs.get(key)}, this run has {self._identity[key]}",
-                    where=commit.prefix,
-                    why="optimizer state is partitioned by worker and stage, and this version does not convert it",
-                    how="continue with the same number of workers and the same stage, or start afresh with gtj run --fresh",
-                )
-
-    def _attempt(self, act: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
-        """The result of a rank's own part, or its error as a value, so that no rank leaves the others waiting."""
-        try:
-            return act(*arguments), None
-        except (JobError, OSError) as error:
-            return None, error
-
-    def _together(self, act: Callable[..., Any], *arguments: Any) -> Any:
-        """Do something on rank 0 and give every rank its result or its error."""
-        result, error = self._world.share(self._attempt(act, *arguments) if self._world.leads else (None, None))
-        if error is not None:
-            raise error
-        return result
-
-
-def _write(content: object, path: Path) -> None:
-    # Opened here: when torch opens the file itself, a full disk is a RuntimeError about positions in an archive.
-    with path.open("wb") as file:
-        torch.save(content, file)
-
-
-def _raise_first(outcomes: list[tuple[Any, Exception | None]]) -> None:
-    for _, error in outcomes:
-        if error is not None:
-            raise error
+    def _world_settled(self, mine: Any) -> None:
+        """No rank goes on alone: the first error of any of them, everywhere."""
+        found = self._world.gather(mine)
+        for answer in found:
+            if isinstance(answer, Exception):
+                self._pending = None
+                settled(answer)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from trainjobs.engine import Engine
+from trainjobs.snapshot import Part, part
 from trainjobs.world import World
 
 
@@ -26,7 +27,7 @@ class State:
 
 
 class Ema:
-    """An exponential moving average of every network's weights, in fp32, each rank holding 1/W of it.
+    """An exponential moving average of every network's trained weights, in fp32, each rank holding 1/W of it.
 
     Below ZeRO stage 3 each parameter belongs to one rank, dealt out so that sizes come out even; at stage 3 each rank averages the
     shard that ZeRO gave it. Either way an update needs no communication.
@@ -54,9 +55,23 @@ class Ema:
         finally:
             self._write(kept)
 
+    def parts(self, network: str) -> Iterator[Part]:
+        """This rank's averages of a network, live; keys are `ema/<parameter>`."""
+        for key, engine, parameter in self._mine():
+            if engine.name == network:
+                shape, start, length = engine.span(parameter)
+                if length:
+                    average = self.average[key]
+                    yield part(f"ema/{key.removeprefix(f'{network}.')}", average if engine.stage < 3 else average[:length], shape, start)
+
+    def restart(self) -> None:
+        """Average from here on: the weights of now count as all that were."""
+        for key, engine, parameter in self._mine():
+            self.average[key].copy_(engine.owned(parameter))
+
     def _parameters(self) -> Iterator[tuple[str, Engine, nn.Parameter]]:
         for name, engine in self.engines.items():
-            for path, parameter in engine.module.named_parameters():
+            for path, parameter in engine.trained:
                 yield f"{name}.{path}", engine, parameter
 
     def _deal(self) -> dict[str, int]:

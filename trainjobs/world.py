@@ -5,12 +5,14 @@ Every collective here is small and rare (once or twice a second). Gradients trav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from trainjobs.api.errors import JobError
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,25 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def lead(self, act: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something on rank 0 and give every rank its result or its error."""
+        return settled(self.share(outcome(act, *arguments) if self.leads else None))
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+
+def outcome(act: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a rank's own part, or its error as a value, so that no rank leaves the others waiting."""
+    try:
+        return act(*arguments)
+    except (JobError, OSError) as error:
+        return error
+
+
+def settled(found: Any) -> Any:
+    """A result; raises an error that was given as one."""
+    if isinstance(found, Exception):
+        raise found
+    return found

@@ -23,7 +23,7 @@ from second_reader import View, check
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Corrupt, Fenced
+from trainjobs.checkpoints import Checkpoints, Corrupt, Fenced, files_below
 
 KEEP = Keep(last=2, every_steps=10)
 WRITERS = ("one", "two")
@@ -220,7 +220,7 @@ class CommitMachine(RuleBasedStateMachine):
             for file, content in state.items():
                 (source / file).parent.mkdir(parents=True, exist_ok=True)
                 (source / file).write_bytes(content)
-            digests.append(writer.checkpoints.put_shard(prefix, rank, source))
+            digests.append(writer.checkpoints.put_shard(prefix, rank, files_below(source)))
         commit = writer.checkpoints.commit(
             prefix, attempt=writer.attempt, step=writer.step, samples=writer.step, digests=digests, metadata={"stage": stage}, metrics={}
         )

@@ -17,7 +17,7 @@ from second_reader import check, load
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints import Checkpoints, files_below, open_store
 
 
 def save(checkpoints: Checkpoints, attempt: int, step: int, stage: Path, size: int, limit: int) -> None:
@@ -29,7 +29,7 @@ def save(checkpoints: Checkpoints, attempt: int, step: int, stage: Path, size: i
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python ignores SIGXFSZ: the write fails with EFBIG
     try:
-        told = checkpoints.put_shard(prefix, 0, stage)
+        told = checkpoints.put_shard(prefix, 0, files_below(stage))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     checkpoints.commit(prefix, attempt=attempt, step=step, samples=0, digests=[told], metadata={}, metrics={})

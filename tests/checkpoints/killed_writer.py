@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Fenced, open_store
+from trainjobs.checkpoints import Checkpoints, Fenced, files_below, open_store
 
 CALLS = ("link", "replace", "fsync", "unlink", "rmdir", "mkdir", "open")
 
@@ -30,7 +30,7 @@ def save(checkpoints: Checkpoints, attempt: int, step: int, stage: Path) -> None
         (stage / "state").mkdir(parents=True, exist_ok=True)
         (stage / "model.pt").write_bytes(f"model {step} {rank} ".encode() * 2000)
         (stage / "state" / "rng.json").write_bytes(f"rng {step} {rank}".encode())
-        digests.append(checkpoints.put_shard(prefix, rank, stage))
+        digests.append(checkpoints.put_shard(prefix, rank, files_below(stage)))
     checkpoints.commit(prefix, attempt=attempt, step=step, samples=step, digests=digests, metadata={"pid": os.getpid()}, metrics={})
     say("committed", prefix)
 

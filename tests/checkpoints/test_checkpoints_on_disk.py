@@ -11,7 +11,7 @@ from second_reader import check, load
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, locate, open_store
+from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, files_below, locate, open_store
 
 NAMES = ("model.pt", "optimizer.pt", "state/rng.json")
 
@@ -37,7 +37,7 @@ class Run:
             for name in NAMES:
                 (self.stage / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.stage / name).write_bytes(f"{name} {step} {rank}".encode() * 10)
-            digests.append(self.checkpoints.put_shard(prefix, rank, self.stage))
+            digests.append(self.checkpoints.put_shard(prefix, rank, files_below(self.stage)))
         return self.checkpoints.commit(
             prefix,
             attempt=self.attempt,
@@ -81,10 +81,13 @@ def test_what_is_saved_comes_back(run: Run, tmp_path: Path) -> None:
     assert check(load(run.root)).steps == [12000]
 
 
-def test_a_save_takes_the_files_and_leaves_the_folders(run: Run) -> None:
-    run.save(1)
-    assert [path for path in run.stage.rglob("*") if path.is_file()] == []
-    assert (run.stage / "state").is_dir()
+def test_a_save_leaves_the_files_alone_and_keeps_nothing_of_theirs(run: Run) -> None:
+    """The trainer writes its next checkpoint into the same memory."""
+    saved = run.save(1)
+    for path in run.stage.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"the next one")
+    run.open().verify(saved)
 
 
 def test_a_new_run_has_no_checkpoint(tmp_path: Path) -> None:
@@ -99,7 +102,7 @@ def test_links_are_not_uploaded(run: Run, tmp_path: Path) -> None:
     run.stage.mkdir()
     (run.stage / "link").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="not a plain file"):
-        run.checkpoints.put_shard(run.checkpoints.prefix(1, 1), 0, run.stage)
+        run.checkpoints.put_shard(run.checkpoints.prefix(1, 1), 0, files_below(run.stage))
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "extend", "delete"])
@@ -183,11 +186,11 @@ def test_retention_beside_an_upload(run: Run) -> None:
     for name in ("dead", "alive"):
         (run.stage / name).parent.mkdir(exist_ok=True)
     (run.stage / "dead").write_bytes(b"x")
-    run.checkpoints.put_shard(run.checkpoints.prefix(20, 1), 0, run.stage)
+    run.checkpoints.put_shard(run.checkpoints.prefix(20, 1), 0, files_below(run.stage))
     run.attempt = run.checkpoints.begin()
     prefix = run.checkpoints.prefix(20, run.attempt)
     (run.stage / "alive").write_bytes(b"x")
-    told = run.checkpoints.put_shard(prefix, 0, run.stage)
+    told = run.checkpoints.put_shard(prefix, 0, files_below(run.stage))
     run.checkpoints.retain()
     assert sorted(os.listdir(run.root / "steps")) == ["000000000010-a1", "000000000020-a2"]
     run.checkpoints.commit(prefix, attempt=2, step=20, samples=0, digests=[told], metadata={}, metrics={})
@@ -225,7 +228,7 @@ def test_an_old_attempt_whose_files_were_swept_is_told_that_it_is_fenced(run: Ru
     prefix = run.checkpoints.prefix(10, 1)
     run.stage.mkdir()
     (run.stage / "a").write_bytes(b"x")
-    told = run.checkpoints.put_shard(prefix, 0, run.stage)
+    told = run.checkpoints.put_shard(prefix, 0, files_below(run.stage))
     newer = run.open()
     newer.begin()
     newer.retain()

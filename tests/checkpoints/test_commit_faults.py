@@ -13,7 +13,7 @@ from second_reader import check, contents
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Commit, Fenced
+from trainjobs.checkpoints import Checkpoints, Commit, Fenced, files_below
 
 WORLD = 2
 LETHAL = ("crash before", "crash after")
@@ -31,7 +31,7 @@ def save(checkpoints: Checkpoints, attempt: int, step: int, folder: Path, text: 
         (folder / "state").mkdir(parents=True, exist_ok=True)
         (folder / "model.pt").write_bytes(f"model {step} {rank} {text}".encode())
         (folder / "state" / "rng.json").write_bytes(f"rng {step} {rank}".encode())
-        digests.append(checkpoints.put_shard(prefix, rank, folder))
+        digests.append(checkpoints.put_shard(prefix, rank, files_below(folder)))
     return checkpoints.commit(
         prefix, attempt=attempt, step=step, samples=64 * step, digests=digests, metadata={"stage": 2}, metrics={"loss": 1.0 / step}
     )
@@ -157,7 +157,7 @@ def test_a_commit_that_is_repeated_is_the_same_commit(tmp_path: Path) -> None:
     prefix = checkpoints.prefix(7, attempt)
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "a").write_bytes(b"abc")
-    digests = [checkpoints.put_shard(prefix, 0, tmp_path / "s")]
+    digests = [checkpoints.put_shard(prefix, 0, files_below(tmp_path / "s"))]
     arguments = {"attempt": attempt, "step": 7, "samples": 70, "digests": digests, "metadata": {}, "metrics": {}}
     first = checkpoints.commit(prefix, **arguments)
     assert checkpoints.commit(prefix, **arguments) == first
@@ -197,7 +197,7 @@ def test_a_shard_that_does_not_fit_gives_its_space_back(tmp_path: Path) -> None:
     for name in "abc":
         tmp_path.joinpath(name).write_bytes(b"abc")
     with pytest.raises(JobError, match=r"GTJ0211 a checkpoint cannot be written .*no space left. free disk space"):
-        checkpoints.put_shard(checkpoints.prefix(3, 1), 0, tmp_path)
+        checkpoints.put_shard(checkpoints.prefix(3, 1), 0, files_below(tmp_path))
     assert len([line for line in client.journal if line.startswith("upload steps/000000000003-a1/rank-0/")]) == 3
     assert client.store.objects == {}
     assert len(list(tmp_path.iterdir())) == 3, "the shard is still there to be tried again"
@@ -209,7 +209,7 @@ def test_the_commit_looks_for_every_file(tmp_path: Path) -> None:
     attempt = checkpoints.begin()
     prefix = checkpoints.prefix(3, attempt)
     tmp_path.joinpath("a").write_bytes(b"abc")
-    told = checkpoints.put_shard(prefix, 0, tmp_path)
+    told = checkpoints.put_shard(prefix, 0, files_below(tmp_path))
     del store.objects[f"{prefix}/rank-0/a"]
     with pytest.raises(JobError, match=r"GTJ0211 a rank's shard.*rank-0/a.*is missing"):
         checkpoints.commit(prefix, attempt=attempt, step=3, samples=0, digests=[told], metadata={}, metrics={})
@@ -245,7 +245,7 @@ def test_losses_that_ran_away_do_not_cost_the_checkpoint(tmp_path: Path) -> None
     checkpoints, _ = opened(store)
     attempt = checkpoints.begin()
     prefix = checkpoints.prefix(1, attempt)
-    told = checkpoints.put_shard(prefix, 0, tmp_path)
+    told = checkpoints.put_shard(prefix, 0, files_below(tmp_path))
     metrics = {"loss": float("nan"), "loss/G": float("inf"), "loss/D": 2.0}
     commit = checkpoints.commit(prefix, attempt=attempt, step=1, samples=1, digests=[told], metadata={}, metrics=metrics)
     assert commit.metrics == {"loss/D": 2.0}

@@ -11,7 +11,7 @@ import pytest
 from second_reader import View, check, load
 
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints import Checkpoints, files_below, open_store
 
 WRITER = Path(__file__).with_name("killed_writer.py")
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def goes_on(root: Path, stage: Path, view: View) -> None:
     stage.mkdir(exist_ok=True)
     (stage / "a").write_bytes(b"a")
     prefix = checkpoints.prefix(newest.step + 1, attempt)
-    told = checkpoints.put_shard(prefix, 0, stage)
+    told = checkpoints.put_shard(prefix, 0, files_below(stage))
     checkpoints.commit(prefix, attempt=attempt, step=newest.step + 1, samples=0, digests=[told], metadata={}, metrics={})
     checkpoints.retain()
     view = look(root)

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.cli import doctor, version
 from trainjobs.cli.logs import Keep as Lines
 from trainjobs.cli.logs import Times, period, tail, wanted, written
@@ -135,13 +135,12 @@ def saved(path: Path) -> Checkpoints:
     attempt = checkpoints.begin()
     for step in (10, 20, 30):
         shard = path / "shard"
-        shard.mkdir()
+        shard.mkdir(exist_ok=True)
         (shard / "model.pt").write_bytes(b"weights of step %d" % step)
         prefix = checkpoints.prefix(step, attempt)
-        digest = checkpoints.put_shard(prefix, 0, shard)
+        digest = checkpoints.put_shard(prefix, 0, files_below(shard))
         checkpoints.commit(prefix, attempt=attempt, step=step, samples=step, digests=[digest], metadata={}, metrics={"loss": 1 / step})
         checkpoints.retain()
-        shard.rmdir()
     return checkpoints
 
 

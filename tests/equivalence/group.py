@@ -1,6 +1,6 @@
 """Runs jobs in groups of processes, and reads what they leave: losses from metrics.jsonl, weights from the last commit.
 
-Weights are put together from the shards by DeepSpeed's own offline converter, not by code of this project.
+Weights are put together from the shards by the safetensors library and a few lines here, not by code of this project.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,18 +72,17 @@ def last_commit(run: Path) -> Path:
     return run / "checkpoints" / str(commits[-1]["body"]["prefix"])
 
 
-def weights(run: Path, network: str, scratch: Path) -> dict[str, Tensor]:
-    """fp32 weights of one network at the last commit, whatever the stage and the number of workers."""
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-    together = scratch / f"together-{run.name}" / network / "tag"
-    together.mkdir(parents=True, exist_ok=True)
-    for rank in sorted(last_commit(run).glob("rank-*/")):
-        for file in (rank / network).glob("*.pt"):  # at stage 0 only rank 0 has any
-            (together / file.name).write_bytes(file.read_bytes())
-    if any(together.glob("*optim_states.pt")):
-        state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(together.parent), tag="tag")
-        return {name: value.float() for name, value in state.items()}
-    (file,) = together.glob("*model_states.pt")
-    module: dict[str, Tensor] = torch.load(file, weights_only=False)["module"]
-    return module
+def weights(run: Path, network: str, kind: str = "fp32") -> dict[str, Tensor]:
+    """fp32 weights of one network at the last commit (or tensors of another kind), whatever the stage and the number of workers."""
+    whole: dict[str, Tensor] = {}
+    for path in sorted(last_commit(run).glob(f"rank-*/{network}.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            cut = json.loads(file.metadata()["slices"])
+            for key in list(file.keys()):
+                if key.startswith(f"{kind}/"):
+                    found = file.get_tensor(key)
+                    start, shape = cut.get(key, (0, list(found.shape)))
+                    into = whole.setdefault(key.removeprefix(f"{kind}/"), torch.full(shape, torch.nan))
+                    into.view(-1)[start : start + found.numel()] = found.reshape(-1)
+    assert whole, f"no {kind} of {network}"
+    return whole

@@ -116,7 +116,7 @@ def test_a_batch_may_be_cut_in_any_way(family: str, cut: tuple[int, int], root: 
     for network in {"gan": ("generator", "discriminator"), "vae": ("autoencoder",), "diffusion": ("denoiser",), "language": ("model",)}[
         family
     ]:
-        ours, theirs = group.weights(root / name, network, tmp_path), group.weights(root / reference, network, tmp_path)
+        ours, theirs = group.weights(root / name, network), group.weights(root / reference, network)
         for key, value in theirs.items():
             assert (ours[key] - value).abs().max().item() <= 1e-6, f"{network}.{key}"
 
@@ -130,7 +130,7 @@ def test_gan_losses_follow_plain_torch_with_spectral_norm(loss: str, root: Path,
         for name, values in expected.losses.items():
             assert group.losses(run, name) == pytest.approx(values, rel=1e-6, abs=1e-6), (stage, name)
         for network, module in expected.networks.items():
-            ours = group.weights(run, network, tmp_path)
+            ours = group.weights(run, network)
             for key, value in module.named_parameters():
                 assert (ours[key] - value).abs().max().item() <= 1e-6, (stage, network, key)
 

@@ -74,7 +74,7 @@ def test_ends_where_a_plain_loop_does_that_leaves_out_the_same_samples(name: str
     run, onward = root / f"{name}-{stage}", CASES[name][1 if stage == 0 else 2]
     assert json.loads((run / "result.json").read_text()) == "finished"
     expected = plain.train(group.job(spec(stage)), tmp_path / "cache", (4, onward))
-    ours = group.weights(run, "autoencoder", tmp_path)
+    ours = group.weights(run, "autoencoder")
     for key, parameter in expected.networks["autoencoder"].named_parameters():
         torch.testing.assert_close(ours[key], parameter.detach(), rtol=0, atol=1e-5)
 
@@ -82,7 +82,7 @@ def test_ends_where_a_plain_loop_does_that_leaves_out_the_same_samples(name: str
 def test_canary_the_samples_matter(root: Path, tmp_path: Path) -> None:
     """Without the jump the plain loop ends elsewhere, by far more than the tolerance."""
     expected = plain.train(group.job(spec(0)), tmp_path / "cache")
-    ours = group.weights(root / "loss-0", "autoencoder", tmp_path)
+    ours = group.weights(root / "loss-0", "autoencoder")
     assert max(float((ours[key] - p.detach()).abs().max()) for key, p in expected.networks["autoencoder"].named_parameters()) > 1e-3
 
 
@@ -119,4 +119,4 @@ def test_before_the_first_checkpoint_there_is_nothing_to_go_back_to(root: Path) 
 
 def test_nothing_that_is_not_finite_was_ever_committed(root: Path, tmp_path: Path) -> None:
     for name in ("gradient before a commit-0", "hopeless", "halted"):
-        assert all(bool(value.isfinite().all()) for value in group.weights(root / name, "autoencoder", tmp_path).values())
+        assert all(bool(value.isfinite().all()) for value in group.weights(root / name, "autoencoder").values())

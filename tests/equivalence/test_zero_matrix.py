@@ -105,7 +105,7 @@ def test_follows_plain_torch(
         for step, (ours, theirs) in enumerate(zip(measured, curve, strict=True)):
             assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6), f"{name} at step {step}"
     for network, module in expected.networks.items():
-        ours_weights = group.weights(run, network, tmp_path)
+        ours_weights = group.weights(run, network)
         for key, parameter in module.named_parameters():
             difference = (ours_weights[key] - parameter).abs().max().item()
             assert difference <= 1e-6, f"{network}.{key} differs by {difference}"

@@ -13,7 +13,7 @@ import pytest
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.report import page
 from trainjobs.report.page import write_report
 
@@ -95,7 +95,7 @@ def test_it_holds_everything_a_run_left(run: Path) -> None:
     shard = run / "shard"
     shard.mkdir()
     (shard / "model.pt").write_bytes(b"weights")
-    digest = checkpoints.put_shard(checkpoints.prefix(10, attempt), 0, shard)
+    digest = checkpoints.put_shard(checkpoints.prefix(10, attempt), 0, files_below(shard))
     commit = checkpoints.commit(
         checkpoints.prefix(10, attempt), attempt=attempt, step=10, samples=640, digests=[digest], metadata={}, metrics={}
     )

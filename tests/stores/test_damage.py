@@ -8,7 +8,7 @@ import pytest
 
 from tests.stores.servers import Service
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate, open_store
+from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, files_below, locate, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ def save(checkpoints: Checkpoints, attempt: int, step: int, folder: Path) -> Com
         for name in ("g/model.pt", "g/optimizer.pt", "ema.pt"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(f"{name} {step} {rank} ".encode() * 50)
-        digests.append(checkpoints.put_shard(prefix, rank, folder))
+        digests.append(checkpoints.put_shard(prefix, rank, files_below(folder)))
     return checkpoints.commit(prefix, attempt=attempt, step=step, samples=step, digests=digests, metadata={}, metrics={})
 
 

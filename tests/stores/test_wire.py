@@ -11,7 +11,7 @@ from second_reader import check
 from tests.stores.servers import Service
 from tests.stores.wire import FAULTS, Fault, wire
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Corrupt, az, gs, open_store, s3
+from trainjobs.checkpoints import Checkpoints, Corrupt, az, files_below, gs, open_store, s3
 from trainjobs.checkpoints.objects import ObjectStore, Patience
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ def save(checkpoints: Checkpoints, attempt: int, step: int, folder: Path, size: 
     (folder / "state").mkdir(parents=True, exist_ok=True)
     (folder / "model.pt").write_bytes(os.urandom(size))
     (folder / "state" / "rng.json").write_bytes(f"rng {step}".encode())
-    told = checkpoints.put_shard(checkpoints.prefix(step, attempt), 0, folder)
+    told = checkpoints.put_shard(checkpoints.prefix(step, attempt), 0, files_below(folder))
     prefix = checkpoints.prefix(step, attempt)
     checkpoints.commit(prefix, attempt=attempt, step=step, samples=step, digests=[told], metadata={}, metrics={})
 

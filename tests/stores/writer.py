@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, Fenced, open_store
+from trainjobs.checkpoints import Checkpoints, Fenced, files_below, open_store
 
 
 def say(*words: object) -> None:
@@ -28,7 +28,7 @@ def main(uri: str, folder: Path) -> None:
         for rank in range(2):
             folder.mkdir(exist_ok=True)
             (folder / "model.pt").write_bytes(f"model {step} {rank} {attempt} ".encode() * 2000)
-            digests.append(checkpoints.put_shard(prefix, rank, folder))
+            digests.append(checkpoints.put_shard(prefix, rank, files_below(folder)))
         checkpoints.commit(prefix, attempt=attempt, step=step, samples=step, digests=digests, metadata={}, metrics={})
         say("committed", prefix)
         checkpoints.retain()

@@ -7,3 +7,4 @@ from trainjobs.checkpoints.manifest import Corrupt as Corrupt
 from trainjobs.checkpoints.open import open_store as open_store
 from trainjobs.checkpoints.record import Commit as Commit
 from trainjobs.checkpoints.record import CommitStatus as CommitStatus
+from trainjobs.checkpoints.shard import files_below as files_below

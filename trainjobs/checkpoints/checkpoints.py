@@ -5,7 +5,7 @@ while commit := checkpoints.newest():                           # resume
     try: checkpoints.fetch(commit, [rank], folder); break
     except Corrupt as error: checkpoints.quarantine(commit, str(error))
 ...
-digest = checkpoints.put_shard(prefix, rank, folder)            # every rank; the digests go to rank 0
+digest = checkpoints.put_shard(prefix, rank, {name: path})       # every rank; the digests go to rank 0
 checkpoints.commit(prefix, attempt=attempt, ...)                # rank 0
 checkpoints.retain()
 """
@@ -93,6 +93,10 @@ class Checkpoints:
             self._attempt = self._log.fence()
         return self._attempt
 
+    def join(self, attempt: int) -> None:
+        """Write for an attempt that another process began."""
+        self._attempt = attempt
+
     def prefix(self, step: int, attempt: int) -> str:
         return retention.prefix(step, attempt)
 
@@ -100,10 +104,10 @@ class Checkpoints:
         """What `locate` and `resumeFrom` take."""
         return f"{self._store.uri}/{commit.prefix}"
 
-    def put_shard(self, prefix: str, rank: int, folder: Path) -> str:
-        """Upload a rank's files; returns what rank 0 needs to commit them. The files are gone from `folder` afterwards, on success only."""
+    def put_shard(self, prefix: str, rank: int, files: Mapping[str, Path]) -> str:
+        """Upload a rank's files, by name; returns what rank 0 needs to commit them."""
         with self._writing("a checkpoint cannot be written"):
-            return shard.put_shard(self._store, prefix, rank, folder, pause=self._pause)
+            return shard.put_shard(self._store, prefix, rank, files, pause=self._pause)
 
     def commit(
         self,
@@ -163,6 +167,11 @@ class Checkpoints:
                 except OSError as error:
                     why, how = error.strerror or str(error), "free disk space there, or make it writable"
                     raise JobError("GTJ0114", "a checkpoint cannot be copied here", where=str(target), why=why, how=how) from error
+
+    def read(self, commit: Commit, rank: int, name: str) -> bytes:
+        """A small file of a rank, verified. Raises Corrupt."""
+        with self._reading():
+            return shard.read_file(self._store, commit.prefix, shard.read_ranks(self._store, commit)[rank], name)
 
     def verify(self, commit: Commit) -> None:
         """Read all of a checkpoint. Raises Corrupt."""

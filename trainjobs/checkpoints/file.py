@@ -29,7 +29,6 @@ from trainjobs.checkpoints.store import TEMPORARY, Entry, Missing, Reason, Store
 BLOCK = 4 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
-NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES}
 NOT_THERE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -70,7 +69,7 @@ class FileStore:
             for (source, key), temporary in zip(files, temporaries, strict=True):
                 with _translated(key):
                     self._anchor(temporary.parent)
-                    stored.append(_take(source, temporary))
+                    stored.append(_copy(source, temporary))
             for (_, key), temporary in zip(files, temporaries, strict=True):
                 with _translated(key):
                     _sync(temporary)  # a
@@ -143,20 +142,8 @@ def _translated(key: str, *, reading: bool = False) -> Iterator[None]:
         raise StoreError(key, why, reason) from error
 
 
-def _take(source: Path, target: Path) -> Stored:
-    """`source` under the name `target`: a second name where the filesystem can, else a copy, hashed while it is made. Not yet synced."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in NO_LINK:
-            raise
-        return _copy(source, target)
-    with open(target, "rb", buffering=0) as file:
-        found = hashlib.file_digest(file, "sha256")
-        return Stored(file.tell(), tag(found.hexdigest()))
-
-
 def _copy(source: Path, target: Path) -> Stored:
+    """Copy a file, hashed while it is read. Not yet synced."""
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK))
     with open(source, "rb", buffering=0) as reader, open(target, "xb") as writer:
         while count := reader.readinto(buffer):

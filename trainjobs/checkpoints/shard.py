@@ -1,48 +1,51 @@
-"""One rank's part of a checkpoint: a folder's files on their way to the store, and back with every byte checked."""
+"""One rank's part of a checkpoint: local files on their way to the store, and back with every byte checked."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from trainjobs.checkpoints.manifest import NAME, Corrupt, File, RankManifest, rank_digests, rank_manifest
 from trainjobs.checkpoints.record import Commit
-from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, digest, tag
+from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, check_key, create, digest, tag
 
 Writer = Callable[[bytes], object]
 
 
-def put_shard(store: BlobStore, prefix: str, rank: int, folder: Path, *, pause: Callable[[float], None]) -> str:
-    """Upload all files below `folder` and then their manifest; returns the manifest's digest. On success the files are gone from `folder`.
+def put_shard(store: BlobStore, prefix: str, rank: int, files: Mapping[str, Path], *, pause: Callable[[float], None]) -> str:
+    """Upload local files under their names, and then their manifest; returns the manifest's digest.
 
-    They are moved where that is possible, which is why nobody may keep them. Raises StoreError, with nothing of the rank left behind that a
-    sweep would not find; ValueError for a rank that has been uploaded under this prefix before, and for anything but plain files.
+    Raises StoreError, with nothing of the rank left behind that a sweep would not find; ValueError for a rank that has been uploaded under
+    this prefix before, and for a name that leads out of its folder.
     """
     name = manifest_key(prefix, rank)
     for sealed in (name, f"{prefix}/{NAME}"):
         with suppress(Missing):
             store.get(sealed)
             raise ValueError(f"{sealed} exists already: a step is written once in an attempt")
-    sources = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
-    if odd := [path for path in sources if path.is_symlink() or not path.is_file()]:
-        raise ValueError(f"not a plain file: {odd[0]}")
-    names = [path.relative_to(folder).as_posix() for path in sources]
+    names = sorted(check_key(name) for name in files)
     try:
-        stored = store.upload([(path, f"{prefix}/rank-{rank}/{name}") for path, name in zip(sources, names, strict=True)])  # (1) (2)
-        files = tuple(File(name, part.size, part.digest) for name, part in zip(names, stored, strict=True))
-        data = RankManifest(rank, files).encode()
+        stored = store.upload([(files[name], f"{prefix}/rank-{rank}/{name}") for name in names])  # (1) (2)
+        parts = tuple(File(name, part.size, part.digest) for name, part in zip(names, stored, strict=True))
+        data = RankManifest(rank, parts).encode()
         if create(store, name, data, pause=pause) is not None:  # (3)
             raise ValueError(f"{name} exists already with other contents")
     except StoreError:
         with suppress(StoreError):  # on a full disk, what does not help is in the way
             store.clear(f"{prefix}/rank-{rank}")
         raise
-    for path in sources:
-        path.unlink()
     return digest(data)  # (4)
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """All files below a folder, by their path in it. ValueError for what is no plain file."""
+    paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir() or path.is_symlink()]
+    if odd := [path for path in paths if path.is_symlink() or not path.is_file()]:
+        raise ValueError(f"not a plain file: {odd[0]}")
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def read_rank(store: BlobStore, prefix: str, rank: int, claimed: str) -> RankManifest:
@@ -75,6 +78,16 @@ def fetch_rank(store: BlobStore, prefix: str, shard: RankManifest, destination: 
         partial.rename(destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_file(store: BlobStore, prefix: str, shard: RankManifest, name: str) -> bytes:
+    """A small file of a rank. Raises Corrupt."""
+    blocks: list[bytes] = []
+    for file in shard.files:
+        if file.name == name:
+            check_file(store, prefix, shard.rank, file, blocks.append)
+            return b"".join(blocks)
+    raise Corrupt(f"{prefix}/rank-{shard.rank}/{name}", "is not in the rank's manifest")
 
 
 def check_file(store: BlobStore, prefix: str, rank: int, file: File, write: Writer | None = None) -> None:

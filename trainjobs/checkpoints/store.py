@@ -63,10 +63,7 @@ class BlobStore(Protocol):
         """Create a small object. False: it was there already, and is unchanged."""
 
     def upload(self, files: Sequence[tuple[Path, str]]) -> list[Stored]:
-        """Store local files under keys, in place of what an upload that failed left there; all of them durable on return.
-
-        The caller gives the files away: it never writes to them again, so that a folder may keep them by a hard link.
-        """
+        """Store local files under keys, in place of what an upload that failed left there; all of them durable on return."""
 
     def get(self, key: str) -> bytes:
         """A small object. Raises Missing."""

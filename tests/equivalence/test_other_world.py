@@ -1,0 +1,112 @@
+"""A run that was stopped goes on with another number of workers, at another ZeRO stage, or both, and its losses are those of the run that
+nobody stopped, to 1e-6 in fp32: optimizer state, moving averages and counts of steps arrive where they belong.
+
+Four processes share two cores here; the networks are small enough for that, and odd enough in shape that no part is even.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import group
+
+pytestmark = pytest.mark.slow
+
+STEPS, STOP = 6, 3
+DIGITS = {"source": "builtin:digits", "images": {"size": 8, "channels": 1}}
+LANGUAGE = {
+    "language": {"network": {"layers": 1, "hidden": 36, "heads": 3, "contextLength": 16}},
+    "data": {"source": "builtin:stdlib-text"},
+}
+# No spectral norm: its power iteration advances once a forward pass, and how many there are depends on the workers.
+GAN = {"gan": {"generator": {"latentDim": 8, "channels": 4}, "discriminator": {"channels": 4}, "loss": {"type": "hinge"}}, "data": DIGITS}
+VAE = {"vae": {"network": {"channels": 5}}, "data": DIGITS}
+ADAMW = {"name": "adamw", "learningRate": 1e-2, "weightDecay": 0.01}
+SGD = {"name": "sgd", "learningRate": 1e-2, "momentum": 0.9}
+RMSPROP = {"name": "rmsprop", "learningRate": 1e-3, "momentum": 0.5}
+
+# name: (family, optimizer, (workers, stage) before, (workers, stage) after)
+CASES = {
+    **{f"language-z{z}-{a}-{b}": (LANGUAGE, ADAMW, (a, z), (b, z)) for z in (0, 1, 2, 3) for a, b in ((2, 1), (1, 2), (2, 4))},
+    "gan-z0-2-1": (GAN, ADAMW, (2, 0), (1, 0)),
+    "gan-z2-1-2": (GAN, ADAMW, (1, 2), (2, 2)),
+    "vae-sgd-z3-2-1": (VAE, SGD, (2, 3), (1, 3)),
+    "vae-rmsprop-z2-2-4": (VAE, RMSPROP, (2, 2), (4, 2)),
+    "vae-rmsprop-z0-1-2": (VAE, RMSPROP, (1, 0), (2, 0)),
+    "language-z0-z3": (LANGUAGE, ADAMW, (2, 0), (2, 3)),
+    "language-z3-z1-2-4": (LANGUAGE, ADAMW, (2, 3), (4, 1)),
+    "language-z2-z0-2-1": (LANGUAGE, ADAMW, (2, 2), (1, 0)),
+}
+
+
+def spec(family: dict[str, Any], optimizer: dict[str, Any], workers: int, stage: int) -> dict[str, Any]:
+    return {
+        **family,
+        "training": {
+            "steps": STEPS,
+            "batch": {"global": 8, "micro": 2},  # batch norm sees micro-batches: the same ones, whoever computes them
+            "optimizers": {"default": optimizer},
+            "schedule": {"name": "cosine", "warmupSteps": 2},
+            "gradientClipping": 1.0,
+            "ema": {"decay": 0.9},
+        },
+        "deepspeed": {"stage": stage},
+        "compute": {"workers": workers, "gpusPerWorker": 0},
+        "checkpoints": {"every": {"steps": STOP}, "keep": {"last": 3}},
+        "evaluation": {"samples": 1},
+    }
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    for workers in (1, 2):
+        arguments = []
+        for name, (family, optimizer, before, _) in CASES.items():
+            if before[0] == workers:
+                arguments.append(str(group.prepare(root / f"{name}-undisturbed", spec(family, optimizer, *before))))
+                arguments.append(f"{group.prepare(root / name, spec(family, optimizer, *before))}={STOP}")
+        group.run_group(workers, arguments, root)
+    for workers in (1, 2, 4):
+        arguments = []
+        for name, (family, optimizer, _, after) in CASES.items():
+            if after[0] == workers:
+                arguments.append(str(group.prepare(root / name, spec(family, optimizer, *after))))
+        group.run_group(workers, arguments, root, timeout=1800)
+    return root
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_losses_are_those_of_a_run_that_nobody_stopped(case: str, root: Path) -> None:
+    for name in ("loss/D", "loss/G") if case.startswith("gan") else ("loss",):
+        expected, ours = group.losses(root / f"{case}-undisturbed", name), group.losses(root / case, name)
+        assert len(expected) == STEPS
+        assert ours == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_so_are_weights_and_moving_average(case: str, root: Path) -> None:
+    networks = ("generator", "discriminator") if case.startswith("gan") else ("autoencoder",) if case.startswith("vae") else ("model",)
+    for network in networks:
+        for kind in ("fp32", "ema"):
+            expected, ours = group.weights(root / f"{case}-undisturbed", network, kind), group.weights(root / case, network, kind)
+            assert expected.keys() == ours.keys()
+            for key in expected:
+                torch.testing.assert_close(ours[key], expected[key], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_canary_it_went_on_where_it_had_stopped(case: str, root: Path) -> None:
+    events = [line for line in (root / case / "attempts.jsonl").read_text().splitlines() if '"resumed"' in line]
+    assert len(events) == 1
+    assert f'"step": {STOP}' in events[0]
+    before, after = CASES[case][2:]
+    assert f"the checkpoint is of {before[0]}, stage {before[1]}" in events[0]
+    assert f"{after[0]} workers on cpu, ZeRO stage {after[1]}" in events[0]

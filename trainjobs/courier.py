@@ -1,0 +1,166 @@
+"""A process beside each worker that hashes, uploads and commits what the worker has copied, so that training does neither.
+
+It imports no torch, runs at a lower priority, and ends with its worker. Requests are answered one after the other; the worker asks for the
+answer when it suits it. Open files travel with the request: what is uploaded has no name in any folder.
+
+    worker -> courier    ("upload", prefix, rank, {name: file}, index, attempt)    answer: the digest of the rank's manifest
+    worker -> courier    ("commit", arguments of Checkpoints.commit)               answer: the Commit; then old checkpoints are deleted
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Keep
+from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints.tensors import INDEX
+from trainjobs.memory import nameless
+
+NICE = 10
+
+
+class Courier:
+    """The worker's side. The process is started by the first request."""
+
+    def __init__(self, uri: str, keep: Keep) -> None:
+        self._uri, self._keep = uri, keep
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: Connection | None = None
+        self._sent: dict[int, int] = {}  # inodes by descriptor: files that the courier has
+        self._asked = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to be fetched."""
+        return self._asked
+
+    def upload(self, prefix: str, rank: int, attempt: int, files: Mapping[str, int], index: bytes) -> None:
+        """Ask for an upload of open files, which must not change until the answer is there."""
+        line = self._open()
+        for descriptor in [known for known in self._sent if known not in files.values()]:
+            del self._sent[descriptor]
+        fresh = [name for name, descriptor in files.items() if self._sent.get(descriptor) != os.fstat(descriptor).st_ino]
+        self._ask("upload", (prefix, rank, list(files), fresh, index, attempt))
+        for name in fresh:
+            send_handle(line, files[name], self._pid())
+            self._sent[files[name]] = os.fstat(files[name]).st_ino
+
+    def commit(self, prefix: str, arguments: Mapping[str, Any]) -> None:
+        """Ask for a commit, by the arguments of Checkpoints.commit."""
+        self._ask("commit", (prefix, dict(arguments)))
+
+    def ready(self) -> bool:
+        """Whether `answer` would return at once."""
+        return self._asked and self._open().poll()
+
+    def answer(self) -> Any:
+        """Wait for the answer to the last request. An error is a value. JobError GTJ0211 for a courier that has died."""
+        try:
+            return self._open().recv()
+        except (EOFError, OSError):
+            status = self._process.wait() if self._process else None
+            why, how = f"the process that uploads them has ended with status {status}", "see the worker's log; memory is the usual cause"
+            self._line, self._process, self._sent = None, None, {}
+            return JobError("GTJ0211", "a checkpoint was not written", why=why, how=how)
+        finally:
+            self._asked = False
+
+    def close(self) -> None:
+        """End the process, amid whatever it does."""
+        if self._process is not None and self._line is not None:
+            self._line.close()
+            self._process.wait()
+        self._line, self._process, self._sent, self._asked = None, None, {}, False
+
+    def _ask(self, verb: str, arguments: tuple[Any, ...]) -> None:
+        assert not self._asked, "the answer to the last request was not fetched"
+        self._open().send((verb, arguments))
+        self._asked = True
+
+    def _open(self) -> Connection:
+        if self._line is None:
+            self._line, theirs = Pipe()
+            with theirs:
+                command = [sys.executable, "-m", "trainjobs.courier", str(theirs.fileno()), self._uri, self._keep.model_dump_json()]
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        return self._line
+
+    def _pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+
+def main() -> None:
+    os.nice(NICE)
+    line, store, keep = Connection(int(sys.argv[1])), open_store(sys.argv[2]), Keep.model_validate_json(sys.argv[3])
+    checkpoints, requests = Checkpoints(store, keep=keep), SimpleQueue[tuple[str, tuple[Any, ...]]]()
+    threading.Thread(target=_listen, args=(line, requests), daemon=True).start()
+    files: dict[str, int] = {}
+    while True:
+        verb, arguments = requests.get()
+        try:
+            if verb == "upload":
+                prefix, rank, names, fresh, index, attempt = arguments
+                for name in [known for known in files if known in fresh or known not in names]:
+                    os.close(files.pop(name))
+                files |= fresh
+                checkpoints.join(attempt)
+                line.send(_upload(checkpoints, prefix, rank, files, index))
+            else:
+                prefix, told = arguments
+                line.send(checkpoints.commit(prefix, **told))
+                _retain(checkpoints)
+        except Exception as error:
+            _send(line, error)
+
+
+def _listen(line: Connection, requests: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:
+    """Pass requests on, with the open files that come behind them. Without the worker nobody may commit: then this process ends."""
+    try:
+        while True:
+            verb, arguments = line.recv()
+            if verb == "upload":
+                prefix, rank, names, fresh, index, attempt = arguments
+                arguments = (prefix, rank, names, {name: recv_handle(line) for name in fresh}, index, attempt)
+            requests.put((verb, arguments))
+    except BaseException:
+        os._exit(0)
+
+
+def _upload(checkpoints: Checkpoints, prefix: str, rank: int, files: Mapping[str, int], index: bytes) -> str:
+    with open(nameless(), "w+b") as file:
+        file.write(index)
+        file.flush()
+        opened = {**files, INDEX: file.fileno()}
+        return checkpoints.put_shard(prefix, rank, {name: Path(f"/dev/fd/{number}") for name, number in sorted(opened.items())})
+
+
+def _retain(checkpoints: Checkpoints) -> None:
+    """Delete what retention no longer keeps. What cannot be deleted now is tried again after the next commit."""
+    try:
+        checkpoints.retain()
+    except JobError as error:  # to be fenced is one, too; the next commit says so
+        print(f"retention: {error}", file=sys.stderr, flush=True)
+
+
+def _send(line: Connection, error: Exception) -> None:
+    try:
+        line.send(error)
+    except (TypeError, AttributeError, pickle.PicklingError):  # a foreign exception that does not travel
+        line.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+if __name__ == "__main__":
+    main()
