@@ -4,7 +4,8 @@ It imports no torch, runs at a lower priority, and ends with its worker. Request
 answer when it suits it. Open files travel with the request: what is uploaded has no name in any folder.
 
     worker -> courier    ("upload", prefix, rank, {name: file}, index, attempt)    answer: the digest of the rank's manifest
-    worker -> courier    ("commit", arguments of Checkpoints.commit)               answer: the Commit; then old checkpoints are deleted
+    worker -> courier    ("commit", prefix, arguments of Checkpoints.commit)       answer: the Commit; then old checkpoints are deleted
+    worker -> courier    ("end")                                                   no answer
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -77,10 +79,13 @@ class Courier:
         finally:
             self._asked = False
 
-    def close(self) -> None:
-        """End the process, amid whatever it does."""
+    def close(self, patience: float = 60.0) -> None:
+        """End the process when it has done what it was asked to, or after `patience` seconds."""
         if self._process is not None and self._line is not None:
-            self._line.close()
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self._line.send(("end", ()))
+                self._process.wait(patience)
+            self._line.close()  # it ends amid whatever it does
             self._process.wait()
         self._line, self._process, self._sent, self._asked = None, None, {}, False
 
@@ -110,6 +115,8 @@ def main() -> None:
     files: dict[str, int] = {}
     while True:
         verb, arguments = requests.get()
+        if verb == "end":
+            os._exit(0)  # the thread that listens is in the middle of it
         try:
             if verb == "upload":
                 prefix, rank, names, fresh, index, attempt = arguments

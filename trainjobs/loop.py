@@ -129,7 +129,7 @@ def train(
         stop = False
         if save or evaluate or state.step >= talk_at:
             means, (talk_at, stop, timed) = talk(meter, world, reporter, saver, state.step)
-            save = save or stop or timed
+            save = stop or timed or (save and (last or not saver.holding))
             diverged = divergence.find(means, meter, engines, state, world, save=save)
             meter.clear()
             if diverged:
@@ -208,8 +208,8 @@ def talk(meter: Meter, world: World, reporter: Reporter | None, saver: Saver, st
     means = meter.take()
     orders = reporter.orders(step) if reporter else (0, False, False)
     total = world.sum([*means.values(), *map(float, orders), *saver.report()])
-    next_talk, stop, timed, uploaded, committed = total[-5:]
-    saver.hear(uploaded, committed)
+    next_talk, stop, timed = total[-6:-3]
+    saver.hear(*total[-3:])
     return {name: value / world.size for name, value in zip(means, total, strict=False)}, (int(next_talk), stop > 0, timed > 0)
 
 

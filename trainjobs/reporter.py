@@ -69,7 +69,7 @@ class Reporter:
         ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
-        return step + ahead, (self._run / "stop").exists(), timed or self._saver.again()
+        return step + ahead, (self._run / "stop").exists(), timed or bool(self._saver.again())
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -110,9 +110,10 @@ class Reporter:
         progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
         self._show(checkpoint=_checkpoint(commit), checkpointFailure=None)
 
-    def not_saved(self, error: JobError) -> None:
-        """A checkpoint could not be written; training goes on."""
-        progress.warn(self._run, self._saver.attempt, error)
+    def not_saved(self, error: JobError, first: bool) -> None:
+        """A checkpoint could not be written; training goes on. `first`: it is news, the one before went well."""
+        if first:
+            progress.warn(self._run, self._saver.attempt, error)
         self._show(checkpointFailure=error.line())
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:

@@ -88,9 +88,10 @@ class Saver:
         self._failed_at: float | None = None
         self.attempt: int = world.lead(self.checkpoints.begin)
         self.saved: Callable[[Commit], None] = lambda commit: None
-        self.failed: Callable[[JobError], None] = lambda error: None
+        self.failed: Callable[[JobError, bool], None] = lambda error, first: None  # `first`: the save before it went well
         self.commit: Commit | None = None  # what a run that fails now would go on from
         self.failure: JobError | None = None  # of the last save
+        self.holding = False  # a save failed a moment ago: those that are due are left out for a while
         self.pace = 0.0  # seconds per byte of the last save, from its beginning to its commit
 
     @property
@@ -118,14 +119,17 @@ class Saver:
         if self._pending is not None:
             self._snapshot.settle()
 
-    def report(self) -> tuple[float, float]:
-        """(this rank has uploaded, or failed to; rank 0's commit is there), to be summed over the ranks for `hear`."""
+    def report(self) -> tuple[float, float, float]:
+        """(this rank has uploaded, or failed to; rank 0's commit is there; rank 0 does not try again yet), to be summed over the ranks for
+        `hear`."""
+        waits = self._world.leads and self.again() is False
         if self._pending is None or not self._courier.ready():
-            return 0.0, 0.0
-        return (0.0, 1.0) if self._pending.committing else (1.0, 0.0)
+            return 0.0, 0.0, float(waits)
+        return (0.0, 1.0, float(waits)) if self._pending.committing else (1.0, 0.0, float(waits))
 
-    def hear(self, uploaded: float, committed: float) -> None:
+    def hear(self, uploaded: float, committed: float, waits: float) -> None:
         """Go on with what is pending, given the sums of what all ranks reported."""
+        self.holding = waits > 0
         if self._pending is not None and not self._pending.committing and uploaded == self._world.size:
             self._commit()
         elif self._pending is not None and self._pending.committing and committed:
@@ -140,9 +144,9 @@ class Saver:
         if required and self.failure is not None:
             raise self.failure
 
-    def again(self) -> bool:
-        """Whether it is time to try again after a failure, by this rank's clock."""
-        return self._failed_at is not None and self._pending is None and self._now() - self._failed_at >= AGAIN
+    def again(self) -> bool | None:
+        """After a failure, whether it is time to try again, by this rank's clock; None when all is well."""
+        return None if self._failed_at is None or self._pending is not None else self._now() - self._failed_at >= AGAIN
 
     def close(self) -> None:
         self._courier.close()
@@ -183,9 +187,9 @@ class Saver:
             if not isinstance(error, JobError) or isinstance(error, Fenced | Corrupt):
                 raise error
         assert isinstance(errors[0], JobError)
-        self.failure, self._failed_at = errors[0], self._now()
+        first, self.failure, self._failed_at = self.failure is None, errors[0], self._now()
         if self._world.leads:
-            self.failed(errors[0])
+            self.failed(errors[0], first)
 
     def _world_settled(self, mine: Any) -> None:
         """No rank goes on alone: the first error of any of them, everywhere."""

@@ -200,7 +200,8 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         saved, stage = report.checkpoint(seen.report), report.stage(seen.report)
         changes |= {"checkpoint": saved} if saved else {}
         changes |= {"plan": {**status.get("plan", {}), "zeroStage": stage}} if stage is not None else {}
-    phase, conditions = present.conditions(spec, child, {**status, **changes}, attempt, stuck, now)
+    unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
+    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
     return present.status(job, now, phase, conditions, spec, changes)
 
 

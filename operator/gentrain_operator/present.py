@@ -59,7 +59,8 @@ def status(
 def conditions(
     spec: Spec, child: Object, now_status: Object, attempt: int, stuck: Waiting | None, now: datetime.datetime
 ) -> tuple[str, list[Condition]]:
-    """Phase and conditions of an attempt under way."""
+    """Phase and conditions of an attempt under way. `now_status` is the status as it will be; `unsaved` in it says why the last checkpoint
+    could not be written."""
     ray = child.get("status") or {}
     deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
     queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
@@ -101,7 +102,10 @@ def conditions(
 
 
 def _checkpoint(status: Object) -> list[Condition]:
-    saved = status.get("checkpoint")
+    saved, unsaved = status.get("checkpoint"), status.get("unsaved")
+    if unsaved:
+        kept = f"step {saved['step']} is kept" if saved else "there is none before it"
+        return [Condition("CheckpointReady", False, "UploadFailed", f"{unsaved}; {kept}")]
     return [Condition("CheckpointReady", saved is not None, "Saved" if saved else "NeverSaved", f"step {saved['step']}" if saved else "")]
 
 

@@ -95,6 +95,11 @@ def checkpoint(report: Mapping[str, Any]) -> Object | None:
     return {name: value for name, value in out.items() if value is not None}
 
 
+def unsaved(report: Mapping[str, Any]) -> str:
+    """Why the last checkpoint could not be written; "" when it could."""
+    return _text(report.get("checkpointFailure"), 512)
+
+
 def failure(report: Mapping[str, Any]) -> Object | None:
     """The trainer's failure record, if it has failed."""
     record = report.get("failure")

@@ -23,7 +23,7 @@ class Filling(Mean):
         self.disk = Path(disk)
     def loss(self, batch):
         self.calls += 1
-        if self.calls == 4 and not (self.disk / "filler").exists():
+        if self.calls == 5 and not (self.disk / "filler").exists():  # step 2 is committed; step 4 may be on its way
             with (self.disk / "filler").open("wb", buffering=0) as file:
                 try:
                     while True:
@@ -70,9 +70,9 @@ def test_a_disk_that_fills_up_between_two_checkpoints(tmp_path: Path) -> None:
         assert commits(shell, "disk/run")[2, 1] == "live"
 
 
-def goes_on(done: Done) -> None:
+def goes_on(done: Done, step: int = 2) -> None:
     assert done.returncode == 0, done.stderr
-    assert "from step 2, " in done.stderr
+    assert f"from step {step}, " in done.stderr
     assert "step 6/6" in done.stdout
 
 
@@ -83,17 +83,18 @@ def test_a_disk_without_a_byte_left(tmp_path: Path) -> None:
         shell.manifest(vae=None, custom={"objective": "filling:build", "options": {"disk": str(tmp_path / "disk")}})
         command = ("run", "-f", "job.yaml", "--run-dir", "disk/run", "--no-ray")
         refused(shell.gtj(*command), "GTJ0211", 5, "the run folder cannot be written", "free disk space there, and run again")
-        assert commits(shell, "disk/run") == {(2, 1): "live"}
+        assert set(commits(shell, "disk/run").items()) in ({((2, 1), "live")}, {((2, 1), "live"), ((4, 1), "live")})
         assert shell.gtj("checkpoints", "verify", "disk/run").returncode == 0
         refused(shell.gtj(*command), "GTJ0114", 7, "No space left on device", "free some space")
         assert not subprocess.run([*shell.within, "find", "disk/run", "-name", ".*"], capture_output=True).stdout
+        saved = max(step for step, _ in commits(shell, "disk/run"))
         sh(shell, "echo > disk/filler")
-        goes_on(shell.gtj(*command))
+        goes_on(shell.gtj(*command), saved)
 
 
 def test_a_full_disk_for_two_workers(tmp_path: Path) -> None:
     """One of them, or both, cannot store their part: both end, nothing is committed, and later both go on."""
-    with small_disk(tmp_path, "300k") as shell:
+    with small_disk(tmp_path, "200k") as shell:
         shell.manifest(
             vae={"network": {"architecture": "conv", "latentDim": 4, "channels": 16}},
             compute={"workers": 2, "gpusPerWorker": 0},
@@ -120,7 +121,7 @@ def damage(path: Path) -> None:
 NEWEST = "checkpoints/steps/000000000006-a1"
 
 
-@pytest.mark.parametrize("file", ["rank-0/autoencoder/mp_rank_00_model_states.pt", "rank-0.json", "MANIFEST.json"])
+@pytest.mark.parametrize("file", ["rank-0/autoencoder.safetensors", "rank-0.json", "MANIFEST.json"])
 def test_a_damaged_checkpoint_is_passed_over(trained: Shell, file: str) -> None:
     before = metrics(trained)
     damage(trained.run.path / NEWEST / file)

@@ -263,7 +263,10 @@ anything = st.recursive(
 
 @given(anything)
 def test_any_report_gives_a_status_that_the_schema_takes(value: Any) -> None:
-    lie = dict.fromkeys(("step", "samples", "etaSeconds", "updatedAt", "metrics", "throughput", "checkpoint", "failure", "stage"), value)
+    lie = dict.fromkeys(
+        ("step", "samples", "etaSeconds", "updatedAt", "metrics", "throughput", "checkpoint", "failure", "stage", "checkpointFailure"),
+        value,
+    )
     lie["metrics"] = {"m": value, "k" * 99: 1.0}
     made = report.progress(lie, 100)
     assert 0 <= made["step"] <= 100
@@ -273,6 +276,7 @@ def test_any_report_gives_a_status_that_the_schema_takes(value: Any) -> None:
         assert len(metric["value"]) <= 64
     json.dumps(made, allow_nan=False)
     report.checkpoint(lie)
+    report.unsaved(lie)
     report.failure(lie)
     report.stage(lie)
 

@@ -70,10 +70,10 @@ def test_a_run_on_s3_is_killed_and_goes_on(start: Start, tmp_path: Path) -> None
     assert at.gtj("checkpoints", "verify", place).stdout.count("whole") == 2
     pulled = at.gtj("checkpoints", "pull", place, tmp_path / "copy")
     assert pulled.stdout.startswith(f"step {reached + 10} ")
-    for path in (tmp_path / "copy").rglob("*.pt"):
+    for path in (tmp_path / "copy").rglob("*.safetensors"):
         name = path.relative_to(tmp_path / "copy").as_posix()
         assert path.read_bytes() == objects[f"{view.prefixes[-1]}/{name}"]
-    victim = next(key for key in objects if key.startswith(view.prefixes[-1]) and key.endswith(".pt"))
+    victim = next(key for key in objects if key.startswith(view.prefixes[-1]) and key.endswith(".safetensors"))
     server.write(uri, f"job/{victim}", b"\0" + objects[victim][1:])
     found = at.gtj("checkpoints", "verify", place)
     assert found.returncode == 5

@@ -172,7 +172,7 @@ def _temporary(target: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
 
 

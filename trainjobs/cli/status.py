@@ -92,6 +92,8 @@ def described(run: Run, now: float) -> Iterator[str]:
     if checkpoint:
         saved = instant(checkpoint.get("committedAt"))
         yield entry("checkpoint", f"step {checkpoint.get('step')}" + (f", {duration(now - saved)} ago" if saved else ""))
+    if progress.get("checkpointFailure") and phase in LIVE:
+        yield entry("not saved", painted(str(progress["checkpointFailure"]), "yellow"))
     yield entry("folder", str(run.path))
     events = run.attempts()[-EVENTS:]
     if events:

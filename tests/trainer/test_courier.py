@@ -1,0 +1,141 @@
+"""The process that uploads: against a real folder, with real processes that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Keep
+from trainjobs.checkpoints import Checkpoints, Commit, Fenced, open_store
+from trainjobs.checkpoints.tensors import decode_index
+from trainjobs.courier import Courier
+from trainjobs.snapshot import Snapshot, part
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Iterator[Snapshot]:
+    (tmp_path / "scratch").mkdir()
+    made = Snapshot(tmp_path / "scratch", torch.device("cpu"), 1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def courier(tmp_path: Path) -> Iterator[Courier]:
+    made = Courier(f"file://{tmp_path}/store", Keep(last=1))
+    yield made
+    made.close()
+
+
+def uploaded(courier: Courier, snapshot: Snapshot, tensor: torch.Tensor, prefix: str, attempt: int) -> object:
+    def upload(files: object, index: bytes) -> None:
+        courier.upload(prefix, 0, attempt, files, index)  # type: ignore[arg-type]
+
+    snapshot.take({"net": [part("fp32/w", tensor)]}, upload)
+    snapshot.wait()
+    return courier.answer()
+
+
+def committed(courier: Courier, prefix: str, step: int, attempt: int, digest: object) -> object:
+    told = {"attempt": attempt, "step": step, "samples": step, "metadata": {}, "metrics": {}, "digests": [digest]}
+    courier.commit(prefix, told)
+    return courier.answer()
+
+
+def test_uploads_commits_and_drops_what_is_not_kept(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+    reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
+    attempt, weights = reader.begin(), torch.zeros(7)
+    for step in (1, 2, 3):
+        weights.fill_(step)  # the same memory, and the same open file, every time
+        prefix = reader.prefix(step, attempt)
+        found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, weights, prefix, attempt))
+        assert isinstance(found, Commit)
+        assert found.step == step
+    courier.close()  # retention is part of what it was asked to do
+    assert os.listdir(tmp_path / "store" / "steps") == [f"{3:012d}-a{attempt}"]
+    reader.verify(found)
+    file = tmp_path / "store" / found.prefix / "rank-0" / "net.safetensors"
+    assert torch.equal(load_file(file)["fp32/w"], torch.full((7,), 3.0))
+    (slice,) = decode_index(reader.read(found, 0, "index.json"))["net.safetensors"]
+    assert (slice.key, slice.dtype, slice.shape, slice.start, slice.length) == ("fp32/w", "F32", (7,), 0, 7)
+
+
+def test_a_courier_that_is_killed_is_told_and_followed_by_another(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+    reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
+    attempt = reader.begin()
+    prefix = reader.prefix(1, attempt)
+    digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
+    (child,) = [process for process in psutil.Process().children() if "trainjobs.courier" in process.cmdline()]
+    child.send_signal(signal.SIGSTOP)
+    courier.commit(prefix, {"attempt": attempt, "step": 1, "samples": 1, "metadata": {}, "metrics": {}, "digests": [digest]})
+    child.kill()
+    error = courier.answer()
+    assert isinstance(error, JobError)
+    assert error.code == "GTJ0211"
+    assert "ended with status -9" in str(error.why)
+    assert reader.newest() is None
+    prefix = reader.prefix(2, attempt)
+    found = committed(courier, prefix, 2, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
+    assert isinstance(found, Commit), "the files were sent again"
+    assert reader.newest() == found
+
+
+def test_what_the_store_refuses_is_the_answer(snapshot: Snapshot, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    courier = Courier(f"file://{tmp_path}/store/runs", Keep())
+    error = uploaded(courier, snapshot, torch.ones(3), "steps/000000000001-a1", 1)
+    assert isinstance(error, JobError)
+    assert error.code == "GTJ0211"
+    assert error.why == "Not a directory"
+    courier.close()
+
+
+def test_a_fenced_attempt_commits_nothing(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+    reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
+    attempt = reader.begin()
+    prefix = reader.prefix(1, attempt)
+    digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
+    reader.begin()
+    error = committed(courier, prefix, 1, attempt, digest)
+    assert isinstance(error, Fenced)
+    assert error.attempt == attempt
+    assert reader.newest() is None
+
+
+WORKER = """
+import json, os, signal, sys, torch
+from pathlib import Path
+from trainjobs.api.job import Keep
+from trainjobs.courier import Courier
+courier = Courier(sys.argv[1], Keep())
+line = courier._open()
+print(json.dumps(courier._pid()), flush=True)
+signal.pause()
+"""
+
+
+def test_it_ends_with_its_worker(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORKER, f"file://{tmp_path}/store"]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    child = psutil.Process(json.loads(worker.stdout.readline()))
+    assert child.is_running()
+    worker.kill()
+    worker.wait()
+    worker.stdout.close()
+    gone, alive = psutil.wait_procs([child], timeout=60)
+    assert not alive
+    assert gone
