@@ -28,7 +28,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.checkpoints.tensors import INDEX
-from trainjobs.memory import nameless
+from trainjobs.memory import keep_freed_memory, nameless
 
 NICE = 10
 
@@ -109,6 +109,7 @@ class Courier:
 
 def main() -> None:
     os.nice(NICE)
+    keep_freed_memory()
     line, store, keep = Connection(int(sys.argv[1])), open_store(sys.argv[2]), Keep.model_validate_json(sys.argv[3])
     checkpoints, requests = Checkpoints(store, keep=keep), SimpleQueue[tuple[str, tuple[Any, ...]]]()
     threading.Thread(target=_listen, args=(line, requests), daemon=True).start()

@@ -5,10 +5,11 @@ A client counts its operations from 0; `faults` says what happens at which. Uplo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
+
+from blake3 import blake3
 
 from trainjobs.checkpoints.store import Entry, Missing, Stored, StoreError
 
@@ -85,7 +86,7 @@ class Client:
     def _upload(self, path: Path, key: str) -> Stored:
         data = path.read_bytes()
         self.store.put(key, data, absent=False)
-        return Stored(len(data), "sha256:" + hashlib.sha256(data).hexdigest())
+        return Stored(len(data), "blake3:" + blake3(data).hexdigest())
 
     def _get(self, key: str) -> bytes:
         if key not in self.store.objects:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.stores.servers import Service
 from trainjobs.api.job import Keep
@@ -82,7 +82,7 @@ def test_files_go_up_and_come_down(opened: Opened, tmp_path: Path) -> None:
             path.write_bytes(data)
         stored = store.upload([(tmp_path / "from" / name, f"steps/x/{name}") for name in sizes])
         assert [part.size for part in stored] == list(sizes.values())
-        assert [part.digest for part in stored] == [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in content.values()]
+        assert [part.digest for part in stored] == [f"blake3:{blake3(data).hexdigest()}" for data in content.values()]
         assert look() == {f"steps/x/{name}": data for name, data in content.items()}
         for name, data in content.items():
             assert b"".join(store.read(f"steps/x/{name}")) == data

@@ -19,13 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainjobs.checkpoints.bucket import Bucket, Piece, Trouble
-from trainjobs.checkpoints.store import TEMPORARY, Entry, Missing, Reason, Stored, StoreError, check_key, tag
+from trainjobs.checkpoints.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
 
 T = TypeVar("T")
 PART = 16 << 20
@@ -109,7 +108,7 @@ class ObjectStore:
 
     def _send(self, window: Window, source: Path, key: str) -> Stored:
         """Store a file; of one that fits into a part, only begin to."""
-        path, size, found = self._path(key), 0, sha256()
+        path, size, found = self._path(key), 0, Digest()
         parts: list[Future[str]] = []
         upload = ""
         try:
@@ -130,7 +129,7 @@ class ObjectStore:
                 with suppress(Exception):  # what is left is swept with the folder
                     self._bucket.abort(path, upload)
             raise
-        return Stored(size, tag(found.hexdigest()))
+        return Stored(size, str(found))
 
     def _piece(self, key: str, start: int, version: str) -> Piece:
         def get() -> Piece:

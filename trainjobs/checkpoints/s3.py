@@ -158,7 +158,11 @@ class S3:
         from trainjobs.checkpoints.objects import WORKERS
 
         once = {"total_max_attempts": 1, "mode": "standard"}
-        return Config(connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=WORKERS, tcp_keepalive=True)
+        # Without TLS botocore would hash each body once more for the signature; its CRC, which is signed, and our digest guard it anyway.
+        plain = {"payload_signing_enabled": False}
+        return Config(
+            connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=WORKERS, tcp_keepalive=True, s3=plain
+        )
 
     @cached_property
     def _client(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from trainjobs.checkpoints.manifest import NAME, Corrupt, File, RankManifest, rank_digests, rank_manifest
 from trainjobs.checkpoints.record import Commit
-from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, check_key, create, digest, tag
+from trainjobs.checkpoints.store import BlobStore, Digest, Missing, StoreError, check_key, create, digest
 
 Writer = Callable[[bytes], object]
 
@@ -93,7 +92,10 @@ def read_file(store: BlobStore, prefix: str, shard: RankManifest, name: str) -> 
 def check_file(store: BlobStore, prefix: str, rank: int, file: File, write: Writer | None = None) -> None:
     """Read a file of a checkpoint to its end, passing its blocks on. Raises Corrupt, after the blocks were passed on."""
     key = f"{prefix}/rank-{rank}/{file.name}"
-    size, found = 0, hashlib.sha256()
+    try:
+        size, found = 0, Digest(file.digest.partition(":")[0])
+    except ValueError as error:
+        raise Corrupt(key, str(error)) from error
     for block in _blocks(store, key):
         size += len(block)
         found.update(block)
@@ -101,8 +103,8 @@ def check_file(store: BlobStore, prefix: str, rank: int, file: File, write: Writ
             write(block)
     if size != file.size:
         raise Corrupt(key, f"has {size} bytes, not {file.size}")
-    if tag(found.hexdigest()) != file.digest:
-        raise Corrupt(key, f"digest is {tag(found.hexdigest())}, not {file.digest}")
+    if str(found) != file.digest:
+        raise Corrupt(key, f"digest is {found}, not {file.digest}")
 
 
 def manifest_key(prefix: str, rank: int) -> str:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from blake3 import blake3
+
 TEMPORARY = ".tmp-"  # file names that start like this are a store's own business
 Reason = Literal["full", "denied", "no bucket", "failed"]
 
@@ -46,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Stored:
-    """What an upload stored: `size` in bytes, `digest` as `digest()` writes it, of the stored bytes."""
+    """What an upload stored: `size` in bytes, `digest` as `Digest` writes it, of the stored bytes."""
 
     size: int
     digest: str
@@ -109,12 +111,27 @@ def create(store: BlobStore, key: str, data: bytes, *, pause: Callable[[float], 
 
 
 def digest(data: bytes) -> str:
-    return tag(hashlib.sha256(data).hexdigest())
+    """Of records and manifests: any program can check them."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def tag(hexadecimal: str) -> str:
-    """A digest as it is written: the algorithm's name stands in front, so that another can follow it one day."""
-    return f"sha256:{hexadecimal}"
+class Digest:
+    """The digest of a file that comes in blocks; `str` is how it is written. ValueError for an algorithm that nobody knows here.
+
+    BLAKE3 takes a quarter of SHA-256's processor time, and hashing is most of what an upload costs beside the bytes' way itself. The
+    algorithm's name stands in front, so that another can follow it one day.
+    """
+
+    def __init__(self, algorithm: str = "blake3") -> None:
+        if algorithm not in ("blake3", "sha256"):
+            raise ValueError(f"no digest is called {algorithm}")
+        self._algorithm, self._hash = algorithm, blake3() if algorithm == "blake3" else hashlib.sha256()
+
+    def update(self, block: bytes | memoryview) -> None:
+        self._hash.update(block)
+
+    def __str__(self) -> str:
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
 
 
 def check_key(key: str) -> str:
