@@ -23,6 +23,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
 from trainjobs.checkpoints.tensors import INDEX, SUFFIX, Slice, decode_index, read_layout
 from trainjobs.fit import OURS, Move, check, match, mismatch, resettable
+from trainjobs.objectives.phase import Stateful
 from trainjobs.saving import Trained
 from trainjobs.snapshot import DTYPES
 from trainjobs.world import World, outcome
@@ -154,8 +155,8 @@ class Restorer:
             engine.publish()
         if self.trained.ema is not None and not commit.metadata.get("ema"):
             self.trained.ema.restart()
-        if "objective" in commit.metadata and hasattr(self.trained.objective, "load_state_dict"):
-            self.trained.objective.load_state_dict(commit.metadata["objective"])
+        if "objective" in commit.metadata and isinstance(self.trained.objective, Stateful):
+            self.trained.objective.load_state(commit.metadata["objective"])
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: int) -> dict[str, list[Slice]]:

@@ -23,7 +23,7 @@ from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, open_store
 from trainjobs.courier import Courier
 from trainjobs.engine import Engine
-from trainjobs.objectives.phase import Objective
+from trainjobs.objectives.phase import Objective, Stateful
 from trainjobs.snapshot import Part, Snapshot
 from trainjobs.state import Ema, State
 from trainjobs.world import World, outcome, settled
@@ -49,8 +49,8 @@ class Trained:
         """What a reader should know before it reads: which tensors of the optimizer there are is in the files themselves."""
         optimizers = {name: engine.settings.name for name, engine in self.engines.items()}
         counts = {name: len(engine.trained) for name, engine in self.engines.items()}
-        keeps = getattr(self.objective, "state_dict", None)
-        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None, **({"objective": keeps()} if keeps else {})}
+        keeps = {"objective": self.objective.state()} if isinstance(self.objective, Stateful) else {}
+        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None, **keeps}
 
 
 @dataclass

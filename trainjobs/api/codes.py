@@ -266,12 +266,14 @@ CODES: dict[str, Code] = {
         ),
     ),
     "GTJ0208": Code(
-        "checkpoint of another world size or model",
+        "checkpoint of another model or optimizer",
         FAILED,
         _page(
-            "The checkpoint was written by another number of workers than this version can convert, or by another model. The "
-            "message names the tensors that differ.",
-            "Resume with the manifest and the number of workers that wrote it.",
+            "The checkpoint has other tensors than the manifest's model: the message names the first that differ, with their "
+            "shapes. Or it has the state of another optimizer, or no moving average. The number of workers and the ZeRO stage "
+            "may differ: every rank takes the elements that are its own.",
+            "Resume with the manifest that wrote it.",
+            "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",
         ),
     ),
@@ -300,8 +302,10 @@ CODES: dict[str, Code] = {
         "checkpoint cannot be written",
         FAILED,
         _page(
-            "The disk is full, or the store refuses writes. The last checkpoint that was committed is intact.",
-            "Free space or mend permissions and run again: the job continues from that checkpoint.",
+            "The disk is full, or the store is away or refuses writes. The last checkpoint that was committed is intact. Amid a "
+            "run that is no end: training goes on, another save is tried every half a minute, and the status says why the last "
+            "one failed. The run ends with this only when its last checkpoint, or the one before a stop, cannot be written.",
+            "Free space or mend permissions; if the run has ended, run again: the job continues from that checkpoint.",
             "`checkpoints.keep.last` bounds how many are kept.",
         ),
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -76,4 +76,18 @@ class Objective(Protocol):
     def sample(self, count: int, noise: Noise) -> Samples:
         """`count` samples, made from `noise`, whose `samples` has `count` entries. Called under no_grad, in eval mode, by every rank
         alike: at ZeRO stage 3 each forward pass gathers weights from all of them."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An objective that has state beyond its networks, such as a probability that it adapts. What is a tensor belongs into a buffer of a
+    network instead. A checkpoint keeps rank 0's, so it must be the same on every rank."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON, small."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
         ...
