@@ -78,6 +78,7 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
 
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
+    "UploadFailed",
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("Unschedulable", "QuotaExceeded", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
 }

@@ -140,6 +140,19 @@ def test_a_report_makes_it_run() -> None:
     assert reasons(decision)["CheckpointReady"] == "False NeverSaved"
 
 
+def test_a_checkpoint_that_could_not_be_written_is_shown_and_the_one_before_is_named() -> None:
+    saved = {"uri": "steps/000000000500-a1", "step": 500}
+    report = {"step": 700, "updatedAt": NOW.timestamp(), "checkpoint": saved, "checkpointFailure": "GTJ0211 a checkpoint cannot be written"}
+    decision = decided(seen(rayjobs=[running()], report=report))
+    assert reasons(decision)["CheckpointReady"] == "False UploadFailed"
+    assert reasons(decision)["Running"] == "True Stepping"
+    assert decision.status is not None
+    (condition,) = [one for one in decision.status["conditions"] if one["type"] == "CheckpointReady"]
+    assert condition["message"] == "GTJ0211 a checkpoint cannot be written; step 500 is kept"
+    again = decided(seen(rayjobs=[running()], report={**report, "checkpointFailure": None}))
+    assert reasons(again)["CheckpointReady"] == "True Saved"
+
+
 def test_silence_beyond_the_stall_timeout_is_shown() -> None:
     decision = decided(seen(ONE, [running()], report=REPORT), at(31))
     assert reasons(decision)["Running"] == "False Stalled"
