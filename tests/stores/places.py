@@ -265,20 +265,32 @@ class MemoryBucketPlace(BucketPlace):
 
 
 class ServerPlace(BucketPlace):
-    """`part`: the least size of a part that the server takes."""
+    """`part`: the least size of a part that the server takes. Looking costs a listing, and reading what it says is new or replaced."""
 
     def __init__(self, injected: Counter[str], service: Service, part: int) -> None:
         self.service, self.root = service, service.fresh()
+        self.known: dict[str, tuple[str, bytes]] = {}
         store = open_store(self.root)
         assert isinstance(store, ObjectStore)
         bucket = store._bucket  # its client is the costly thing: shared
         super().__init__(injected, part, lambda: bucket)
 
     def objects(self) -> dict[str, bytes]:
-        return self.service.load(self.root)
+        before, self.known = self.known, {}
+        for key, version in self.service.versions(self.root).items():
+            known, data = before.get(key, ("", b""))
+            self.known[key] = version, data if known == version else self.service.read(self.root, key)
+        return {key: data for key, (_, data) in self.known.items()}
 
     def spoil(self, key: str, data: bytes) -> None:
+        self.known.pop(key, None)
         self.service.write(self.root, key, data)
+
+    def leave(self) -> dict[str, bytes]:
+        """Every byte, read anew; and nothing is left: moto and fake-gcs-server go through all of a bucket to list any of it."""
+        found = self.service.load(self.root)
+        self.service.delete(self.root, *found)
+        return found
 
 
 class BucketMachine(CommitMachine):
@@ -319,5 +331,9 @@ def server_machine(service: Service, part: int) -> type[BucketMachine]:
         @invariant()
         def holds(self) -> None:
             self.refresh()
+
+        def teardown(self) -> None:
+            super().teardown()
+            self.look(self.place.leave())
 
     return ServerMachine

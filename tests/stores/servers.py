@@ -30,10 +30,12 @@ BUCKET, ACCOUNT = "runs", "devstoreaccount1"
 class Raw(Protocol):
     """A store as seen without the code under test. `prefix` and keys as in the bucket."""
 
-    def keys(self, prefix: str) -> list[str]: ...
+    def versions(self, prefix: str) -> dict[str, str]:
+        """What is there, in one listing; whatever replaces an object changes its version."""
+
     def read(self, path: str) -> bytes: ...
     def write(self, path: str, data: bytes) -> None: ...
-    def delete(self, path: str) -> None: ...
+    def delete(self, *paths: str) -> None: ...
 
 
 @dataclass
@@ -66,17 +68,23 @@ class Service:
     def load(self, uri: str) -> dict[str, bytes]:
         """All objects below a URI, by key."""
         prefix = uri.rpartition("/")[2] + "/"
-        return {path.removeprefix(prefix): self.raw.read(path) for path in self.raw.keys(prefix)}
+        return {path.removeprefix(prefix): self.raw.read(path) for path in self.raw.versions(prefix)}
 
     def keys(self, uri: str) -> list[str]:
+        return [*self.versions(uri)]
+
+    def versions(self, uri: str) -> dict[str, str]:
         prefix = uri.rpartition("/")[2] + "/"
-        return [path.removeprefix(prefix) for path in self.raw.keys(prefix)]
+        return {path.removeprefix(prefix): version for path, version in self.raw.versions(prefix).items()}
+
+    def read(self, uri: str, key: str) -> bytes:
+        return self.raw.read(f"{uri.rpartition('/')[2]}/{key}")
 
     def write(self, uri: str, key: str, data: bytes) -> None:
         self.raw.write(f"{uri.rpartition('/')[2]}/{key}", data)
 
-    def delete(self, uri: str, key: str) -> None:
-        self.raw.delete(f"{uri.rpartition('/')[2]}/{key}")
+    def delete(self, uri: str, *keys: str) -> None:
+        self.raw.delete(*(f"{uri.rpartition('/')[2]}/{key}" for key in keys))
 
 
 @contextmanager
@@ -155,9 +163,9 @@ class RawS3:
         self.client: Any = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **given)
         self.client.create_bucket(Bucket=BUCKET)
 
-    def keys(self, prefix: str) -> list[str]:
+    def versions(self, prefix: str) -> dict[str, str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return {item["Key"]: f"{item['ETag']} {item['LastModified']}" for page in pages for item in page.get("Contents", [])}
 
     def read(self, path: str) -> bytes:
         return bytes(self.client.get_object(Bucket=BUCKET, Key=path)["Body"].read())
@@ -165,8 +173,8 @@ class RawS3:
     def write(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=BUCKET, Key=path, Body=data)
 
-    def delete(self, path: str) -> None:
-        self.client.delete_object(Bucket=BUCKET, Key=path)
+    def delete(self, *paths: str) -> None:
+        self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": path} for path in paths], "Quiet": True})
 
 
 class RawGoogle:
@@ -176,10 +184,10 @@ class RawGoogle:
         self.root = f"http://127.0.0.1:{port}"
         self._ask("POST", "/storage/v1/b?project=test", json.dumps({"name": BUCKET}).encode())
 
-    def keys(self, prefix: str) -> list[str]:
+    def versions(self, prefix: str) -> dict[str, str]:
         listed = json.loads(self._ask("GET", f"/storage/v1/b/{BUCKET}/o?prefix={urllib.parse.quote(prefix, safe='')}&maxResults=10000"))
         assert "nextPageToken" not in listed
-        return [item["name"] for item in listed.get("items", [])]
+        return {item["name"]: item["generation"] for item in listed.get("items", [])}
 
     def read(self, path: str) -> bytes:
         return self._ask("GET", f"{self._object(path)}?alt=media")
@@ -187,8 +195,9 @@ class RawGoogle:
     def write(self, path: str, data: bytes) -> None:
         self._ask("POST", f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={urllib.parse.quote(path, safe='')}", data)
 
-    def delete(self, path: str) -> None:
-        self._ask("DELETE", self._object(path))
+    def delete(self, *paths: str) -> None:
+        for path in paths:
+            self._ask("DELETE", self._object(path))
 
     def _object(self, path: str) -> str:
         return f"/storage/v1/b/{BUCKET}/o/{urllib.parse.quote(path, safe='')}"
@@ -208,8 +217,8 @@ class RawAzure:
         self.container: Any = ContainerClient(address, BUCKET, credential=credential)
         self.container.create_container()
 
-    def keys(self, prefix: str) -> list[str]:
-        return [blob.name for blob in self.container.list_blobs(name_starts_with=prefix)]
+    def versions(self, prefix: str) -> dict[str, str]:
+        return {blob.name: blob.etag for blob in self.container.list_blobs(name_starts_with=prefix)}
 
     def read(self, path: str) -> bytes:
         return bytes(self.container.download_blob(path).readall())
@@ -217,8 +226,8 @@ class RawAzure:
     def write(self, path: str, data: bytes) -> None:
         self.container.upload_blob(path, data, overwrite=True)
 
-    def delete(self, path: str) -> None:
-        self.container.delete_blob(path)
+    def delete(self, *paths: str) -> None:
+        self.container.delete_blobs(*paths)
 
 
 Start = Callable[[str], Service]
