@@ -1,34 +1,38 @@
-"""Metrics since the last talk, and what to do when one of them is no longer a number.
+"""Metrics since the last talk, and what to do when one of them is no longer a number, or a loss far above what it was.
 
 A run that diverges goes back to its last commit and leaves out the batches up to the first bad one, so that what follows is another
 future: the same weights, later samples, other noise. The bad step is looked up in what every step measured, not taken from the moment
-at which somebody noticed; a run that is repeated diverges, goes back and goes on alike.
+at which somebody noticed; a run that is repeated diverges, goes back and goes on alike. What a spike is, spikes.py says; what is usual
+is saved with every commit, so that a run that was killed goes on to find what it would have found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
+from trainjobs.api.job import Recovery
 from trainjobs.checkpoints import Commit
 from trainjobs.engine import Engine
+from trainjobs.saving import Saver
+from trainjobs.spikes import NOTHING, Spike, Watch
 from trainjobs.state import State
 from trainjobs.world import World
-
-ROLLBACKS = 3  # of one attempt; a run that needs more is not unlucky
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """`what` is not finite since `step`, by whose end `samples` were drawn."""
+    """`what` is so since `step`, by whose end `samples` were drawn: "loss not finite"."""
 
     what: str
     step: int
     samples: int
+    spike: bool = False
 
 
 @dataclass
@@ -67,6 +71,23 @@ class Meter:
                 return state
         return None
 
+    def losses(self) -> list[tuple[State, dict[str, float]]]:
+        """After each step, where the run stood and this worker's mean of each loss, in fp64. What is a loss is called so: loss, loss/G."""
+        found: list[tuple[State, dict[str, list[Tensor]]]] = []
+        for state, _, measured in self._steps:
+            values: dict[str, list[Tensor]] = {}
+            for metrics in measured:
+                for name, value in metrics.items():
+                    if name == "loss" or name.startswith("loss/"):
+                        values.setdefault(name, []).append(value.detach().double().reshape(()))
+            found.append((state, values))
+        all_of_them = [value for _, values in found for group in values.values() for value in group]
+        numbers = iter(torch.stack(all_of_them).tolist() if all_of_them else [])  # one transfer
+        return [
+            (state, {name: math.fsum(next(numbers) for _ in group) / len(group) for name, group in values.items()})
+            for state, values in found
+        ]
+
     def clear(self) -> None:
         self._step, self._steps = [], []
 
@@ -86,12 +107,52 @@ def find(
         return None
     firsts = [first for first in world.gather(meter.first_bad()) if first is not None]
     first = min(firsts, key=lambda first: first.step, default=state)
-    return Divergence(", ".join(bad), first.step, first.samples)
+    return Divergence(f"{', '.join(bad)} not finite", first.step, first.samples)
 
 
-def refuse(divergence: Divergence, good: Commit | None, rollbacks: int, mode: str) -> None:
+@dataclass
+class Lookout:
+    """Looks for spikes in the losses. `usual` is how the losses were up to the last talk; a commit keeps it."""
+
+    recovery: Recovery
+    usual: Watch = NOTHING
+
+    def back(self, commit: Commit | None) -> None:
+        """The run stands at this commit."""
+        self.usual = Watch.from_dict(commit.metadata.get("losses", {})) if commit else NOTHING
+
+    def kept(self) -> dict[str, object]:
+        """What a commit must keep."""
+        return {"losses": self.usual.to_dict()} if self.recovery.on_loss_spike != "ignore" else {}
+
+    def find(self, meter: Meter, world: World, saver: Saver, warn: Callable[[JobError], None]) -> Divergence | None:
+        """The first spike since the last talk that shall take the run back, the same on every rank; rank 0 `warn`s of others. Every rank
+        must call it. Without a checkpoint, the run goes on: a spike is no reason to lose everything."""
+        if self.recovery.on_loss_spike == "ignore":
+            return None
+        limits = self.recovery.loss_spike
+        for turns in zip(*world.gather(meter.losses()), strict=True):  # every rank's account of one step
+            state = turns[0][0]
+            losses = {name: math.fsum(means[name] for _, means in turns) / world.size for name in turns[0][1]}
+            self.usual, spikes = self.usual.after(losses, limits.window, limits.z_score)
+            if spikes and self.recovery.on_loss_spike == "rollback":
+                saver.finish()  # whether there is a checkpoint must not depend on how fast a store is
+                if saver.commit is not None:
+                    return Divergence(", ".join(map(str, spikes)), state.step, state.samples, spike=True)
+            if spikes and world.leads:
+                warn(_spiked(spikes, state.step, self.recovery.on_loss_spike == "rollback"))
+        return None
+
+
+def _spiked(spikes: list[Spike], step: int, lost: bool) -> JobError:
+    how = "no checkpoint was taken before, so the run goes on" if lost else "the run goes on; recovery.onLossSpike: rollback would go back"
+    return JobError("GTJ0207", ", ".join(map(str, spikes)), where=f"step {step}", how=how)
+
+
+def refuse(divergence: Divergence, good: Commit | None, rollbacks: int, recovery: Recovery) -> None:
     """Raise JobError GTJ0207 when the run must end: there is nothing to go back to, it went back often enough, or is told to `halt`."""
-    if mode == "rollback" and good is not None and rollbacks < ROLLBACKS:
+    mode = "rollback" if divergence.spike else recovery.on_non_finite_loss
+    if mode == "rollback" and good is not None and rollbacks < recovery.max_rollbacks:
         return
     lower = "lower training.optimizers.*.learningRate or set training.gradientClipping"
     why = "the training diverged: a learning rate too high, or a precision too low, is the usual cause"
@@ -99,7 +160,7 @@ def refuse(divergence: Divergence, good: Commit | None, rollbacks: int, mode: st
         why = f"it went back to a checkpoint {rollbacks} times, left out the batches, and diverged again"
     raise JobError(
         "GTJ0207",
-        f"{divergence.what} not finite",
+        divergence.what,
         where=f"step {divergence.step}",
         why=why,
         how=f"the last good checkpoint is at step {good.step}; {lower}" if good else f"no checkpoint was taken before; {lower}",

@@ -25,7 +25,7 @@ from trainjobs import divergence, progress
 from trainjobs.api.job import Job, Spec
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
-from trainjobs.divergence import Meter
+from trainjobs.divergence import Lookout, Meter
 from trainjobs.engine import Engine, connect, device_memory
 from trainjobs.evaluate.look import look
 from trainjobs.fit import frozen_digest
@@ -88,9 +88,10 @@ def train(
     reporter = Reporter(run, job, source.info, world, stage, saver, talk_every) if world.leads else None
     note("resume")
 
-    meter = Meter()
+    meter, lookout = Meter(), Lookout(spec.recovery)
+    lookout.back(saver.commit)
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    first, talk_at, rollbacks = state.step, state.step + 1, 0
+    first, talk_at, rollbacks, back = state.step, state.step + 1, 0, None
     for network in networks.values():
         network.train()
 
@@ -130,12 +131,14 @@ def train(
         if save or evaluate or state.step >= talk_at:
             means, (talk_at, stop, timed) = talk(meter, world, reporter, saver, state.step)
             save = stop or timed or (save and (last or not saver.holding))
-            diverged = divergence.find(means, meter, engines, state, world, save=save)
+            diverged = divergence.find(means, meter, engines, state, world, save=save) or lookout.find(meter, world, saver, warn)
             meter.clear()
             if diverged:
                 saver.finish()
-                divergence.refuse(diverged, saver.commit, rollbacks, spec.recovery.on_non_finite_loss)
-                saver.commit = restorer.restore("latest", since, warn)
+                divergence.refuse(diverged, saver.commit, rollbacks, spec.recovery)
+                # Nothing was saved since it last went back: what went wrong may be in that checkpoint.
+                back = saver.commit = restorer.restore("latest", since, warn, before=saver.commit if saver.commit == back else None)
+                lookout.back(back)
                 # The same weights, but what follows is another future: the batches up to the bad one are left out.
                 state.samples, rollbacks, talk_at = diverged.samples, rollbacks + 1, state.step + 1
                 if reporter:
@@ -152,7 +155,7 @@ def train(
                 reporter.evaluated(state, scores, samples)
         if save:
             with reporter.aside() if reporter else nullcontext():
-                saver.save(reporter.scores if reporter else {})
+                saver.save(reporter.scores if reporter else {}, lookout.kept())
                 if last or stop:
                     saver.finish(required=True)
         if stop and not last:

@@ -117,11 +117,11 @@ class Reporter:
         self._show(checkpointFailure=error.line())
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:
-        """The run went back to `state`, because `what` was not finite at step `bad`."""
+        """The run went back to `state`, because of `what` at step `bad`: "loss not finite"."""
         self._metrics.close()
         self._metrics = progress.Metrics(self._run, state.step, self._now)
         self._rate.start(state.step)
-        message = f"{what} not finite at step {bad}: back to step {state.step}, the batches in between are left out"
+        message = f"{what} at step {bad}: back to step {state.step}, the batches in between are left out"
         progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
         self._show(step=state.step, samples=state.samples, message=message)
 

@@ -40,15 +40,16 @@ class Restorer:
     scratch: Path
     reset: bool = False
 
-    def restore(self, source: str, since: float, warn: Callable[[JobError], None]) -> Commit | None:
+    def restore(self, source: str, since: float, warn: Callable[[JobError], None], *, before: Commit | None = None) -> Commit | None:
         """Go back to a sound commit, and return it, or None when there never was one. Rank 0 `warn`s of each that it passes over.
 
         `source` is `latest`, `none` or a URI. The last two say where a run starts: once it has committed something of its own (since
         `since`, seconds since the epoch), a restart of its workers goes on from that. JobError GTJ0209 when damage took all there was:
-        to begin again at step 0 is the user's decision. GTJ0208 for a checkpoint of other tensors.
+        to begin again at step 0 is the user's decision. GTJ0208 for a checkpoint of other tensors. With `before`, a commit of an earlier
+        step than that one's, if there is any.
         """
         while True:
-            commit, elsewhere = self.world.lead(self._choose, source, since)
+            commit, elsewhere = self.world.lead(self._choose, source, since, before)
             if commit is None:
                 return None
             with tempfile.TemporaryDirectory(dir=self.scratch, prefix="restore-") as name:
@@ -72,8 +73,14 @@ class Restorer:
                 )
             self.world.lead(self._set_aside, commit, damage, warn)
 
-    def _choose(self, source: str, since: float) -> tuple[Commit | None, bool]:
+    def _choose(self, source: str, since: float, before: Commit | None) -> tuple[Commit | None, bool]:
         """The commit to go back to, and whether it is one that a URI names, which may be another run's."""
+        if before is not None:
+            earlier = [
+                status.commit for status in self.checkpoints.commits() if status.state == "live" and status.commit.step < before.step
+            ]
+            if earlier:
+                return earlier[-1], False
         newest, begins = self.checkpoints.newest(), 0.0 if source == "latest" else since
         if newest is not None and newest.committed_at >= begins:
             return newest, False

@@ -99,15 +99,15 @@ class Saver:
         """Bytes of this rank's part of a checkpoint, as of the last save."""
         return self._snapshot.size
 
-    def save(self, metrics: Mapping[str, float]) -> None:
-        """Begin to save the present state; `settle` before it changes."""
+    def save(self, metrics: Mapping[str, float], kept: Mapping[str, Any]) -> None:
+        """Begin to save the present state, and what else is `kept` with it, as JSON; `settle` before the state changes."""
         self.finish()
         state = self._trained.state
         if state.step <= self._highest:  # after going back: what a save that failed left under this name is not touched
             self.attempt = self._world.lead(self.checkpoints.begin)
         self._highest = state.step
         prefix = self.checkpoints.prefix(state.step, self.attempt)
-        metadata = {**self._identity, **self._trained.described()}
+        metadata = {**self._identity, **self._trained.described(), **kept}
         told = {"attempt": self.attempt, "step": state.step, "samples": state.samples, "metadata": metadata, "metrics": dict(metrics)}
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}

@@ -211,6 +211,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.pod.env[1]",
         "twice",
     ),
+    "threshold without a watch": (
+        manifest(recovery={"lossSpike": {"zScore": 6}}),
+        "GTJ0108",
+        "spec.recovery.lossSpike.zScore",
+        "use warn or rollback",
+    ),
+    "window without a watch": (
+        manifest(recovery={"lossSpike": {"window": 50}}),
+        "GTJ0108",
+        "spec.recovery.lossSpike.window",
+        "use warn or rollback",
+    ),
+    "rollbacks of nothing": (
+        manifest(recovery={"onNonFiniteLoss": "halt", "maxRollbacks": 5}),
+        "GTJ0108",
+        "spec.recovery.maxRollbacks",
+        "onNonFiniteLoss: halt; use rollback",
+    ),
+    "rollback to nowhere": (
+        manifest(recovery={"onLossSpike": "rollback"}, checkpoints={"keep": {"last": 1}}),
+        "GTJ0108",
+        "spec.checkpoints.keep.last",
+        "keep: {last: 2}",
+    ),
     "no time at all": (manifest(recovery={"stallTimeout": "0s"}), "GTJ0102", "spec.recovery.stallTimeout", "30m"),
 }
 
@@ -241,6 +265,11 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "diffusion": manifest("diffusion"),
     "language": manifest("language"),
     "custom": manifest("custom", {"objective": "mine.model:build"}, training=training(optimizers={"policy": {}})),
+    "spikes looked for": manifest(
+        recovery={"onLossSpike": "rollback", "lossSpike": {"zScore": 6, "window": 50}, "onNonFiniteLoss": "halt", "maxRollbacks": 5},
+        checkpoints={"keep": {"last": 2}},
+    ),
+    "spikes told": manifest(recovery={"onLossSpike": "warn"}, checkpoints={"keep": {"last": 1}}),
     "mlp gan on the ring": manifest("gan", MLP_GAN, data=data("builtin:ring"), evaluation={"metrics": ["modes"]}),
     "mlp vae on the ring": manifest("vae", {"network": {"architecture": "mlp", "layers": 5}}, data=data("builtin:ring")),
     "gan at stage 2": manifest("gan", deepspeed={"stage": 2}),

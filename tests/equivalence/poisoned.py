@@ -1,7 +1,9 @@
 """One process of a group whose runs diverge: `python poisoned.py RANK SIZE STORE RUN...`
 
 A run folder's poison.json says where: {"loss": P} makes the loss NaN in the batch that holds sample P, {"gradient": P} leaves the loss
-as it is and makes its gradient NaN, {"every": P} makes it NaN from P on. What the run ended with is written to its result.json.
+as it is and makes its gradient NaN, {"every": P} makes it NaN from P on, {"spike": P} makes loss and gradient a thousand times as large,
+and {"every spike": P} does from P on.
+{"stop": N} stops the run after N steps, once: named twice it goes on. What the run ended with is written to its result.json.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Poisoned:
         samples = set(batch.noise.samples.tolist())
         if self._poison.get("loss") in samples or max(samples) >= self._poison.get("every", 10**9):
             loss = loss * float("nan")
+        elif self._poison.get("spike") in samples or max(samples) >= self._poison.get("every spike", 10**9):
+            loss = loss * 1000
         elif self._poison.get("gradient") in samples:
             (network,) = self._networks.values()
             loss = loss + (0.0 * sum(p.sum() for p in network.parameters())).sqrt()  # the root's slope at 0 is infinite
@@ -64,13 +68,22 @@ def main() -> None:
             networks, objective = build(*arguments)
             return networks, Poisoned(objective, networks, poison)
 
+        def beat(step: int, run: Path = run, poison: dict[str, int] = poison) -> None:
+            if rank == 0 and step == poison.get("stop") and not (run / "stopped").exists():
+                (run / "stopped").touch()
+                (run / "stop").touch()
+
         loop.build = poisoned
+        dist.barrier()
+        if rank == 0:
+            (run / "stop").unlink(missing_ok=True)
         try:
             result: Any = loop.train(
                 Job.model_validate_json((run / "job.json").read_text()),
                 run,
                 World(rank, size, torch.device("cpu")),
                 talk_every=poison["talk"],
+                beat=beat,
             )
         except JobError as error:
             result = error.to_dict()

@@ -165,6 +165,16 @@ RULES: tuple[Rule, ...] = (
         "self.name in ['adam', 'adamw'] ? self.momentum == 0.0 : self.betas == [0.9, 0.999]",
         "GTJ0108 momentum has no effect with adam and adamw, betas with the others",
     ),
+    Rule(
+        "spec.recovery",
+        "self.onLossSpike != 'ignore' || (self.lossSpike.zScore == 8.0 && self.lossSpike.window == 100)",
+        "GTJ0108 lossSpike has no effect with onLossSpike: ignore",
+    ),
+    Rule(
+        "spec.recovery",
+        "self.onNonFiniteLoss != 'halt' || self.onLossSpike == 'rollback' || self.maxRollbacks == 3",
+        "GTJ0108 maxRollbacks has no effect where nothing rolls back",
+    ),
     Rule("spec.training.schedule", "self.name != 'constant' || self.finalRatio == 0.0", "GTJ0108 finalRatio has no effect with constant"),
     Rule(
         "spec.compute.workers",
@@ -174,6 +184,11 @@ RULES: tuple[Rule, ...] = (
     Rule("spec.checkpoints.every", "has(self.steps) != has(self.minutes)", "GTJ0108 exactly one of steps and minutes"),
     Rule("spec.pod.env[]", "has(self.value) != has(self.secretKeyRef)", "GTJ0108 exactly one of value and secretKeyRef"),
     Rule("spec.recovery.stallTimeout", "self.matches('[1-9]')", "GTJ0102 stallTimeout must be longer than nothing"),
+    Rule(
+        "spec",
+        "self.recovery.onLossSpike != 'rollback' || self.checkpoints.keep.last >= 2",
+        "GTJ0108 recovery.onLossSpike: rollback needs checkpoints.keep.last of at least 2",
+    ),
     # Not in rules.py, because only a server knows the object as it was.
     *(
         Rule("", f"{_NOT_STARTED} || {_same(f'spec.{field}')}", f"GTJ0108 spec.{field} cannot change once the job has started")

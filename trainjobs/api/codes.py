@@ -258,11 +258,13 @@ CODES: dict[str, Code] = {
         "non-finite loss",
         FAILED,
         _page(
-            "A loss became NaN or infinite. With `recovery.onNonFiniteLoss: rollback` the job went back to its last "
-            "checkpoint and failed the same way again; with `halt` it stopped at once. The message names the network and the "
-            "step; earlier checkpoints are intact.",
+            "A loss became NaN or infinite, or, with `recovery.onLossSpike: rollback`, rose far above its moving average. With "
+            "`recovery.onNonFiniteLoss: rollback` the job went back to its last checkpoint, left the batches out and failed again, "
+            "`recovery.maxRollbacks` times; with `halt` it stopped at once. The message names the loss and the step; earlier "
+            "checkpoints are intact. As a warning it tells of a spike that changed nothing.",
             "Lower the learning rate, add `schedule.warmupSteps`, or set `gradientClipping: 1.0`.",
             "With bf16, try fp32 to see whether precision is the cause.",
+            "If the loss of this model jumps by nature, raise `recovery.lossSpike.zScore`, or use `onLossSpike: warn`.",
         ),
     ),
     "GTJ0208": Code(

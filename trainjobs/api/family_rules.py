@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trainjobs.api.families import Discriminator, GanLoss, Generator, Tokenizer, Transformer, VaeNetwork
 from trainjobs.api.fields import Model
-from trainjobs.api.job import Images, Job, Optimizer, Schedule, Text
+from trainjobs.api.job import Images, Job, LossSpike, Optimizer, Recovery, Schedule, Text
 from trainjobs.api.problem import Problem, did_you_mean, listed
 from trainjobs.api.shape import Path
 from trainjobs.api.uris import BUILTINS, builtin
@@ -153,6 +153,13 @@ def fields_have_effect(job: Job) -> Iterator[Problem]:
             yield from idle(optimizer, Optimizer(), "momentum", place, f"{optimizer.name}, whose momentum is betas[0]")
         else:
             yield from idle(optimizer, Optimizer(), "betas", place, optimizer.name)
+    recovery = spec.recovery
+    if recovery.on_loss_spike == "ignore":
+        for field in ("zScore", "window"):
+            beside = "onLossSpike: ignore; use warn or rollback"
+            yield from idle(recovery.loss_spike, LossSpike(), field, ("recovery", "lossSpike"), beside)
+    if recovery.on_non_finite_loss == "halt" and recovery.on_loss_spike != "rollback":
+        yield from idle(recovery, Recovery(), "maxRollbacks", ("recovery",), "onNonFiniteLoss: halt; use rollback")
     if spec.training.schedule.name == "constant":
         yield from idle(
             spec.training.schedule, Schedule(), "finalRatio", ("training", "schedule"), "a constant schedule; use linear or cosine"

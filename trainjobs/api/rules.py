@@ -49,6 +49,7 @@ def check(job: Job, workers: int | None = None) -> list[Problem]:
         *interval_is_one(job),
         *environment_is_clear(job),
         *timeout_is_positive(job),
+        *rollback_has_where_to(job),
     ]
 
 
@@ -181,3 +182,11 @@ def timeout_is_positive(job: Job) -> Iterator[Problem]:
         yield Problem(
             "GTJ0102", path, f'"{timeout}" is not allowed for stallTimeout', "every step takes longer than that", "write 30m, say"
         )
+
+
+def rollback_has_where_to(job: Job) -> Iterator[Problem]:
+    """A batch that spoils the weights shows in the next step's loss: a checkpoint between the two is spoilt, the one before is needed."""
+    if job.spec.recovery.on_loss_spike == "rollback" and job.spec.checkpoints.keep.last < 2:
+        path, what = (*SPEC, "checkpoints", "keep", "last"), "recovery.onLossSpike: rollback needs the last two checkpoints"
+        why = "the newest may have been taken just before the loss showed what had gone wrong"
+        yield Problem("GTJ0108", path, what, why, "write `keep: {last: 2}` or more")
