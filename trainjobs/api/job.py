@@ -191,6 +191,8 @@ class Evaluation(Model):
 
 
 class LossSpike(Model):
+    """What counts as a spike of a loss."""
+
     z_score: Annotated[float, Field(gt=1, le=1000)] = Field(
         8.0, description="A loss spikes when it is this many standard deviations above its moving average."
     )

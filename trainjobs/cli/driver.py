@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -43,9 +43,36 @@ class Process:
         return self._process.poll()
 
     def kill(self) -> None:
-        """Ends the whole session: the driver, and what Ray started in it."""
+        """Ends the driver and everything it started. Ray's workers have sessions of their own, and would train on for some seconds."""
+        started = descendants(self._process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for child, parent in parents():
+        children.setdefault(parent, []).append(child)
+    found, seen = list(children.get(pid, [])), 0
+    while seen < len(found):
+        found += children.get(found[seen], [])
+        seen += 1
+    return found
+
+
+def parents() -> Iterator[tuple[int, int]]:
+    """(process, its parent), of every process here."""
+    if not Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True, check=True)
+        yield from ((int(pid), int(parent)) for pid, parent in map(str.split, listed.stdout.splitlines()))
+        return
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])  # behind "(name)", which may hold anything
 
 
 class Signals:
