@@ -179,6 +179,17 @@ def test_steps_do_not_fall_within_an_attempt(tmp_path: Path) -> None:
     assert (newest.step, newest.attempt) == (20, back)
 
 
+def test_going_back_takes_an_attempt_that_another_process_may_begin(tmp_path: Path) -> None:
+    """The trainer begins, a process beside it commits: that one last looked when the attempt before was the newest."""
+    store = first_attempt(tmp_path / "first")
+    (beside, _), (trainer, _) = opened(store), opened(store)
+    attempt = trainer.begin()
+    save(beside, attempt, 20, tmp_path / "a")
+    again = trainer.begin()
+    save(beside, again, 15, tmp_path / "b")
+    assert check(store.objects, keep_last=2).steps == [5, 10, 20, 15]
+
+
 def test_an_attempt_that_has_not_begun_cannot_commit(tmp_path: Path) -> None:
     checkpoints, _ = opened(MemoryStore())
     with pytest.raises(ValueError, match="attempt 1 has not begun"):

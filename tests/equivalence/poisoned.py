@@ -2,7 +2,7 @@
 
 A run folder's poison.json says where: {"loss": P} makes the loss NaN in the batch that holds sample P, {"gradient": P} leaves the loss
 as it is and makes its gradient NaN, {"every": P} makes it NaN from P on, {"spike": P} makes loss and gradient a thousand times as large,
-and {"every spike": P} does from P on.
+and {"every spike": P} does from P on; {"kick": P} leaves the loss as it is and makes its gradient two hundred times as large.
 {"stop": N} stops the run after N steps, once: named twice it goes on. What the run ended with is written to its result.json.
 """
 
@@ -50,6 +50,8 @@ class Poisoned:
             loss = loss * float("nan")
         elif self._poison.get("spike") in samples or max(samples) >= self._poison.get("every spike", 10**9):
             loss = loss * 1000
+        elif self._poison.get("kick") in samples:
+            loss = 200 * loss - 199 * loss.detach()
         elif self._poison.get("gradient") in samples:
             (network,) = self._networks.values()
             loss = loss + (0.0 * sum(p.sum() for p in network.parameters())).sqrt()  # the root's slope at 0 is infinite

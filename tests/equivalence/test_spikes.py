@@ -23,17 +23,18 @@ BATCH, STEPS, WINDOW = 8, 14, 8
 SPIKE = {"spike": 8 * BATCH + 13}  # a sample of step 10; commits are after steps 4, 8 and 12
 ONWARD = 10 * BATCH
 ROLLBACK = {"onLossSpike": "rollback", "lossSpike": {"zScore": 6, "window": WINDOW}}
+SGD = {"name": "sgd", "learningRate": 2e-3}
 WARN = {**ROLLBACK, "onLossSpike": "warn"}
 
 
-def spec(stage: int, recovery: dict[str, Any]) -> dict[str, Any]:
+def spec(stage: int, recovery: dict[str, Any], optimizer: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         "vae": {"network": {"channels": 4}},
         "data": {"source": "builtin:digits", "images": {"size": 8, "channels": 1}},
         "training": {
             "steps": STEPS,
             "batch": {"global": BATCH, "micro": 2},
-            "optimizers": {"default": {"name": "adamw", "learningRate": 1e-2}},
+            "optimizers": {"default": optimizer or {"name": "adamw", "learningRate": 1e-2}},
             "ema": {"decay": 0.9},
         },
         "deepspeed": {"stage": stage},
@@ -52,7 +53,15 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "warned": (spec(1, WARN), {**SPIKE, "talk": 1}),
     "ignored": (spec(1, {}), {**SPIKE, "talk": 1}),
     "too early": (spec(1, {**ROLLBACK, "lossSpike": {"zScore": 6, "window": 2}}), {"spike": 2 * BATCH + 1, "talk": 1}),
-    "hopeless": (spec(1, {**ROLLBACK, "maxRollbacks": 2}), {"every spike": 8 * BATCH, "talk": 1}),
+    "hopeless": (spec(1, {**ROLLBACK, "lossSpike": {"zScore": 6, "window": 4}, "maxRollbacks": 2}), {"every spike": 8 * BATCH, "talk": 1}),
+    # The last batch before the commit of step 8 spoils the weights, and the loss of step 9 is the first to show it.
+    **{
+        f"saved too late {stage}": (
+            spec(stage, {**ROLLBACK, "lossSpike": {"zScore": 6, "window": 4}}, SGD),
+            {"kick": 8 * BATCH - 1, "talk": 1},
+        )
+        for stage in (0, 2)
+    },
 }
 
 
@@ -72,10 +81,10 @@ def events(run: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, (run / "attempts.jsonl").read_text().splitlines()) if event["event"] == kind]
 
 
-def distance(run: Path, jump: tuple[int, int] | None, scratch: Path) -> float:
+def distance(run: Path, jump: tuple[int, int] | None, scratch: Path, optimizer: dict[str, Any] | None = None) -> float:
     """The largest difference of a weight to the plain loop's."""
-    expected = plain.train(group.job(spec(0, {})), scratch / "cache", jump)
-    ours = group.weights(run, "autoencoder", scratch)
+    expected = plain.train(group.job(spec(0, {}, optimizer)), scratch / "cache", jump)
+    ours = group.weights(run, "autoencoder")
     return max(float((ours[key].detach() - p.detach()).abs().max()) for key, p in expected.networks["autoencoder"].named_parameters())
 
 
@@ -104,8 +113,8 @@ def test_canary_the_spike_matters(root: Path, tmp_path: Path) -> None:
     assert distance(root / "stage 1", None, tmp_path) > 1e-3
 
 
-def test_a_warning_changes_nothing(root: Path, tmp_path: Path) -> None:
-    warned, ignored = (group.weights(root / name, "autoencoder", tmp_path) for name in ("warned", "ignored"))
+def test_a_warning_changes_nothing(root: Path) -> None:
+    warned, ignored = (group.weights(root / name, "autoencoder") for name in ("warned", "ignored"))
     assert all(torch.equal(warned[key], ignored[key]) for key in ignored)
     (event,) = events(root / "warned", "warning")
     assert event["message"].startswith("GTJ0207 loss ")
@@ -124,4 +133,13 @@ def test_a_run_that_spikes_again_and_again_ends(root: Path) -> None:
     result = json.loads((root / "hopeless" / "result.json").read_text())
     assert result["code"] == "GTJ0207"
     assert "went back to a checkpoint 2 times" in str(result)
-    assert len(events(root / "hopeless", "rolled back")) == 2
+    assert [event["step"] for event in events(root / "hopeless", "rolled back")] == [8, 4]
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_checkpoint_of_weights_that_were_spoilt_already_is_passed_over(stage: int, root: Path, tmp_path: Path) -> None:
+    """It goes back to step 8, reads on behind step 9, sees the loss as high as before, and goes back to the checkpoint before that one."""
+    run = root / f"saved too late {stage}"
+    assert json.loads((run / "result.json").read_text()) == "finished"
+    assert [event["step"] for event in events(run, "rolled back")] == [8, 4]
+    assert distance(run, (4, 10 * BATCH), tmp_path, SGD) < 1e-5

@@ -105,6 +105,8 @@ class Log:
                 raise ValueError(f"attempt {attempt} has not begun")
             return Record(0, "commit", attempt, self._now(), body)
 
+        if self._known_fence() < attempt:
+            self.refresh()  # another process has begun the attempt, since we last looked
         return commit_of(self._append(propose))
 
     def tombstone(self, attempt: int, choose: Callable[[Sequence[CommitStatus]], Sequence[Commit]]) -> None:
@@ -134,9 +136,8 @@ class Log:
 
     def check_fences(self, attempt: int) -> None:
         """Raises Fenced when a newer attempt has begun, as far as the known records say."""
-        newest = next((record for record in self.backwards() if record.kind == "fence"), None)
-        if newest is not None and newest.attempt > attempt:
-            raise Fenced(attempt, f"attempt {newest.attempt} has begun")
+        if (newest := self._known_fence()) > attempt:
+            raise Fenced(attempt, f"attempt {newest} has begun")
 
     def newest(self) -> Commit | None:
         """The last commit in use. Reads no further back than to it."""
@@ -198,6 +199,10 @@ class Log:
             self._tail = seq
             if other is None:
                 return record
+
+    def _known_fence(self) -> int:
+        """The newest attempt that the known records tell of, 0 for none."""
+        return next((record.attempt for record in self.backwards() if record.kind == "fence"), 0)
 
     def _known_tail(self) -> int:
         if self._tail is None:
