@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainjobs import failures, progress
+from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.pages import Pages, Report, bounded, whole
@@ -91,7 +91,7 @@ def prepared(run: Path, job: Job) -> Path:
     """The run folder, with the job in it and nothing that an earlier driver said about its end."""
     run.mkdir(parents=True, exist_ok=True)
     run = run.resolve()
-    for name in ("stop", "failure.json"):
+    for name in (reclaim.STOP, reclaim.REPLACE, "failure.json"):
         (run / name).unlink(missing_ok=True)
     progress.replace(run / "job.json", json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2) + "\n")
     progress.update(run, startedAt=time.time(), phase="Preparing", message="starting the trainer", totalSteps=job.spec.training.steps)

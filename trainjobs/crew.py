@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
-from trainjobs.relay import Collector, Piece, Relay, Verdict
+from trainjobs.nodes import Elastic, Watch
+from trainjobs.relay import Collector, Notices, Piece, Relay, Verdict
 
 CALL_SECONDS = 60.0  # within which the driver's side answers a worker
 
@@ -113,14 +114,17 @@ class Patience(DefaultFailurePolicy):  # type: ignore[misc]
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Ray Train that gives up when the run has: `run` is the run folder, `retries` recovery.maxRetries.
+    """Ray Train that gives up when the run has: `run` is the run folder, `retries` recovery.maxRetries. Of an elastic group, `sizes` are
+    the numbers of workers that it may have.
 
     The Ray cluster is this job's alone, so no placement groups need cleaning up after it, and Ray's datasets are not used.
     """
 
-    def __init__(self, *arguments: Any, run: Path, retries: int, **options: Any) -> None:
+    spread = True  # every worker on a node of its own
+
+    def __init__(self, *arguments: Any, run: Path, retries: int, sizes: Sequence[int], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._run, self._retries = run, retries
+        self._run, self._retries, self._sizes = run, retries, sizes
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         return super()._initialize_and_run_controller(**self._lighter(parts))
@@ -129,7 +133,13 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
         callbacks = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
         policy = Patience(self.run_config.failure_config, self._run, self._retries)
-        return {**parts, "callbacks": callbacks, "failure_policy": policy}
+        scaling = self._fixed(parts)
+        if self.scaling_config.elasticity_enabled:
+            scaling = Elastic(self.scaling_config, self._run, self._sizes, spread=self.spread)
+        return {**parts, "callbacks": [*callbacks, Watch(self._run)], "failure_policy": policy, "scaling_policy": scaling}
+
+    def _fixed(self, parts: dict[str, Any]) -> Any:
+        return parts["scaling_policy"]
 
 
 class NoCollectives:
@@ -170,11 +180,16 @@ class LocalController(TrainController):  # type: ignore[misc]
 
 
 class LocalTrainer(Trainer):
-    """On a cluster that lives and dies with this process: nothing to scale, and the controller runs here. Ray Train would start a process
-    for it and another for its collectives, each of which imports Ray again."""
+    """On a cluster that lives and dies with this process: no nodes to ask for, and the controller runs here. Ray Train would start a
+    process for it and another for its collectives, each of which imports Ray again."""
+
+    spread = False
+
+    def _fixed(self, parts: dict[str, Any]) -> Any:
+        return OneMachine(self.scaling_config)
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        controller = LocalController(**{**self._lighter(parts), "scaling_policy": OneMachine(self.scaling_config)})
+        controller = LocalController(**self._lighter(parts))
         actor, shutdown = worker_group.SynchronizationActor, state._shutdown_sync_actor
         worker_group.SynchronizationActor, state._shutdown_sync_actor = NoCollectives, lambda sync_actor: None
         try:
@@ -197,6 +212,7 @@ class Away:
         """`collector` is an actor. `since` is when the driver started, `folder` this worker's own."""
         self._collector, self._since, self._folder = collector, since, folder
         self._open = ExitStack()
+        self._relay: Relay | None = None  # of rank 0
 
     def __enter__(self) -> Away:
         return self
@@ -210,17 +226,19 @@ class Away:
             for name, data in verdict.records.items():
                 (self._folder / name).write_bytes(data)
             progress.timeline(self._folder, self._since)("workers")
-            self._open.enter_context(Relay(self._folder, lambda pieces: self._exchange(verdict.group, pieces)))
+            self._relay = self._open.enter_context(Relay(self._folder, lambda pieces: self._exchange(verdict.group, pieces)))
         return verdict.over
 
     def record(self, rank: int, error: Exception) -> None:
+        if self._relay is not None:
+            self._relay.carry()  # when the account is known, this worker may be ended
         self._ask("enter", failures.account(rank, error, "the job's log"))
 
     def explained(self) -> bool:
         return bool(self._ask("explained"))
 
-    def _exchange(self, group: int, pieces: list[Piece]) -> bool:
-        return bool(self._ask("exchange", group, pieces))
+    def _exchange(self, group: int, pieces: list[Piece]) -> Notices:
+        return dict(self._ask("exchange", group, pieces))
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         return ray.get(getattr(self._collector, method).remote(*arguments), timeout=CALL_SECONDS)

@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainjobs import progress
+from trainjobs import progress, reclaim
 from trainjobs.api.errors import JobError
 
 # Restarts of the group in a row, without a step gained, after which the machine is blamed.
@@ -101,6 +101,8 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
         traceback.print_exception(error)
     if isinstance(error, Stalled):
         failure, victim = error.failure, error.waiting
+    elif isinstance(error, reclaim.Replaced):
+        failure, victim = JobError("GTJ0213", "the group of workers was replaced", why=str(error)), True
     else:
         failure = error if isinstance(error, JobError) else unexpected(error, log)
         victim = any(sign in f"{type(error).__name__} {error}" for sign in SIGNS_OF_A_VICTIM)
@@ -109,6 +111,7 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
         "rank": rank,
         "known": isinstance(error, JobError),
         "victim": victim,
+        "replaced": isinstance(error, reclaim.Replaced),
         "logTail": "".join(traceback.format_exception(error))[-4000:],
     }
 
@@ -198,9 +201,13 @@ def verdict(run: Path, retries: int) -> JobError | None:
         )
         record(run, 0, given_up)
         return given_up
-    message = "a worker was lost" if cause is None or lost else str(cause["what"])
-    progress.mark(run, "worker-lost", step=step, message=message)
-    progress.update(run, phase="Recovering", message=f"{message}: back to the last checkpoint", restarts=counts["restarts"] + 1)
+    if any(account.get("replaced") for account in accounts(run)):
+        # The group itself has said so, in the timeline as well.
+        progress.update(run, phase="Recovering", restarts=counts["restarts"] + 1)
+    else:
+        message = "a worker was lost" if cause is None or lost else str(cause["what"])
+        progress.mark(run, "worker-lost", step=step, message=message)
+        progress.update(run, phase="Recovering", message=f"{message}: back to the last checkpoint", restarts=counts["restarts"] + 1)
     for path in (run / "failures").glob("*.json"):
         path.unlink()
     # The furthest step, not the last: a group that falls back to its commit and dies a little earlier, then a little later, gains nothing.

@@ -24,7 +24,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from trainjobs import failures, progress
+from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
 
@@ -49,13 +49,14 @@ def main() -> int:
         try:
             job = Job.model_validate_json((run / "job.json").read_text())
             preflight(job, run)
-            workers = 1 if arguments.no_ray else job.spec.compute.worker_range[0]
+            workers = 1 if arguments.no_ray else job.spec.compute.worker_range[1]
             # All threads for all workers would only get in each other's way: 69 to 123 s against 19 to 42 s for the same steps.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+            signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))
             if arguments.no_ray:
                 here(settings)
             else:
-                on_ray(run, settings, job.spec, workers)
+                on_ray(run, settings, job.spec)
         except Exception as error:
             if not failures.accounts(run):
                 failures.record(run, 0, failures.refused(error, run) or error)
@@ -63,8 +64,8 @@ def main() -> int:
 
 
 def begin(run: Path, since: float) -> None:
-    """Clear what a former driver left: its failures, its request to stop, its scratch."""
-    for name in ("failure.json", "stop"):
+    """Clear what a former driver left: its failures, notices to its workers, its scratch."""
+    for name in ("failure.json", reclaim.STOP, reclaim.REPLACE):
         (run / name).unlink(missing_ok=True)
     for leftover in [*run.glob("save-*"), *run.glob("restore-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
@@ -138,18 +139,19 @@ def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
 # --- Ray -----------------------------------------------------------------------------------------------------------------------------
 
 
-def on_ray(run: Path, settings: dict[str, Any], spec: Spec, workers: int) -> None:
+def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
-    gpus = spec.compute.gpus_per_worker
+    gpus, (fewest, most), elastic = spec.compute.gpus_per_worker, spec.compute.worker_range, spec.compute.elastic
     progress.update(run, message="starting Ray")
     note = progress.timeline(run, settings["since"])
     note("checks")
     local = "RAY_ADDRESS" not in os.environ
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a manifest's relative paths are relative to where the user stands
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")  # 60 s are exceeded on a busy machine
+    # 60 s are exceeded on a busy machine. An elastic group is put where there is room, and elsewhere if that room was a node that has died.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30" if elastic else "300")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5" if local else "2")
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # crew.Watch does
     if local:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
         os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
@@ -161,12 +163,12 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec, workers: int) -> Non
     note("import ray")
     if local:
         with crew.without_idle_services():
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=100 * 2**20)
+            ray.init(address="local", num_cpus=most, include_dashboard=False, object_store_memory=100 * 2**20)
     else:
         ray.init()
         settings = {**settings, "job": (run / "job.json").read_text(), "collector": crew.collector(run, settings["since"])}
     note("ray")
-    signal.signal(signal.SIGTERM, lambda number, frame: (run / "stop").touch())
+    signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))  # Ray has set its own
     progress.update(run, message="starting workers")
     # The pods of a cluster may come later than the driver, GPUs and all.
     with_gpu = gpus > 0 and (not local or float(ray.cluster_resources().get("GPU", 0)) > 0)
@@ -174,10 +176,12 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec, workers: int) -> Non
         on_worker if local else elsewhere,
         run=run,
         retries=spec.recovery.max_retries,
+        sizes=spec.training.batch.sizes(fewest, most),
         train_loop_config={**settings, "backend": "nccl" if with_gpu else "gloo"},
         backend_config=crew.Rendezvous(),
         scaling_config=ScalingConfig(
-            num_workers=workers,
+            num_workers=(fewest, most) if elastic else most,
+            elastic_resize_monitor_interval_s=float(os.environ.get("GENTRAIN_RESIZE_SECONDS", "60")),
             use_gpu=with_gpu,
             resources_per_worker={"CPU": 1, **({"GPU": gpus} if with_gpu else {})},
             placement_strategy="PACK" if local else "STRICT_SPREAD",  # every worker has a pod of its own
@@ -263,6 +267,12 @@ def die_with_parent() -> None:
     """Have the kernel send SIGTERM to this process when the one that started it dies: nothing trains on unseen."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def terminated(run: Path) -> None:
+    """SIGTERM: the machine is taken back, or somebody wants it. A pod knows how long it has."""
+    grace = os.environ.get(reclaim.GRACE)
+    reclaim.give(run, reclaim.Notice("stopped", "SIGTERM" if grace else "", time.time() + float(grace) if grace else None))
 
 
 def leave(status: int) -> None:

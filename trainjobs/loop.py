@@ -71,7 +71,7 @@ def train(
     networks, objective = build(spec, source.info)
     trainable = {name: [p for p in network.parameters() if p.requires_grad] for name, network in networks.items()}
     note("model")
-    batch_cut = cut(spec.training.batch, world.size)
+    batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1])
     stage = choose_stage(spec, trainable, world)
     identity = {"model": model_digest(spec), "stage": stage, "versions": versions(), "frozen": world.lead(frozen_digest, networks)}
     engines = {name: Engine(name, network, spec, stage, batch_cut.micro, world) for name, network in networks.items()}
@@ -130,7 +130,7 @@ def train(
         stop = False
         if save or evaluate or state.step >= talk_at:
             means, (talk_at, stop, timed) = talk(meter, world, reporter, saver, state.step)
-            save = stop or timed or (save and (last or not saver.holding))
+            save = timed or (save and (last or not saver.holding))
             diverged = divergence.find(means, meter, engines, state, world, save=save) or lookout.find(meter, world, saver, warn)
             meter.clear()
             if diverged:
@@ -159,6 +159,7 @@ def train(
                 if last or stop:
                     saver.finish(required=True)
         if stop and not last:
+            saver.finish()  # one that is on its way, where there was no time to begin another
             if reporter:
                 reporter.ended("stopped")
             saver.close()
@@ -207,7 +208,7 @@ def only_trainable(trainable: Mapping[str, Sequence[nn.Parameter]], name: str) -
 
 def talk(meter: Meter, world: World, reporter: Reporter | None, saver: Saver, step: int) -> tuple[dict[str, float], tuple[int, bool, bool]]:
     """Metrics averaged over the workers, and what rank 0 decides: the step of the next talk, whether to stop, whether a checkpoint
-    is due by the clock. One collective for all of it, and for how far the ranks are with the last checkpoint."""
+    is due, by the clock or before a stop. One collective for all of it, and for how far the ranks are with the last checkpoint."""
     means = meter.take()
     orders = reporter.orders(step) if reporter else (0, False, False)
     total = world.sum([*means.values(), *map(float, orders), *saver.report()])
@@ -227,9 +228,10 @@ def save_interval(spec: Spec) -> int | None:
 
 
 def choose_stage(spec: Spec, trainable: Mapping[str, Sequence[nn.Parameter]], world: World) -> int:
-    """The manifest's ZeRO stage, or the lowest that fits."""
+    """The manifest's ZeRO stage, or the lowest that fits: of an elastic group, however small it becomes."""
     if spec.deepspeed.stage != "auto":
         return spec.deepspeed.stage
     parameters = sum(parameter.numel() for network in trainable.values() for parameter in network)
     memory = world.share(device_memory(world.device))  # the same answer on unequal machines
-    return lowest_stage(parameters, world.size, spec.training.precision, memory, highest=2 if spec.gan else 3)
+    workers = spec.compute.worker_range[0] if spec.compute.elastic else world.size
+    return lowest_stage(parameters, workers, spec.training.precision, memory, highest=2 if spec.gan else 3)

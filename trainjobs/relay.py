@@ -2,7 +2,7 @@
 
 On a cluster every worker has a folder in a pod of its own. What has to be known at once by all of them, whether to train and how one
 ended, is a call that waits for its answer (`verdict`, `enter`, `explained`). Everything else that rank 0 writes is carried after it once a
-second, and the answer says whether to stop. So the driver's folder looks as if everybody wrote into it, and whatever reads a run folder
+second, and the answer says whether to leave. So the driver's folder looks as if everybody wrote into it, and whatever reads a run folder
 reads a cluster's.
 
 Nothing here knows how the two sides talk: crew.py makes the collector an actor of Ray.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trainjobs import failures, progress
+from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 
 EVERY = 1.0  # seconds
@@ -42,7 +42,8 @@ class Verdict(NamedTuple):
     records: dict[str, bytes]
 
 
-Exchange = Callable[[list[Piece]], bool]
+Notices = dict[str, bytes]  # the driver's notices to the workers (reclaim.py), by file name
+Exchange = Callable[[list[Piece]], Notices]
 
 
 class Collector:
@@ -62,15 +63,15 @@ class Collector:
     def explained(self) -> bool:
         return self._folder.explained()
 
-    def exchange(self, group: int, pieces: list[Piece]) -> bool:
-        """Take a group's pieces; whether it is asked to stop. A group that was replaced speaks no more."""
+    def exchange(self, group: int, pieces: list[Piece]) -> Notices:
+        """Take a group's pieces; what notices there are. A group that was replaced speaks no more."""
         if group != self._group():
-            return False
+            return {}
         for name, offset, data in pieces:
             if (name not in RECORDS and name.split("/")[0] not in FOLDERS) or ".." in name.split("/"):
                 raise ValueError(f"not a file of a run: {name!r}")
             put(self._run / name, offset, data)
-        return (self._run / "stop").exists()
+        return {name: (self._run / name).read_bytes() for name in (reclaim.STOP, reclaim.REPLACE) if (self._run / name).exists()}
 
     def _group(self) -> int:
         return int(progress.read(self._run / "failures" / "counts").get("restarts", 0))
@@ -90,7 +91,7 @@ def put(path: Path, offset: int, data: bytes) -> None:
 
 
 class Relay:
-    """Rank 0's side: while the block runs, what is new in `folder` is carried away, and a request to stop is left in it.
+    """Rank 0's side: while the block runs, what is new in `folder` is carried away, and notices are left in it.
 
     What is in the folder at first came from the driver. Raises at the end of a block that went well when the last words did not arrive.
     """
@@ -98,7 +99,7 @@ class Relay:
     def __init__(self, folder: Path, exchange: Exchange, every: float = EVERY) -> None:
         self._folder, self._exchange, self._every = folder, exchange, every
         self._carried = {path: known(path.stat()) for path in self._files()}
-        self._over, self._trouble = threading.Event(), ""
+        self._over, self._trouble, self._turn = threading.Event(), "", threading.Lock()
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
     def __enter__(self) -> Relay:
@@ -115,19 +116,20 @@ class Relay:
 
     def carry(self) -> int:
         """One round; how many pieces were new. An exchange that fails is told once, and its pieces are carried by the next."""
-        carried = dict(self._carried)
-        pieces = list(self._new(carried))
-        try:
-            if self._exchange(pieces):
-                (self._folder / "stop").touch()
-        except Exception as error:
-            trouble = f"the driver cannot be told how far the training is: {type(error).__name__}: {error}"
-            if trouble != self._trouble:
-                print(trouble, flush=True)
-            self._trouble = trouble
-        else:
-            self._carried, self._trouble = carried, ""
-        return len(pieces)
+        with self._turn:
+            carried = dict(self._carried)
+            pieces = list(self._new(carried))
+            try:
+                for name, notice in self._exchange(pieces).items():
+                    progress.replace(self._folder / name, notice.decode())
+            except Exception as error:
+                trouble = f"the driver cannot be told how far the training is: {type(error).__name__}: {error}"
+                if trouble != self._trouble:
+                    print(trouble, flush=True)
+                self._trouble = trouble
+            else:
+                self._carried, self._trouble = carried, ""
+            return len(pieces)
 
     def _new(self, carried: dict[Path, Known]) -> Iterator[Piece]:
         for path in self._files():

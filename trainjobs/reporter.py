@@ -1,7 +1,8 @@
-"""What rank 0 tells while it trains, and what it decides for all: when to talk next, and whether to stop."""
+"""What rank 0 tells while it trains, and what it decides for all: when to talk next, whether to save, and whether to leave."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from trainjobs import progress
+from trainjobs import progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Commit
@@ -19,6 +20,7 @@ from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
 from trainjobs.objectives.phase import Samples
+from trainjobs.reclaim import Notice, Verdict
 from trainjobs.saving import Saver
 from trainjobs.state import State
 from trainjobs.world import World
@@ -50,26 +52,35 @@ class Reporter:
         self._rate.start(step)
         self._steps_per_second = 0.0
         self._saved_at = now()
+        before = progress.read(run / "progress.json").get("checkpoint") or {}
+        self._size, self._save_seconds = commit.size_bytes if commit else 0, before.get("seconds")
+        self._leaving: tuple[Notice, Verdict] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
-        crew = f"{world.size} workers on {world.device.type}, ZeRO stage {stage}"
+        crew = f"{world.size} worker{'s' if world.size > 1 else ''} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             crew += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
         progress.mark(run, event, now, attempt=attempt, step=step, message=crew)
         self._show(
             phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.size, stage=stage,
             device=world.device.type, message=f"resumed from step {step}" if commit else "",
-            **({"checkpoint": _checkpoint(commit)} if commit else {}),
+            **({"checkpoint": self._checkpoint(commit)} if commit else {}),
         )  # fmt: skip
 
     def orders(self, step: int) -> tuple[int, bool, bool]:
-        """(the step of the next talk, stop?, is a checkpoint due by the clock?)"""
+        """(the step of the next talk, stop?, is a checkpoint due, by the clock or before the stop?)"""
         rate = self._rate.look(step)
         self._steps_per_second = rate if self._steps_per_second == 0 else 0.7 * self._steps_per_second + 0.3 * rate
         ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
-        return step + ahead, (self._run / "stop").exists(), timed or bool(self._saver.again())
+        notice = reclaim.pending(self._run)
+        if notice is None:
+            return step + ahead, False, timed or bool(self._saver.again())
+        verdict = self._would_save(0.0, None if notice.deadline is None else notice.deadline - self._now())
+        self._leaving = notice, verdict
+        self._show(phase="Stopping", message=told(notice, verdict))
+        return step + ahead, True, verdict.take
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -106,9 +117,9 @@ class Reporter:
         progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
 
     def saved(self, commit: Commit) -> None:
-        self._saved_at = self._now()
+        self._saved_at, self._size, self._save_seconds = self._now(), commit.size_bytes, self._saver.pace * self._saver.size
         progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
-        self._show(checkpoint=_checkpoint(commit), checkpointFailure=None)
+        self._show(checkpoint=self._checkpoint(commit), checkpointFailure=None)
 
     def not_saved(self, error: JobError, first: bool) -> None:
         """A checkpoint could not be written; training goes on. `first`: it is news, the one before went well."""
@@ -126,19 +137,45 @@ class Reporter:
         self._show(step=state.step, samples=state.samples, message=message)
 
     def ended(self, how: str) -> None:
-        """`how` is finished or stopped."""
+        """`how` is finished or stopped; a group that is to be replaced stops, too."""
         self._metrics.close()
         step = progress.read(self._run / "progress.json").get("step")
-        event, phase = ("succeeded", "Succeeded") if how == "finished" else ("stopped", "Stopped")
-        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step)
-        self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message="")
+        if how == "finished" or self._leaving is None:
+            event, phase, message = ("succeeded", "Succeeded", "") if how == "finished" else ("stopped", "Stopped", "")
+        else:
+            notice, verdict = self._leaving
+            event, phase = notice.event, "Recovering" if notice.replaces else "Stopped"
+            message = told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
+        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step, **({"message": message} if message else {}))
+        self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message)
+
+    def _would_save(self, wait: float, left: float | None) -> Verdict:
+        """Whether a checkpoint that begins in `wait` seconds fits into what is left of the time."""
+        pace = self._save_seconds / self._size if self._save_seconds is not None and self._size else None
+        return reclaim.decide(self._size, pace, wait, left)
+
+    def _checkpoint(self, commit: Commit) -> dict[str, object]:
+        """As progress.json has it; `seconds` is how long the last save took, `fitsGrace` whether it would fit into a pod's last seconds."""
+        grace = os.environ.get(reclaim.GRACE)
+        return {
+            "uri": commit.prefix,
+            "step": commit.step,
+            "committedAt": commit.committed_at,
+            "sizeBytes": commit.size_bytes,
+            **({"seconds": round(self._save_seconds, 3)} if self._save_seconds is not None else {}),
+            **({"fitsGrace": self._would_save(self._next_talk(), float(grace)).take} if grace else {}),
+        }
+
+    def _next_talk(self) -> float:
+        """Seconds until what is asked now is heard, at most."""
+        return max(TALK_SECONDS, 1 / self._steps_per_second if self._steps_per_second else 0.0)
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)
 
 
-def _checkpoint(commit: Commit) -> dict[str, object]:
-    return {"uri": commit.prefix, "step": commit.step, "committedAt": commit.committed_at}
+def told(notice: Notice, verdict: Verdict) -> str:
+    return f"{notice.why}: {verdict.words}" if notice.why else verdict.words
 
 
 def _memory(device: torch.device) -> int:

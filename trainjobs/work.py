@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from trainjobs import failures, progress
+from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Job
@@ -32,7 +32,7 @@ class Settings:
 def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
     """Train, its process group being connected, and leave an account of a failure in `ledger`, by default the run folder.
 
-    Raises when another attempt may help. Returns when the run is over, for better or worse: the accounts say which.
+    Raises when another group may help, or is to follow. Returns when the run is over, for better or worse: the accounts say which.
     """
     keep_freed_memory()
     run = Path(settings.run)
@@ -52,7 +52,12 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
         note("imports")
         patience = seconds(job.spec.recovery.stall_timeout)
         with Watchdog(ledger, rank, patience, run / "logs" / f"stacks-{rank}.txt") as watchdog:
-            train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note, beat=watchdog.beat)
+            outcome = train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note, beat=watchdog.beat)
+        if outcome == "stopped":
+            leave_if_replaced(run, rank, world, ledger)
+    except reclaim.Replaced:
+        disconnect()
+        raise
     except Fenced as error:
         print(f"a newer attempt has taken over, this one ends: {error}", flush=True)
         disconnect()
@@ -67,6 +72,19 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
         if refused is None:
             raise
         disconnect()
+
+
+def leave_if_replaced(run: Path, rank: int, world: World, ledger: failures.Ledger) -> None:
+    """Raise Replaced, on every rank, when the group has stopped for another one to follow, and have it in the ledger before."""
+    why = None
+    if world.leads:
+        last = progress.read(run / "progress.json")
+        why = last.get("message") if last.get("phase") == "Recovering" else None
+        if why is not None:
+            ledger.record(rank, reclaim.Replaced(why))
+    if world.share(why) is None:
+        return
+    raise reclaim.Replaced(why or "rank 0 says so")
 
 
 def disconnect() -> None:

@@ -199,7 +199,9 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         changes["progress"] = report.progress(seen.report, spec.training.steps)
         saved, stage = report.checkpoint(seen.report), report.stage(seen.report)
         changes |= {"checkpoint": saved} if saved else {}
-        changes |= {"plan": {**status.get("plan", {}), "zeroStage": stage}} if stage is not None else {}
+        workers = report.workers(seen.report, *spec.compute.worker_range) if spec.compute.elastic else None
+        plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
+        changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
     return present.status(job, now, phase, conditions, spec, changes)

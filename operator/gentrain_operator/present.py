@@ -98,6 +98,8 @@ def conditions(
     if silent > seconds(spec.recovery.stall_timeout):
         message = f"GTJ0210 no step for {duration(silent)}, at step {progress.get('step', 0)}"
         return "Running", [*out, Condition("Running", False, "Stalled", message), *_checkpoint(now_status)]
+    if progress.get("message"):
+        return "Recovering", [*out, Condition("Running", False, "Recovering", progress["message"]), *_checkpoint(now_status)]
     return "Running", [*out, Condition("Running", True, "Stepping"), *_checkpoint(now_status)]
 
 
@@ -106,7 +108,12 @@ def _checkpoint(status: Object) -> list[Condition]:
     if unsaved:
         kept = f"step {saved['step']} is kept" if saved else "there is none before it"
         return [Condition("CheckpointReady", False, "UploadFailed", f"{unsaved}; {kept}")]
-    return [Condition("CheckpointReady", saved is not None, "Saved" if saved else "NeverSaved", f"step {saved['step']}" if saved else "")]
+    if not saved:
+        return [Condition("CheckpointReady", False, "NeverSaved")]
+    more = ""
+    if saved.get("fitsGrace") is False:
+        more = ": another one takes longer than the grace period, so a pod that is taken away costs the steps since"
+    return [Condition("CheckpointReady", True, "Saved", f"step {saved['step']}{more}")]
 
 
 def starting(child: Object) -> bool:
@@ -158,17 +165,28 @@ def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[
 def cost(job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object, now: datetime.datetime) -> Object:
     """`status.cost`, in steps of a minute so that time alone is not a reason to write more often. Needs the profile's price."""
     minutes = active_seconds(job, child, now) // 60
-    workers, gpus = spec.compute.worker_range[0], spec.compute.gpus_per_worker
+    workers, gpus = group(job.get("status") or {}, spec), spec.compute.gpus_per_worker
+    work, counted = minutes * workers, {}
+    if spec.compute.elastic:
+        # Whatever its size was, what has been counted stays so.
+        before = (job.get("status") or {}).get("cost") or {}
+        work = before.get("workerMinutes", 0) + workers * max(0, minutes - before.get("minutes", 0))
+        counted = {"minutes": max(minutes, before.get("minutes", 0)), "workerMinutes": work}
     name = ((job.get("status") or {}).get("plan") or {}).get("profile", "")
     profile = (profiles.get(name) or {}).get("spec") or {}
     price = (profile.get("price") or {}).get("usdPerNodeHour")
     per_node = (profile.get("accelerator") or {}).get("perNode", 0)
-    out = {"usd": "unknown", "gpuHours": f"{minutes * workers * gpus / 60:.2f}", "ratePerHourUSD": "unknown"}
+    out: Object = {"usd": "unknown", "gpuHours": f"{work * gpus / 60:.2f}", "ratePerHourUSD": "unknown", **counted}
     if price is not None:
-        nodes = Fraction(workers * gpus, per_node) if gpus and per_node else Fraction(workers)
-        rate = Fraction(price) * nodes
-        out |= {"usd": f"{float(rate * minutes / 60):.2f}", "ratePerHourUSD": f"{float(rate):.2f}"}
+        rate = Fraction(price) * (Fraction(gpus, per_node) if gpus and per_node else 1)  # of one worker
+        out |= {"usd": f"{float(rate * work / 60):.2f}", "ratePerHourUSD": f"{float(rate * workers):.2f}"}
     return {"cost": out}
+
+
+def group(status: Object, spec: Spec) -> int:
+    """How many workers the job has: of an elastic group what was last heard of it, at first its smallest size."""
+    low = spec.compute.worker_range[0]
+    return int((status.get("plan") or {}).get("workers") or low) if spec.compute.elastic else low
 
 
 def completed(job: Object, spec: Spec, report: Object | None) -> Object:
@@ -215,7 +233,7 @@ def _summary(spec: Spec, status: Object, bad: Condition | None) -> Object:
     texts = {
         "loss": loss["value"] if loss else "",
         "eta": duration(progress["etaSeconds"]) if "etaSeconds" in progress else "",
-        "gpus": str(spec.compute.worker_range[0] * spec.compute.gpus_per_worker),
+        "gpus": str(group(status, spec) * spec.compute.gpus_per_worker),
         "restarts": str(sum(restarts.values())),
         "cost": usd if usd == "unknown" else f"${usd}",
         "family": spec.family,

@@ -65,11 +65,13 @@ def configmap(job: Object, spec: Spec, attempt: int) -> Object:
 def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str) -> Object:
     """The RayJob of an attempt. `image` is the trainer's when neither job nor profile names one."""
     low, high = spec.compute.worker_range
+    # Kueue admits no job that scales itself: quota is asked for the largest group then, which still shrinks when it loses a pod.
+    scales = spec.compute.elastic and spec.compute.queue is None
     marks = labels(job, attempt)
     metadata: Object = {"name": rayjob_name(job["metadata"]["name"], attempt), "labels": dict(marks)}
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
-    pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, elastic=low != high)
+    pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, scales=scales)
     cluster: Object = {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
@@ -85,7 +87,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
         "workerGroupSpecs": [
             {
                 "groupName": "workers",
-                "replicas": low,
+                "replicas": low if scales else high,
                 "minReplicas": low,
                 "maxReplicas": high,
                 "rayStartParams": {},
@@ -93,7 +95,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
             }
         ],
     }
-    if low != high:
+    if scales:
         cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": {"version": "v2"}}
     return {
         "apiVersion": RAYJOBS.api_version,
@@ -129,8 +131,8 @@ def worker_resources(spec: Spec, profile: ProfileSpec) -> dict[str, str]:
 class _Pod:
     """What head and worker pods have in common."""
 
-    def __init__(self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, *, elastic: bool) -> None:
-        self._job, self._spec, self._profile, self._attempt, self._image, self._elastic = job, spec, profile, attempt, image, elastic
+    def __init__(self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, *, scales: bool) -> None:
+        self._job, self._spec, self._profile, self._attempt, self._image, self._scales = job, spec, profile, attempt, image, scales
 
     def template(self, name: str, resources: dict[str, str], selector: dict[str, str], ports: dict[str, int] | None = None) -> Object:
         spec, profile = self._spec, self._profile
@@ -159,8 +161,8 @@ class _Pod:
         body: Object = {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": profile.grace_period_seconds,
-            # The autoscaler of an elastic group asks the API server for pods; nothing else in these pods may.
-            "automountServiceAccountToken": self._elastic and name == "ray-head",
+            # The autoscaler of a group that scales asks the API server for pods; nothing else in these pods may.
+            "automountServiceAccountToken": self._scales and name == "ray-head",
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": UID,
@@ -197,6 +199,8 @@ class _Pod:
             {"name": "HOME", "value": "/tmp"},
             {"name": "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "value": str(drain)},
             {"name": "GENTRAIN_ATTEMPT", "value": str(self._attempt)},
+            # How long the trainer has for a checkpoint: after the drain Ray ends it.
+            {"name": "GENTRAIN_GRACE_SECONDS", "value": str(drain)},
         ]
         taken = {one["name"] for one in ours}
         theirs = []

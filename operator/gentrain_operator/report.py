@@ -66,6 +66,8 @@ def progress(report: Mapping[str, Any], total_steps: int) -> Object:
     throughput = report.get("throughput")
     rate = _number(throughput.get("value")) if isinstance(throughput, dict) else None
     metrics = report.get("metrics")
+    # What the trainer says while it trains is of the moment; this is why it does not.
+    message = _text(report.get("message"), 512) if report.get("phase") in ("Stopping", "Recovering") else ""
     out: Object = {
         "step": step,
         "totalSteps": total_steps,
@@ -75,6 +77,7 @@ def progress(report: Mapping[str, Any], total_steps: int) -> Object:
         "updatedAt": _time(report.get("updatedAt")),
         "metrics": _metrics(metrics) if isinstance(metrics, dict) else None,
         "display": f"{percent}% {step}/{total_steps}",
+        "message": message or None,
     }
     if rate is not None and isinstance(throughput, dict):
         out["throughput"] = {"value": rate, "unit": _text(throughput.get("unit"), 64) or "samples/s"}
@@ -91,6 +94,7 @@ def checkpoint(report: Mapping[str, Any]) -> Object | None:
         "step": given["step"],
         "committedAt": _time(given.get("committedAt")),
         "sizeBytes": _count(given.get("sizeBytes")),
+        "fitsGrace": given.get("fitsGrace") if isinstance(given.get("fitsGrace"), bool) else None,
     }
     return {name: value for name, value in out.items() if value is not None}
 
@@ -109,6 +113,12 @@ def failure(report: Mapping[str, Any]) -> Object | None:
 def stage(report: Mapping[str, Any]) -> int | None:
     value = report.get("stage")
     return value if type(value) is int and 0 <= value <= 3 else None
+
+
+def workers(report: Mapping[str, Any], low: int, high: int) -> int | None:
+    """How many workers the group has, if that is a number the job allows."""
+    value = _count(report.get("workers"))
+    return value if value is not None and low <= value <= high else None
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[Object] | None:

@@ -59,6 +59,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "48 or 96",
     ),
     "batch and the low end": (manifest(compute={"workers": "3-8"}), "GTJ0103", "spec.training.batch.global", "48 or 72"),
+    "sizes within the range": (
+        manifest(compute={"workers": "3-9"}),
+        "GTJ0103",
+        "spec.training.batch.global",
+        "for this batch, of the numbers of workers in that range: 4 or 8",
+    ),
     "batch and the high end": (manifest(compute={"workers": "2-6"}), "GTJ0103", "spec.training.batch.global", "60 or 66"),
     "range reversed": (manifest(compute={"workers": "8-2"}), "GTJ0102", "spec.compute.workers", 'did you mean "2-8"?'),
     "gan at stage 3": (manifest("gan", deepspeed={"stage": 3}), "GTJ0104", "spec.deepspeed.stage", "use stage 0, 1, 2 or auto"),

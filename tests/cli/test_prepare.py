@@ -13,6 +13,7 @@ import pytest
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.cli.prepare import check_workers, prepare, reserved, set_aside
+from trainjobs.cli.run import local
 from trainjobs.report.folder import Run
 
 
@@ -163,3 +164,24 @@ def test_more_workers_than_cores() -> None:
         check_workers(changed(compute={"workers": 3}), 2)
     assert (caught.value.code, caught.value.exit_code) == ("GTJ0116", 4)
     assert "--workers 2" in caught.value.how
+
+
+@pytest.mark.parametrize(
+    ("given", "option", "available", "used"),
+    [
+        ("2-8", None, 16, "2-8"),
+        ("2-8", None, 7, "2-4"),  # of 64 samples, 5 to 7 workers take no equal parts
+        ("2-8", None, 3, 2),
+        ("2-8", None, 1, 2),  # refused by check_workers
+        ("2-8", 4, 2, 4),
+        (4, None, 16, 4),
+    ],
+)
+def test_an_elastic_group_is_as_large_as_the_machine(given: int | str, option: int | None, available: int, used: int | str) -> None:
+    job = changed(compute={"workers": given, "gpusPerWorker": 0})
+    assert local(job, option, no_ray=False, fresh=False, available=available).spec.compute.workers == used
+
+
+def test_one_process_has_one_worker() -> None:
+    job = changed(compute={"workers": "2-8", "gpusPerWorker": 0})
+    assert local(job, None, no_ray=True, fresh=False, available=16).spec.compute.workers == 1

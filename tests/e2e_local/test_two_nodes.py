@@ -5,26 +5,19 @@ The second node runs in a mount namespace in which the run folders of the head a
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import secrets
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from nodes import PATIENCE, Cluster, until
 from prometheus_client.parser import text_string_to_metric_families
-from shell import ROOT
 
 from gentrain_operator import report
 from gentrain_operator.diagnose import diagnosed
@@ -54,74 +47,6 @@ class Objective(Mean):
 def build(spec, info):
     return Objective(spec.custom.options).built()
 """
-PATIENCE = 300.0  # seconds; a busy machine is slow, a right one is not waited for
-
-
-def until(condition: Callable[[], Any], process: subprocess.Popen[Any], output: Path) -> Any:
-    """The condition's first true value, which the process brings about: polling is all there is."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.05)
-    return value
-
-
-class Cluster:
-    """Two nodes of one core each: `head` and `worker` are their folders for temporary files, `volume` is what both mount."""
-
-    def __init__(self, folder: Path) -> None:
-        self.head, self.worker, self.volume, self.code = (folder / name for name in ("head", "worker", "volume", "code"))
-        self.runs = self.head / "runs"
-        for path in (self.worker, self.volume, self.code, self.runs):
-            path.mkdir(parents=True)
-        (self.code / "objective.py").write_text(OBJECTIVE)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self._token = secrets.token_hex(32)
-        self._nodes: list[subprocess.Popen[bytes]] = []
-
-    def environment(self, temporary: Path) -> dict[str, str]:
-        ours = {"PYTHONPATH": f"{ROOT}:{self.code}", "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary), "RAY_USAGE_STATS_ENABLED": "0"}
-        ours |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}  # as KubeRay does
-        # Processes that would only be slow to start.
-        ours |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", "RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
-        return {**{name: value for name, value in os.environ.items() if not name.startswith("RAY_")}, **ours}
-
-    def start(self) -> None:
-        port = self.address.split(":")[1]
-        self._node(self.head, "--head", f"--port={port}", "--include-dashboard=false")
-        until(self._answers, self._nodes[0], self.head / "node.log")
-        script = f"mount -t tmpfs tmpfs '{self.runs}' && exec \"$@\""
-        hidden = ["unshare", "-Urm", "sh", "-ec", script, "sh"]
-        works = shutil.which("unshare") and subprocess.run([*hidden, "true"], capture_output=True).returncode == 0
-        self._node(self.worker, f"--address={self.address}", "--dashboard-agent-listen-port=0", within=hidden if works else [])
-
-    def _node(self, temporary: Path, *options: str, within: list[str] | None = None) -> None:
-        common = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
-        command = [*(within or []), sys.executable, "-m", "ray.scripts.scripts", "start", *common, *options]
-        with (temporary / "node.log").open("wb") as log:
-            self._nodes.append(
-                subprocess.Popen(command, env=self.environment(temporary), stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-            )
-
-    def _answers(self) -> bool:
-        host, port = self.address.split(":")
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """At once: a node that is asked to end takes its time, and nothing of it is needed."""
-        everything = [process for node in self._nodes for process in (*psutil.Process(node.pid).children(recursive=True), node)]
-        for process in everything:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        for node in self._nodes:
-            node.wait()
 
 
 class Attempt:
@@ -183,7 +108,7 @@ class Attempt:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="gtj-", dir="/tmp", ignore_cleanup_errors=True) as name:  # Ray's sockets need a short path
-        cluster = Cluster(Path(name))
+        cluster = Cluster(Path(name), OBJECTIVE)
         try:
             cluster.start()
             yield cluster

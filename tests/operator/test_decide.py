@@ -333,6 +333,47 @@ def test_cost_and_budget() -> None:
     assert over.status["failure"]["summary"] == "the budget is used up"
 
 
+def test_an_elastic_group_costs_what_it_was() -> None:
+    compute = {"profiles": ["a"], "gpusPerWorker": 4, "workers": "2-8"}
+    profiles = profile("a", accelerator={"perNode": 8}, price={"usdPerNodeHour": "80"})
+    status: Object = {**ONE, "plan": {"profile": "a", "workers": 2}}
+    report = {"step": 7, "phase": "Running", "updatedAt": NOW.timestamp(), "stage": 1}
+    found = []
+    for minutes, workers in ((0, 2), (60, 8), (120, 8), (120, 2), (180, 9)):
+        now = at(minutes)
+        told = {**report, "workers": workers, "updatedAt": now.timestamp()}
+        observed = Observed(job(status, compute=compute), (running(),), profiles, report=told)
+        status = decide(observed, now, IMAGE).status or status
+        found.append((status["cost"]["usd"], status["plan"]["workers"], status["summary"]["gpus"]))
+    # An hour of two workers, on one node, before NOW and after it; then eight on four; nine are not allowed and not believed.
+    assert found == [("80.00", 2, "8"), ("160.00", 8, "32"), ("480.00", 8, "32"), ("480.00", 2, "8"), ("560.00", 2, "8")]
+
+
+@pytest.mark.parametrize("phase", ["Stopping", "Recovering"])
+def test_what_the_trainer_does_about_a_machine_that_is_taken_back_is_shown(phase: str) -> None:
+    why = "the node of rank 1 is taken away: a checkpoint of 1.2 GiB takes 8.0 s, 25 s are left: taken"
+    report = {"step": 7, "phase": phase, "message": why, "updatedAt": NOW.timestamp(), "stage": 0}
+    decision = decided(seen(ONE, [running()], report=report))
+    assert decision.status is not None
+    assert (decision.status["phase"], decision.status["message"]) == ("Recovering", why)
+    assert ("Running", "False", "Recovering") in [(one["type"], one["status"], one["reason"]) for one in decision.status["conditions"]]
+    again = decided(seen(decision.status, [running()], report={**report, "step": 8, "phase": "Running", "message": "resumed from step 7"}))
+    assert again.status is not None
+    assert again.status["phase"] == "Running"
+    assert "message" not in again.status["progress"]
+
+
+@pytest.mark.parametrize(("fits", "more"), [(True, False), (False, True), ("no", False)])
+def test_a_checkpoint_that_would_not_fit_the_grace_is_told(fits: object, more: bool) -> None:
+    checkpoint = {"uri": "steps/5-a1", "step": 5, "sizeBytes": 10**12, "fitsGrace": fits}
+    report = {"step": 7, "phase": "Running", "updatedAt": NOW.timestamp(), "checkpoint": checkpoint}
+    decision = decided(seen(ONE, [running()], report=report))
+    assert decision.status is not None
+    (told,) = [one["message"] for one in decision.status["conditions"] if one["type"] == "CheckpointReady"]
+    assert told.startswith("step 5")
+    assert ("longer than the grace period" in told) is more
+
+
 def test_time_alone_is_written_once_a_minute() -> None:
     profiles = profile("a", price={"usdPerNodeHour": "60"})
     compute = {"profiles": ["a"], "gpusPerWorker": 0}

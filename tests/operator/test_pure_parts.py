@@ -123,7 +123,8 @@ def test_the_drain_ends_before_the_kubelets_patience() -> None:
     made = rayjob(JOB, spec(), ProfileSpec(grace_period_seconds=30), 1, "i")["spec"]["rayClusterSpec"]
     worker = made["workerGroupSpecs"][0]["template"]["spec"]
     drain = next(one["value"] for one in worker["containers"][0]["env"] if one["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")
-    assert (worker["terminationGracePeriodSeconds"], drain) == (30, "20")
+    grace = next(one["value"] for one in worker["containers"][0]["env"] if one["name"] == "GENTRAIN_GRACE_SECONDS")
+    assert (worker["terminationGracePeriodSeconds"], drain, grace) == (30, "20", "20")
 
 
 def test_an_elastic_group_is_autoscaled() -> None:
@@ -133,6 +134,16 @@ def test_an_elastic_group_is_autoscaled() -> None:
     assert made["enableInTreeAutoscaling"] is True
     assert made["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"] is True
     assert group["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_an_elastic_group_in_a_queue_gets_quota_for_its_largest_size() -> None:
+    made = rayjob(JOB, spec(compute={"workers": "2-8", "gpusPerWorker": 0, "queue": "team"}), ProfileSpec(), 1, "i")["spec"][
+        "rayClusterSpec"
+    ]
+    group = made["workerGroupSpecs"][0]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (8, 2, 8)
+    assert "enableInTreeAutoscaling" not in made
+    assert made["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
 @pytest.mark.parametrize(
@@ -267,6 +278,7 @@ def test_any_report_gives_a_status_that_the_schema_takes(value: Any) -> None:
         ("step", "samples", "etaSeconds", "updatedAt", "metrics", "throughput", "checkpoint", "failure", "stage", "checkpointFailure"),
         value,
     )
+    lie |= dict.fromkeys(("phase", "message", "workers"), value)
     lie["metrics"] = {"m": value, "k" * 99: 1.0}
     made = report.progress(lie, 100)
     assert 0 <= made["step"] <= 100
@@ -279,6 +291,7 @@ def test_any_report_gives_a_status_that_the_schema_takes(value: Any) -> None:
     report.unsaved(lie)
     report.failure(lie)
     report.stage(lie)
+    assert report.workers(lie, 2, 8) in (None, *range(2, 9))
 
 
 def test_numbers_that_are_none_are_shown() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainjobs import failures, progress
+from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
-from trainjobs.relay import BLOCK, Collector, Piece, Relay
+from trainjobs.relay import BLOCK, Collector, Notices, Piece, Relay
 
 MINE = ValueError("my own mistake")
 VICTIM = RuntimeError("Connection closed by peer")
@@ -141,12 +141,23 @@ def test_a_request_to_stop_comes_back(folder: Path, run: Path, collector: Collec
     assert (folder / "stop").exists()
 
 
+def test_a_notice_comes_with_its_deadline(folder: Path, run: Path, collector: Collector) -> None:
+    ours = relay(folder, collector)
+    notice = reclaim.Notice("reclaimed", "the node of rank 1 is taken away", 1000.5)
+    reclaim.give(run, notice)
+    ours.carry()
+    assert reclaim.pending(folder) == notice
+    reclaim.give(run, reclaim.Notice("stopped", "SIGTERM", 1001.0))
+    ours.carry()
+    assert reclaim.pending(folder) == reclaim.Notice("stopped", "SIGTERM", 1001.0)
+
+
 def test_a_driver_that_does_not_answer_is_told_once_and_later_everything(
     folder: Path, run: Path, collector: Collector, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = False
 
-    def exchange(pieces: list[Piece]) -> bool:
+    def exchange(pieces: list[Piece]) -> Notices:
         if not answers:
             raise TimeoutError("no answer")
         return collector.exchange(0, pieces)
@@ -163,7 +174,7 @@ def test_a_driver_that_does_not_answer_is_told_once_and_later_everything(
 
 
 def test_last_words_that_do_not_arrive_are_an_error(folder: Path) -> None:
-    def exchange(pieces: list[Piece]) -> bool:
+    def exchange(pieces: list[Piece]) -> Notices:
         raise TimeoutError("no answer")
 
     with pytest.raises(RuntimeError, match="no answer"), Relay(folder, exchange, every=0.01):

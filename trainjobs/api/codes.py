@@ -52,7 +52,8 @@ CODES: dict[str, Code] = {
             "whatever their number. It must divide by the number of workers, by both ends of an elastic range, and by workers "
             "times `batch.micro`.",
             "Take one of the sizes that the message lists.",
-            "Or change `compute.workers`, or leave `batch.micro` out.",
+            "Or change `compute.workers`, or leave `batch.micro` out. An elastic range may begin and end at any number of workers that "
+            "divides the batch; between them only such numbers are used.",
         ),
     ),
     "GTJ0104": Code(

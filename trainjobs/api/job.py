@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -53,8 +54,19 @@ class Data(Model):
 class Batch(Model):
     global_: PositiveInt = Field(64, alias="global", description="Samples per optimizer step, over all workers.")
     micro: PositiveInt | None = Field(
-        None, description="Samples per forward pass and worker; default: global / workers. The rest is gradient accumulation."
+        None,
+        description="Samples per forward pass and worker; default: global / workers, of an elastic group at most global / its largest "
+        "number of workers. The rest is gradient accumulation.",
     )
+
+    def sizes(self, low: int, high: int) -> tuple[int, ...]:
+        """The numbers of workers from `low` to `high` that take equal parts of it, in order."""
+        micro = self.micro or 1
+        if self.global_ % micro:
+            return ()
+        parts = self.global_ // micro
+        small = [size for size in range(1, isqrt(parts) + 1) if parts % size == 0]
+        return tuple(size for size in sorted({*small, *(parts // size for size in small)}) if low <= size <= high)
 
 
 class Optimizer(Model):
@@ -109,7 +121,9 @@ class DeepSpeed(Model):
 class Compute(Model):
     profiles: Names = Field([], description="ComputeProfiles tried in order.")
     workers: PositiveInt | Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*-[1-9][0-9]*$")] = Field(
-        1, description='Number of workers, or "min-max" for an elastic group.'
+        1,
+        description='Number of workers, or "min-max" for an elastic group: as many as there is room for, of the numbers that divide '
+        "the global batch.",
     )
     gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(1, description="GPUs of a worker; 0 trains on CPU.")
     queue: LabelName | None = Field(None, description="Kueue LocalQueue.")
@@ -121,6 +135,11 @@ class Compute(Model):
             return self.workers, self.workers
         low, high = self.workers.split("-")
         return int(low), int(high)
+
+    @property
+    def elastic(self) -> bool:
+        low, high = self.worker_range
+        return low != high
 
 
 class EnvSecret(Model):

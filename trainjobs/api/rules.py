@@ -70,7 +70,10 @@ def one_family(job: Job) -> Iterator[Problem]:
 
 
 def batch_divides(job: Job, workers: int | None) -> Iterator[Problem]:
-    """The global batch is constant, so it divides by each end of an elastic range of workers, and by their micro-batches."""
+    """The global batch is constant, so it divides by each end of an elastic range of workers, and by their micro-batches.
+
+    Between its ends an elastic group only ever takes sizes that divide it, too: `Batch.sizes`.
+    """
     batch = job.spec.training.batch
     low, high = (workers, workers) if workers else job.spec.compute.worker_range
     if low > high:
@@ -83,12 +86,14 @@ def batch_divides(job: Job, workers: int | None) -> Iterator[Problem]:
     crews = f"{low} workers" if low == high else f"{low} and by {high} workers"
     by = crews if batch.micro is None else f"{crews} of micro-batch {micro}"
     legal = listed([size for size in (down, up) if size])
+    fitting = batch.sizes(low, high) if low < high else ()
+    also = f"; or, for this batch, of the numbers of workers in that range: {listed(fitting[:16])}" if fitting else ""
     yield Problem(
         "GTJ0103",
         (*SPEC, "training", "batch", "global"),
         f"a global batch of {batch.global_} does not divide by {by}",
         "every worker takes the same number of samples in each step",
-        f"nearest sizes that do: {legal}",
+        f"nearest sizes that do: {legal}{also}",
         beside=(*SPEC, "compute", "workers"),
     )
 

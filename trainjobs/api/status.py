@@ -62,6 +62,7 @@ class Progress(Model):
     metrics: Annotated[list[Metric], Field(max_length=32)] | None = None
     throughput: Throughput | None = None
     display: Short = Field("", description='Percent and steps, e.g. "24% 1200/5000".')
+    message: Line | None = Field(None, description="Why the trainer makes no steps just now; absent while it does.")
 
 
 class LastCheckpoint(Model):
@@ -69,11 +70,12 @@ class LastCheckpoint(Model):
     step: Count
     committed_at: Time | None = None
     size_bytes: Count | None = None
+    fits_grace: bool | None = Field(None, description="Whether another one would be taken if the machines were taken back now.")
 
 
 class Plan(Model):
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
-    workers: Count | None = None
+    workers: Count | None = Field(None, description="Of an elastic group, as many as it has now.")
     profile: Short | None = None
 
 
@@ -81,6 +83,8 @@ class Cost(Model):
     usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
     gpu_hours: Short = "0"
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD")
+    minutes: Count | None = Field(None, description="Of an elastic group: minutes that workerMinutes covers.")
+    worker_minutes: Count | None = Field(None, description="Of an elastic group: minutes of all its workers together.")
 
 
 class FailureStatus(Model):

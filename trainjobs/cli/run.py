@@ -62,7 +62,7 @@ def command(
     changes = [*sets, *([f"training.steps={steps}"] if steps else [])]
     manifest = load_job(source, changes, workers or (1 if no_ray else None))
     assert manifest.job is not None, "load_job raises for a manifest with problems"
-    job, ignored = local(manifest.job, workers, no_ray, fresh), ignored_fields(manifest.job)
+    job, ignored = local(manifest.job, workers, no_ray, fresh, cores()), ignored_fields(manifest.job)
     check_workers(job, cores())
     folder = run_dir or RUNS / job.metadata.name
     again = resume_command(folder / "job.yaml" if source == "-" else Path(source), workers, steps, sets, run_dir, no_ray)
@@ -73,7 +73,7 @@ def command(
         click.echo(painted(f"the earlier run is in {earlier}", dim=True), err=True)
     with reserved(folder) as run:
         step = prepare(run, job, manifest.text, time.time())
-        crew = f"{job.spec.compute.workers} worker{'s' if job.spec.compute.workers != 1 else ''}"
+        crew = f"{str(job.spec.compute.workers).replace('-', ' to ')} worker{'s' if job.spec.compute.workers != 1 else ''}"
         started = f"continuing {folder} from step {step}, {crew}" if step else f"training in {folder}, {crew}"
         click.echo(painted(started, dim=True), err=True)
         begun = time.time()
@@ -95,12 +95,13 @@ def command(
     return result.exit_code
 
 
-def local(job: Job, workers: int | None, no_ray: bool, fresh: bool) -> Job:
-    """The job as it runs here: a fixed number of workers, and no earlier checkpoint when it is to start again."""
-    low = 1 if no_ray and workers is None else workers or job.spec.compute.worker_range[0]
+def local(job: Job, workers: int | None, no_ray: bool, fresh: bool, available: int) -> Job:
+    """The job as it runs here: an elastic group no larger than `available` cores, and no earlier checkpoint when it is to start again."""
+    low, high = (1, 1) if no_ray and workers is None else (workers, workers) if workers else job.spec.compute.worker_range
     if no_ray and low > 1:
         raise click.UsageError("--no-ray trains in one process: leave out --workers, or --no-ray")
-    compute = job.spec.compute.model_copy(update={"workers": low})
+    high = max((size for size in job.spec.training.batch.sizes(low, high) if size <= available), default=low)
+    compute = job.spec.compute.model_copy(update={"workers": low if low == high else f"{low}-{high}"})
     checkpoints = job.spec.checkpoints
     if fresh and checkpoints.uri is not None:
         # The folder is set aside, a store elsewhere is not: what it holds must not be resumed from.

@@ -7,6 +7,7 @@ import json
 import click
 
 from trainjobs.api.job import Job
+from trainjobs.api.problem import listed
 from trainjobs.cli.diagnostics import as_data, rendered
 from trainjobs.cli.manifest import Found, Manifest, load
 
@@ -48,9 +49,12 @@ def summary(job: Job) -> str:
     """What the job is, on one line: vae-digits: vae on builtin:digits, 2000 steps of 64, 2 workers, ZeRO stage 2."""
     spec = job.spec
     low, high = spec.compute.worker_range
+    sizes = spec.training.batch.sizes(low, high)
     crew = f"{low} worker{'s' if low > 1 else ''}" if low == high else f"{low} to {high} workers"
     gpus = spec.compute.gpus_per_worker
     device = "CPU" if gpus == 0 else "1 GPU each" if gpus == 1 else f"{gpus} GPUs each"
+    if low < high and sizes:
+        device = f"{listed(sizes[:16])}; {device}"
     parts = [
         f"{spec.family} on {spec.data.source}",
         f"{spec.training.steps} steps of {spec.training.batch.global_}",

@@ -29,9 +29,18 @@ class Cut:
         return range(start, start + self.micro)
 
 
-def cut(batch: Batch, workers: int) -> Cut:
-    """The cut for so many workers; the rules of the API have checked that it comes out even."""
-    micro = batch.micro or batch.global_ // workers
+def cut(batch: Batch, workers: int, most: int = 1) -> Cut:
+    """The cut for so many workers; the rules of the API have checked that it comes out even.
+
+    Without a micro-batch in the manifest it is a worker's whole part, but of a group that may have up to `most` workers never more than
+    its part then: what fits into the memory of one of many must fit when the group has become small.
+    """
+    micro = batch.micro or largest_divisor(batch.global_ // workers, batch.global_ // most)
     result = Cut(workers, micro, batch.global_ // (workers * micro))
     assert result.size == batch.global_, "an uneven batch is GTJ0103"
     return result
+
+
+def largest_divisor(part: int, most: int) -> int:
+    """The largest divisor of `part` that is not above `most`; at least 1."""
+    return next((size for size in range(min(part, max(1, most)), 0, -1) if part % size == 0), 1)
