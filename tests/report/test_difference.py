@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from trainjobs.api.job import Keep
-from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.report.difference import ABSENT, compared, tensors
 from trainjobs.report.folder import Run
 
@@ -38,11 +38,10 @@ def made(path: Path, metrics: Rows, saved: Weights, metadata: dict[str, Any] | N
     attempt = checkpoints.begin()
     for step, content in saved.items():
         prefix, shard = checkpoints.prefix(step, attempt), path / "shard"
-        shard.mkdir()
+        shard.mkdir(exist_ok=True)
         save_file(content, shard / "net.safetensors")
         (shard / "note.txt").write_text(f"step {step}")
-        digest = checkpoints.put_shard(prefix, 0, shard)
-        shard.rmdir()
+        digest = checkpoints.put_shard(prefix, 0, files_below(shard))
         told = {"model": "sha256:0", **(metadata or {})}
         checkpoints.commit(prefix, attempt=attempt, step=step, samples=8 * step, digests=[digest], metadata=told, metrics={})
     return run

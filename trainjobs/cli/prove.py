@@ -65,7 +65,8 @@ def command(
         raise click.UsageError(f"--kill-at {at} leaves nothing to resume: it must be below --steps {steps}")
     manifest = load_job(source, [*sets, f"training.steps={steps}"], workers or (1 if no_ray else None))
     assert manifest.job is not None, "load_job raises for a manifest with problems"
-    job = small(local(manifest.job, workers, no_ray, fresh=False), at)
+    fixed = workers or (None if no_ray else manifest.job.spec.compute.worker_range[0])  # an elastic group may come back as another
+    job = small(local(manifest.job, fixed, no_ray, fresh=False, available=cores()), at)
     check_workers(job, cores())
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise click.UsageError(f"--keep {keep}: the folder is not empty")
