@@ -263,7 +263,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         found = measure(int(sys.argv[1]), Path(name))
-    print(json.dumps(found), flush=True)
+    print(json.dumps([found]), flush=True)
     leave(0)
 
 

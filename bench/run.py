@@ -25,9 +25,9 @@ RESULTS = ROOT / "bench" / "results"
 PACKAGES = ("torch", "deepspeed", "ray", "transformers", "numpy", "pydantic", "click", "kubernetes")
 
 
-def training(family: str) -> list[dict[str, Any]]:
+def alone(module: str, *arguments: str) -> list[dict[str, Any]]:
     """In a process of its own: one thread from the start, and nothing left over from the benchmark before."""
-    command = [sys.executable, "-m", "bench.training", family, "7"]
+    command = [sys.executable, "-m", module, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -35,7 +35,8 @@ def training(family: str) -> list[dict[str, Any]]:
 
 
 BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    **{f"training-{family}": lambda family=family: training(family) for family in FAMILIES},  # type: ignore[misc]
+    **{f"training-{family}": lambda family=family: alone("bench.training", family, "7") for family in FAMILIES},  # type: ignore[misc]
+    "checkpoints": lambda: alone("bench.checkpoints", "7"),
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,

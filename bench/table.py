@@ -20,7 +20,13 @@ FAMILIES = ("gan", "vae", "diffusion", "language")
 def page(results: Path) -> str:
     """The whole page; a benchmark that was never run is said to be missing."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
-    parts = [HEAD, *training(found), *first_step(found.get("first-step")), *startup(found.get("startup"))]
+    parts = [
+        HEAD,
+        *training(found),
+        *checkpoints(found.get("checkpoints")),
+        *first_step(found.get("first-step")),
+        *startup(found.get("startup")),
+    ]
     parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart")), *provenance(found)]
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -51,6 +57,54 @@ def training(found: dict[str, Any]) -> list[str]:
             lines.append(f"| {family} | {ratio(ratios)} | {ratio(processor)} | {ours:.1f} | {plain:.1f} | {len(pairs)} |")
         else:
             lines.append(f"| {family} | not measured | | | | |")
+    return [*lines, ""]
+
+
+def checkpoints(result: dict[str, Any] | None) -> list[str]:
+    """What a save costs, and what others take for the same."""
+    lines = ["## What a checkpoint costs", ""]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    (found,) = result["pairs"]
+    rounds, size, every = found["rounds"], found["bytes"], found["every"]
+    lines += [
+        f"One rank at ZeRO stage 0 in fp32 with AdamW, {found['parameters'] / 1e6:.0f} million parameters: {size / 1e6:.0f} MB. One thread",
+        "trains; uploads take the other core. `bench/checkpoints.py` says what each line is.",
+        "",
+        "| Figure | measured | goal |",
+        "| --- | --- | --- |",
+    ]
+    copies = [(turn["copy"] + turn["copyAgain"]) / 2 for turn in rounds]
+    blocking = [turn["blocking"] / turn["copyAgain"] for turn in rounds]
+    lines.append(f"| stall of a save that nothing hides / copying the same tensors | {ratio(blocking)} | 1.1 |")
+    held = [turn["held"] / (turn["plain"] / every) for turn in rounds]
+    step = median(turn["plain"] for turn in rounds) / every
+    lines.append(f"| stall of a save beside training / time of a step of {step:.2f} s | {ratio(held)} | 0.01 |")
+    added = [turn["lazy"] / turn["plain"] for turn in rounds]
+    lines.append(f"| {every} steps with a save / without | {ratio(added)} | |")
+    for sink, words in (("file", "a file, synced"), ("s3", "S3: versitygw on this machine")):
+        rates = [turn[sink]["raw"] / turn[sink]["upload"] for turn in rounds]
+        cost = [turn[sink]["processor"] / (turn[sink]["bytes"] / 2**30) for turn in rounds]
+        rate = median(size / turn[sink]["upload"] for turn in rounds) / 1e6
+        lines.append(f"| rate of the upload / the sink's raw rate, {words} ({rate:.0f} MB/s) | {ratio(rates)} | 0.8 |")
+        lines.append(f"| processor time of the upload, s/GiB, {words} | {ratio(cost)} | 1.0 |")
+    small = found["adapters"]
+    lines.append(f"| bytes of adapters on a frozen base / DeepSpeed's of the same | {small['ours'] / small['naive']:.3f} | 0.08 |")
+    lines += [
+        "",
+        "The same model, to the same disk; how long training stands still, and until the bytes are there, in medians of seconds:",
+        "",
+    ]
+    lines += ["| Way | stands still | done |", "| --- | --- | --- |"]
+    seconds = {name: median(turn[name] for turn in rounds) for name in ("blocking", "deepspeed", "ray", "dcp", "dcpDone")}
+    upload = median(turn["file"]["upload"] for turn in rounds)
+    lines.append(f"| the copy alone | {median(copies):.2f} | |")
+    lines.append(f"| ours, nothing hides it | {seconds['blocking']:.2f} | {seconds['blocking'] + upload:.2f} |")
+    lines.append(f"| ours, beside training | {median(turn['held'] for turn in rounds):.3f} | {upload:.2f} |")
+    lines.append(f"| DeepSpeed's `save_checkpoint` | {seconds['deepspeed']:.2f} | {seconds['deepspeed']:.2f}, not synced |")
+    both = seconds["deepspeed"] + seconds["ray"]
+    lines.append(f"| the same and Ray Train's upload of its files | {both:.2f} | {both:.2f}, not synced |")
+    lines.append(f"| torch's `distributed.checkpoint.async_save` | {seconds['dcp']:.2f} | {seconds['dcpDone']:.2f} |")
     return [*lines, ""]
 
 
