@@ -43,21 +43,17 @@ class Courier:
         self._sent: dict[int, int] = {}  # inodes by descriptor: files that the courier has
         self._asked = False
 
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is still to be fetched."""
-        return self._asked
-
     def upload(self, prefix: str, rank: int, attempt: int, files: Mapping[str, int], index: bytes) -> None:
         """Ask for an upload of open files, which must not change until the answer is there."""
-        line = self._open()
+        line = self._open()  # first: a new one has no file yet
         for descriptor in [known for known in self._sent if known not in files.values()]:
             del self._sent[descriptor]
         fresh = [name for name, descriptor in files.items() if self._sent.get(descriptor) != os.fstat(descriptor).st_ino]
         self._ask("upload", (prefix, rank, list(files), fresh, index, attempt))
-        for name in fresh:
-            send_handle(line, files[name], self._pid())
-            self._sent[files[name]] = os.fstat(files[name]).st_ino
+        with suppress(OSError):  # it has died this very moment: the answer says so
+            for name in fresh:
+                send_handle(line, files[name], self._pid())
+                self._sent[files[name]] = os.fstat(files[name]).st_ino
 
     def commit(self, prefix: str, arguments: Mapping[str, Any]) -> None:
         """Ask for a commit, by the arguments of Checkpoints.commit."""
@@ -91,10 +87,13 @@ class Courier:
 
     def _ask(self, verb: str, arguments: tuple[Any, ...]) -> None:
         assert not self._asked, "the answer to the last request was not fetched"
-        self._open().send((verb, arguments))
         self._asked = True
+        with suppress(OSError):  # it has died this very moment: the answer says so
+            self._open().send((verb, arguments))
 
     def _open(self) -> Connection:
+        if not self._asked and self._process is not None and self._process.poll() is not None:
+            self._line, self._process, self._sent = None, None, {}  # it was killed while it had nothing to do
         if self._line is None:
             self._line, theirs = Pipe()
             with theirs:

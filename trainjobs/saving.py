@@ -26,7 +26,7 @@ from trainjobs.engine import Engine
 from trainjobs.objectives.phase import Objective, Stateful
 from trainjobs.snapshot import Part, Snapshot
 from trainjobs.state import Ema, State
-from trainjobs.world import World, outcome, settled
+from trainjobs.world import World, outcome
 
 AGAIN = 30.0  # seconds after a save that failed
 
@@ -81,11 +81,12 @@ class Saver:
         self.checkpoints = Checkpoints(open_store(uri), keep=keep)
         self._trained, self._world, self._identity = trained, world, {**identity, "world": world.size}
         self._now = now
-        self._courier = Courier(uri, keep)
+        self._courier, self._scratch = Courier(uri, keep), scratch
         self._snapshot = Snapshot(scratch, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
         self._pending: Pending | None = None
         self._highest = -1  # the last step that was tried in this attempt
         self._failed_at: float | None = None
+        self._uncopied: JobError | None = None  # why this rank could not copy its part of what is pending
         self.attempt: int = world.lead(self.checkpoints.begin)
         self.saved: Callable[[Commit], None] = lambda commit: None
         self.failed: Callable[[JobError, bool], None] = lambda error, first: None  # `first`: the save before it went well
@@ -112,7 +113,12 @@ class Saver:
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}
         upload = partial(self._courier.upload, prefix, self._world.rank, self.attempt)
-        self._world_settled(outcome(self._snapshot.take, files, upload))
+        try:
+            self._uncopied = None
+            self._snapshot.take(files, upload)
+        except OSError as error:
+            why, how = error.strerror or str(error), "free memory, or space on the disk of the run folder"
+            self._uncopied = JobError("GTJ0211", "a checkpoint cannot be copied", where=str(self._scratch), why=why, how=how)
 
     def settle(self) -> None:
         """What is being saved may change from here on."""
@@ -123,7 +129,7 @@ class Saver:
         """(this rank has uploaded, or failed to; rank 0's commit is there; rank 0 does not try again yet), to be summed over the ranks for
         `hear`."""
         waits = self._world.leads and self.again() is False
-        if self._pending is None or not self._courier.ready():
+        if self._pending is None or not (self._uncopied or self._courier.ready()):
             return 0.0, 0.0, float(waits)
         return (0.0, 1.0, float(waits)) if self._pending.committing else (1.0, 0.0, float(waits))
 
@@ -165,6 +171,9 @@ class Saver:
             self._courier.commit(self._pending.prefix, {**self._pending.commit, "digests": answers})
 
     def _uploaded(self) -> Any:
+        """The digest of this rank's part, or what became of it."""
+        if self._uncopied is not None:
+            return self._uncopied
         self._snapshot.wait()
         return self._courier.answer()
 
@@ -190,11 +199,3 @@ class Saver:
         first, self.failure, self._failed_at = self.failure is None, errors[0], self._now()
         if self._world.leads:
             self.failed(errors[0], first)
-
-    def _world_settled(self, mine: Any) -> None:
-        """No rank goes on alone: the first error of any of them, everywhere."""
-        found = self._world.gather(mine)
-        for answer in found:
-            if isinstance(answer, Exception):
-                self._pending = None
-                settled(answer)

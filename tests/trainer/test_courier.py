@@ -93,6 +93,19 @@ def test_a_courier_that_is_killed_is_told_and_followed_by_another(courier: Couri
     assert reader.newest() == found
 
 
+def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+    reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
+    attempt = reader.begin()
+    for step in (1, 2):
+        prefix = reader.prefix(step, attempt)
+        found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
+        assert isinstance(found, Commit)
+        (child,) = [process for process in psutil.Process().children() if "trainjobs.courier" in process.cmdline()]
+        child.kill()
+        psutil.wait_procs([child], timeout=60)
+    assert reader.newest() == found
+
+
 def test_what_the_store_refuses_is_the_answer(snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     courier = Courier(f"file://{tmp_path}/store/runs", Keep())
