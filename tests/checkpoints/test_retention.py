@@ -22,21 +22,21 @@ LOSSES = live(*(commit(seq, 100 * seq, loss=loss) for seq, loss in enumerate([3.
 
 
 @pytest.mark.parametrize(
-    ("statuses", "keep", "pinned", "expected"),
+    ("statuses", "keep", "expected"),
     [
-        ([], Keep(), (), []),
-        (STEPS[:2], Keep(last=3), (), []),
-        (STEPS, Keep(last=3), (), [100, 200, 300]),
-        (STEPS, Keep(last=1, every_steps=200), (), [100, 300, 500]),
-        (STEPS, Keep(last=1, every_steps=250), (), [100, 200, 300, 400]),
-        (STEPS, Keep(last=1), (200,), [100, 300, 400, 500]),
-        (LOSSES, Keep(last=1, best=Best(metric="loss")), (), [100, 200, 300, 500]),  # of the equals at 200 and 400 the newer
-        (LOSSES, Keep(last=1, best=Best(metric="loss", mode="max")), (), [100, 200, 300, 400]),
-        (STEPS, Keep(last=1, best=Best(metric="loss")), (), [100, 200, 300, 400, 500]),  # nobody has it: nobody is best
+        ([], Keep(), []),
+        (STEPS[:2], Keep(last=3), []),
+        (STEPS, Keep(last=3), [100, 200, 300]),
+        (STEPS, Keep(last=1, every_steps=200), [100, 300, 500]),
+        (STEPS, Keep(last=1, every_steps=250), [100, 200, 300, 400]),
+        (STEPS, Keep(last=1, pinned=[200]), [100, 300, 400, 500]),
+        (LOSSES, Keep(last=1, best=Best(metric="loss")), [100, 200, 300, 500]),  # of the equals at 200 and 400 the newer
+        (LOSSES, Keep(last=1, best=Best(metric="loss", mode="max")), [100, 200, 300, 400]),
+        (STEPS, Keep(last=1, best=Best(metric="loss")), [100, 200, 300, 400, 500]),  # nobody has it: nobody is best
     ],
 )
-def test_what_is_dropped(statuses: list[CommitStatus], keep: Keep, pinned: tuple[int, ...], expected: list[int]) -> None:
-    assert [commit.step for commit in doomed(statuses, keep, pinned)] == expected
+def test_what_is_dropped(statuses: list[CommitStatus], keep: Keep, expected: list[int]) -> None:
+    assert [commit.step for commit in doomed(statuses, keep)] == expected
 
 
 def test_the_last_are_those_committed_last_and_not_those_of_the_highest_step() -> None:

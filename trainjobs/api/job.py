@@ -185,6 +185,7 @@ class Keep(Model):
     last: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Newest checkpoints kept.")
     every_steps: PositiveInt | None = Field(None, description="Checkpoints at multiples of this are kept for ever.")
     best: Best | None = Field(None, description="The best checkpoint by a metric is kept.")
+    pinned: Annotated[list[PositiveInt], Field(max_length=64)] = Field([], description="Checkpoints at these steps are kept for ever.")
 
 
 class Checkpoints(Model):

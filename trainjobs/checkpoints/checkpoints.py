@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -186,14 +186,14 @@ class Checkpoints:
             self._log.refresh()
             self._log.quarantine(commit, why)
 
-    def retain(self, *, pinned: Collection[int] = ()) -> list[Commit]:
-        """Drop what `keep` and the pinned steps do not ask for, and what died on the way to its commit. Returns what was deleted now.
+    def retain(self) -> list[Commit]:
+        """Drop what `keep` does not ask for, and what died on the way to its commit. Returns what was deleted now.
 
         Raises Fenced when a newer attempt has begun: that one may be resuming from what we would drop.
         """
         with self._writing("old checkpoints cannot be deleted"):
             self._log.refresh()
-            self._log.tombstone(self._attempt, lambda statuses: retention.doomed(statuses, self._keep, pinned))  # (8)
+            self._log.tombstone(self._attempt, lambda statuses: retention.doomed(statuses, self._keep))  # (8)
             statuses, folders = self._log.statuses(), self._store.folders(retention.FOLDER)
             gone = retention.garbage(folders, list(self._log.backwards()), statuses, self._now() - self._grace)
             for folder in gone:  # (9)

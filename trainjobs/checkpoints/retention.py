@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints.record import Commit, CommitStatus, Record
@@ -16,10 +16,10 @@ def prefix(step: int, attempt: int) -> str:
     return f"{FOLDER}/{step:012d}-a{attempt}"
 
 
-def doomed(statuses: Sequence[CommitStatus], keep: Keep, pinned: Collection[int] = ()) -> list[Commit]:
-    """The commits that nothing asks to keep any more, oldest first. `statuses` oldest first; `pinned` are steps.
+def doomed(statuses: Sequence[CommitStatus], keep: Keep) -> list[Commit]:
+    """The commits that nothing asks to keep any more, oldest first. `statuses` oldest first.
 
-    Kept are, of the live commits: the last `keep.last`, those at multiples of `keep.every_steps` and at pinned steps (where a run went
+    Kept are, of the live commits: the last `keep.last`, those at multiples of `keep.every_steps` and at `keep.pinned` (where a run went
     back and came by again, the newer one), and the best by `keep.best` (the newest of equals; one without that metric is not the best).
     A corrupt commit counts for none of these. It stays to be looked at until `keep.last` live ones are newer.
     """
@@ -27,7 +27,7 @@ def doomed(statuses: Sequence[CommitStatus], keep: Keep, pinned: Collection[int]
     last = live[-keep.last :]
     kept = {commit.seq for commit in last}
     by_step = {commit.step: commit for commit in live}
-    kept |= {commit.seq for step, commit in by_step.items() if step in pinned or (keep.every_steps and step % keep.every_steps == 0)}
+    kept |= {commit.seq for step, commit in by_step.items() if step in keep.pinned or (keep.every_steps and step % keep.every_steps == 0)}
     if keep.best is not None:
         metric, sign = keep.best.metric, 1 if keep.best.mode == "max" else -1
         scored = [(sign * commit.metrics[metric], commit.seq) for commit in live if metric in commit.metrics]
