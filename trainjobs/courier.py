@@ -3,7 +3,7 @@
 It imports no torch, runs at a lower priority, and ends with its worker. Requests are answered one after the other; the worker asks for the
 answer when it suits it. Open files travel with the request: what is uploaded has no name in any folder.
 
-    worker -> courier    ("upload", prefix, rank, {name: file}, index, attempt)    answer: the digest of the rank's manifest
+    worker -> courier    ("upload", prefix, rank, {name: file}, texts, attempt)    answer: the digest of the rank's manifest
     worker -> courier    ("commit", prefix, arguments of Checkpoints.commit)       answer: the Commit; then old checkpoints are deleted
     worker -> courier    ("end")                                                   no answer
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
@@ -43,13 +43,15 @@ class Courier:
         self._sent: dict[int, int] = {}  # inodes by descriptor: files that the courier has
         self._asked = False
 
-    def upload(self, prefix: str, rank: int, attempt: int, files: Mapping[str, int], index: bytes) -> None:
-        """Ask for an upload of open files, which must not change until the answer is there."""
+    def upload(
+        self, prefix: str, rank: int, attempt: int, files: Mapping[str, int], index: bytes, *, beside: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Ask for an upload of open files, which must not change until the answer is there, of their index, and of small files `beside`."""
         line = self._open()  # first: a new one has no file yet
         for descriptor in [known for known in self._sent if known not in files.values()]:
             del self._sent[descriptor]
         fresh = [name for name, descriptor in files.items() if self._sent.get(descriptor) != os.fstat(descriptor).st_ino]
-        self._ask("upload", (prefix, rank, list(files), fresh, index, attempt))
+        self._ask("upload", (prefix, rank, list(files), fresh, {**(beside or {}), INDEX: index}, attempt))
         with suppress(OSError):  # it has died this very moment: the answer says so
             for name in fresh:
                 send_handle(line, files[name], self._pid())
@@ -119,12 +121,12 @@ def main() -> None:
             os._exit(0)  # the thread that listens is in the middle of it
         try:
             if verb == "upload":
-                prefix, rank, names, fresh, index, attempt = arguments
+                prefix, rank, names, fresh, texts, attempt = arguments
                 for name in [known for known in files if known in fresh or known not in names]:
                     os.close(files.pop(name))
                 files |= fresh
                 checkpoints.join(attempt)
-                line.send(_upload(checkpoints, prefix, rank, files, index))
+                line.send(_upload(checkpoints, prefix, rank, files, texts))
             else:
                 prefix, told = arguments
                 line.send(checkpoints.commit(prefix, **told))
@@ -139,18 +141,21 @@ def _listen(line: Connection, requests: SimpleQueue[tuple[str, tuple[Any, ...]]]
         while True:
             verb, arguments = line.recv()
             if verb == "upload":
-                prefix, rank, names, fresh, index, attempt = arguments
-                arguments = (prefix, rank, names, {name: recv_handle(line) for name in fresh}, index, attempt)
+                prefix, rank, names, fresh, texts, attempt = arguments
+                arguments = (prefix, rank, names, {name: recv_handle(line) for name in fresh}, texts, attempt)
             requests.put((verb, arguments))
     except BaseException:
         os._exit(0)
 
 
-def _upload(checkpoints: Checkpoints, prefix: str, rank: int, files: Mapping[str, int], index: bytes) -> str:
-    with open(nameless(), "w+b") as file:
-        file.write(index)
-        file.flush()
-        opened = {**files, INDEX: file.fileno()}
+def _upload(checkpoints: Checkpoints, prefix: str, rank: int, files: Mapping[str, int], texts: Mapping[str, bytes]) -> str:
+    with ExitStack() as stack:
+        opened = dict(files)
+        for name, text in texts.items():
+            file = stack.enter_context(open(nameless(), "w+b"))
+            file.write(text)
+            file.flush()
+            opened[name] = file.fileno()
         return checkpoints.put_shard(prefix, rank, {name: Path(f"/dev/fd/{number}") for name, number in sorted(opened.items())})
 
 

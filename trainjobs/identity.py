@@ -7,6 +7,7 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from trainjobs.api.job import NETWORKS, Job, Spec
 
@@ -25,6 +26,12 @@ def model_digest(spec: Spec) -> str:
         "images": spec.data.images.model_dump(mode="json", include={"size", "channels"}),
     }
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def described(spec: Spec) -> dict[str, Any]:
+    """What a reader of weights must know of the job, as its manifest says it. Of a custom job no options: they may hold anything."""
+    family = getattr(spec, spec.family).model_dump(mode="json", by_alias=True, exclude={"options"})
+    return {spec.family: family, "images": spec.data.images.model_dump(mode="json", include={"size", "channels"})}
 
 
 def store_uri(job: Job, run: Path) -> str:

@@ -21,15 +21,16 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainjobs import divergence, progress
+from trainjobs import divergence, initial, progress
 from trainjobs.api.job import Job, Spec
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
+from trainjobs.data.tokens import kept
 from trainjobs.divergence import Lookout, Meter
 from trainjobs.engine import Engine, connect, device_memory
 from trainjobs.evaluate.look import look
 from trainjobs.fit import frozen_digest
-from trainjobs.identity import model_digest, store_uri, versions
+from trainjobs.identity import described, model_digest, store_uri, versions
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Phase
@@ -73,18 +74,21 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1])
     stage = choose_stage(spec, trainable, world)
-    identity = {"model": model_digest(spec), "stage": stage, "versions": versions(), "frozen": world.lead(frozen_digest, networks)}
+    identity = {"model": model_digest(spec), "spec": described(spec), "stage": stage, "versions": versions()}
+    identity["frozen"] = world.lead(frozen_digest, networks)
     engines = {name: Engine(name, network, spec, stage, batch_cut.micro, world) for name, network in networks.items()}
     state = State()
     ema = Ema(engines, spec.training.ema.decay, world) if spec.training.ema else None
     note("initialize")
 
     # Where it goes on.
-    trained = Trained(engines, state, ema, objective)
+    trained = Trained(engines, state, ema, objective, beside=kept(source.info.tokenizer))
     saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)
     restorer = Restorer(saver.checkpoints, trained, world, identity, run, reset=spec.checkpoints.allow_optimizer_reset)
     saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
+    if saver.commit is None and spec.training.initial_weights is not None:
+        initial.load(spec.training.initial_weights, trained, world, run)
     reporter = Reporter(run, job, source.info, world, stage, saver, talk_every) if world.leads else None
     note("resume")
 

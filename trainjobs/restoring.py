@@ -21,7 +21,7 @@ import torch
 
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
-from trainjobs.checkpoints.tensors import INDEX, SUFFIX, Slice, decode_index, read_layout
+from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Slice, decode_index, read_layout
 from trainjobs.fit import OURS, Move, check, match, mismatch, resettable
 from trainjobs.objectives.phase import Stateful
 from trainjobs.saving import Trained
@@ -181,7 +181,9 @@ def opened(path: Path) -> dict[str, torch.Tensor]:
     start = int.from_bytes(mapped[:8], "little") + 8
     found = read_layout(mapped[:start])
     whole = torch.frombuffer(mapped, dtype=torch.uint8)
-    return {
-        slice.key: whole[offset : offset + slice.bytes].view(DTYPES[slice.dtype])
-        for slice, offset in zip(found.slices, found.offsets, strict=True)
-    }
+    tensors = {}
+    for slice, offset in zip(found.slices, found.offsets, strict=True):
+        data = whole[offset : offset + slice.bytes]
+        aligned = data if offset % ITEM[slice.dtype] == 0 else data.clone()  # ours always are; the format does not ask for it
+        tensors[slice.key] = aligned.view(DTYPES[slice.dtype])
+    return tensors

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Trained:
     state: State
     ema: Ema | None
     objective: Objective
+    beside: Mapping[str, bytes] = field(default_factory=dict)  # small files that rank 0 adds, by name
 
     def parts(self, network: str, *, own: bool) -> list[Part]:
         """A rank's part of a network, live."""
@@ -112,7 +113,8 @@ class Saver:
         told = {"attempt": self.attempt, "step": state.step, "samples": state.samples, "metadata": metadata, "metrics": dict(metrics)}
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}
-        upload = partial(self._courier.upload, prefix, self._world.rank, self.attempt)
+        beside = self._trained.beside if self._world.leads else {}
+        upload = partial(self._courier.upload, prefix, self._world.rank, self.attempt, beside=beside)
         try:
             self._uncopied = None
             self._snapshot.take(files, upload)

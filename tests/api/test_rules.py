@@ -85,6 +85,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "bucket root": (manifest(checkpoints={"uri": "s3://bucket"}), "GTJ0107", "spec.checkpoints.uri", "s3://bucket/my-job"),
     "bucket root with slashes": (manifest(checkpoints={"uri": "gs://bucket//"}), "GTJ0107", "spec.checkpoints.uri", "root"),
     "file system root": (manifest(checkpoints={"uri": "file:///"}), "GTJ0107", "spec.checkpoints.uri", "root"),
+    "weights from a root": (
+        manifest(training=training(initialWeights="gs://bucket")),
+        "GTJ0107",
+        "spec.training.initialWeights",
+        "lie in a",
+    ),
+    "weights with a query": (
+        manifest(training=training(initialWeights="s3://b/x?sig=1")),
+        "GTJ0107",
+        "spec.training.initialWeights",
+        "query",
+    ),
+    "two beginnings": (
+        manifest(training=training(initialWeights="s3://b/x"), checkpoints={"resumeFrom": "s3://b/y/steps/000000000100-a1"}),
+        "GTJ0108",
+        "spec.training.initialWeights",
+        "keep resumeFrom to go on",
+    ),
     "resume from a root": (manifest(checkpoints={"resumeFrom": "s3://bucket"}), "GTJ0107", "spec.checkpoints.resumeFrom", "root"),
     "optimizer of no network": (
         manifest("gan", training=training(optimizers={"genrator": {}})),
@@ -290,6 +308,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "deepest unet": manifest("diffusion", {"network": {"multipliers": [1, 2, 2]}}, data=data("builtin:digits", images={"size": 8})),
     "folder": manifest(data=data("file:///data/faces")),
     "dots within a name": manifest(data=data("file:///data/a..b")),
+    "initial weights": manifest(training=training(initialWeights="az://account/c/model.safetensors"), checkpoints={"resumeFrom": "none"}),
     "bucket folder": manifest(checkpoints={"uri": "s3://bucket/run", "resumeFrom": "s3://bucket/run/steps/000000000100-a1"}),
     "hub dataset": manifest(data=data("hf://owner/name")),
     "language from a folder": manifest("language", data=data("file:///texts", text={"field": "body"})),

@@ -202,7 +202,10 @@ def test_a_plain_job_of_each_kind_is_taken(server: Client, base: str) -> None:
 
 
 @pytest.mark.parametrize("string", STRINGS)
-@pytest.mark.parametrize("path", [("data", "source"), ("checkpoints", "uri"), ("checkpoints", "resumeFrom"), ("compute", "workers")])
+@pytest.mark.parametrize(
+    "path",
+    [("data", "source"), ("checkpoints", "uri"), ("checkpoints", "resumeFrom"), ("training", "initialWeights"), ("compute", "workers")],
+)
 def test_both_judge_every_nasty_string_alike(server: Client, path: tuple[str, str], string: str) -> None:
     spec = complete("custom")
     spec.setdefault(path[0], {})[path[1]] = string

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from trainjobs.api.families import Transformer
-from trainjobs.models.transformer import causal_language_model, feed_forward
+from trainjobs.huggingface import feed_forward
+from trainjobs.models.transformer import causal_language_model
 
 pytestmark = pytest.mark.slow  # importing transformers takes seconds
 

@@ -76,6 +76,16 @@ RULES: tuple[Rule, ...] = (
         f"self in ['latest', 'none'] || ({_PREFIX} && {_CLEAN})",
         "GTJ0107 not a usable URI: a folder in a bucket or an absolute path, no user, query, fragment, space or ..",
     ),
+    Rule(
+        "spec.training.initialWeights",
+        f"{_PREFIX} && {_CLEAN}",
+        "GTJ0107 not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
+    ),
+    Rule(
+        "spec",
+        "!has(self.training.initialWeights) || self.checkpoints.resumeFrom in ['latest', 'none']",
+        "GTJ0108 training.initialWeights beside a checkpoint in checkpoints.resumeFrom: both say with which weights the run begins",
+    ),
     *(
         Rule(
             "spec",

@@ -274,7 +274,8 @@ CODES: dict[str, Code] = {
         _page(
             "The checkpoint has other tensors than the manifest's model: the message names the first that differ, with their "
             "shapes. Or it has the state of another optimizer, or no moving average. The number of workers and the ZeRO stage "
-            "may differ: every rank takes the elements that are its own.",
+            "may differ: every rank takes the elements that are its own. The weights of `training.initialWeights` must be those of the "
+            "manifest's model just so.",
             "Resume with the manifest that wrote it.",
             "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",

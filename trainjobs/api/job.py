@@ -106,6 +106,10 @@ class Training(Model):
         0.0, description="Largest global L2 norm of a network's gradient; 0 for no clipping."
     )
     ema: Ema | None = Field(None, description="Exponential moving average of the weights, used for samples and evaluation.")
+    initial_weights: StoreUri | None = Field(
+        None,
+        description="Weights to start from at step 0: a folder that gtj checkpoints export or transformers wrote, or a .safetensors file.",
+    )
 
     def optimizer(self, network: str) -> Optimizer:
         """The optimizer of one network: its own, else "default", else AdamW's defaults."""

@@ -34,6 +34,7 @@ def check(job: Job, workers: int | None = None) -> list[Problem]:
         *batch_divides(job, workers),
         *stage_allows(job),
         *usable_uris(job),
+        *one_beginning(job),
         *optimizers_name_networks(job),
         *family_fits_data(job),
         *data_fields_fit(job),
@@ -114,6 +115,18 @@ def usable_uris(job: Job) -> Iterator[Problem]:
         yield from prefix_problems(checkpoints.uri, (*SPEC, "checkpoints", "uri"))
     if checkpoints.resume_from not in ("latest", "none"):
         yield from prefix_problems(checkpoints.resume_from, (*SPEC, "checkpoints", "resumeFrom"))
+    if job.spec.training.initial_weights is not None:
+        yield from prefix_problems(
+            job.spec.training.initial_weights, (*SPEC, "training", "initialWeights"), "weights lie in a folder of it"
+        )
+
+
+def one_beginning(job: Job) -> Iterator[Problem]:
+    if job.spec.training.initial_weights is not None and job.spec.checkpoints.resume_from not in ("latest", "none"):
+        what = "spec.training.initialWeights beside a checkpoint in spec.checkpoints.resumeFrom"
+        why = "both say with which weights the run begins"
+        how = "keep resumeFrom to go on at that checkpoint's step with its optimizer, initialWeights to begin at step 0 with a new one"
+        yield Problem("GTJ0108", (*SPEC, "training", "initialWeights"), what, why, how, on_key=True)
 
 
 def optimizers_name_networks(job: Job) -> Iterator[Problem]:

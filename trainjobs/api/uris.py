@@ -25,8 +25,11 @@ def source_problems(uri: str, path: Path) -> Iterator[Problem]:
         yield Problem("GTJ0102", path, f'there is no "{uri}"', f"built in are {listed(known, 'and')}", did_you_mean(uri, known))
 
 
-def prefix_problems(uri: str, path: Path) -> Iterator[Problem]:
-    """What is wrong with a place for checkpoints: retention deletes below it, so it is never a bucket or a file system as a whole."""
+def prefix_problems(uri: str, path: Path, why: str = "old checkpoints are deleted there") -> Iterator[Problem]:
+    """What is wrong with a place for checkpoints: retention deletes below it, so it is never a bucket or a file system as a whole.
+
+    `why` is the reason for other places that must be a folder or a file.
+    """
     found = list(uri_problems(uri, path))
     yield from found
     scheme, _, rest = uri.partition("://")
@@ -34,7 +37,7 @@ def prefix_problems(uri: str, path: Path) -> Iterator[Problem]:
     if not found and len(segments) < (1 if scheme == "file" else 2):
         whole = "the root of the file system" if scheme == "file" else "a bucket's root"
         example = f"{scheme}://{'/runs' if scheme == 'file' else segments[0]}/my-job"
-        yield Problem("GTJ0107", path, f"{uri} is {whole}", "old checkpoints are deleted there", f"name a folder in it, such as {example}")
+        yield Problem("GTJ0107", path, f"{uri} is {whole}", why, f"name a folder in it, such as {example}")
 
 
 def uri_problems(uri: str, path: Path) -> Iterator[Problem]:

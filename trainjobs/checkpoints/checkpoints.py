@@ -24,7 +24,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import retention, shard
 from trainjobs.checkpoints.log import Log
-from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest
+from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest, RankManifest
 from trainjobs.checkpoints.open import open_store
 from trainjobs.checkpoints.record import Commit, CommitStatus, finite
 from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, digest
@@ -172,6 +172,16 @@ class Checkpoints:
         """A small file of a rank, verified. Raises Corrupt."""
         with self._reading():
             return shard.read_file(self._store, commit.prefix, shard.read_ranks(self._store, commit)[rank], name)
+
+    def ranks(self, commit: Commit) -> list[RankManifest]:
+        """What each rank's files are. Raises Corrupt."""
+        with self._reading():
+            return shard.read_ranks(self._store, commit)
+
+    def stream(self, commit: Commit, rank: RankManifest, name: str, write: Callable[[bytes], object]) -> None:
+        """Pass a file of a rank on, block by block. Raises Corrupt, which is known only after the last block."""
+        with self._reading():
+            shard.stream_file(self._store, commit.prefix, rank, name, write)
 
     def verify(self, commit: Commit) -> None:
         """Read all of a checkpoint. Raises Corrupt."""

@@ -82,10 +82,16 @@ def fetch_rank(store: BlobStore, prefix: str, shard: RankManifest, destination: 
 def read_file(store: BlobStore, prefix: str, shard: RankManifest, name: str) -> bytes:
     """A small file of a rank. Raises Corrupt."""
     blocks: list[bytes] = []
+    stream_file(store, prefix, shard, name, blocks.append)
+    return b"".join(blocks)
+
+
+def stream_file(store: BlobStore, prefix: str, shard: RankManifest, name: str, write: Writer) -> None:
+    """Pass a file of a rank on, block by block. Raises Corrupt, after the blocks were passed on."""
     for file in shard.files:
         if file.name == name:
-            check_file(store, prefix, shard.rank, file, blocks.append)
-            return b"".join(blocks)
+            check_file(store, prefix, shard.rank, file, write)
+            return
     raise Corrupt(f"{prefix}/rank-{shard.rank}/{name}", "is not in the rank's manifest")
 
 

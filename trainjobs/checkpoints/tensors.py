@@ -67,8 +67,11 @@ class Layout:
     size: int
 
 
-def layout(slices: Iterable[Slice]) -> Layout:
-    """The file of these slices. ValueError for a key that comes twice. Large items come first, so that every item is aligned."""
+def layout(slices: Iterable[Slice], beside: Mapping[str, str] | None = None) -> Layout:
+    """The file of these slices. ValueError for a key that comes twice. Large items come first, so that every item is aligned.
+
+    `beside` is what `__metadata__` says, in place of the slices: for whole tensors.
+    """
     ordered = tuple(sorted(slices, key=lambda slice: (-ITEM[slice.dtype], slice.key)))
     if len({slice.key for slice in ordered}) < len(ordered):
         raise ValueError("a key comes twice")
@@ -80,7 +83,8 @@ def layout(slices: Iterable[Slice]) -> Layout:
         begins.append(position)
         position += slice.bytes
     cut = {slice.key: [slice.start, list(slice.shape)] for slice in ordered if not slice.whole}
-    metadata = {"gentrain": FORMAT, "slices": json.dumps(cut, sort_keys=True, separators=(",", ":"))}
+    ours = {"gentrain": FORMAT, "slices": json.dumps(cut, sort_keys=True, separators=(",", ":"))}
+    metadata = ours if beside is None else dict(beside)
     text = json.dumps({"__metadata__": metadata, **entries}, sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text

@@ -1,4 +1,4 @@
-"""gtj checkpoints: what a run has saved, whether it is whole, and a copy of it."""
+"""gtj checkpoints: what a run has saved, whether it is whole, a copy of it, and its weights for others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainjobs.cli.output import emit, find, format_option, name_argument, paint
 from trainjobs.report.numbers import duration, short, size
 
 
-@click.group("checkpoints", short_help="List, verify and fetch checkpoints.")
+@click.group("checkpoints", short_help="List, verify, fetch and export checkpoints.")
 def command() -> None:
     """What a run has saved. NAME is a run under ./gentrain-runs, a run's folder, or a URI (file://, s3://, gs://, az://)."""
 
@@ -74,6 +74,29 @@ def pull(name: str, folder: Path) -> None:
     checkpoints, commit = locate(store_of(name))
     checkpoints.fetch(commit, range(commit.world), folder)
     click.echo(f"step {commit.step}  {size(commit.size_bytes)}  {folder}")
+
+
+@command.command("export")
+@name_argument
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="Type of the weights.")
+@click.option(
+    "--weights", type=click.Choice(["ema", "live"]), help="Moving average or last weights; default: the average where there is one."
+)
+def export(name: str, folder: Path, dtype: str, weights: str | None) -> None:
+    """Write a checkpoint's networks into FOLDER as safetensors: the newest of NAME, or the one that a URI names.
+
+    A language model is written in Hugging Face's layout, with its tokenizer. FOLDER is new or empty.
+    """
+    from trainjobs.export import export as write
+
+    checkpoints, commit = locate(store_of(name))
+    done = write(checkpoints, commit, folder, weights=weights, dtype=dtype)
+    which = "moving average" if done.weights == "ema" else "live weights"
+    form = "Hugging Face's layout" if done.hugging_face else "plain safetensors"
+    click.echo(f"step {commit.step}  {which}  {dtype}  {', '.join(done.networks)}  {size(done.size)}  {form}  {folder}")
+    if done.frozen:
+        click.echo("weights that were not trained are neither in the checkpoint nor in the export", err=True)
 
 
 def store_of(name: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+TRAINED = "tokenizer.json"
+
 
 class Tokenizer(Protocol):
     @property
@@ -107,6 +109,11 @@ def train_bpe(documents: Iterable[str], vocabulary_size: int) -> BpeTokenizer:
     )
     inner.train_from_iterator(documents, trainer=trainer)
     return BpeTokenizer(inner)
+
+
+def kept(tokenizer: Tokenizer | None) -> dict[str, bytes]:
+    """The files, by name, that a reader without the data needs to tell the text of tokens: what `open_tokenizer` trained, else none."""
+    return {TRAINED: tokenizer.inner.to_str().encode()} if isinstance(tokenizer, BpeTokenizer) else {}
 
 
 def open_tokenizer(spec: TokenizerSpec, documents: Iterable[str], path: Path) -> Tokenizer:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from trainjobs.api.families import Transformer
+from trainjobs.huggingface import configuration
 
 # transformers' scaled dot-product attention under a name of our own. Under its name "sdpa", each forward pass asks the device whether
 # the positions are those of packed sequences, and waits for the answer; under a name it knows no mask for, it makes none, and the
@@ -34,20 +35,7 @@ def _gpt2(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-    config: Any = GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=network.context_length,
-        n_embd=network.hidden,
-        n_layer=network.layers,
-        n_head=network.heads,
-        resid_pdrop=network.dropout,
-        embd_pdrop=network.dropout,
-        attn_pdrop=network.dropout,
-        bos_token_id=end_of_text,
-        eos_token_id=end_of_text,
-        use_cache=False,
-        attn_implementation=ATTENTION,
-    )
+    config: Any = GPT2Config(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=ATTENTION)
     model: nn.Module = GPT2LMHeadModel(config)
     return model
 
@@ -56,24 +44,6 @@ def _llama(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-    config: Any = LlamaConfig(
-        vocab_size=vocabulary,
-        max_position_embeddings=network.context_length,
-        hidden_size=network.hidden,
-        intermediate_size=feed_forward(network.hidden),
-        num_hidden_layers=network.layers,
-        num_attention_heads=network.heads,
-        num_key_value_heads=network.heads,
-        bos_token_id=end_of_text,
-        eos_token_id=end_of_text,
-        tie_word_embeddings=False,
-        use_cache=False,
-        attn_implementation=ATTENTION,
-    )
+    config: Any = LlamaConfig(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=ATTENTION)
     model: nn.Module = LlamaForCausalLM(config)
     return model
-
-
-def feed_forward(hidden: int) -> int:
-    """8/3 of the width, rounded up to a multiple of 64: SwiGLU's three matrices then cost what two of 4 times the width do."""
-    return -(-8 * hidden // 3 // 64) * 64
