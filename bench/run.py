@@ -1,6 +1,6 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup operator operator-restart]
+python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup operator operator-restart endurance]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import first_step, operator_speed, startup
+from bench import endurance, first_step, operator_speed, startup
 from bench.table import page
 from bench.training import FAMILIES, SEED
 
@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
+    "endurance": endurance.measure,
 }
 
 

@@ -24,6 +24,7 @@ def page(results: Path) -> str:
         HEAD,
         *training(found),
         *checkpoints(found.get("checkpoints")),
+        *endurance(found.get("endurance")),
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
     ]
@@ -191,6 +192,36 @@ def operator_restart(result: dict[str, Any] | None) -> list[str]:
     lines.append(f"| until it has looked at each of them | {row['looked']:.1f} s | |")
     lines.append(f"| RayJobs made twice; writes | {row['duplicates']}; {sum(row['writes'].values())} | 0; 0 |")
     lines.append(f"| resident memory | {row['memoryAfter'] / 1e6:.0f} MB | |")
+    return [*lines, ""]
+
+
+def endurance(result: dict[str, Any] | None) -> list[str]:
+    """Goodput under fire / the optimum."""
+    lines = [
+        "## A run that is hit every half minute",
+        "",
+        "`gtj run` with two workers: kill -9 of a worker, of the driver, of everything, and a worker stopped by SIGSTOP, in turn, each",
+        "half a minute after the one before, or once the run trains again if that is later. A step takes a fixed time in which no core is",
+        "busy. Goodput is the time of the steps that were gained over the time that passed; the optimum is what is left of it with these",
+        "costs of a checkpoint and of a restart and these hits, at the best interval (Young, Daly): 1 - sqrt(2C/M) - R/M. Goal: at least",
+        "0.95 of it.",
+        "",
+    ]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    (row,) = result["pairs"]
+    hits = ", ".join(f"{count} {kind}" for kind, count in row["hits"].items())
+    restarts = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in row["restartByKind"].items())
+    same = f"the same, to the last bit, in all {row['files']} files" if row["same"] else "NOT the same"
+    lines += ["| Figure | measured |", "| --- | --- |"]
+    lines.append(f"| hits in {row['seconds'] / 60:.1f} minutes | {sum(row['hits'].values())}: {hits} |")
+    lines.append(f"| the last checkpoint, against an undisturbed run's of {row['steps']} steps | {same} |")
+    lines.append(f"| goodput / optimum | {row['goodput']:.3f} / {row['optimum']:.3f} = {row['goodput'] / row['optimum']:.3f} |")
+    lines.append(f"| M, between two hits | {row['betweenHits']:.1f} s |")
+    lines.append(f"| R, from a hit to the next step | {row['restartSeconds']:.1f} s ({restarts}) |")
+    lines.append(f"| C, what a checkpoint costs the training | {1000 * row['checkpointSeconds']:.0f} ms |")
+    lines.append(f"| interval between checkpoints, here / best | {row['interval']:.1f} / {row['bestInterval']:.1f} s |")
+    lines.append(f"| from a checkpoint's step to its commit | {row['commitLag']:.2f} s |")
     return [*lines, ""]
 
 
