@@ -2,9 +2,10 @@
 
 python -m tests.stores.campaign [--runs 1000] [--steps 8] [--seed N] [memory moto versitygw fake-gcs-server azurite]
 
-Writes bench/results/campaign/places.json, which keeps the rows of places that were not run this time, and docs/campaign.md from it. A run
-is one sequence of actions of two processes with up to three faults in each, ended by a new attempt that resumes, saves and cleans up. What
-is counted as a failure is an assertion of tests/checkpoints/second_reader.py, or of the machine: the campaign stops there and shows it.
+Writes bench/results/campaign/places.json, which keeps the rows of places that were not run this time, and docs/campaign.md from it. Runs
+come in batches, each on a server that was started for it, with the next seed; a row is written after each. A run is one sequence of
+actions of two processes with up to three faults in each, ended by a new attempt that resumes, saves and cleans up. What is counted as a
+failure is an assertion of tests/checkpoints/second_reader.py, or of the machine: the campaign stops there and shows it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tests.stores.servers import service, why_not
 
 ROOT = Path(__file__).parents[2]
 RESULTS, PAGE = ROOT / "bench" / "results" / "campaign" / "places.json", ROOT / "docs" / "campaign.md"
+BATCH = 250  # runs on one server: what it keeps of those before makes it slow, and Azurite, in the end, silent for minutes
 # The least part that each takes: S3 wants 5 MiB of all parts but the last. moto can be told otherwise (servers.py), versitygw cannot.
 PARTS = {"memory": 64, "moto": 64, "versitygw": 5 << 20, "fake-gcs-server": 64, "azurite": 64}
 WHAT = {
@@ -53,7 +55,7 @@ every change, on a server after every action.
 A run that finds a torn, a lost or a resurrected commit ends the campaign, which then writes no row: every run counted here held. A
 campaign is a thousand runs; where fewer are counted, it was a shorter one.
 
-| Place | runs | actions, at most | faults | seed |
+| Place | runs | actions, at most | faults | first seed, batches |
 | --- | --- | --- | --- | --- |"""
 FOOT = """
 *Late*: the request was given up and arrives two requests later. *Away*: no answer until the action has failed. *Crash*: the process is
@@ -75,13 +77,24 @@ def main() -> int:
             print(f"{place}: left out: {why}", flush=True)
             continue
         print(f"{place}: {told.runs} runs of up to {told.steps} actions, seed {told.seed} ...", flush=True)
-        row = run(place, told.runs, told.steps, told.seed)
-        rows: dict[str, Any] = json.loads(RESULTS.read_text())["places"] if RESULTS.exists() else {}
-        rows[place] = row
-        print(f"{place}: {row['runs']} runs, {sum(row['faults'].values())} faults, 0 failures, {row['seconds']} s", flush=True)
-        RESULTS.write_text(json.dumps({"places": {name: rows[name] for name in PARTS if name in rows}}, indent=1) + "\n")
-        PAGE.write_text(page(rows))
+        row: dict[str, Any] = {}
+        while (done := row.get("runs", 0)) < told.runs:
+            row = added(row, run(place, min(BATCH, told.runs - done), told.steps, told.seed + row.get("batches", 0)))
+            print(f"{place}: {row['runs']} runs, {sum(row['faults'].values())} faults, 0 failures, {row['seconds']} s", flush=True)
+            rows: dict[str, Any] = json.loads(RESULTS.read_text())["places"] if RESULTS.exists() else {}
+            rows[place] = row
+            RESULTS.write_text(json.dumps({"places": {name: rows[name] for name in PARTS if name in rows}}, indent=1) + "\n")
+            PAGE.write_text(page(rows))
     return 0
+
+
+def added(row: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+    """The row of a place after one more batch, whose seed is the next."""
+    if not row:
+        return batch
+    faults = {fault: count + row["faults"].get(fault, 0) for fault, count in batch["faults"].items()}
+    sums = {name: row[name] + batch[name] for name in ("runs", "batches", "seconds")}
+    return {**row, **sums, "faults": faults}
 
 
 def run(place: str, runs: int, steps: int, number: int) -> dict[str, Any]:
@@ -106,6 +119,7 @@ def measured(machine: type[BucketMachine], runs: int, steps: int, number: int) -
     run_state_machine_as_test(seed(number)(machine), settings=chosen)
     return {
         "runs": machine.runs,
+        "batches": 1,
         "steps": steps,
         "seed": number,
         "faults": {fault: machine.injected[fault] for fault in FAULTS},
@@ -120,7 +134,7 @@ def page(rows: dict[str, Any]) -> str:
     for name in known:
         row = rows[name]
         faults = sum(row["faults"].values())
-        lines.append(f"| {WHAT[name]} | {row['runs']} | {row['steps']} | {faults} | {row['seed']} |")
+        lines.append(f"| {WHAT[name]} | {row['runs']} | {row['steps']} | {faults} | {row['seed']}, {row.get('batches', 1)} |")
     lines += ["", "Faults that were met, by kind:", ""]
     lines += ["| Fault | " + " | ".join(known) + " |", "| --- |" + " --- |" * len(known)]
     lines += [f"| {fault} | " + " | ".join(str(rows[name]["faults"].get(fault, 0)) for name in known) + " |" for fault in FAULTS]
