@@ -201,10 +201,10 @@ def endurance(result: dict[str, Any] | None) -> list[str]:
         "## A run that is hit every half minute",
         "",
         "`gtj run` with two workers: kill -9 of a worker, of the driver, of everything, and a worker stopped by SIGSTOP, in turn, each",
-        "half a minute after the one before, or once the run trains again if that is later. A step takes a fixed time in which no core is",
-        "busy. Goodput is the time of the steps that were gained over the time that passed; the optimum is what is left of it with these",
-        "costs of a checkpoint and of a restart and these hits, at the best interval (Young, Daly): 1 - sqrt(2C/M) - R/M. Goal: at least",
-        "0.95 of it.",
+        "half a minute after the one before, or ten seconds after the run trains again if that is later. A step takes a fixed time in",
+        "which no core is busy. Goodput is the time of the steps that were gained over the time that passed; the optimum is what is left",
+        "of it with these costs of a checkpoint and of a restart and these hits, at the best interval (Young, Daly):",
+        "1 - sqrt(2C/M) - R/M. Goal: at least 0.95 of it.",
         "",
     ]
     if result is None:

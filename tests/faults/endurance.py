@@ -1,5 +1,6 @@
 """A run that is hit again and again: kill -9 of a worker, of the driver, of everything, and a worker that is stopped (SIGSTOP) and so hangs
-the others. Each hit is dealt `every` seconds after the one before, or as soon as the run has made a step since, if that is later.
+the others. Each hit is dealt `every` seconds after the one before, or a third of that after the run trained again, if that is later: no run
+gets on that is hit before its first checkpoint each time.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def endure(runner: Runner, seconds: float, every: float, dice: random.Random) ->
         last = endured.hits[-1] if endured.hits else None
         if last is not None and not last.back:
             last.back, last.step = runner.made(last.at)
+            due = max(due, last.back + every / 3)
         if endured.began and due <= now < endured.began + seconds and (last is None or last.back):
             kinds = kinds or dice.sample(HITS, len(HITS))
             if runner.hit(kinds[-1], dice):
