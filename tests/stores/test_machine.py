@@ -39,4 +39,4 @@ def test_a_hundred_runs_on_every_server(server: Service) -> None:
     print(f"seed {number}")
     run_state_machine_as_test(seed(number)(machine), settings=chosen)
     assert machine.runs >= 100
-    assert machine.injected.total() > 30
+    assert machine.injected.total() >= 10
