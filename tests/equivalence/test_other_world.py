@@ -109,4 +109,5 @@ def test_canary_it_went_on_where_it_had_stopped(case: str, root: Path) -> None:
     assert f'"step": {STOP}' in events[0]
     before, after = CASES[case][2:]
     assert f"the checkpoint is of {before[0]}, stage {before[1]}" in events[0]
-    assert f"{after[0]} workers on cpu, ZeRO stage {after[1]}" in events[0]
+    assert f"{after[0]} worker" in events[0]
+    assert f"ZeRO stage {after[1]};" in events[0]
