@@ -11,6 +11,11 @@ from trainjobs.cli.prove import Proof, small
 from trainjobs.report.difference import Comparison, Difference
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
 def job(**parts: Any) -> Job:
     spec = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 20, "batch": {"global": 8}}, **parts}
     head = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "job"}}
