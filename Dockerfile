@@ -8,13 +8,12 @@
 # process could keep what it compiles, and each would take seconds to start. Indexes and certificates other than the defaults come by pip's
 # and uv's usual variables and mounts at build time; nothing of them stays in the image.
 #
-# REVISION says which code it is. A builder that does not look into mounts (buildah before 1.38) takes the layers below it anew when it differs.
+# The wheel is copied rather than mounted: buildah 1.28 mounts nothing of a stage that it found in its cache.
 #
 # Both bases are Debian 12 with Python 3.11, so that what one stage installs runs in the other. The operator's has no shell and no pip.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG OPERATOR_IMAGE=gcr.io/distroless/python3-debian12:nonroot
-ARG REVISION=unknown
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
@@ -38,10 +37,8 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
  && find kubernetes/client/api kubernetes/client/models -name __pycache__ -exec rm -r {} +
 
 FROM operator-packages AS operator-project
-ARG REVISION
-LABEL org.opencontainers.image.revision=${REVISION}
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    uv pip install --target /project --no-cache --link-mode copy --compile-bytecode --no-deps /wheels/*.whl
+COPY --from=wheel /wheels /wheels
+RUN uv pip install --target /project --no-cache --link-mode copy --compile-bytecode --no-deps /wheels/*.whl
 
 FROM ${OPERATOR_IMAGE} AS operator
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/gentrain/project:/opt/gentrain/packages
@@ -64,9 +61,7 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
     uv pip install --system --no-cache --no-build-isolation --constraint constraints.txt deepspeed \
  && uv pip install --system --link-mode copy --constraint constraints.txt \
     -r pyproject.toml --extra train --extra head --extra cloud --extra report
-ARG REVISION
-LABEL org.opencontainers.image.revision=${REVISION}
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    uv pip install --system --no-cache --no-deps /wheels/*.whl
+COPY --from=wheel /wheels /opt/gentrain/wheels
+RUN uv pip install --system --no-cache --no-deps /opt/gentrain/wheels/*.whl
 USER 1000:1000
 CMD ["gtj", "--help"]

@@ -194,15 +194,33 @@ def _lost(status: Object, message: str) -> Failure | None:
 def waiting(pods: Iterable[Object], rayjob: Object) -> Waiting | None:
     """Why the pods of a young attempt do not all run; None when nothing is wrong with them."""
     found = list(pods)
-    return _quota(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found)
+    return _quota(rayjob) or _forbidden(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found)
 
 
 def _quota(rayjob: Object) -> Waiting | None:
-    texts = [rayjob.get("status", {}).get("message", ""), rayjob.get("status", {}).get("rayClusterStatus", {}).get("reason", "")]
-    for text in texts:
-        if "exceeded quota" in str(text):
-            return Waiting("ResourcesReady", "QuotaExceeded", f"GTJ0203 the namespace's quota is used up: {clean(str(text), 512)}")
+    for text in _complaints(rayjob):
+        if "exceeded quota" in text:
+            return Waiting("ResourcesReady", "QuotaExceeded", f"GTJ0203 the namespace's quota is used up: {clean(text, 512)}")
     return None
+
+
+def _forbidden(rayjob: Object) -> Waiting | None:
+    """Pods that the API server does not let KubeRay create, by Pod Security or another policy."""
+    for text in _complaints(rayjob):
+        if "is forbidden" in text or "denied the request" in text:
+            return Waiting("ResourcesReady", "PodsForbidden", f"GTJ0303 the cluster does not allow the job's pods: {clean(text, 512)}")
+    return None
+
+
+def _complaints(rayjob: Object) -> Iterator[str]:
+    """What KubeRay says of pods that it could not create: in a condition of the cluster, and in older places."""
+    status = rayjob.get("status", {})
+    cluster = status.get("rayClusterStatus", {})
+    for condition in cluster.get("conditions") or ():
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            yield str(condition.get("message", ""))
+    yield str(status.get("message", ""))
+    yield str(cluster.get("reason", ""))
 
 
 def _unmountable(pods: list[Object]) -> Waiting | None:

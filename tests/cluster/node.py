@@ -242,7 +242,9 @@ def main(words: Sequence[str]) -> int:
         if verb == "up":
             began = time.monotonic()
             node.up()
-            print(f"the node is ready ({time.monotonic() - began:.0f} s); in its network: python -m tests.cluster.node exec kubectl get nodes")
+            print(
+                f"the node is ready ({time.monotonic() - began:.0f} s); in its network: python -m tests.cluster.node exec kubectl get nodes"
+            )
         elif verb in ("down", "clear"):
             getattr(node, verb)()
         elif verb == "status":

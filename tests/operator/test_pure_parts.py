@@ -226,6 +226,11 @@ def test_the_last_record_in_a_log_counts() -> None:
     assert record_in("GTJ0206 out of memory") == {"code": "GTJ0206", "what": "out of memory"}
 
 
+def replica_failure(message: str) -> Object:
+    """How KubeRay 1.7 says that it could not create a pod."""
+    return {"rayClusterStatus": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": message}]}}
+
+
 @pytest.mark.parametrize(
     ("pod", "status", "reason"),
     [
@@ -233,6 +238,9 @@ def test_the_last_record_in_a_log_counts() -> None:
         (pod_with(containerStatuses=[{"name": "c", "state": {"waiting": {"reason": "ImagePullBackOff"}}}]), {}, "ImagePullFailed"),
         (pod_with(conditions=[{"type": "PodScheduled", "reason": "Unschedulable"}]), {}, "Unschedulable"),
         (pod_with(), {"rayClusterStatus": {"reason": "pods are forbidden: exceeded quota: gpu"}}, "QuotaExceeded"),
+        (pod_with(), replica_failure('pods "a" is forbidden: exceeded quota: cpu'), "QuotaExceeded"),
+        (pod_with(), replica_failure('pods "a" is forbidden: violates PodSecurity "restricted:latest"'), "PodsForbidden"),
+        (pod_with(), replica_failure("the server is busy"), None),
     ],
 )
 def test_waiting_for_what(pod: Object, status: Object, reason: str | None) -> None:

@@ -122,6 +122,7 @@ def _refused(seen: Seen) -> Explanation | None:
         return Explanation("it waits for a compute profile", why, how, ("kubectl get computeprofiles",), code, True)
     what = {
         "InvalidSpec": "the operator cannot use its spec",
+        "PodsForbidden": "a policy of the cluster keeps its pods from being created",
         "SecretNotFound": "its pods wait for a secret or a config map",
         "NameTaken": "somebody else's RayJob has the name that it needs",
         "PlanDoesNotFit": "it fits none of its profiles",

@@ -1,0 +1,124 @@
+"""Jobs of end-to-end tests: small manifests, where they stand, and what their pods say."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.cluster import ROOT, Cluster, Done, Object
+from tests.e2e.software import ENDPOINT, PROFILE, Toolbox
+
+SAMPLES = ROOT / "manifests" / "samples"
+BUCKET, CREDENTIALS = "runs", "bucket"
+
+
+def manifest(name: str, sample: str = "vae-digits", *, steps: int = 40, every: int = 10, workers: int = 2, **changes: Any) -> Object:
+    """A sample, shortened, with checkpoints in the bucket. `changes` are paths below spec with `__` for dots."""
+    job: Object = yaml.safe_load((SAMPLES / f"{sample}.yaml").read_text())
+    job["metadata"] = {"name": name}
+    spec = job["spec"]
+    spec["training"]["steps"] = steps
+    spec["compute"] = {"workers": workers, "gpusPerWorker": 0, "profiles": [PROFILE]}
+    spec["checkpoints"] = {"uri": f"s3://{BUCKET}/{name}", "every": {"steps": every}, "keep": {"last": 2}}
+    spec["evaluation"] = {**spec.get("evaluation", {}), "everySteps": steps, "samples": 4}
+    spec["pod"] = {"env": environment()}
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = spec
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = copy.deepcopy(value)
+    return job
+
+
+def environment(secret: str = CREDENTIALS) -> list[Object]:
+    """What leads the pods to the bucket: credentials from a Secret of the namespace, the rest plain."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    plain = {"AWS_ENDPOINT_URL": ENDPOINT, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    return [
+        *({"name": name, "secretKeyRef": {"name": secret, "key": name}} for name in names),
+        *({"name": name, "value": value} for name, value in plain.items()),
+    ]
+
+
+@dataclass(frozen=True)
+class Team:
+    """A namespace of people who train."""
+
+    cluster: Cluster
+    namespace: str
+    toolbox: Toolbox
+    folder: Path
+
+    def submit(self, job: Object, *options: str, check: bool = True) -> Done:
+        """`gtj submit` of a manifest in a file."""
+        path = self.folder / f"{job['metadata']['name']}.yaml"
+        path.write_text(yaml.safe_dump(job))
+        return self.gtj("submit", "-f", str(path), *options, check=check)
+
+    def gtj(self, verb: str, *words: str, check: bool = True, timeout: float = 900) -> Done:
+        return self.cluster.run("gtj", verb, *words, "-n", self.namespace, check=check, timeout=timeout)
+
+    def kubectl(self, *words: str, stdin: str = "", check: bool = True, timeout: float = 900) -> Done:
+        return self.cluster.kubectl(*words, "-n", self.namespace, stdin=stdin, check=check, timeout=timeout)
+
+    def job(self, name: str) -> Object:
+        return self.cluster.get("gtj", name, self.namespace)
+
+    def status(self, name: str) -> Object:
+        found: Object = self.job(name).get("status") or {}
+        return found
+
+    def pods(self, name: str, kind: str = "") -> list[Object]:
+        """A job's pods that are not on their way out; `kind` is head or worker."""
+        labels = f"gentrain.dev/job={name}" + (f",ray.io/node-type={kind}" if kind else "")
+        return [pod for pod in self.cluster.items("pods", self.namespace, labels) if not pod["metadata"].get("deletionTimestamp")]
+
+    def progress(self, name: str) -> Object:
+        """What the head pod serves, fresher than the status; empty while it serves nothing."""
+        for pod in self.pods(name, "head"):
+            address = pod.get("status", {}).get("podIP")
+            code = f"import urllib.request as u; print(u.urlopen('http://{address}:8090/progress', timeout=3).read().decode())"
+            shown = self.kubectl("exec", pod["metadata"]["name"], "-c", "ray-head", "--", "python", "-c", code, check=False).stdout
+            with_content = shown.strip().startswith("{")
+            return json.loads(shown) if with_content else {}
+        return {}
+
+    def reach(self, name: str, step: int, seconds: float = 420) -> Object:
+        """The progress of a job as soon as it has done `step` steps."""
+
+        def there() -> Object | None:
+            told = self.progress(name)
+            status = self.status(name)
+            assert status.get("phase") not in ("Failed", "Succeeded"), f"{name} is {status.get('phase')}: {status.get('message')}"
+            return told if (told.get("step") or 0) >= step else None
+
+        found: Object = self.cluster.until(f"step {step} of {name}", there, seconds)
+        return found
+
+    def succeed(self, name: str, timeout: str = "10m") -> Object:
+        """`gtj wait`, which has to end well; the status then."""
+        done = self.gtj("wait", name, "--timeout", timeout, check=False)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}\n{self.evidence(name)}"
+        return self.status(name)
+
+    def fail(self, name: str, timeout: str = "10m") -> Object:
+        """`gtj wait`, which has to end with a failure; the status then."""
+        done = self.gtj("wait", name, "--timeout", timeout, check=False)
+        assert done.returncode not in (0, 6), f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}\n{self.evidence(name)}"
+        return self.status(name)
+
+    def evidence(self, name: str) -> str:
+        """Everything a person would ask for who wants to know what happened."""
+        parts = [
+            self.gtj("explain", name, check=False).stdout,
+            self.kubectl("describe", "gtj", name, check=False).stdout,
+            self.kubectl("get", "rayjobs,rayclusters,pods", "-o", "wide", check=False).stdout,
+            self.gtj("logs", name, check=False).stdout[-6000:],
+        ]
+        return "\n----\n".join(parts)
