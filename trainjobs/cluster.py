@@ -38,15 +38,18 @@ def main() -> int:
     parser.add_argument("job", type=Path, help="the frozen job, JSON")
     parser.add_argument("--port", type=int, default=8090, help="of /progress and /metrics; 0 takes a free one")
     parser.add_argument("--run-dir", type=Path, help="run folder; default: one in the folder for temporary files")
+    parser.add_argument("--linger", type=float, default=0.0, help="seconds to serve a failure on /progress until somebody has read it")
     arguments = parser.parse_args()
     try:
         job = frozen(arguments.job)
-        refuse_unshared(job)
         run = prepared(arguments.run_dir or Path(tempfile.gettempdir()) / f"gentrain-{job.metadata.uid or job.metadata.name}", job)
         labels = {"namespace": job.metadata.namespace or "", "job": job.metadata.name}
         with Pages(Report(run).read, labels, arguments.port) as pages:
             print(f"run folder {run}, /progress and /metrics on port {pages.port}", flush=True)
-            code, failure = driven(run)
+            code, failure = refused(job, run) or driven(run)
+            if code and code != STOPPED:
+                # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever.
+                pages.told.wait(arguments.linger)
     except (JobError, OSError) as error:
         refusal = error if isinstance(error, JobError) else JobError("GTJ0114", "nothing can be prepared in this pod", why=str(error))
         code, failure = refusal.exit_code, refusal.to_dict()
@@ -66,6 +69,16 @@ def frozen(path: Path) -> Job:
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         how = "use a trainer image of the operator's version: spec.pod.image, the profile's image, or the chart's"
         raise JobError("GTJ0105", "this trainer does not read the job", where=str(path), why=why, how=how) from error
+
+
+def refused(job: Job, run: Path) -> tuple[int, dict[str, Any]] | None:
+    """What `driven` returns, for a job that cannot run here at all; else None."""
+    try:
+        refuse_unshared(job)
+    except JobError as error:
+        failures.publish(run, error, {})
+        return error.exit_code, whole(run / "failure.json") or error.to_dict()
+    return None
 
 
 def refuse_unshared(job: Job) -> None:

@@ -83,7 +83,13 @@ def preflight(job: Job, run: Path) -> None:
 
     progress.update(run, data=data.preflight(job.spec))
     # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
-    Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
+    try:
+        Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
+    except JobError as error:
+        if getattr(error.__cause__, "reason", "") != "failed":
+            raise
+        # No answer is no refusal: it may be another the next time.
+        raise JobError("GTJ0211", error.what, where=error.where, why=error.why, how=error.how) from error
 
 
 def outcome(run: Path) -> int:

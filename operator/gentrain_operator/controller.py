@@ -149,7 +149,7 @@ def _endpoint(rayjob: Object | None) -> Endpoint | None:
     """Where the current attempt reports; None when nothing runs there."""
     status = (rayjob or {}).get("status") or {}
     address = ((status.get("rayClusterStatus") or {}).get("head") or {}).get("podIP")
-    if rayjob is None or not address or status.get("jobDeploymentStatus") != "Running":
+    if rayjob is None or not address or status.get("jobDeploymentStatus") not in ("Initializing", "Running"):
         return None
     return Endpoint(str(address), PORT, attempt_of(rayjob))
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
-from gentrain_operator.diagnose import Failure, Waiting, diagnosed, waiting
+from gentrain_operator.diagnose import Failure, Waiting, diagnosed, exit_status, waiting
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.present import parsed_time
@@ -162,10 +162,12 @@ def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
 def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:
     """An attempt that was created and not yet accounted for."""
     job, ray = seen.job, (child or {}).get("status") or {}
-    if child is None or _over(child):
-        if ray.get("jobStatus") == "SUCCEEDED":
+    pods = [pod for pod in seen.pods if pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL) == str(attempt)]
+    # A driver that ends before all pods are ready takes the head's readiness along, and KubeRay 1.7 waits for that for ever.
+    early = exit_status(pods) if child is not None and present.starting(child) else None
+    if child is None or _over(child) or early is not None:
+        if ray.get("jobStatus") == "SUCCEEDED" or early == 0:
             return _succeeded(seen, spec, now, attempt, ray)
-        pods = [pod for pod in seen.pods if pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL) == str(attempt)]
         record = report.failure(seen.report) if seen.report else None
         return _ended(seen, spec, now, attempt, child, diagnosed(child, pods, record))
     over = _overdue(job, spec, now, child)

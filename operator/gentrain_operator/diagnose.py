@@ -20,13 +20,14 @@ from typing import Any, Literal
 
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.rayjob import SUBMITTER
 from trainjobs.api.codes import CODES
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
 
 # What the driver prints last, so that it is part of KubeRay's message even when the head pod is gone.
 RECORD = "gentrain-failure: "
-_INFRASTRUCTURE = {"GTJ0112", "GTJ0114", "GTJ0117", "GTJ0201", "GTJ0211", "GTJ0213"}
+_INFRASTRUCTURE = {"GTJ0114", "GTJ0117", "GTJ0201", "GTJ0211", "GTJ0213"}
 _DISRUPTIONS = {"PreemptionByScheduler", "DeletionByTaintManager", "EvictionByEvictionAPI", "TerminationByKubelet", "DeletionByPodGC"}
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 
@@ -76,6 +77,14 @@ class Waiting:
     condition: Literal["ResourcesReady", "Accepted"]
     reason: str
     message: str
+
+
+def exit_status(pods: Iterable[Object]) -> int | None:
+    """The driver's, from the container that KubeRay submits it with; None while it runs, or when no pod of the head is there."""
+    for _, container, state in _containers(list(pods)):
+        if container == SUBMITTER and state.get("terminated"):
+            return int(state["terminated"].get("exitCode", 1))
+    return None
 
 
 def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | None) -> Failure:

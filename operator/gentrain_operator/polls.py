@@ -95,6 +95,10 @@ class Polls:
         try:
             report = self._read(endpoint.address, endpoint.port)
         except Unreadable as error:
+            if error.refused:  # the driver is on its way, and to ask costs nothing
+                self._queue.forget(key)
+                self._queue.add_after(key, EVERY)
+                return
             delay = self._queue.add_failed(key)
             log.debug("no report of %s/%s, again in %.0f s: %s", *key, delay, error)
             return

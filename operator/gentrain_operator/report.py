@@ -22,7 +22,11 @@ TIMEOUT = 2.0
 
 
 class Unreadable(Exception):
-    """No report could be had; the message says why."""
+    """No report could be had; the message says why. `refused`: at once, because nobody serves it yet."""
+
+    def __init__(self, why: str, *, refused: bool = False) -> None:
+        super().__init__(why)
+        self.refused = refused
 
 
 def fetch(address: str, port: int, clock: Callable[[], float] = time.monotonic, timeout: float = TIMEOUT) -> Object:
@@ -46,7 +50,7 @@ def fetch(address: str, port: int, clock: Callable[[], float] = time.monotonic, 
     except TimeoutError as error:
         raise Unreadable(f"no whole report within {timeout:g} s") from error
     except OSError as error:
-        raise Unreadable(str(error) or type(error).__name__) from error
+        raise Unreadable(str(error) or type(error).__name__, refused=isinstance(error, ConnectionRefusedError)) from error
     head, _, body = data.partition(b"\r\n\r\n")
     if b" 200" not in head.split(b"\r\n")[0]:
         raise Unreadable(f"the answer was {clean(head[:60].decode(errors='replace'))!r}")

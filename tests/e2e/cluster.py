@@ -38,7 +38,7 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         folders = [str(Path(sys.executable).parent), *(str(binary(name).parent) for name in ("kubectl", "helm"))]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GENTRAIN_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return {**kept, "KUBECONFIG": str(self.kubeconfig), "PATH": os.pathsep.join([*folders, os.environ["PATH"]]), "COLUMNS": "120"}
 
     def run(self, *words: str, stdin: str = "", check: bool = True, timeout: float = 600) -> Done:

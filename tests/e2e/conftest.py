@@ -100,14 +100,10 @@ def cluster(kuberay: Cluster, toolbox: software.Toolbox) -> Cluster:
 def team(cluster: Cluster, toolbox: software.Toolbox, tmp_path: Path) -> Iterator[Team]:
     """A fresh namespace with the bucket's credentials in a Secret; it goes with the test."""
     name = f"team-{next(_numbers)}-{int(time.time()) % 100000}"
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": CREDENTIALS, "namespace": name},
-        "stringData": {"AWS_ACCESS_KEY_ID": software.KEY, "AWS_SECRET_ACCESS_KEY": software.SECRET},
-    }
-    cluster.apply(software.namespace(name), secret)
-    yield Team(cluster, name, toolbox, tmp_path)
+    cluster.apply(software.namespace(name))
+    working = Team(cluster, name, toolbox, tmp_path)
+    working.secret(CREDENTIALS)
+    yield working
     with contextlib.suppress(AssertionError):
         cluster.kubectl("delete", "gtj", "--all", "-n", name, "--wait=true", "--timeout=60s")
     cluster.kubectl("delete", "namespace", name, "--wait=false", check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.cluster import ROOT, Cluster, Done, Object
-from tests.e2e.software import ENDPOINT, PROFILE, Toolbox
+from tests.e2e.software import ENDPOINT, KEY, PROFILE, SECRET, Toolbox
 
 SAMPLES = ROOT / "manifests" / "samples"
 BUCKET, CREDENTIALS = "runs", "bucket"
@@ -82,12 +83,40 @@ class Team:
     def progress(self, name: str) -> Object:
         """What the head pod serves, fresher than the status; empty while it serves nothing."""
         for pod in self.pods(name, "head"):
-            address = pod.get("status", {}).get("podIP")
-            code = f"import urllib.request as u; print(u.urlopen('http://{address}:8090/progress', timeout=3).read().decode())"
-            shown = self.kubectl("exec", pod["metadata"]["name"], "-c", "ray-head", "--", "python", "-c", code, check=False).stdout
-            with_content = shown.strip().startswith("{")
-            return json.loads(shown) if with_content else {}
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}:8090/proxy/progress"
+            told: Object = json.loads(self.cluster.kubectl("get", "--raw", path, check=False).stdout or "{}")
+            return told
         return {}
+
+    def secret(self, name: str, *, key: str = KEY, secret: str = SECRET) -> None:
+        """Credentials of the bucket, the right ones or others."""
+        values = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+        place = {"name": name, "namespace": self.namespace}
+        self.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": place, "stringData": values})
+
+    def keys(self, name: str) -> list[str]:
+        """What the job has put into the bucket."""
+        return self.toolbox.keys(BUCKET, f"{name}/{self.job(name)['metadata']['uid']}/")
+
+    def timeline(self, name: str) -> Object:
+        """The trainer's own clock: seconds from the driver's start to each part's end."""
+        (head,) = self.pods(name, "head")
+        path = f"/tmp/gentrain-{self.job(name)['metadata']['uid']}/timeline.json"
+        shown = self.kubectl("exec", head["metadata"]["name"], "-c", "ray-head", "--", "cat", path).stdout
+        found: Object = json.loads(shown)
+        return found
+
+    def shown(self, name: str) -> str:
+        """What a user sees of a job by the three commands that one asks first."""
+        parts = (
+            ("kubectl get gtj", self.kubectl("get", "gtj", name).stdout),
+            ("kubectl describe gtj", self.kubectl("describe", "gtj", name).stdout),
+            ("gtj explain", self.gtj("explain", name).stdout),
+        )
+        text = "".join(f"$ {command} {name}\n{said}\n" for command, said in parts)
+        if folder := os.environ.get("GENTRAIN_E2E_SHOWN"):
+            (Path(folder) / f"{name}.txt").write_text(text)
+        return text
 
     def reach(self, name: str, step: int, seconds: float = 420) -> Object:
         """The progress of a job as soon as it has done `step` steps."""

@@ -169,8 +169,8 @@ class Toolbox:
 def profile(name: str = PROFILE, **changes: object) -> Object:
     """Pods that fit a small machine, many at a time: they ask for little CPU and may use what is there."""
     spec = {
-        "node": {"cpu": "250m", "memory": "3Gi", "sharedMemory": "512Mi"},
-        "head": {"cpu": "250m", "memory": "3Gi"},
+        "node": {"cpu": "100m", "memory": "3Gi", "sharedMemory": "512Mi"},
+        "head": {"cpu": "100m", "memory": "3Gi"},
         "gracePeriodSeconds": 60,
         **changes,
     }

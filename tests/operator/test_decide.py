@@ -456,3 +456,34 @@ def test_times_of_conditions_change_with_their_status_only() -> None:
     times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
     assert times["Accepted"] == "2026-01-01T12:00:00Z"
     assert times["ResourcesReady"] == "2026-01-01T12:01:00Z"
+
+
+def submitter(code: int | None) -> Object:
+    """A head pod whose driver runs, or has ended."""
+    state = {"running": {}} if code is None else {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+    return pod(containerStatuses=[{"name": "ray-head", "state": {"running": {}}}, {"name": "ray-job-submitter", "state": state}])
+
+
+@pytest.mark.parametrize("code", [None, 0, 7])
+def test_a_driver_that_ends_before_all_pods_are_ready(code: int | None) -> None:
+    """KubeRay 1.7 waits for such a head for ever: its RayJob stays Initializing."""
+    early = child(jobDeploymentStatus="Initializing")
+    told = {"failure": {"code": "GTJ0113", "what": "no data"}} if code else None
+    decision = decided(seen(ONE, [early], pods=[submitter(code)], report=told))
+    assert decision.status is not None
+    assert decision.status["phase"] == {None: "Provisioning", 0: "Succeeded", 7: "Failed"}[code]
+    assert decision.delete == ((early,) if code else ())
+    if code:
+        assert (decision.status["failure"]["code"], decision.status["attempts"]) == ("GTJ0113", 1)
+
+
+def test_a_driver_that_ended_early_and_left_no_word_is_tried_again() -> None:
+    decision = decided(seen(ONE, [child(jobDeploymentStatus="Initializing")], pods=[submitter(1)], recovery={"maxRetries": 1}))
+    assert decision.status is not None
+    assert (decision.status["phase"], decision.status["failure"]["code"]) == ("Recovering", "GTJ0214")
+
+
+def test_an_end_is_left_to_kuberay_once_the_cluster_is_up() -> None:
+    decision = decided(seen(ONE, [running()], pods=[submitter(0)]))
+    assert decision.status is not None
+    assert decision.status["phase"] == "Starting"

@@ -442,6 +442,33 @@ def test_dead_endpoints_are_asked_less_and_less() -> None:
     assert asked == [0, 10, 30, 70, 150, 270, 390]
 
 
+def test_a_driver_that_is_on_its_way_is_asked_as_often_as_one_that_runs() -> None:
+    """A refused connection costs nothing; and a failure is served for 20 s only."""
+    clock, asked = Clock(), []
+
+    def read(address: str, port: int) -> Object:
+        asked.append(clock.now)
+        raise report.Unreadable("refused", refused=True)
+
+    polls = Polls(lambda key: None, read=read, clock=clock)
+    polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
+    for second in range(35):
+        clock.now = float(second)
+        key = polls._queue.take()
+        if key is not None:
+            polls.poll(key)
+            polls._queue.done(key)
+    assert asked == [0, 10, 20, 30]
+
+
+def test_nobody_at_a_port_is_a_refusal() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(report.Unreadable) as found:
+            report.fetch("127.0.0.1", held.getsockname()[1])
+    assert found.value.refused
+
+
 @pytest.mark.parametrize(("length", "text"), [(0, "0s"), (45.9, "45s"), (60, "1m"), (200, "3m20s"), (4320, "1h12m"), (3600, "1h")])
 def test_durations(length: float, text: str) -> None:
     assert duration(length) == text
