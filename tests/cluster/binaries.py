@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KUBERNETES, ETCD, HELM, COREDNS = "v1.36.3", "v3.6.8", "v4.2.4", "v1.14.7"
+KUBERNETES, ETCD, HELM, COREDNS, ROUTER = "v1.36.3", "v3.6.8", "v4.2.4", "v1.14.7", "v2.1.0"
 
 # Clients refuse a server that does not know its version, and `go build` does not set it.
 KUBERNETES_FLAGS = " ".join(
@@ -49,6 +49,7 @@ PROGRAMS = {
     "etcd": Program("go.etcd.io/etcd/server/v3", f"etcd-{ETCD}", "etcd"),
     "helm": Program(f"helm.sh/helm/v4/cmd/helm@{HELM}", f"helm-{HELM}"),
     "coredns": Program(f"github.com/coredns/coredns@{COREDNS}", f"coredns-{COREDNS}"),
+    "kube-router": Program(f"github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@{ROUTER}", f"kube-router-{ROUTER}"),
     **{
         name: Program(f"k8s.io/kubernetes/cmd/{name}", f"kubernetes-{KUBERNETES}", "kubernetes", KUBERNETES_FLAGS)
         for name in ("kube-apiserver", "kube-controller-manager", "kubectl", "kube-scheduler", "kubelet", "kube-proxy")

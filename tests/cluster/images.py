@@ -1,8 +1,7 @@
 """The project's images, built from the Dockerfile without Docker, and brought into the node; of one that is there only what changed.
 
 Debian's buildah builds in a chroot. Where no registry is reached, its base images have a local stand-in: Debian 12 with its Python 3.11,
-made by debootstrap, with this machine's certificates. Layers are handed over uncompressed, so that a layer's name says whether the node
-has it already: after a change to the code that is a few hundred kilobytes.
+made by debootstrap, with this machine's certificates. The node gets the layers that it lacks (layers.py).
 
     python -m tests.cluster.images [operator] [trainer] [s3]      build, and load into the node when it is up
 """
@@ -10,20 +9,22 @@ has it already: after a change to the code that is a few hundred kilobytes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from tests.cluster import archive
 from tests.cluster.binaries import Unavailable
+from tests.cluster.layers import Layer, Store
+from tests.cluster.layers import archive as archive_of
 from tests.cluster.node import Node
 from tests.stores import binaries as servers
 
@@ -34,7 +35,6 @@ BASE = "localhost/python:3.11"
 BASE_PACKAGES = "ca-certificates,netbase,python3,python3-dev,python3-pip,tzdata"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 FREE_GB = 30
-LARGE = 2**24  # bytes of a layer that is not worth keeping twice
 
 
 def buildah(*words: str) -> str:
@@ -90,62 +90,24 @@ def _base() -> None:
 
 
 def load(node: Node, name: str) -> int:
-    """Bring an image that was built into the node; bytes of what it lacked."""
+    """Bring an image that was built into the node; bytes of the layers that it lacked."""
     if name in node.images():
         return 0
-    layout = STORE / "layout" / name.rpartition("/")[2].partition(":")[0]
-    layers = _pushed(layout, name, node)
-    if any(_hollow(layout / one) for one in layers):
-        shutil.rmtree(layout)  # the node forgot what is kept here by its size alone
-        layers = _pushed(layout, name, node)
-    manifest = (layout / "manifest.json").read_bytes()
-    digest = hashlib.sha256(manifest).hexdigest()
-    described = {
-        "mediaType": json.loads(manifest)["mediaType"],
-        "digest": f"sha256:{digest}",
-        "size": len(manifest),
-        "annotations": {"io.containerd.image.name": name},
-    }
-    blobs = {**{one: layout / one for one in layers}, digest: layout / "manifest.json"}
-    texts = {"oci-layout": {"imageLayoutVersion": "1.0.0"}, "index.json": {"schemaVersion": 2, "manifests": [described]}}
-    with tempfile.TemporaryDirectory(dir=STORE) as folder:
-        path = Path(folder) / "image.tar"
-        with tarfile.open(path, "w") as tar:
-            for place, content in texts.items():
-                (Path(folder) / place).write_text(json.dumps(content))
-                tar.add(Path(folder) / place, place)
-            for blob, source in blobs.items():
-                tar.add(source, f"blobs/sha256/{blob}")
-        node.load(path)
-        size = path.stat().st_size
-    for one in layers:
-        _hollow_out(layout / one)
-    return size
-
-
-def _pushed(layout: Path, name: str, node: Node) -> list[str]:
-    """Write an image as a folder of blobs; which of them, its configuration included, the node lacks.
-
-    Uncompressed, a blob is named as its layer is, so that buildah writes none a second time.
-    """
-    layout.mkdir(parents=True, exist_ok=True)
-    buildah("push", "--quiet", "--disable-compression", name, f"dir:{layout}")
-    manifest = json.loads((layout / "manifest.json").read_text())
-    have = node.blobs()
-    return [one["digest"].partition(":")[2] for one in (manifest["config"], *manifest["layers"]) if one["digest"] not in have]
-
-
-def _hollow(path: Path) -> bool:
-    status = path.stat()
-    return status.st_size > LARGE and status.st_blocks * 512 < status.st_size // 2
-
-
-def _hollow_out(path: Path) -> None:
-    """Keep a large blob's name and size, by which buildah knows that it need not write it, and give its space back."""
-    size = path.stat().st_size
-    if size > LARGE:
-        os.truncate(path, 0)
-        os.truncate(path, size)
+    store, have = Store(STORE / "storage", STORE / "layers.json"), node.blobs()
+    layers: list[Layer] = []
+    with contextlib.ExitStack() as stack:
+        content: dict[str, Callable[[], IO[bytes]]] = {}
+        for layer in store.layers(name.rpartition(":")[2]):
+            known = store.packed(layer)
+            if known is None or known.digest not in have:
+                path = Path(stack.enter_context(tempfile.NamedTemporaryFile(dir=STORE, prefix="layer-")).name)
+                with path.open("wb") as file:
+                    known = store.pack(layer, file)
+                content[known.digest] = partial(path.open, "rb")
+            layers.append(known)
+        config = json.loads(buildah("inspect", "--type", "image", "--format", "{{.Config}}", name))
+        node.receive(partial(archive_of, name, config, layers, content))
+    return sum(layer.size for layer in layers if layer.digest in content)
 
 
 def store_server() -> Path:

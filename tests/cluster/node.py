@@ -1,4 +1,4 @@
-"""A real one-node Kubernetes cluster: the control plane, kubelet with containerd and runc, kube-proxy and CoreDNS.
+"""A real one-node Kubernetes cluster: the control plane, kubelet with containerd and runc, kube-proxy, kube-router for network policies, CoreDNS.
 
 All of it lives in one network namespace with no route to the outside, so that nothing it runs can leave the machine. It needs Linux, root
 and a few Debian packages; `missing()` says what is not there. Its processes outlive the command that starts them and are known by the
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.cluster import archive, settings
 from tests.cluster.binaries import PROGRAMS, Unavailable, binary
@@ -36,6 +37,7 @@ TOOLS = {
     "ctr": "containerd",
     "runc": "runc",
     "iptables": "iptables",
+    "ipset": "ipset",
     "conntrack": "conntrack",
     "ip": "iproute2",
     "nsenter": "util-linux",
@@ -44,7 +46,7 @@ TOOLS = {
     f"{settings.PLUGINS}/ptp": "containernetworking-plugins",
 }
 # Stopped first is what would start the others' work again. Asked politely an API server drains for a minute, so it is killed.
-STOPPING = ("kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler", "coredns")
+STOPPING = ("kubelet", "kube-proxy", "kube-router", "kube-controller-manager", "kube-scheduler", "coredns")
 
 
 def missing() -> str:
@@ -158,6 +160,19 @@ class Node:
         done = self._ctr("images", "import", str(path))
         if done.returncode:
             raise RuntimeError(f"{path} could not be loaded: {done.stderr.strip()[-1000:]}")
+
+    def receive(self, write: Callable[[IO[bytes]], None]) -> None:
+        """An archive that `write` writes, without a file in between."""
+        command = ["ctr", "-a", f"{self.folder}/containerd.sock", "-n", "k8s.io", "images", "import", "-"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            assert process.stdin
+            assert process.stderr
+            with contextlib.suppress(BrokenPipeError):
+                write(process.stdin)
+                process.stdin.close()
+            said = process.stderr.read().decode()
+        if process.returncode:
+            raise RuntimeError(f"an image could not be loaded: {said.strip()[-1000:]}")
 
     def images(self) -> set[str]:
         return set(self._ctr("images", "ls", "-q").stdout.split())

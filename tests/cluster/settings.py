@@ -127,5 +127,16 @@ def arguments(folder: Path, identities: Identities) -> dict[str, list[str]]:
             "--proxy-mode=iptables",
             f"--cluster-cidr={PODS}",
         ],
+        # Of all that it can do, only network policies.
+        "kube-router": [
+            admin,
+            "--hostname-override=node-1",
+            "--run-firewall=true",
+            "--run-router=false",
+            "--run-service-proxy=false",
+            "--enable-cni=false",
+            "--health-port=0",
+            f"--service-cluster-ip-range={SERVICES}",
+        ],
         "coredns": ["-conf", f"{folder}/Corefile"],
     }

@@ -66,7 +66,7 @@ class Team:
         return self.cluster.run("gtj", verb, *words, "-n", self.namespace, check=check, timeout=timeout)
 
     def kubectl(self, *words: str, stdin: str = "", check: bool = True, timeout: float = 900) -> Done:
-        return self.cluster.kubectl(*words, "-n", self.namespace, stdin=stdin, check=check, timeout=timeout)
+        return self.cluster.kubectl("-n", self.namespace, *words, stdin=stdin, check=check, timeout=timeout)
 
     def job(self, name: str) -> Object:
         return self.cluster.get("gtj", name, self.namespace)

@@ -166,6 +166,16 @@ class Toolbox:
         return self.python(code).strip() == "open"
 
 
+# What a program prints that asks `url` with the headers {{}}: the status of the answer.
+CLIENT = """
+import os, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(urllib.request.Request({url!r}, headers={{}}), timeout=5).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
 def profile(name: str = PROFILE, **changes: object) -> Object:
     """Pods that fit a small machine, many at a time: they ask for little CPU and may use what is there."""
     spec = {
