@@ -9,10 +9,10 @@ export OMP_NUM_THREADS ?= 1
 SLOW ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again check lint types contracts fast generate bench constraints clean
+.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate bench constraints clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 install:  ## the environment, .venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 to 3.13 with venv is needed (make PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -46,6 +46,23 @@ test: install  ## everything that can run on this machine, fast tests first; ski
 
 again: install  ## the slow tests that failed at the last run, one at a time
 	$(BIN)/python -m pytest -m slow --last-failed --last-failed-no-failures none -rsfE
+
+# KUBECONFIG, from the environment or the command line, names a cluster of your own; without it there is one node on this machine (Linux, root).
+cluster: install  ## a one-node Kubernetes cluster on this machine with the project's images, minutes the first time
+ifdef KUBECONFIG
+	kubectl --kubeconfig $(KUBECONFIG) get nodes
+else
+	$(BIN)/python -m tests.cluster.node up
+	$(BIN)/python -m tests.cluster.images
+endif
+
+cluster-down: install  ## take it down, also what is left of one; its images stay (python -m tests.cluster.node clear)
+ifndef KUBECONFIG
+	$(BIN)/python -m tests.cluster.node down
+endif
+
+e2e: install  ## end-to-end tests on it, with the KubeRay operator that GENTRAIN_KUBERAY_IMAGE holds, or that KUBECONFIG's cluster has
+	GENTRAIN_E2E=$(or $(KUBECONFIG),node) $(BIN)/python -m pytest tests/e2e -m "slow or not slow" -rsfE --durations=0 $(PYTEST)
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate

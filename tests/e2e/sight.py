@@ -43,13 +43,9 @@ class Sight:
 
     def _read(self, kind: str, watch: subprocess.Popen[bytes]) -> None:
         assert watch.stdout is not None
-        text = ""
         for line in watch.stdout:
-            text += line.decode()
-            if line.rstrip() == b"}":
-                event = json.loads(text)
-                self.seen.append((time.time(), kind, {"event": event["type"], **event["object"]}))
-                text = ""
+            event = json.loads(line)
+            self.seen.append((time.time(), kind, {"event": event["type"], **event["object"]}))
 
     def first(self, kind: str, there: Callable[[Object], object], since: float = 0.0) -> float | None:
         """When an object of a kind was first seen as `there` wants it."""
