@@ -1,4 +1,4 @@
-"""A real one-node Kubernetes cluster: control plane, kubelet with containerd and runc, kube-proxy, kube-router for network policies, CoreDNS.
+"""A real one-node Kubernetes cluster: control plane, kubelet with containerd and runc, kube-proxy, kube-router (network policies), CoreDNS.
 
 All of it lives in one network namespace with no route to the outside, so that nothing it runs can leave the machine. It needs Linux, root
 and a few Debian packages; `missing()` says what is not there. Its processes outlive the command that starts them and are known by the

