@@ -18,20 +18,29 @@ ARG OPERATOR_IMAGE=gcr.io/distroless/python3-debian12:nonroot
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /opt/gentrain
-COPY constraints.txt pyproject.toml ./
+COPY constraints.txt ./
 RUN pip install --no-cache-dir --constraint constraints.txt uv setuptools wheel
 
+# What is needed, and nothing else of pyproject.toml: else a setting of some tool would make gigabytes anew.
+FROM base AS requirements
+COPY pyproject.toml ./
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+    [open(name + ".txt", "w").write("\n".join([*project["dependencies"], *(one for extra in wanted for one in extras[extra])])) \
+     for name, wanted in {"operator": ["operator"], "trainer": ["train", "head", "cloud", "report"]}.items()]' \
+ && touch -d @0 *.txt
+
 FROM base AS wheel
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY trainjobs trainjobs
 RUN uv build --wheel --no-build-isolation --out-dir /wheels .
 
 FROM base AS operator-packages
+COPY --from=requirements /opt/gentrain/operator.txt ./
 # Out go the client's asynchronous copy with what only it needs, and the bytecode of its models: the operator reads plain JSON and never
 # imports them. Together that is 100 of 170 MB.
 RUN --mount=type=cache,target=/tmp/.cache/uv \
-    uv pip install --target /packages --link-mode copy --compile-bytecode --constraint constraints.txt -r pyproject.toml --extra operator \
+    uv pip install --target /packages --link-mode copy --compile-bytecode --constraint constraints.txt -r operator.txt \
  && cd /packages \
  && rm -r bin kubernetes/aio aiohttp aiohappyeyeballs aiosignal frozenlist multidict propcache yarl \
  && find kubernetes/client/api kubernetes/client/models -name __pycache__ -exec rm -r {} +
@@ -53,6 +62,7 @@ FROM base AS trainer
 ENV UV_COMPILE_BYTECODE=1
 # g++ stays in the image: DeepSpeed and torch.compile build kernels when a job asks for them.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY --from=requirements /opt/gentrain/trainer.txt ./
 # torch first, because DeepSpeed's setup looks at it. Of DeepSpeed's operations only the all-reduce in shared memory is built, which CPU
 # workers would else compile at their start, for a minute. It is built for any x86-64 or Arm machine and chooses its kernels as it runs.
 RUN --mount=type=cache,target=/tmp/.cache/uv \
@@ -60,7 +70,7 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
  && DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 \
     uv pip install --system --no-cache --no-build-isolation --constraint constraints.txt deepspeed \
  && uv pip install --system --link-mode copy --constraint constraints.txt \
-    -r pyproject.toml --extra train --extra head --extra cloud --extra report
+    -r trainer.txt
 COPY --from=wheel /wheels /opt/gentrain/wheels
 RUN uv pip install --system --no-cache --no-deps /opt/gentrain/wheels/*.whl
 USER 1000:1000

@@ -106,7 +106,7 @@ def test_images_hold_dependencies_and_project_in_separate_layers() -> None:
     text = (ROOT / "Dockerfile").read_text()
     stages = re.split(r"^FROM ", text, flags=re.MULTILINE)
     trainer = next(stage for stage in stages if " AS trainer" in stage)
-    assert trainer.index("--extra train") < trainer.index("/wheels/*.whl")
+    assert trainer.index("-r trainer.txt") < trainer.index("/wheels/*.whl")
     assert "USER 1000:1000" in trainer
     assert "torch" not in next(stage for stage in stages if " AS operator" in stage)
 

@@ -59,9 +59,11 @@ def bare(say: Callable[[str], None]) -> Cluster:
     if reason := missing():
         pytest.skip(reason)
     node = Node(say=say)
+    given = {name: os.environ.get(f"GENTRAIN_{name.upper()}_IMAGE") for name in ("s3", "operator", "trainer")}
     try:
         node.up()
-        names = Images(**images.provide(node, ("s3", "operator", "trainer"), say))
+        built = images.provide(node, (name for name, image in given.items() if not image), say)
+        names = Images(**built, **{name: image for name, image in given.items() if image})
     except Unavailable as reason:
         pytest.skip(str(reason))
     return Cluster(node.identities.admin, names, node.prefix, node)
