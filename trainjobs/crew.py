@@ -108,9 +108,24 @@ class Patience(DefaultFailurePolicy):  # type: ignore[misc]
     def __init__(self, failure_config: Any, run: Path, retries: int) -> None:
         super().__init__(failure_config)
         self._run, self._retries = run, retries
+        self._groups, self._unheard = 0, 0
 
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
+        if starved := failures.starved(str(training_failed_error)):
+            rank, error = starved
+            failures.enter(self._run, failures.account(rank, error, failures.logs(self._run)))
+        elif self._never_began():
+            why, how = "no group came as far as to look for a checkpoint", f"read {failures.logs(self._run)}"
+            lost = JobError("GTJ0213", f"workers were lost {self._unheard} times in a row while they started", why=why, how=how)
+            failures.enter(self._run, failures.account(0, lost, failures.logs(self._run)))
         return FailureDecision.RAISE if failures.final(self._run, self._retries) else super().make_decision(training_failed_error)
+
+    def _never_began(self) -> bool:
+        """Whether so many groups in a row have ended without having asked for a verdict, which counts those that did."""
+        groups = 1 + progress.read(self._run / "failures" / "counts").get("restarts", -1)
+        self._unheard = self._unheard + 1 if groups == self._groups else 1
+        self._groups = groups
+        return self._unheard > failures.FRUITLESS_RESTARTS
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]

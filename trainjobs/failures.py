@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import shutil
 import sys
 import time
@@ -147,6 +148,27 @@ def unexpected(error: BaseException, log: str) -> JobError:
         why="the training code raised it",
         how=f"the traceback is in {log}; the last checkpoint is kept",
     )
+
+
+# What Ray's memory monitor says of a worker that it ended, after the rank whose error it is.
+STARVED = re.compile(
+    r"\[Rank (?P<rank>\d+) Error Snippet\](?:(?!\[Rank ).)*?killed due to the node running low on memory"
+    r".*?was (?P<used>[\d.]+)GB used / (?P<limit>[\d.]+)GB limit",
+    re.DOTALL,
+)
+
+
+def starved(said: str) -> tuple[int, JobError] | None:
+    """The rank that a pod's, or the machine's, memory was too small for, and what to do; from what Ray says of a group that failed."""
+    if not (found := STARVED.search(said)):
+        return None
+    used, limit = float(found["used"]), float(found["limit"])
+    why = f"{used:.2f} of the {limit:.2f} GB that it may use were taken when Ray ended it"
+    how = (
+        f"give each worker more, {2 * limit:.1f} GB for a start (node.memory of the ComputeProfile); or lower training.batch.micro, "
+        "or split the states over more workers (deepspeed.stage)"
+    )
+    return int(found["rank"]), JobError("GTJ0205", "a worker ran out of host memory", why=why, how=how)
 
 
 def accounts(run: Path) -> list[dict[str, Any]]:

@@ -100,7 +100,9 @@ def test_out_of_memory(team: Team, cluster: Cluster) -> None:
     team.submit(manifest("memory", steps=200, compute__profiles=["tight"], recovery__maxRetries=0))
     status = team.fail("memory")
     assert status["failure"]["code"] == "GTJ0205", status["failure"]
-    assert "700Mi" in team.shown("memory")
+    shown = team.shown("memory")
+    assert "0.68 GB" in shown, shown
+    assert "1.4 GB for a start (node.memory of the ComputeProfile)" in shown, shown
 
 
 @pytest.mark.root

@@ -184,3 +184,23 @@ def test_a_new_driver_clears_the_accounts_and_leaves_orphans_without_a_voice(run
     assert failures.accounts(run) == []
     assert failures.orphaned(run, 1.5)
     assert not failures.orphaned(run, 2.25)
+
+
+# As Ray 2.60 says it, without what stands in between.
+KILLED = """Training failed due to worker errors:
+[Rank 0 Error Snippet]:
+ray.exceptions.ActorDiedError: The actor died because its owner has died.
+[Rank 1 Error Snippet]:
+1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.2) was 0.66GB used / 0.68GB limit (0.96)
+OOM kill reason: Memory usage 704151552B exceeded threshold of 697303040B (95.0% of 734003200B limit)
+"""
+
+
+def test_a_worker_that_ray_ended_for_its_memory_is_explained() -> None:
+    found = failures.starved(KILLED)
+    assert found is not None
+    rank, error = found
+    assert (rank, error.code) == (1, "GTJ0205")
+    assert "0.66 of the 0.68 GB" in (error.why or "")
+    assert "1.4 GB for a start" in (error.how or "")
+    assert failures.starved("Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nValueError: no") is None
