@@ -240,6 +240,6 @@ def _summary(spec: Spec, status: Object, bad: Condition | None) -> Object:
         "zero": str(stage) if stage is not None else "",
         "throughput": f"{throughput['value']} {throughput['unit']}" if throughput else "",
         "checkpoint": f"step {saved['step']}" if saved else "",
-        "reason": bad.reason if bad else "",
+        "reason": bad.reason if bad else status["failure"]["code"] if status["phase"] == "Failed" and status.get("failure") else "",
     }
     return {name: text[:64] for name, text in texts.items() if text}

@@ -253,7 +253,7 @@ def test_kubectl_names_columns(server: Client, cluster: ControlPlane, namespace:
     server.create(JOBS, namespace, job(complete("vae"), "listed"))
     header = cluster.kubectl("-n", namespace, "get", "gtj", "-o", "wide").stdout.splitlines()[0].split()
     assert header[:8] == ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "GPUS", "RESTARTS", "COST"]
-    assert header[8:] == ["FAMILY", "ZERO", "THROUGHPUT", "CHECKPOINT", "REASON", "AGE"]
+    assert header[8:] == ["REASON", "FAMILY", "ZERO", "THROUGHPUT", "CHECKPOINT", "AGE"]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)

@@ -41,11 +41,11 @@ _COLUMNS = (
     ("GPUs", "summary.gpus", False),
     ("Restarts", "summary.restarts", False),
     ("Cost", "summary.cost", False),
+    ("Reason", "summary.reason", False),
     ("Family", "summary.family", True),
     ("Zero", "summary.zero", True),
     ("Throughput", "summary.throughput", True),
     ("Checkpoint", "summary.checkpoint", True),
-    ("Reason", "summary.reason", True),
 )
 
 

@@ -1,0 +1,60 @@
+"""How long a job stands still when a pod is killed, and how many steps it repeats: some of each, for bench/results/e2e."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tests.e2e.cluster import Object
+from tests.e2e.jobs import Team, manifest
+from tests.e2e.sight import record
+from tests.e2e.test_faults import EVERY, again, saved
+
+KILLS = int(os.environ.get("GENTRAIN_E2E_KILLS", "2"))  # ten, for figures worth a percentile
+HEADS = 2  # kills of one job's head: the time between attempts doubles
+
+
+def test_worker_killed_again_and_again(team: Team) -> None:
+    team.submit(manifest("workers", steps=10**6, every=EVERY))
+    measured = []
+    for number in range(KILLS):
+        measured.append(killed(team, "workers", "worker", number))
+    assert (team.status("workers")["attempts"], team.status("workers").get("restarts", {})) == (1, {})
+    kept("recovery-worker", measured)
+
+
+def test_head_killed_again_and_again(team: Team) -> None:
+    measured = []
+    for number in range(KILLS):
+        name = f"heads-{number // HEADS}"
+        if number % HEADS == 0:
+            team.kubectl("delete", "gtj", "--all")
+            team.submit(manifest(name, steps=10**6, every=EVERY))
+        measured.append(killed(team, name, "head", number))
+    kept("recovery-head", measured)
+
+
+def killed(team: Team, name: str, kind: str, number: int) -> Object:
+    """Kill a pod once two checkpoints' worth of steps were gained since the last time; how long until the next step, and what was lost."""
+    since = (team.progress(name).get("step") or 0) if number else 0
+    before = team.reach(name, since + 2 * EVERY)
+    pods = team.pods(name, kind)
+    victim = pods[number % len(pods)]["metadata"]["name"]
+    began = time.time()
+    team.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+    seconds, after = again(team, name, before, began)
+    return {"seconds": round(seconds, 1), "stepsLost": before["step"] - saved(before), "reachedAfter": after["step"]}
+
+
+def kept(name: str, measured: list[Object]) -> None:
+    seconds = sorted(one["seconds"] for one in measured)
+    lost = [one["stepsLost"] for one in measured]
+    figures = {"p50": quantile(seconds, 0.5), "p95": quantile(seconds, 0.95), "stepsLostAtMost": max(lost), "checkpointEvery": EVERY}
+    record(name, {**figures, "kills": measured})
+    # What is lost is what came after the last checkpoint; one more may be on its way.
+    assert max(lost) <= 2 * EVERY
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The nearest rank."""
+    return values[min(len(values) - 1, round(share * len(values) + 0.5) - 1)]
