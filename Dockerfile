@@ -15,19 +15,25 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG OPERATOR_IMAGE=gcr.io/distroless/python3-debian12:nonroot
 
+# What each layer needs, and nothing else of the two files: a setting of some tool, or one more package, shall not make gigabytes anew.
+FROM ${PYTHON_IMAGE} AS requirements
+WORKDIR /requirements
+COPY constraints.txt pyproject.toml ./
+RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
+    pins = [line for line in open("constraints.txt").read().split() if "==" in line]; \
+    pinned = lambda *names: [pin for pin in pins if pin.startswith(tuple(name + "==" for name in names))]; \
+    wanted = lambda *names: [*project["dependencies"], *(one for name in names for one in extras[name])]; \
+    files = {"tools": pinned("uv", "setuptools", "wheel"), "torch": pinned("torch", "ninja", "packaging", "psutil"), \
+             "family": [pin for pin in pins if pin.startswith(("torch==", "triton==", "nvidia-", "cuda-"))], \
+             "operator": wanted("operator"), "trainer": wanted("train", "head", "cloud", "report")}; \
+    [open(name + ".txt", "w").write("\n".join(lines) + "\n") for name, lines in files.items()]' \
+ && touch -d @0 *.txt
+
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 WORKDIR /opt/gentrain
-COPY constraints.txt ./
-RUN pip install --no-cache-dir --constraint constraints.txt uv setuptools wheel
-
-# What is needed, and nothing else of pyproject.toml: else a setting of some tool would make gigabytes anew.
-FROM base AS requirements
-COPY pyproject.toml ./
-RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = project["optional-dependencies"]; \
-    [open(name + ".txt", "w").write("\n".join([*project["dependencies"], *(one for extra in wanted for one in extras[extra])])) \
-     for name, wanted in {"operator": ["operator"], "trainer": ["train", "head", "cloud", "report"]}.items()]' \
- && touch -d @0 *.txt
+COPY --from=requirements /requirements/tools.txt ./
+RUN pip install --no-cache-dir -r tools.txt
 
 FROM base AS wheel
 COPY pyproject.toml README.md LICENSE ./
@@ -36,7 +42,7 @@ COPY trainjobs trainjobs
 RUN uv build --wheel --no-build-isolation --out-dir /wheels .
 
 FROM base AS operator-packages
-COPY --from=requirements /opt/gentrain/operator.txt ./
+COPY --from=requirements /requirements/constraints.txt /requirements/operator.txt ./
 # Out go the client's asynchronous copy with what only it needs, and the bytecode of its models: the operator reads plain JSON and never
 # imports them. Together that is 100 of 170 MB.
 RUN --mount=type=cache,target=/tmp/.cache/uv \
@@ -62,15 +68,16 @@ FROM base AS trainer
 ENV UV_COMPILE_BYTECODE=1
 # g++ stays in the image: DeepSpeed and torch.compile build kernels when a job asks for them.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
-COPY --from=requirements /opt/gentrain/trainer.txt ./
+COPY --from=requirements /requirements/torch.txt /requirements/family.txt ./
+RUN --mount=type=cache,target=/tmp/.cache/uv \
+    uv pip install --system --link-mode copy --constraint family.txt -r torch.txt
 # torch first, because DeepSpeed's setup looks at it. Of DeepSpeed's operations only the all-reduce in shared memory is built, which CPU
 # workers would else compile at their start, for a minute. It is built for any x86-64 or Arm machine and chooses its kernels as it runs.
+COPY --from=requirements /requirements/constraints.txt /requirements/trainer.txt ./
 RUN --mount=type=cache,target=/tmp/.cache/uv \
-    uv pip install --system --link-mode copy --constraint constraints.txt torch ninja packaging psutil \
- && DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 \
+    DS_ACCELERATOR=cpu DS_BUILD_OPS=0 DS_BUILD_SHM_COMM=1 \
     uv pip install --system --no-cache --no-build-isolation --constraint constraints.txt deepspeed \
- && uv pip install --system --link-mode copy --constraint constraints.txt \
-    -r trainer.txt
+ && uv pip install --system --link-mode copy --constraint constraints.txt -r trainer.txt
 COPY --from=wheel /wheels /opt/gentrain/wheels
 RUN uv pip install --system --no-cache --no-deps /opt/gentrain/wheels/*.whl
 USER 1000:1000
