@@ -181,7 +181,7 @@ def profile(name: str = PROFILE, **changes: object) -> Object:
     spec = {
         "node": {"cpu": "100m", "memory": "3Gi", "sharedMemory": "512Mi"},
         "head": {"cpu": "100m", "memory": "3Gi"},
-        "gracePeriodSeconds": 60,
+        "gracePeriodSeconds": 20,  # of which Ray drains the node for ten
         **changes,
     }
     return {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": name}, "spec": spec}

@@ -69,7 +69,7 @@ def test_a_rank_hangs(team: Team) -> None:
     stop = (
         "import os, signal, pathlib\n"
         "for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
-        "    if b'TrainWorker' in path.read_bytes() or b'RayTrainWorker' in path.read_bytes():\n"
+        "    if path.read_bytes().startswith(b'ray::RayTrainWorker'):\n"
         "        os.kill(int(path.parent.name), signal.SIGSTOP); print(path.parent.name)"
     )
     stopped = time.time()
@@ -108,7 +108,8 @@ def test_out_of_memory(team: Team, cluster: Cluster) -> None:
 @pytest.mark.root
 def test_node_drained(team: Team, cluster: Cluster) -> None:
     """SIGTERM with a grace: a checkpoint is taken before the pods go, and no step is lost."""
-    team.submit(manifest("drained", steps=100000, every=100000))
+    cluster.apply(profile("patient", gracePeriodSeconds=60))
+    team.submit(manifest("drained", steps=100000, every=100000, compute__profiles=["patient"]))
     before = team.reach("drained", EVERY)
     assert saved(before) == 0
     (node,) = {pod["spec"]["nodeName"] for pod in team.pods("drained")}
