@@ -33,7 +33,7 @@ def saved(told: Object) -> int:
 
 def test_worker_pod_killed(team: Team) -> None:
     """Without a grace. It is no attempt: KubeRay replaces the pod, and training goes on from the last checkpoint."""
-    team.submit(manifest("worker", steps=1500, every=EVERY))
+    team.submit(manifest("worker", steps=600, every=EVERY))
     before = team.reach("worker", 2 * EVERY)
     victim = team.pods("worker", "worker")[0]["metadata"]["name"]
     killed = time.time()
@@ -42,12 +42,12 @@ def test_worker_pod_killed(team: Team) -> None:
     record("worker-killed", {"seconds": round(seconds, 1), "stepBefore": before["step"], "stepAfter": after["step"], "every": EVERY})
     status = team.succeed("worker")
     assert (status["attempts"], status.get("restarts", {})) == (1, {})
-    assert status["progress"]["step"] == 1500
+    assert status["progress"]["step"] == 600
 
 
 def test_head_pod_killed(team: Team) -> None:
     """The attempt ends, for free, and the next one goes on from the last checkpoint."""
-    team.submit(manifest("head", steps=1500, every=EVERY))
+    team.submit(manifest("head", steps=600, every=EVERY))
     before = team.reach("head", 2 * EVERY)
     (head,) = team.pods("head", "head")
     killed = time.time()
@@ -63,7 +63,7 @@ def test_head_pod_killed(team: Team) -> None:
 
 def test_a_rank_hangs(team: Team) -> None:
     """A worker that stands still, its process stopped as by a debugger: found within recovery.stallTimeout, and replaced."""
-    team.submit(manifest("hung", steps=1500, every=EVERY, recovery__stallTimeout="30s"))
+    team.submit(manifest("hung", steps=600, every=EVERY, recovery__stallTimeout="30s"))
     before = team.reach("hung", 2 * EVERY)
     pod = team.pods("hung", "worker")[0]["metadata"]["name"]
     stop = (

@@ -8,14 +8,16 @@ from tests.e2e.software import RELEASE, SYSTEM, gentrain
 
 
 def test_uninstall_keeps_jobs(team: Team, cluster: Cluster) -> None:
-    team.submit(manifest("kept", steps=4000, every=500))
+    team.submit(manifest("kept", steps=10**6, every=500))
     team.reach("kept", 50)
     try:
         cluster.run("helm", "uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
         assert cluster.items("pods", SYSTEM, "app.kubernetes.io/component=operator") == []
-        assert team.job("kept")["spec"]["training"]["steps"] == 4000
+        assert team.job("kept")["spec"]["training"]["steps"] == 10**6
         # Training needs no operator.
         team.reach("kept", team.progress("kept")["step"] + 50)
     finally:
         gentrain(cluster, chart=ROOT / "charts" / "gentrain")
-    assert team.succeed("kept")["attempts"] == 1
+    step = team.progress("kept")["step"]
+    team.cluster.until("news in the status", lambda: team.status("kept")["progress"]["step"] > step, 90)
+    assert team.status("kept")["attempts"] == 1
