@@ -123,5 +123,6 @@ def test_node_drained(team: Team, cluster: Cluster) -> None:
     finally:
         cluster.kubectl("uncordon", node)
     seconds, after = again(team, "drained", before, began)
-    record("node-drained", {"seconds": round(seconds, 1), "drain": round(drained, 1), "before": before["step"], "after": after["step"]})
+    steps = {"before": before["step"], "saved": saved(after), "after": after["step"]}
+    record("node-drained", {"seconds": round(seconds, 1), "drain": round(drained, 1), "steps": steps})
     assert saved(after) >= before["step"], "no checkpoint was taken in the grace"
