@@ -91,7 +91,9 @@ def conditions(
         parsed_time(progress.get("updatedAt")),
         parsed_time(ray.get("startTime")) or parsed_time(child["metadata"].get("creationTimestamp")),
     )
-    if job_status != "RUNNING" or heard is None or (begun and heard < begun) or not progress.get("step"):
+    # KubeRay writes the job's end some seconds before its own: until then nothing is started, nor gone back to.
+    begun_once = job_status in ("RUNNING", "SUCCEEDED", "FAILED", "STOPPED")
+    if not begun_once or heard is None or (begun and heard < begun) or not progress.get("step"):
         reason = "Recovering" if attempt > 1 else "Starting"
         return ("Recovering" if attempt > 1 else "Starting"), [*out, Condition("Running", False, reason), *_checkpoint(now_status)]
     silent = (now - heard).total_seconds()

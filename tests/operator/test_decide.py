@@ -487,3 +487,14 @@ def test_an_end_is_left_to_kuberay_once_the_cluster_is_up() -> None:
     decision = decided(seen(ONE, [running()], pods=[submitter(0)]))
     assert decision.status is not None
     assert decision.status["phase"] == "Starting"
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_job_that_ends_is_not_told_to_start_again(attempt: int) -> None:
+    """KubeRay says SUCCEEDED some seconds before it says Complete."""
+    counted = {"attempts": attempt, "ended": attempt - 1}
+    heard = {"step": 100, "updatedAt": NOW.timestamp() - 5}
+    decision = decided(seen(counted, [running(attempt, jobStatus="SUCCEEDED")], report=heard))
+    assert decision.status is not None
+    assert decision.status["phase"] == "Running"
+    assert reasons(decision)["Running"] == "True Stepping"
