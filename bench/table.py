@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from bench.goodput import best
+
 HEAD = """# Benchmarks
 
 Made by `make bench` from the files under `bench/results/`, which hold every single pair; do not edit. Each figure is a ratio against a
@@ -203,24 +205,25 @@ def endurance(result: dict[str, Any] | None) -> list[str]:
         "`gtj run` with two workers: kill -9 of a worker, of the driver, of everything, and a worker stopped by SIGSTOP, in turn, each",
         "half a minute after the one before, or ten seconds after the run trains again if that is later. A step takes a fixed time in",
         "which no core is busy. Goodput is the time of the steps that were gained over the time that passed; the optimum is what is left",
-        "of it with these costs of a checkpoint and of a restart and these hits, at the best interval (Young, Daly):",
-        "1 - sqrt(2C/M) - R/M. Goal: at least 0.95 of it.",
+        "of it with these costs of a checkpoint and of a restart and these hits at the best interval (Young, Daly; `bench/goodput.py`).",
+        "Goal: at least 0.95 of it.",
         "",
     ]
     if result is None:
         return [*lines, "Not measured.", ""]
     (row,) = result["pairs"]
+    optimum, interval = best(row["checkpointSeconds"], row["restartSeconds"], row["betweenHits"], row["stepSeconds"])
     hits = ", ".join(f"{count} {kind}" for kind, count in row["hits"].items())
     restarts = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in row["restartByKind"].items())
     same = f"the same, to the last bit, in all {row['files']} files" if row["same"] else "NOT the same"
     lines += ["| Figure | measured |", "| --- | --- |"]
     lines.append(f"| hits in {row['seconds'] / 60:.1f} minutes | {sum(row['hits'].values())}: {hits} |")
     lines.append(f"| the last checkpoint, against an undisturbed run's of {row['steps']} steps | {same} |")
-    lines.append(f"| goodput / optimum | {row['goodput']:.3f} / {row['optimum']:.3f} = {row['goodput'] / row['optimum']:.3f} |")
+    lines.append(f"| goodput / optimum | {row['goodput']:.3f} / {optimum:.3f} = {row['goodput'] / optimum:.3f} |")
     lines.append(f"| M, between two hits | {row['betweenHits']:.1f} s |")
     lines.append(f"| R, from a hit to the next step | {row['restartSeconds']:.1f} s ({restarts}) |")
     lines.append(f"| C, what a checkpoint costs the training | {1000 * row['checkpointSeconds']:.0f} ms |")
-    lines.append(f"| interval between checkpoints, here / best | {row['interval']:.1f} / {row['bestInterval']:.1f} s |")
+    lines.append(f"| interval between checkpoints, here / best | {row['interval']:.1f} / {interval:.1f} s |")
     lines.append(f"| from a checkpoint's step to its commit | {row['commitLag']:.2f} s |")
     return [*lines, ""]
 
