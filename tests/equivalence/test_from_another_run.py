@@ -1,4 +1,4 @@
-"""A run that begins from another run's checkpoint: with another objective, another optimizer, a moving average that is new; and what is refused.
+"""A run that begins from another run's checkpoint: another objective, another optimizer, a new moving average; and what is refused.
 
 The learning rate is so small that no weight moves, so the weights that a run ends with are those it was given.
 """
