@@ -31,6 +31,7 @@ from trainjobs.pages import Pages, Report, bounded, whole
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
 RECORD_LIMIT = 8 * 1024  # bytes; of the output of a failed job, Ray and KubeRay hand on the last 20,000 characters
 STOPPED = 130
+LAST_WORDS = 5.0  # seconds that a success may take longer, so that its last checkpoint stands in the job's status
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     parser.add_argument("job", type=Path, help="the frozen job, JSON")
     parser.add_argument("--port", type=int, default=8090, help="of /progress and /metrics; 0 takes a free one")
     parser.add_argument("--run-dir", type=Path, help="run folder; default: one in the folder for temporary files")
-    parser.add_argument("--linger", type=float, default=0.0, help="seconds to serve a failure on /progress until somebody has read it")
+    parser.add_argument("--linger", type=float, default=0.0, help="seconds to serve the end on /progress until somebody has read it")
     arguments = parser.parse_args()
     try:
         job = frozen(arguments.job)
@@ -47,9 +48,10 @@ def main() -> int:
         with Pages(Report(run).read, labels, arguments.port) as pages:
             print(f"run folder {run}, /progress and /metrics on port {pages.port}", flush=True)
             code, failure = refused(job, run) or driven(run)
-            if code and code != STOPPED:
-                # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever.
-                pages.told.wait(arguments.linger)
+            if code != STOPPED:
+                # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever. And the
+                # last checkpoint is known from here only.
+                pages.told.wait(arguments.linger if code else min(arguments.linger, LAST_WORDS))
     except (JobError, OSError) as error:
         refusal = error if isinstance(error, JobError) else JobError("GTJ0114", "nothing can be prepared in this pod", why=str(error))
         code, failure = refusal.exit_code, refusal.to_dict()

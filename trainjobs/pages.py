@@ -136,7 +136,7 @@ class Pages(ThreadingHTTPServer):
     def __init__(self, read: Callable[[], Mapping[str, Any]], labels: Labels, port: int) -> None:
         """OSError when the port is taken."""
         self.read, self.labels = read, labels
-        self.told = threading.Event()  # once somebody has been told of a failure
+        self.told = threading.Event()  # once somebody has been told how it ended
         self._free = threading.BoundedSemaphore(CLIENTS)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="pages", daemon=True)
         super().__init__(("", port), _Handler)
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/progress":
             report = self.server.read()
             self._answer(bounded(report) + "\n", "application/json")
-            if "failure" in report:
+            if "failure" in report or report.get("phase") == "Succeeded":
                 self.server.told.set()
         elif path == "/metrics":
             self._answer(exposition(self.server.read(), self.server.labels), "text/plain; version=0.0.4; charset=utf-8")

@@ -223,10 +223,12 @@ def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> 
 
 
 def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ray: Object) -> Decision:
+    saved = report.checkpoint(seen.report) if seen.report else None
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
         "finishedAt": ray.get("endTime") or present.time(now),
+        **({"checkpoint": saved} if saved else {}),
         **present.completed(seen.job, spec, seen.report),
     }
     conditions = [_ACCEPTED, Condition("Complete", True, "Succeeded"), Condition("Finished", True, "Succeeded")]

@@ -103,7 +103,7 @@ class Polls:
             log.debug("no report of %s/%s, again in %.0f s: %s", *key, delay, error)
             return
         self._queue.forget(key)
-        self._queue.add_after(key, EVERY)
+        self._queue.add_after(key, after(report))
         with self._lock:
             if self._endpoints.get(key) != endpoint or self._reports.get(key) == report:
                 return
@@ -119,3 +119,9 @@ class Polls:
                 self._queue.add_failed(key)
             finally:
                 self._queue.done(key)
+
+
+def after(report: Object) -> float:
+    """Seconds until the next poll: sooner when the end is near, whose last words are served for a moment only."""
+    left = report.get("etaSeconds")
+    return max(1.0, left) if isinstance(left, int | float) and 0 <= left < EVERY and report.get("step") else EVERY

@@ -47,6 +47,11 @@ def environment(secret: str = CREDENTIALS) -> list[Object]:
     ]
 
 
+def saved(told: Object) -> int:
+    """The step of the newest checkpoint in a progress or a status; 0 without one."""
+    return int((told.get("checkpoint") or {}).get("step") or 0)
+
+
 @dataclass(frozen=True)
 class Team:
     """A namespace of people who train."""

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.e2e.cluster import Cluster, Object
-from tests.e2e.jobs import Team, manifest
+from tests.e2e.jobs import Team, manifest, saved
 from tests.e2e.sight import record
 from tests.e2e.software import profile
 
@@ -24,11 +24,6 @@ def again(team: Team, name: str, before: Object, killed: float, seconds: float =
 
     told: Object = team.cluster.until(f"the next step of {name}", there, seconds)
     return time.time() - killed, told
-
-
-def saved(told: Object) -> int:
-    """The step of the newest checkpoint; 0 without one."""
-    return int((told.get("checkpoint") or {}).get("step") or 0)
 
 
 def test_worker_pod_killed(team: Team) -> None:

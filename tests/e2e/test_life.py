@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.jobs import Team, manifest
+from tests.e2e.jobs import Team, manifest, saved
 
 LEFT_BEHIND = "rayjobs,rayclusters,pods,services,secrets,serviceaccounts,roles,rolebindings,configmaps,jobs,networkpolicies,leases"
 
@@ -25,9 +25,9 @@ def test_suspend_and_resume(team: Team) -> None:
     team.cluster.until("an end of its pods", lambda: not team.kubectl("get", "pods", "-o", "name").stdout, 120)
     status = team.status("paused")
     assert status["phase"] == "Suspended"
-    assert status["checkpoint"]["step"] >= before["checkpoint"]["step"]
+    assert saved(status) >= saved(before)
     team.gtj("resume", "paused")
-    team.reach("paused", status["checkpoint"]["step"] + 20)
+    team.reach("paused", saved(status) + 20)
 
     assert team.status("paused")["attempts"] == 1
 

@@ -6,9 +6,9 @@ import os
 import time
 
 from tests.e2e.cluster import Object
-from tests.e2e.jobs import Team, manifest
+from tests.e2e.jobs import Team, manifest, saved
 from tests.e2e.sight import record
-from tests.e2e.test_faults import EVERY, again, saved
+from tests.e2e.test_faults import EVERY, again
 
 KILLS = int(os.environ.get("GENTRAIN_E2E_KILLS", "2"))  # ten, for figures worth a percentile
 HEADS = 2  # kills of one job's head: the time between attempts doubles

@@ -498,3 +498,11 @@ def test_a_job_that_ends_is_not_told_to_start_again(attempt: int) -> None:
     assert decision.status is not None
     assert decision.status["phase"] == "Running"
     assert reasons(decision)["Running"] == "True Stepping"
+
+
+def test_the_last_checkpoint_of_a_success_is_kept() -> None:
+    last = {"step": 100, "phase": "Succeeded", "checkpoint": {"step": 100, "uri": "s3://runs/job/steps/100"}}
+    over = child(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", endTime=STARTED)
+    decision = decided(seen(ONE, [over], report=last))
+    assert decision.status is not None
+    assert decision.status["checkpoint"]["step"] == 100

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gentrain_operator import report
+from gentrain_operator import polls, report
 from gentrain_operator.conditions import Condition, events, is_true, settled
 from gentrain_operator.diagnose import diagnosed, record_in, waiting
 from gentrain_operator.kube.resource import Object
@@ -459,6 +459,22 @@ def test_a_driver_that_is_on_its_way_is_asked_as_often_as_one_that_runs() -> Non
             polls.poll(key)
             polls._queue.done(key)
     assert asked == [0, 10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ({}, 10),
+        ({"step": 5, "etaSeconds": 400.0}, 10),
+        ({"step": 5, "etaSeconds": 4.5}, 4.5),
+        ({"step": 5, "etaSeconds": 0}, 1),
+        ({"step": 5, "etaSeconds": math.nan}, 10),
+        ({"step": 5, "etaSeconds": "x"}, 10),
+        ({"step": 0, "etaSeconds": 2}, 10),
+    ],
+)
+def test_the_end_is_asked_for_in_time(told: Object, seconds: float) -> None:
+    assert polls.after(told) == seconds
 
 
 def test_nobody_at_a_port_is_a_refusal() -> None:
