@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -57,4 +58,4 @@ def kept(name: str, measured: list[Object]) -> None:
 
 def quantile(values: list[float], share: float) -> float:
     """The nearest rank."""
-    return values[min(len(values) - 1, round(share * len(values) + 0.5) - 1)]
+    return values[math.ceil(share * len(values)) - 1]
