@@ -20,6 +20,7 @@ from gentrain_operator.report import Unreadable, fetch
 log = logging.getLogger(__name__)
 
 EVERY = 10.0
+EARLY = 3.0  # before the first step
 BACKOFF = (EVERY, 120.0)
 
 
@@ -122,6 +123,9 @@ class Polls:
 
 
 def after(report: Object) -> float:
-    """Seconds until the next poll: sooner when the end is near, whose last words are served for a moment only."""
+    """Seconds until the next poll: sooner when the end is near, whose last words are served for a moment only; a short job has nothing but
+    a beginning and an end."""
+    if not report.get("step"):
+        return min(EVERY, EARLY)
     left = report.get("etaSeconds")
-    return max(1.0, left) if isinstance(left, int | float) and 0 <= left < EVERY and report.get("step") else EVERY
+    return max(1.0, left) if isinstance(left, int | float) and 0 <= left < EVERY else EVERY
