@@ -199,7 +199,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         changes |= present.spent(job, child, now)
     if seen.report is not None:
         changes["progress"] = report.progress(seen.report, spec.training.steps)
-        saved, stage = report.checkpoint(seen.report), report.stage(seen.report)
+        saved, stage = _saved(seen, spec), report.stage(seen.report)
         changes |= {"checkpoint": saved} if saved else {}
         workers = report.workers(seen.report, *spec.compute.worker_range) if spec.compute.elastic else None
         plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
@@ -207,6 +207,14 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
     return present.status(job, now, phase, conditions, spec, changes)
+
+
+def _saved(seen: Observed, spec: Spec) -> Object | None:
+    """The newest checkpoint that the report names. The trainer names it within its store; whoever resumes from it needs the whole URI."""
+    saved = report.checkpoint(seen.report) if seen.report else None
+    if saved is None or spec.checkpoints.uri is None or "://" in saved["uri"]:
+        return saved
+    return {**saved, "uri": f"{spec.checkpoints.uri.rstrip('/')}/{seen.job['metadata']['uid']}/{saved['uri']}"[:1024]}
 
 
 def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> Failure | None:
@@ -223,7 +231,7 @@ def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> 
 
 
 def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ray: Object) -> Decision:
-    saved = report.checkpoint(seen.report) if seen.report else None
+    saved = _saved(seen, spec)
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,

@@ -506,3 +506,14 @@ def test_the_last_checkpoint_of_a_success_is_kept() -> None:
     decision = decided(seen(ONE, [over], report=last))
     assert decision.status is not None
     assert decision.status["checkpoint"]["step"] == 100
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [("steps/000000000100-a1", "s3://runs/faces/u1/steps/000000000100-a1"), ("s3://else/where", "s3://else/where")],
+)
+def test_a_checkpoint_is_named_as_resume_from_takes_it(told: str, known: str) -> None:
+    heard = {"step": 100, "updatedAt": NOW.timestamp(), "checkpoint": {"step": 100, "uri": told}}
+    decision = decided(seen(ONE, [running()], report=heard, checkpoints={"uri": "s3://runs/faces/"}))
+    assert decision.status is not None
+    assert decision.status["checkpoint"]["uri"] == known
