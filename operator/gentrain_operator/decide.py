@@ -236,8 +236,8 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         "attempts": attempt,
         "ended": attempt,
         "finishedAt": ray.get("endTime") or present.time(now),
-        **({"checkpoint": saved} if saved else {}),
         **present.completed(seen.job, spec, seen.report),
+        **({"checkpoint": saved} if saved else {}),
     }
     conditions = [_ACCEPTED, Condition("Complete", True, "Succeeded"), Condition("Finished", True, "Succeeded")]
     return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)

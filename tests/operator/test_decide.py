@@ -517,3 +517,7 @@ def test_a_checkpoint_is_named_as_resume_from_takes_it(told: str, known: str) ->
     decision = decided(seen(ONE, [running()], report=heard, checkpoints={"uri": "s3://runs/faces/"}))
     assert decision.status is not None
     assert decision.status["checkpoint"]["uri"] == known
+    over = child(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", endTime=STARTED)
+    ended = decided(seen(ONE, [over], report=heard, checkpoints={"uri": "s3://runs/faces/"}))
+    assert ended.status is not None
+    assert ended.status["checkpoint"]["uri"] == known
