@@ -206,7 +206,7 @@ def endurance(result: dict[str, Any] | None) -> list[str]:
         "half a minute after the one before, or ten seconds after the run trains again if that is later. A step takes a fixed time in",
         "which no core is busy. Goodput is the time of the steps that were gained over the time that passed; the optimum is what is left",
         "of it with these costs of a checkpoint and of a restart and these hits at the best interval (Young, Daly; `bench/goodput.py`).",
-        "Goal: at least 0.95 of it.",
+        "Goal: at least 0.95 of it. Above 1: C, the difference of two runs, was taken on a busier machine and is too high.",
         "",
     ]
     if result is None:
