@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -113,14 +114,15 @@ def test_follows_plain_torch(
 
 @pytest.mark.parametrize(("family", "stage", "size"), [(family, stage, 2) for family in FAMILIES for stage in stages(family)])
 def test_moving_average_follows_plain_torch(
-    family: str, stage: int, size: int, runs: Path, references: dict[tuple[str, int], plain.Result], tmp_path: Path
+    family: str, stage: int, size: int, runs: Path, references: dict[tuple[str, int], plain.Result]
 ) -> None:
-    folder = group.last_commit(runs / f"{family}-z{stage}-a1-w{size}")
-    shards = [torch.load(rank / "ema.pt", weights_only=True) for rank in sorted(folder.glob("rank-*/"))]
-    assert len(shards) == size
+    run = runs / f"{family}-z{stage}-a1-w{size}"
     for network, averages in references[family, 1].ema.items():
+        ours = group.weights(run, network, "ema")
+        assert ours.keys() == averages.keys()
         for key, average in averages.items():
-            parts = [shard[f"{network}.{key}"] for shard in shards if f"{network}.{key}" in shard]
-            assert len(parts) == (size if stage == 3 else 1)
-            ours = torch.cat([part.flatten() for part in parts])[: average.numel()].view_as(average)
-            assert (ours - average).abs().max().item() <= 1e-6, f"{network}.{key}"
+            assert (ours[key] - average).abs().max().item() <= 1e-6, f"{network}.{key}"
+        parts = [load_file(path) for path in sorted(group.last_commit(run).glob(f"rank-*/{network}.safetensors"))]
+        assert len(parts) == size, "each rank keeps its part"
+        held = sum(value.numel() for part in parts for name, value in part.items() if name.startswith("ema/"))
+        assert held == sum(average.numel() for average in averages.values()), "and nobody keeps another's"

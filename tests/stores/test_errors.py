@@ -202,6 +202,7 @@ def test_what_google_answers() -> None:
 @pytest.mark.slow
 def test_what_azure_answers() -> None:
     from azure.core import exceptions
+    from azure.storage.blob import StorageErrorCode
 
     def error(status: int, code: str) -> Exception:
         made = exceptions.HttpResponseError(code)
@@ -215,6 +216,7 @@ def test_what_azure_answers() -> None:
         (error(412, "ConditionNotMet"), "condition"),
         (error(503, "ServerBusy"), "busy"),
         (error(400, "Md5Mismatch"), "busy"),
+        (error(400, StorageErrorCode.MD5_MISMATCH), "busy"),  # what the SDK really gives
         (error(403, "AuthorizationPermissionMismatch"), "denied"),
         (exceptions.ClientAuthenticationError("x"), "denied"),
         (exceptions.ServiceRequestError("x"), "busy"),

@@ -109,6 +109,6 @@ def test_the_first_step_that_is_not_finite_is_found_among_those_since_the_last_t
         meter.stepped(State(step, 8 * step), {})
     found = find(meter.take(), meter, {}, State(7, 56), world, save=False)
     assert found is not None
-    assert (found.what, found.step, found.samples) == ("kl", 6, 48)
+    assert (found.what, found.step, found.samples) == ("kl not finite", 6, 48)
     meter.clear()
     assert find({"loss": 1.0}, meter, {}, State(8, 64), world, save=False) is None

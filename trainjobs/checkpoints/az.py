@@ -105,7 +105,8 @@ class AzureBlobs:
         if isinstance(error, exceptions.ClientAuthenticationError):
             return Trouble("denied", _told(error))
         if isinstance(error, exceptions.HttpResponseError):
-            code = str(getattr(error, "error_code", None) or "")
+            told = getattr(error, "error_code", None) or ""
+            code = str(getattr(told, "value", told))  # an enumeration's member, or text
             if code in MISSING_CONTAINER:
                 return Trouble("no bucket", f"there is no container {self.container} in account {self.account}")
             if code == "BlobAlreadyExists":
