@@ -104,12 +104,12 @@ def measure(rounds: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"bytes": size, "parameters": WIDTH * WIDTH * LAYERS, "every": EVERY, "rounds": []}
     floor = [torch.empty_like(part.tensor.reshape(-1)) for part in trained.parts("net", own=True)]
     with saving(trained, f"file://{folder}/runs", folder, world) as saver, sinks(folder) as servers:
-        saver.save({})
+        saver.save({}, {})
         saver.finish(required=True)
         for number in range(rounds):
             turn: dict[str, Any] = {"copy": timed(lambda: copy(floor, trained))}
             step(trained, x)
-            turn["blocking"] = timed(lambda: (saver.save({}), saver.settle()))
+            turn["blocking"] = timed(lambda: (saver.save({}, {}), saver.settle()))
             saver.finish(required=True)
             turn["copyAgain"] = timed(lambda: copy(floor, trained))
             turn |= steps(trained, saver, x, lazily_first=bool(number % 2))
@@ -145,7 +145,7 @@ def steps(trained: Trained, saver: Saver, x: torch.Tensor, *, lazily_first: bool
         for number in range(EVERY):
             if number == 0:
                 began = time.perf_counter()
-                saver.save({})
+                saver.save({}, {})
                 held += time.perf_counter() - began
 
             def settle() -> None:
@@ -197,10 +197,10 @@ def uploads(trained: Trained, folder: Path, world: World, servers: Mapping[str, 
     for name, uri in servers.items():
         raw = timed(lambda uri=uri: plain_file(folder / "plain", data) if uri.startswith("file") else plain_s3(uri, data))  # type: ignore[misc]
         with saving(trained, f"{uri}/{trained.state.step}", folder, world) as saver:
-            saver.save({})
+            saver.save({}, {})
             saver.finish(required=True)  # started, and its memory used before
             step(trained, torch.ones(1, WIDTH))
-            saver.save({})
+            saver.save({}, {})
             saver.settle()
             before = processor(saver._courier._pid())
             began = time.perf_counter()
@@ -253,7 +253,7 @@ def adapters(folder: Path, world: World) -> dict[str, int]:
     trained.engines["net"]._engine.save_checkpoint(str(folder / "naive"), tag="tag")
     naive = sum(path.stat().st_size for path in (folder / "naive").rglob("*.pt"))
     with saving(trained, f"file://{folder}/adapters", folder, world) as saver:
-        saver.save({})
+        saver.save({}, {})
         saver.finish(required=True)
         assert saver.commit is not None
         return {"ours": saver.commit.size_bytes, "naive": naive}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from second_reader import check
 
@@ -40,8 +40,14 @@ def test_a_run_on_s3_is_killed_and_goes_on(start: Start, tmp_path: Path) -> None
             assert first.poll() is None, (tmp_path / "first.log").read_text()
             assert time.monotonic() < ends
             time.sleep(0.1)
-        first.send_signal(signal.SIGKILL)
+        everybody = [
+            psutil.Process(first.pid),
+            *psutil.Process(first.pid).children(recursive=True),
+        ]
+        for process in everybody:
+            process.kill()
         first.wait()
+        psutil.wait_procs(everybody, timeout=60)
         objects = {key.removeprefix("job/"): data for key, data in server.load(uri).items()}
         reached = check(objects, keep_last=2).steps[-1]
         assert reached < 2000, "it was too quick to be killed"
