@@ -17,9 +17,11 @@ flush the drive's own cache). A synced file costs 0.2 ms on a virtual disk, 0.1 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -142,13 +144,22 @@ def _translated(key: str, *, reading: bool = False) -> Iterator[None]:
 
 
 def _copy(source: Path, target: Path) -> Stored:
-    """Copy a file, hashed while it is read. Not yet synced."""
-    digest, size, buffer = Digest(), 0, memoryview(bytearray(BLOCK))
-    with open(source, "rb", buffering=0) as reader, open(target, "xb") as writer:
-        while count := reader.readinto(buffer):
-            writer.write(buffer[:count])
-            digest.update(buffer[:count])
-            size += count
+    """Copy a file that nobody changes meanwhile, and hash it, side by side. Not yet synced."""
+    digest = Digest()
+    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+        size = os.fstat(reader.fileno()).st_size
+        if size:
+            # Contexts end from the last: nobody looks at the mapping any more when it is closed.
+            with (
+                mmap.mmap(reader.fileno(), size, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+                ThreadPoolExecutor(1) as beside,
+            ):
+                hashed, written = beside.submit(digest.update, view), 0
+                while written < size:
+                    with view[written : written + BLOCK] as block:
+                        written += writer.write(block)
+                hashed.result()
     return Stored(size, str(digest))
 
 
