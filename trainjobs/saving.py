@@ -56,7 +56,7 @@ class Trained:
 
 @dataclass
 class Pending:
-    """A checkpoint on its way. `answer`: of this rank's courier, once it is known."""
+    """A checkpoint on its way."""
 
     prefix: str
     commit: Mapping[str, Any]  # arguments of Checkpoints.commit but for the digests

@@ -171,7 +171,8 @@ class Checkpoints:
     def read(self, commit: Commit, rank: int, name: str) -> bytes:
         """A small file of a rank, verified. Raises Corrupt."""
         with self._reading():
-            return shard.read_file(self._store, commit.prefix, shard.read_ranks(self._store, commit)[rank], name)
+            told = shard.read_digests(self._store, commit)[rank]
+            return shard.read_file(self._store, commit.prefix, shard.read_rank(self._store, commit.prefix, rank, told), name)
 
     def ranks(self, commit: Commit) -> list[RankManifest]:
         """What each rank's files are. Raises Corrupt."""

@@ -55,11 +55,16 @@ def read_rank(store: BlobStore, prefix: str, rank: int, claimed: str) -> RankMan
 
 def read_ranks(store: BlobStore, commit: Commit) -> list[RankManifest]:
     """The manifests of all ranks of a commit. Raises Corrupt."""
+    return [read_rank(store, commit.prefix, rank, told) for rank, told in enumerate(read_digests(store, commit))]
+
+
+def read_digests(store: BlobStore, commit: Commit) -> list[str]:
+    """The digests of the ranks' manifests. Raises Corrupt."""
     key = f"{commit.prefix}/{NAME}"
     claimed = rank_digests(key, _get(store, key), commit.manifest_digest)
     if len(claimed) != commit.world:
         raise Corrupt(key, f"has {len(claimed)} ranks, not {commit.world}")
-    return [read_rank(store, commit.prefix, rank, told) for rank, told in enumerate(claimed)]
+    return claimed
 
 
 def fetch_rank(store: BlobStore, prefix: str, shard: RankManifest, destination: Path) -> None:
