@@ -30,6 +30,8 @@ ENTRYPOINT = ("python", "-m", "trainjobs.cluster", f"{MOUNT}/job.json", "--port"
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 UID = 1000
+# Of every container; with what a pod sets for all its containers it meets the `restricted` pod security standard.
+RESTRICTED: Object = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 _KEEP = {
     # A pod that trains is expensive to move: node autoscalers are asked not to.
@@ -97,7 +99,11 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
         ],
     }
     if scales:
-        cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": {"version": "v2"}}
+        # The container that KubeRay adds is like ours, else a namespace with the `restricted` standard refuses the head.
+        home = {"name": "HOME", "value": "/tmp"}
+        mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+        options = {"version": "v2", "securityContext": dict(RESTRICTED), "env": [home], "volumeMounts": mounts}
+        cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": options}
     return {
         "apiVersion": RAYJOBS.api_version,
         "kind": RAYJOBS.kind,
@@ -142,11 +148,7 @@ class _Pod:
             "image": self._image,
             "env": self._environment(),
             "resources": {"requests": resources, "limits": resources},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": dict(RESTRICTED),
             "volumeMounts": [
                 {"name": "job", "mountPath": MOUNT, "readOnly": True},
                 {"name": "shm", "mountPath": "/dev/shm"},

@@ -18,6 +18,7 @@ def test_line_states_what_where_why_how() -> None:
 def test_line_leaves_no_punctuation_for_empty_parts_and_is_one_line() -> None:
     assert JobError("GTJ0214", "ValueError:\n  bad").line() == "GTJ0214 ValueError: bad"
     assert JobError("GTJ0214", "x", how="y").line() == "GTJ0214 x. y"
+    assert JobError("GTJ0112", "x", why="what a server said, with its full stop.", how="y").line().endswith("full stop. y")
 
 
 def test_survives_dict_and_pickle() -> None:

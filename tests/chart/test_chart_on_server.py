@@ -58,6 +58,8 @@ def test_the_manifests_that_ship_are_valid(server: ControlPlane) -> None:
     server.kubectl("apply", "--server-side", "-f", str(manifests / "crd"), "-f", str(manifests / "install"))
     server.wait_for_kinds("gentrain.dev", 2)
     assert there(server, "-n", NAMESPACE, "deployment", RELEASE)
+    server.kubectl("apply", "--server-side", "--validate=strict", "-f", str(manifests / "restricted"))
+    assert [one["metadata"]["name"] for one in get(server, "mutatingadmissionpolicies")["items"]] == [f"{NAMESPACE}-{RELEASE}-submitter"]
     server.kubectl("apply", "--validate=strict", "-f", str(manifests / "profiles"))
     assert len(get(server, "cprof")["items"]) == 6
     server.kubectl("apply", "--validate=strict", "-f", str(manifests / "samples"))

@@ -234,5 +234,6 @@ def test_the_notes_name_what_is_missing() -> None:
 def test_the_manifests_without_helm_are_the_charts() -> None:
     """Stale? `python -m tests.chart.install` writes them."""
     assert install.PATH.read_text() == install.manifests()
+    assert install.RESTRICTED.read_text() == install.policy()
     made = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(install.PATH.read_text())}
     assert set(made) == {("Namespace", NAMESPACE), *objects("--set=crds.enabled=false")}

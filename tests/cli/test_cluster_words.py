@@ -225,6 +225,11 @@ def test_a_failure_is_explained_with_its_evidence_and_its_remedy() -> None:
     assert told(failed(resolution="use 8")).do == ("use 8",)
 
 
+def test_a_traceback_that_ends_with_what_is_already_said_is_left_out() -> None:
+    traceback = 'Traceback:\n  File "launch.py", line 1\ntrainjobs.api.errors.JobError: GTJ0206 out of device memory: 78 GiB of 80'
+    assert told(failed(logTail=traceback)).why == ("78 GiB of 80", "rank 3, step 12", "it saved no checkpoint")
+
+
 # --- refusals
 
 

@@ -30,18 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Prints past pytest's capture: a first image takes minutes, and whoever waits wants to know."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def line(text: str) -> None:
-        with capture.global_and_fixture_disabled():
-            print(f"\n{text}", flush=True)
-
-    return line
-
-
-@pytest.fixture(scope="session")
 def bare(say: Callable[[str], None]) -> Cluster:
     """The cluster, with nothing of ours on it. GENTRAIN_E2E says which: `node`, or a kubeconfig; `make e2e` sets it."""
     chosen = os.environ.get("GENTRAIN_E2E", "")

@@ -103,13 +103,25 @@ class Team:
         """What the job has put into the bucket."""
         return self.toolbox.keys(BUCKET, f"{name}/{self.job(name)['metadata']['uid']}/")
 
+    def kept(self, name: str, file: str) -> str:
+        """A file that the trainer keeps on the head, in the run's folder."""
+        (head,) = self.pods(name, "head")
+        path = f"/tmp/gentrain-{self.job(name)['metadata']['uid']}/{file}"
+        return self.kubectl("exec", head["metadata"]["name"], "-c", "ray-head", "--", "cat", path).stdout
+
     def timeline(self, name: str) -> Object:
         """The trainer's own clock: seconds from the driver's start to each part's end."""
-        (head,) = self.pods(name, "head")
-        path = f"/tmp/gentrain-{self.job(name)['metadata']['uid']}/timeline.json"
-        shown = self.kubectl("exec", head["metadata"]["name"], "-c", "ray-head", "--", "cat", path).stdout
-        found: Object = json.loads(shown)
+        found: Object = json.loads(self.kept(name, "timeline.json"))
         return found
+
+    def rows(self, name: str, file: str) -> list[Object]:
+        """The rows of `metrics.jsonl` or of `attempts.jsonl`."""
+        return [json.loads(row) for row in self.kept(name, file).splitlines()]
+
+    def lost(self, name: str, last: int, since: float) -> int:
+        """How many steps up to `last` are made again, by the first group of workers that began after `since`; 0 if none did."""
+        begun = [row["step"] for row in self.rows(name, "attempts.jsonl") if row["event"] in ("started", "resumed") and row["time"] > since]
+        return max(0, last - begun[0]) if begun else 0
 
     def shown(self, name: str) -> str:
         """What a user sees of a job by the three commands that one asks first."""

@@ -15,15 +15,19 @@ EVERY = 50  # steps from one checkpoint to the next
 
 
 def again(team: Team, name: str, before: Object, killed: float, seconds: float = 300) -> tuple[float, Object]:
-    """Seconds from the kill until training makes steps once more, and the progress then."""
+    """Seconds from the kill until training makes steps once more, and the progress then, with the last step seen before as `lastSeen`."""
+    last = before["step"]
 
     def there() -> Object | None:
+        nonlocal last
         told = team.progress(name)
         restarted = told.get("restarts", 0) > before.get("restarts", 0) or told.get("startedAt") != before.get("startedAt")
+        if not restarted:
+            last = max(last, told.get("step") or 0)
         return told if restarted and told.get("phase") == "Running" and told.get("updatedAt", 0) > killed and told.get("step") else None
 
     told: Object = team.cluster.until(f"the next step of {name}", there, seconds)
-    return time.time() - killed, told
+    return time.time() - killed, {**told, "lastSeen": last}
 
 
 def test_worker_pod_killed(team: Team) -> None:
@@ -34,7 +38,8 @@ def test_worker_pod_killed(team: Team) -> None:
     killed = time.time()
     team.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
     seconds, after = again(team, "worker", before, killed)
-    record("worker-killed", {"seconds": round(seconds, 1), "stepBefore": before["step"], "stepAfter": after["step"], "every": EVERY})
+    lost = team.lost("worker", after["lastSeen"], killed)
+    record("worker-killed", {"seconds": round(seconds, 1), "stepsLost": lost, "every": EVERY})
     status = team.succeed("worker")
     assert (status["attempts"], status.get("restarts", {})) == (1, {})
     assert status["progress"]["step"] == 600
@@ -48,7 +53,8 @@ def test_head_pod_killed(team: Team) -> None:
     killed = time.time()
     team.kubectl("delete", "pod", head["metadata"]["name"], "--grace-period=0", "--force")
     seconds, after = again(team, "head", before, killed)
-    record("head-killed", {"seconds": round(seconds, 1), "stepBefore": before["step"], "stepAfter": after["step"], "every": EVERY})
+    lost = team.lost("head", after["lastSeen"], killed)
+    record("head-killed", {"seconds": round(seconds, 1), "stepsLost": lost, "every": EVERY})
     status = team.succeed("head")
     assert status["attempts"] == 2
     assert status["restarts"] == {"infrastructure": 1}
@@ -70,8 +76,8 @@ def test_a_rank_hangs(team: Team) -> None:
     stopped = time.time()
     said = team.kubectl("exec", pod, "-c", "ray-worker", "--", "python", "-c", stop).stdout
     assert said.strip(), "no process of a worker was found"
-    seconds, _ = again(team, "hung", before, stopped)
-    record("hung-rank", {"seconds": round(seconds, 1), "stallTimeout": 30})
+    seconds, after = again(team, "hung", before, stopped)
+    record("hung-rank", {"seconds": round(seconds, 1), "stallTimeout": 30, "stepsLost": team.lost("hung", after["lastSeen"], stopped)})
     status = team.succeed("hung")
     assert status["attempts"] == 1
     logged = team.gtj("logs", "hung").stdout
@@ -118,6 +124,8 @@ def test_node_drained(team: Team, cluster: Cluster) -> None:
     finally:
         cluster.kubectl("uncordon", node)
     seconds, after = again(team, "drained", before, began)
-    steps = {"before": before["step"], "saved": saved(after), "after": after["step"]}
-    record("node-drained", {"seconds": round(seconds, 1), "drain": round(drained, 1), "steps": steps})
+    lost = team.lost("drained", after["lastSeen"], began)
+    steps = {"before": before["step"], "last": after["lastSeen"], "saved": saved(after), "after": after["step"]}
+    record("node-drained", {"seconds": round(seconds, 1), "drain": round(drained, 1), "stepsLost": lost, "steps": steps})
     assert saved(after) >= before["step"], "no checkpoint was taken in the grace"
+    assert lost == 0

@@ -53,7 +53,9 @@ def test_leader_killed(team: Team, cluster: Cluster) -> None:
     cluster.until("another leader", lambda: leader(cluster) not in ("", old), 60)
     moved = time.time() - killed
     fresh(team, "lead", before)
-    record("operator-killed", {"leaderMovedSeconds": round(moved, 1), "statusAgainSeconds": round(time.time() - killed, 1), "stepsLost": 0})
+    again, lost = time.time() - killed, team.lost("lead", team.progress("lead")["step"], killed)
+    record("operator-killed", {"leaderMovedSeconds": round(moved, 1), "statusAgainSeconds": round(again, 1), "stepsLost": lost})
+    assert lost == 0
     undisturbed(team, "lead")
 
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from shell import refused, small_disk
+from shell import Shell, refused, small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -46,17 +46,22 @@ def build(spec, info):
 """
 
 
+def submitted(shell: Shell, folder: Path, *, steps: int, mend: bool) -> None:
+    """The manifest of a job whose disk fills."""
+    (folder / "filling.py").write_text(FILLING)
+    options = {"disk": str(folder / "disk"), "run": str(folder / "run"), "mend": mend}
+    shell.manifest(
+        vae=None,
+        custom={"objective": "filling:build", "options": options},
+        checkpoints={"uri": f"file://{folder}/disk/runs", "every": {"steps": 40}, "keep": {"last": 2}},
+        training={"steps": steps, "batch": {"global": 8}},
+        evaluation={"everySteps": steps, "samples": 1},
+    )
+
+
 def test_training_goes_on_and_saves_when_it_can(tmp_path: Path) -> None:
-    (tmp_path / "filling.py").write_text(FILLING)
     with small_disk(tmp_path, "2m") as shell:
-        options = {"disk": str(tmp_path / "disk"), "run": str(tmp_path / "run"), "mend": True}
-        shell.manifest(
-            vae=None,
-            custom={"objective": "filling:build", "options": options},
-            checkpoints={"uri": f"file://{tmp_path}/disk/runs", "every": {"steps": 40}, "keep": {"last": 2}},
-            training={"steps": 4000, "batch": {"global": 8}},
-            evaluation={"everySteps": 4000, "samples": 1},
-        )
+        submitted(shell, tmp_path, steps=4000, mend=True)
         done = shell.gtj("run", "-f", "job.yaml", "--run-dir", "run", "--no-ray")
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("warning: GTJ0211 a checkpoint cannot be written") == 1, done.stderr
@@ -74,16 +79,8 @@ def test_training_goes_on_and_saves_when_it_can(tmp_path: Path) -> None:
 
 
 def test_a_run_that_cannot_save_its_end_fails(tmp_path: Path) -> None:
-    (tmp_path / "filling.py").write_text(FILLING)
     with small_disk(tmp_path, "2m") as shell:
-        options = {"disk": str(tmp_path / "disk"), "run": str(tmp_path / "run"), "mend": False}
-        shell.manifest(
-            vae=None,
-            custom={"objective": "filling:build", "options": options},
-            checkpoints={"uri": f"file://{tmp_path}/disk/runs", "every": {"steps": 40}, "keep": {"last": 2}},
-            training={"steps": 400, "batch": {"global": 8}},
-            evaluation={"everySteps": 400, "samples": 1},
-        )
+        submitted(shell, tmp_path, steps=400, mend=False)
         command = ("run", "-f", "job.yaml", "--run-dir", "run", "--no-ray")
         refused(shell.gtj(*command), "GTJ0211", 5, "a checkpoint cannot be written", "No space left on device")
         assert "GTJ0211" in shell.gtj("status", "run").stdout

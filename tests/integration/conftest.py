@@ -20,18 +20,6 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Prints past pytest's capture: a first build takes minutes, and whoever waits wants to know."""
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def line(text: str) -> None:
-        with capture.global_and_fixture_disabled():
-            print(f"\n{text}", flush=True)
-
-    return line
-
-
-@pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[ControlPlane]:
     """The run's control plane."""
     try:

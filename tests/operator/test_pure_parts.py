@@ -132,6 +132,9 @@ def test_an_elastic_group_is_autoscaled() -> None:
     group = made["workerGroupSpecs"][0]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 8)
     assert made["enableInTreeAutoscaling"] is True
+    ours, autoscaler = made["headGroupSpec"]["template"]["spec"]["containers"][0], made["autoscalerOptions"]
+    assert autoscaler["securityContext"] == ours["securityContext"]
+    assert autoscaler["volumeMounts"] == [mount for mount in ours["volumeMounts"] if mount["mountPath"] == "/tmp"]
     assert made["headGroupSpec"]["template"]["spec"]["automountServiceAccountToken"] is True
     assert group["template"]["spec"]["automountServiceAccountToken"] is False
 

@@ -32,7 +32,7 @@ class JobError(Exception):
         if self.why:
             text += f": {self.why}"
         if self.how:
-            text += f". {self.how}"
+            text = f"{text.removesuffix('.')}. {self.how}"
         return " ".join(text.split())
 
     def to_dict(self) -> dict[str, Any]:

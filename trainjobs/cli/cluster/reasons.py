@@ -85,7 +85,9 @@ def _over(seen: Seen) -> Explanation | None:
         return Explanation(f"it succeeded: {position(progress_of(seen.job))} steps", where, next=(seen.command("rm", name),))
     failure = status.get("failure") or {}
     error = failure_error(failure)
-    tail = str(failure.get("logTail") or "").strip().splitlines()[-5:]
+    log = str(failure.get("logTail") or "")
+    # The traceback of an error that is already told in words would only say where in our code it was raised; `gtj logs` has it.
+    tail = () if f"JobError: {error.code} " in log else log.strip().splitlines()[-5:]
     why = (*(part for part in (error.why, error.where) if part), *where, *(f"log: {line}" for line in tail))
     how = (error.how,) if error.how else _remedies(error.code)
     class_ = f" ({failure['class']} failure, attempt {status.get('attempts', 1)})" if failure.get("class") else ""
