@@ -76,7 +76,9 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     leftover = tuple(one for one in seen.rayjobs if not _over(one))
     if spec.suspend:
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
-        return Decision(status=present.status(job, now, "Suspended", conditions, spec, {"retryAt": None}), delete=leftover)
+        saved = _saved(seen, spec)  # a job in a queue saves while its RayJob is already gone
+        changes = {"retryAt": None, **({"checkpoint": saved} if saved else {})}
+        return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=leftover)
     if leftover:
         message = f"waiting for {leftover[0]['metadata']['name']} to be deleted"
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]

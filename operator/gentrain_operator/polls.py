@@ -2,6 +2,9 @@
 
 A hung or lying endpoint costs one of these threads two seconds and then waits longer each time; it never costs a worker of the reconcile
 queue anything. A report that differs from the last one puts its job into that queue.
+
+An attempt that is ended, by suspension for one, saves a checkpoint while its pods are already going: its head is asked every second then, until
+it answers no more, so that the status names that checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 EVERY = 10.0
 EARLY = 3.0  # before the first step
 BACKOFF = (EVERY, 120.0)
+LAST = 1.0  # while the attempt ends
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Polls:
         self._lock = threading.Lock()
         self._endpoints: dict[Key, Endpoint] = {}
         self._reports: dict[Key, Object] = {}
+        self._ending: set[Key] = set()
         self._threads = [threading.Thread(target=self._run, name=f"poll-{number}", daemon=True) for number in range(threads)]
 
     def start(self) -> None:
@@ -61,24 +66,25 @@ class Polls:
             thread.join(timeout=5)
 
     def follow(self, key: Key, endpoint: Endpoint | None) -> None:
-        """From now on ask there; None stops asking. Repeating it changes nothing."""
+        """From now on ask there; None hears the last words and then stops asking. Repeating it changes nothing."""
         with self._lock:
-            before = self._endpoints.get(key)
-            if endpoint == before:
+            before, ending = self._endpoints.get(key), key in self._ending
+            if (endpoint is None and (before is None or ending)) or (endpoint == before and not ending):
                 return
             if endpoint is None:
-                self._endpoints.pop(key, None)
-                return
-            self._endpoints[key] = endpoint
-            if before is None or before.attempt != endpoint.attempt:
-                self._reports.pop(key, None)
+                self._ending.add(key)
+            else:
+                self._ending.discard(key)
+                self._endpoints[key] = endpoint
+                if before is None or before.attempt != endpoint.attempt:
+                    self._reports.pop(key, None)
         self._queue.forget(key)
         self._queue.add(key)
 
     def forget(self, key: Key) -> None:
         """The job is gone."""
         with self._lock:
-            self._endpoints.pop(key, None)
+            self._leave(key)
             self._reports.pop(key, None)
 
     def report(self, key: Key) -> Object | None:
@@ -89,13 +95,16 @@ class Polls:
     def poll(self, key: Key) -> None:
         """Asks once, now."""
         with self._lock:
-            endpoint = self._endpoints.get(key)
+            endpoint, ending = self._endpoints.get(key), key in self._ending
         if endpoint is None:
             self._queue.forget(key)
             return
         try:
             report = self._read(endpoint.address, endpoint.port)
         except Unreadable as error:
+            if ending:
+                self._ended(key)
+                return
             if error.refused:  # the driver is on its way, and to ask costs nothing
                 self._queue.forget(key)
                 self._queue.add_after(key, EVERY)
@@ -103,13 +112,28 @@ class Polls:
             delay = self._queue.add_failed(key)
             log.debug("no report of %s/%s, again in %.0f s: %s", *key, delay, error)
             return
-        self._queue.forget(key)
-        self._queue.add_after(key, after(report))
         with self._lock:
-            if self._endpoints.get(key) != endpoint or self._reports.get(key) == report:
+            before = self._reports.get(key)
+        if ending and before is not None and before.get("startedAt") != report.get("startedAt"):
+            self._ended(key)  # the address belongs to another driver by now
+            return
+        self._queue.forget(key)
+        self._queue.add_after(key, LAST if ending else after(report))
+        with self._lock:
+            if self._endpoints.get(key) != endpoint or before == report:
                 return
             self._reports[key] = report
         self._on_report(key)
+
+    def _ended(self, key: Key) -> None:
+        self._queue.forget(key)
+        with self._lock:
+            if key in self._ending:  # nothing new has begun meanwhile
+                self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        self._endpoints.pop(key, None)
+        self._ending.discard(key)
 
     def _run(self) -> None:
         while (key := self._queue.get()) is not None:
@@ -125,6 +149,8 @@ class Polls:
 def after(report: Object) -> float:
     """Seconds until the next poll: sooner when the end is near, whose last words are served for a moment only; a short job has nothing but
     a beginning and an end."""
+    if report.get("phase") == "Stopping":
+        return LAST
     if not report.get("step"):
         return min(EVERY, EARLY)
     left = report.get("etaSeconds")

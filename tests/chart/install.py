@@ -1,4 +1,4 @@
-"""`python -m tests.chart.install` writes manifests/install and manifests/restricted: the chart with its defaults, for people without Helm."""
+"""`python -m tests.chart.install` writes manifests/install and manifests/restricted: the chart, for people without Helm."""
 
 from __future__ import annotations
 

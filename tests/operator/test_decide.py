@@ -309,6 +309,18 @@ def test_kueue_owns_suspend() -> None:
     assert (given_up.status["ended"], given_up.status.get("restarts")) == (1, None)
 
 
+@pytest.mark.parametrize("queue", [None, "team-a"])
+def test_the_checkpoint_that_a_suspended_attempt_saves_while_its_pods_go_is_named(queue: str | None) -> None:
+    """Without a queue its RayJob is still there, with one it is gone already."""
+    rayjobs = [] if queue else [child(suspend=True, jobDeploymentStatus="Suspended")]
+    status = TWO_ENDED if queue else ONE
+    told = {"step": 70, "checkpoint": {"uri": "steps/000000000070-a1", "step": 70}}
+    compute = {"gpusPerWorker": 0, **({"queue": queue} if queue else {})}
+    decision = decided(seen(status, rayjobs, suspend=True, report=told, compute=compute))
+    assert decision.status is not None
+    assert (decision.status["phase"], decision.status["checkpoint"]["step"]) == ("Suspended", 70)
+
+
 def test_the_deadline_counts_all_attempts() -> None:
     limit = {"activeDeadlineSeconds": 5000}
     assert "Failed" not in reasons(decided(seen(ONE, [running()], **limit)))

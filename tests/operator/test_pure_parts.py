@@ -427,6 +427,41 @@ def test_the_report_of_an_older_attempt_is_forgotten() -> None:
     polls.poll(KEY)
 
 
+def test_an_attempt_that_ends_is_asked_for_its_last_words_until_it_answers_no_more() -> None:
+    clock, asked = Clock(), []
+    answers: list[Any] = [{"step": 7}, {"step": 9}, {"step": 9, "checkpoint": {"step": 9}}, report.Unreadable("gone"), {"step": 99}]
+
+    def read(address: str, port: int) -> Object:
+        asked.append(clock.now)
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    polls = Polls(lambda key: None, read=read, clock=clock)
+    polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
+    for second in range(60):
+        clock.now = float(second)
+        if second >= 5:
+            polls.follow(KEY, None)  # at every look from now on
+        key = polls._queue.take()
+        if key is not None:
+            polls.poll(key)
+            polls._queue.done(key)
+    assert asked == [0, 5, 6, 7]
+    assert polls.report(KEY) == {"step": 9, "checkpoint": {"step": 9}}
+
+
+def test_last_words_are_not_taken_from_another_driver() -> None:
+    answers = [{"startedAt": 1.0, "step": 7}, {"startedAt": 2.0, "step": 3}]
+    polls = Polls(lambda key: None, read=lambda address, port: answers.pop(0), clock=Clock())
+    polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
+    polls.poll(KEY)
+    polls.follow(KEY, None)
+    polls.poll(KEY)
+    polls.poll(KEY)  # asks nobody: there is no answer left
+    assert polls.report(KEY) == {"startedAt": 1.0, "step": 7}
+
+
 def test_dead_endpoints_are_asked_less_and_less() -> None:
     clock, asked = Clock(), []
 
@@ -469,6 +504,7 @@ def test_a_driver_that_is_on_its_way_is_asked_as_often_as_one_that_runs() -> Non
     [
         ({}, 3),
         ({"step": 5, "etaSeconds": 400.0}, 10),
+        ({"step": 5, "etaSeconds": 400.0, "phase": "Stopping"}, 1),
         ({"step": 5, "etaSeconds": 4.5}, 4.5),
         ({"step": 5, "etaSeconds": 0}, 1),
         ({"step": 5, "etaSeconds": math.nan}, 10),
