@@ -3,8 +3,8 @@
 A hung or lying endpoint costs one of these threads two seconds and then waits longer each time; it never costs a worker of the reconcile
 queue anything. A report that differs from the last one puts its job into that queue.
 
-An attempt that is ended, by suspension for one, saves a checkpoint while its pods are already going: its head is asked every second then, until
-it answers no more, so that the status names that checkpoint.
+An attempt that is ended, by suspension for one, saves a checkpoint while its pods are already going: its head is asked every second then,
+until it answers no more, so that the status names that checkpoint.
 """
 
 from __future__ import annotations

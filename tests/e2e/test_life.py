@@ -25,7 +25,7 @@ def test_suspend_and_resume(team: Team) -> None:
     team.cluster.until("an end of its pods", lambda: not team.kubectl("get", "pods", "-o", "name").stdout, 120)
     status = team.status("paused")
     assert status["phase"] == "Suspended"
-    assert saved(status) >= before["step"], "steps were lost, or the status does not name the checkpoint that the pods took on their way out"
+    assert saved(status) >= before["step"], "steps were lost, or the status does not name the last checkpoint"
     team.gtj("resume", "paused")
     team.reach("paused", saved(status) + 20)
     (resumed,) = (row for row in team.rows("paused", "attempts.jsonl") if row["event"] == "resumed")
