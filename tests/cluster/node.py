@@ -86,8 +86,13 @@ class Node:
     # -- up
 
     def up(self) -> None:
-        """Raises Unavailable when it cannot be had here, and RuntimeError with a log's end when something does not start."""
+        """Raises Unavailable when it cannot be had here, and RuntimeError with a log's end when something does not start. Of a node that
+        is there already, what has ended is started again."""
         if self.ready():
+            for name in settings.arguments(self.folder, self.identities):
+                if not self.alive(name):
+                    self.start(name)
+            self._wait("kubelet", self.ready)
             return
         if reason := missing():
             raise Unavailable(reason)
@@ -108,10 +113,13 @@ class Node:
             (self.folder / name).write_text(text)
         for name in settings.arguments(self.folder, self.identities):
             self.start(name)
-        self._wait("kubelet", self.ready)
+        for name in settings.arguments(self.folder, self.identities):
+            self._wait(name, self.ready)
 
     def start(self, name: str) -> None:
         """One program, until the next may follow."""
+        if name == "kube-router":  # which ends when it does not find its node
+            self._wait("kubelet", self.ready)
         words = settings.arguments(self.folder, self.identities)[name]
         program = str(binary(name)) if name in PROGRAMS else name
         with open(self.folder / "log" / f"{name}.log", "ab") as log:
@@ -142,8 +150,9 @@ class Node:
             subprocess.run(command, check=True)
 
     def _wait(self, name: str, there: Callable[[], bool]) -> None:
+        """Until `there` holds while the program runs: what has ended is not up, whatever else is."""
         deadline = time.monotonic() + START_SECONDS
-        while not there():
+        while not (self.alive(name) and there()):
             if time.monotonic() > deadline or not self.alive(name):
                 words = (self.folder / "log" / f"{name}.log").read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{name} did not come up:\n{words}")

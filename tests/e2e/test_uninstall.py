@@ -12,7 +12,9 @@ def test_uninstall_keeps_jobs(team: Team, cluster: Cluster) -> None:
     team.reach("kept", 50)
     try:
         cluster.run("helm", "uninstall", RELEASE, "--namespace", SYSTEM, "--wait")
-        assert cluster.items("pods", SYSTEM, "app.kubernetes.io/component=operator") == []
+        cluster.until(
+            "an end of the operator's pods", lambda: not cluster.items("pods", SYSTEM, "app.kubernetes.io/component=operator"), 60
+        )
         assert team.job("kept")["spec"]["training"]["steps"] == 10**6
         # Training needs no operator.
         team.reach("kept", team.progress("kept")["step"] + 50)
