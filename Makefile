@@ -63,6 +63,7 @@ endif
 
 e2e: install  ## end-to-end tests on it, with the KubeRay operator that GENTRAIN_KUBERAY_IMAGE holds, or that KUBECONFIG's cluster has
 	GENTRAIN_E2E=$(or $(KUBECONFIG),node) $(BIN)/python -m pytest tests/e2e -m "slow or not slow" -v -rsfE --durations=0 $(PYTEST)
+	$(BIN)/python -m bench.table
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate

@@ -9,6 +9,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench.goodput import best
+from bench.on_cluster import section
 
 HEAD = """# Benchmarks
 
@@ -30,7 +31,8 @@ def page(results: Path) -> str:
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
     ]
-    parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart")), *provenance(found)]
+    parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart")), *section(results / "e2e")]
+    parts += provenance(found)
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -237,3 +239,9 @@ def provenance(found: dict[str, Any]) -> list[str]:
         place = f"{on['processor']}, {on['cores']} cores, {on['memoryGiB']} GiB, {on['system']}; {versions}; seed {result['seed']}"
         seen.setdefault(place, []).append(f"{name} ({result['date']}, {result['commit']})")
     return [*lines, *(f"- {', '.join(names)}: {place}." for place, names in seen.items()), ""]
+
+
+if __name__ == "__main__":
+    ROOT = Path(__file__).resolve().parent.parent
+    (ROOT / "docs" / "benchmarks.md").write_text(page(ROOT / "bench" / "results"))
+    print("docs/benchmarks.md")

@@ -169,7 +169,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     early = exit_status(pods) if child is not None and present.starting(child) else None
     if child is None or _over(child) or early is not None:
         if ray.get("jobStatus") == "SUCCEEDED" or early == 0:
-            return _succeeded(seen, spec, now, attempt, ray)
+            return _succeeded(seen, spec, now, attempt, child)
         record = report.failure(seen.report) if seen.report else None
         return _ended(seen, spec, now, attempt, child, diagnosed(child, pods, record))
     over = _overdue(job, spec, now, child)
@@ -232,12 +232,13 @@ def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> 
     return None
 
 
-def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ray: Object) -> Decision:
+def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:
     saved = _saved(seen, spec)
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
-        "finishedAt": ray.get("endTime") or present.time(now),
+        "finishedAt": ((child or {}).get("status") or {}).get("endTime") or present.time(now),
+        **_spent(seen, spec, now, child),
         **present.completed(seen.job, spec, seen.report),
         **({"checkpoint": saved} if saved else {}),
     }
@@ -275,11 +276,16 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
         "ended": attempt,
         "failure": failure.status(),
         "finishedAt": present.time(now),
-        **present.spent(seen.job, child, now),
+        **_spent(seen, spec, now, child),
     }
     conditions = [_ACCEPTED, *(Condition(type_, True, "Failed", failure.line()) for type_ in ("Failed", "Finished"))]
     live = (child,) if child is not None and not _over(child) else ()
     return Decision(status=present.status(seen.job, now, "Failed", conditions, spec, changes, failure.line()), delete=live, again=1.0)
+
+
+def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
+    """Time and money of all attempts, at the end of the last."""
+    return {**present.spent(seen.job, child, now), **present.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
 
 
 def _finished(seen: Observed, now: datetime.datetime) -> Decision:

@@ -164,21 +164,24 @@ def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[
     return before + length, since + datetime.timedelta(seconds=length)
 
 
-def cost(job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object, now: datetime.datetime) -> Object:
-    """`status.cost`, in steps of a minute so that time alone is not a reason to write more often. Needs the profile's price."""
-    minutes = active_seconds(job, child, now) // 60
+def cost(
+    job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object | None, now: datetime.datetime, *, final: bool = False
+) -> Object:
+    """`status.cost`; until the end in steps of a minute, so that time alone is not a reason to write more often. Needs the profile's price."""
+    seconds = active_seconds(job, child, now)
+    minutes = Fraction(seconds, 60) if final else Fraction(seconds // 60)
     workers, gpus = group(job.get("status") or {}, spec), spec.compute.gpus_per_worker
     work, counted = minutes * workers, {}
     if spec.compute.elastic:
         # Whatever its size was, what has been counted stays so.
         before = (job.get("status") or {}).get("cost") or {}
-        work = before.get("workerMinutes", 0) + workers * max(0, minutes - before.get("minutes", 0))
-        counted = {"minutes": max(minutes, before.get("minutes", 0)), "workerMinutes": work}
+        work = before.get("workerMinutes", 0) + workers * max(Fraction(0), minutes - before.get("minutes", 0))
+        counted = {"minutes": max(int(minutes), before.get("minutes", 0)), "workerMinutes": int(work)}
     name = ((job.get("status") or {}).get("plan") or {}).get("profile", "")
     profile = (profiles.get(name) or {}).get("spec") or {}
     price = (profile.get("price") or {}).get("usdPerNodeHour")
     per_node = (profile.get("accelerator") or {}).get("perNode", 0)
-    out: Object = {"usd": "unknown", "gpuHours": f"{work * gpus / 60:.2f}", "ratePerHourUSD": "unknown", **counted}
+    out: Object = {"usd": "unknown", "gpuHours": f"{float(work * gpus / 60):.2f}", "ratePerHourUSD": "unknown", **counted}
     if price is not None:
         rate = Fraction(price) * (Fraction(gpus, per_node) if gpus and per_node else 1)  # of one worker
         out |= {"usd": f"{float(rate * work / 60):.2f}", "ratePerHourUSD": f"{float(rate * workers):.2f}"}

@@ -345,6 +345,22 @@ def test_cost_and_budget() -> None:
     assert over.status["failure"]["summary"] == "the budget is used up"
 
 
+@pytest.mark.parametrize(("end", "phase"), [({"jobStatus": "SUCCEEDED"}, "Succeeded"), ({"jobStatus": "FAILED"}, "Failed")])
+@pytest.mark.parametrize("workers", [2, "2-8"], ids=["fixed", "elastic"])
+def test_the_end_counts_the_last_attempt_to_the_second(workers: Any, end: Object, phase: str) -> None:
+    """Another attempt of an hour and a half minute came before; this one began an hour ago."""
+    profiles = profile("a", accelerator={"perNode": 8}, price={"usdPerNodeHour": "80"})
+    earlier = {"cost": {"minutes": 60, "workerMinutes": 120, "usd": "80.00"}} if workers != 2 else {}
+    status = {**TWO_ENDED, "attempts": 2, "plan": {"profile": "a", "workers": 2}, "activeSeconds": 3630, **earlier}
+    last = running(2, **{"jobDeploymentStatus": "Complete" if phase == "Succeeded" else "Failed", "endTime": "2026-01-01T12:00:00Z", **end})
+    compute = {"profiles": ["a"], "gpusPerWorker": 4, "workers": workers}
+    decision = decided(seen(status, [last], compute=compute, profiles=profiles, recovery={"maxRetries": 0}))
+    assert decision.status is not None
+    assert (decision.status["phase"], decision.status["activeSeconds"]) == (phase, 7230)
+    cost = decision.status["cost"]
+    assert (cost["usd"], cost["gpuHours"]) == ("160.67", "16.07")
+
+
 def test_an_elastic_group_costs_what_it_was() -> None:
     compute = {"profiles": ["a"], "gpusPerWorker": 4, "workers": "2-8"}
     profiles = profile("a", accelerator={"perNode": 8}, price={"usdPerNodeHour": "80"})
