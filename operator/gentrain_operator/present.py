@@ -167,7 +167,7 @@ def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[
 def cost(
     job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object | None, now: datetime.datetime, *, final: bool = False
 ) -> Object:
-    """`status.cost`; until the end in steps of a minute, so that time alone is not a reason to write more often. Needs the profile's price."""
+    """`status.cost`; until the end in steps of a minute, so that time alone is no reason to write more often. Needs the profile's price."""
     seconds = active_seconds(job, child, now)
     minutes = Fraction(seconds, 60) if final else Fraction(seconds // 60)
     workers, gpus = group(job.get("status") or {}, spec), spec.compute.gpus_per_worker
