@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
-from gentrain_operator.diagnose import Failure, Waiting, diagnosed, exit_status, waiting
+from gentrain_operator.diagnose import UNEXPLAINED, Failure, Waiting, diagnosed, exit_status, head_runs, waiting
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.present import parsed_time
@@ -29,6 +29,7 @@ TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
 FREE_RESTARTS_PER_PROFILE = 2
+EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,11 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         if ray.get("jobStatus") == "SUCCEEDED" or early == 0:
             return _succeeded(seen, spec, now, attempt, child)
         record = report.failure(seen.report) if seen.report else None
-        return _ended(seen, spec, now, attempt, child, diagnosed(child, pods, record))
+        failure = diagnosed(child, pods, record, heard=seen.report is not None)
+        ended = parsed_time(ray.get("endTime"))
+        if failure.summary == UNEXPLAINED and seen.report is not None and head_runs(pods) and ended and now - ended < EVIDENCE:
+            return Decision(again=1.0)  # a head that has crashed takes the driver along, and is seen to be down a moment later
+        return _ended(seen, spec, now, attempt, child, failure)
     over = _overdue(job, spec, now, child)
     if over is not None:
         return _failed(seen, spec, now, attempt, child, over)

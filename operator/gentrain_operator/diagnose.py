@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.rayjob import SUBMITTER
+from gentrain_operator.rayjob import HEAD, SUBMITTER
 from trainjobs.api.codes import CODES
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
@@ -30,6 +30,7 @@ RECORD = "gentrain-failure: "
 _INFRASTRUCTURE = {"GTJ0114", "GTJ0117", "GTJ0201", "GTJ0211", "GTJ0213"}
 _DISRUPTIONS = {"PreemptionByScheduler", "DeletionByTaintManager", "EvictionByEvictionAPI", "TerminationByKubelet", "DeletionByPodGC"}
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+UNEXPLAINED = "the training code ended with an error"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,13 @@ def exit_status(pods: Iterable[Object]) -> int | None:
     return None
 
 
-def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | None) -> Failure:
-    """Why an attempt ended other than well. `rayjob` None: it vanished. `record`: the trainer's, from /progress, if any was read."""
+def head_runs(pods: Iterable[Object]) -> bool:
+    return any(container == HEAD and "running" in state for _, container, state in _containers(list(pods)))
+
+
+def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | None, *, heard: bool = False) -> Failure:
+    """Why an attempt ended other than well. `rayjob` None: it vanished. `record`: the trainer's, from /progress, if any was read. `heard`:
+    its driver has reported at all, so it would have said why it failed."""
     status = (rayjob or {}).get("status", {})
     found = list(pods)
     message = clean(str(status.get("message", "")), 800)
@@ -100,10 +106,11 @@ def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | No
         or _vanished(rayjob)
         or _refused(status, message)
         or _lost(status, message)
+        or (_headless(found, message) if heard else None)
         or Failure(
             "GTJ0214",
             "Application",
-            "the training code ended with an error",
+            UNEXPLAINED,
             message,
             "read the log above and in the pods; raise recovery.maxRetries only if it may succeed another time",
         )
@@ -130,11 +137,13 @@ def _told(record: Object | None) -> Failure | None:
     if not record or record.get("code") not in CODES:
         return None
     code = str(record["code"])
+    # Both together fit into a line of the status.
+    what, where = _text(record.get("what"), 350) or CODES[code].title, _text(record.get("where"), 150)
     class_: Class = "Infrastructure" if code in _INFRASTRUCTURE else "Configuration" if code < "GTJ02" else "Application"
     return Failure(
         code,
         class_,
-        _text(record.get("what"), 512) or CODES[code].title,
+        f"{what} ({where})" if where else what,
         _text(record.get("why"), 1024),
         _text(record.get("how"), 1024),
         _count(record.get("rank")),
@@ -198,6 +207,17 @@ def _lost(status: Object, message: str) -> Failure | None:
     if status.get("jobStatus") == "STOPPED":
         return Failure("GTJ0213", "Preemption", "the Ray job was stopped from outside", message)
     return None
+
+
+def _headless(pods: list[Object], message: str) -> Failure | None:
+    """A head that ended under a driver: what fails in the driver, the driver tells."""
+    if head_runs(pods):
+        return None
+    for pod, container, state in _containers(pods):
+        if container == HEAD and (ended := state.get("terminated")):
+            why = f"container {HEAD} of {_name(pod)} ended with exit code {ended.get('exitCode')} ({ended.get('reason')})"
+            return Failure("GTJ0213", "Infrastructure", "the head ended under the training", _text(why, 512), node=_node(pod))
+    return Failure("GTJ0213", "Infrastructure", "the head pod was lost", message)
 
 
 def waiting(pods: Iterable[Object], rayjob: Object) -> Waiting | None:

@@ -27,6 +27,7 @@ RAY_VERSION = "2.60.0"
 PORT = 8090  # of /progress and /metrics on the head pod
 MOUNT = "/etc/gentrain"
 ENTRYPOINT = ("python", "-m", "trainjobs.cluster", f"{MOUNT}/job.json", "--port", str(PORT), "--linger", "20")
+HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 UID = 1000
@@ -81,7 +82,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},
             "template": pod.template(
-                "ray-head",
+                HEAD,
                 {"cpu": profile.head.cpu, "memory": profile.head.memory},
                 profile.head.selector,
                 ports={"gcs-server": 6379, "dashboard": 8265, "client": 10001, "progress": PORT},
@@ -165,7 +166,7 @@ class _Pod:
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": profile.grace_period_seconds,
             # The autoscaler of a group that scales asks the API server for pods; nothing else in these pods may.
-            "automountServiceAccountToken": self._scales and name == "ray-head",
+            "automountServiceAccountToken": self._scales and name == HEAD,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": UID,

@@ -206,8 +206,8 @@ def test_a_missing_profile_names_those_that_exist() -> None:
         (job("Running", condition("Running", False, "Stalled", "GTJ0210 no step for 40m")), {}, "stopped making steps"),
         (job("Running", condition("ResourcesReady", False, "ScalingUp", "1 of 2 workers are ready")), {}, "it has lost workers"),
         (running(), {}, "nothing is wrong: it trains"),
-        (succeeded(), {}, "it succeeded: 100% 1000/1000 steps"),
-        (failed(), {}, "it failed: out of device memory (Application failure, attempt 1)"),
+        (succeeded(), {}, "100% 1000/1000 steps"),
+        (failed(), {}, "out of device memory (Application failure, attempt 1)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -88,10 +88,18 @@ class Team:
     def progress(self, name: str) -> Object:
         """What the head pod serves, fresher than the status; empty while it serves nothing."""
         for pod in self.pods(name, "head"):
+            if pod["status"].get("phase") != "Running":
+                continue
             path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}:8090/proxy/progress"
             told: Object = json.loads(self.cluster.kubectl("get", "--raw", path, check=False).stdout or "{}")
             return told
         return {}
+
+    def crash(self, pod: Object) -> None:
+        """SIGKILL to every process of a pod's container but the first, which ends for it: nobody in there has a moment to save anything.
+        Deleting a pod, even at once, is not that: the kubelet sends SIGTERM and waits two seconds."""
+        container = pod["spec"]["containers"][0]["name"]
+        self.kubectl("exec", pod["metadata"]["name"], "-c", container, "--", "python", "-c", "import os; os.kill(-1, 9)", check=False)
 
     def secret(self, name: str, *, key: str = KEY, secret: str = SECRET) -> None:
         """Credentials of the bucket, the right ones or others."""
@@ -105,7 +113,7 @@ class Team:
 
     def kept(self, name: str, file: str) -> str:
         """A file that the trainer keeps on the head, in the run's folder."""
-        (head,) = self.pods(name, "head")
+        (head,) = (pod for pod in self.pods(name, "head") if pod["status"].get("phase") == "Running")
         path = f"/tmp/gentrain-{self.job(name)['metadata']['uid']}/{file}"
         return self.kubectl("exec", head["metadata"]["name"], "-c", "ray-head", "--", "cat", path).stdout
 

@@ -31,7 +31,7 @@ def again(team: Team, name: str, before: Object, killed: float, seconds: float =
 
 
 def test_worker_pod_killed(team: Team) -> None:
-    """Without a grace. It is no attempt: KubeRay replaces the pod, and training goes on from the last checkpoint."""
+    """Deleted at once, which still is a SIGTERM. That is no attempt: KubeRay replaces the pod, and training goes on."""
     team.submit(manifest("worker", steps=600, every=EVERY))
     before = team.reach("worker", 2 * EVERY)
     victim = team.pods("worker", "worker")[0]["metadata"]["name"]

@@ -148,7 +148,7 @@ def test_waiting_ends_with_the_failures_own_status(bench: Bench, gtj: Gtj, code:
     data = json.loads(gtj("wait", "job", "-o", "json")[1])
     assert (data["exitCode"], data["failure"]["rank"]) == (expected, 1)
     explained = gtj("explain", "job")[1]
-    assert "it failed: it went wrong" in explained
+    assert "is Failed: it went wrong" in explained
     assert f"gtj explain {code}" in explained
     assert gtj("resume", "job")[0] == 2
     assert gtj("stop", "job")[0] == 0

@@ -309,6 +309,18 @@ def test_kueue_owns_suspend() -> None:
     assert (given_up.status["ended"], given_up.status.get("restarts")) == (1, None)
 
 
+def test_a_head_that_has_just_crashed_is_given_a_moment_to_be_seen_down() -> None:
+    def after(seconds: float, state: Object) -> Decision:
+        ended = (NOW - datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        failed = running(jobDeploymentStatus="Failed", jobStatus="FAILED", endTime=ended, message="terminated with exit code 1")
+        return decided(seen(ONE, [failed], pods=[pod(containerStatuses=[{"name": "ray-head", "state": state}])], report={"step": 7}))
+
+    assert (after(1, {"running": {}}).status, after(1, {"running": {}}).again) == (None, 1.0)
+    for decision, kind in ((after(1, {"terminated": {"exitCode": 1}}), "infrastructure"), (after(9, {"running": {}}), "application")):
+        assert decision.status is not None
+        assert decision.status["restarts"] == {kind: 1}
+
+
 @pytest.mark.parametrize("queue", [None, "team-a"])
 def test_the_checkpoint_that_a_suspended_attempt_saves_while_its_pods_go_is_named(queue: str | None) -> None:
     """Without a queue its RayJob is still there, with one it is gone already."""

@@ -46,6 +46,34 @@ def test_diagnoses(rayjob_: Object | None, pods: list[Object], record: Object | 
     assert failure.line().startswith(code)
 
 
+def head_in(state: Object) -> Object:
+    return pod_with(
+        containerStatuses=[{"name": "ray-head", "state": state}, {"name": "ray-job-submitter", "state": {"terminated": {"exitCode": 1}}}]
+    )
+
+
+CRASHED = {"terminated": {"exitCode": 1, "reason": "Error"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "heard", "record", "code", "class_"),
+    [
+        (CRASHED, True, None, "GTJ0213", "Infrastructure"),
+        (None, True, None, "GTJ0213", "Infrastructure"),
+        # A driver that fails says so; one that was never heard of may not have begun: an image without the trainer, for one.
+        (CRASHED, True, {"code": "GTJ0206", "what": "out of device memory"}, "GTJ0206", "Application"),
+        (CRASHED, False, None, "GTJ0214", "Application"),
+        ({"running": {}}, True, None, "GTJ0214", "Application"),
+        ({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}, True, None, "GTJ0205", "Application"),
+    ],
+)
+def test_a_head_that_ends_under_its_driver(state: Object | None, heard: bool, record: Object | None, code: str, class_: str) -> None:
+    pods = [head_in(state)] if state else []
+    said = "Ray head pod container ray-job-submitter terminated with exit code 1: Error"
+    failure = diagnosed(ended(said, reason="AppFailed"), pods, record, heard=heard)
+    assert (failure.code, failure.class_) == (code, class_)
+
+
 def test_a_record_is_bounded_and_cleaned() -> None:
     record = {
         "code": "GTJ0206",
@@ -56,10 +84,17 @@ def test_a_record_is_bounded_and_cleaned() -> None:
         "logTail": "line\nline\x00" + "y" * 9000,
     }
     status = diagnosed(ended(), [], record).status()
-    assert len(status["summary"]) == 512
+    assert len(status["summary"]) == 350
     assert "\x1b" not in status["summary"]
     assert len(status["logTail"]) == 4096
     assert not {"rank", "step", "detail"} & set(status)
+
+
+def test_a_failure_says_where() -> None:
+    record = {"code": "GTJ0113", "what": "the data does not exist", "where": "/data/faces"}
+    assert diagnosed(ended(), [], record).status()["summary"] == "the data does not exist (/data/faces)"
+    long = diagnosed(ended(), [], {**record, "what": "x" * 5000, "where": "y" * 5000}).status()["summary"]
+    assert len(long) <= 512
 
 
 def test_the_last_record_in_a_log_counts() -> None:

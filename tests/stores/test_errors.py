@@ -165,12 +165,12 @@ def test_what_s3_answers() -> None:
         (error(500, "InternalError"), "busy"),
         (error(400, "BadDigest"), "busy"),
         (error(403, "AccessDenied"), "denied"),
-        (error(400, "ExpiredToken"), "denied"),
+        (error(400, "ExpiredToken"), "credentials"),
         (error(507, "XMinioStorageFull"), "full"),
         (error(400, "InvalidArgument"), "failed"),
         (exceptions.EndpointConnectionError(endpoint_url="http://x"), "busy"),
         (exceptions.ReadTimeoutError(endpoint_url="http://x"), "busy"),
-        (exceptions.NoCredentialsError(), "denied"),
+        (exceptions.NoCredentialsError(), "credentials"),
         (ValueError("a mistake of ours"), None),
     ]
     for given, kind in cases:
@@ -191,7 +191,7 @@ def test_what_google_answers() -> None:
         (exceptions.ServiceUnavailable("x"), "busy"),
         (exceptions.Forbidden("x does not have storage.objects.create access"), "denied"),
         (TransportError("x"), "busy"),
-        (DefaultCredentialsError("x"), "denied"),
+        (DefaultCredentialsError("x"), "credentials"),
         (ValueError("a mistake of ours"), None),
     ]
     for given, kind in cases:
@@ -218,7 +218,8 @@ def test_what_azure_answers() -> None:
         (error(400, "Md5Mismatch"), "busy"),
         (error(400, StorageErrorCode.MD5_MISMATCH), "busy"),  # what the SDK really gives
         (error(403, "AuthorizationPermissionMismatch"), "denied"),
-        (exceptions.ClientAuthenticationError("x"), "denied"),
+        (error(403, "AuthenticationFailed"), "credentials"),
+        (exceptions.ClientAuthenticationError("x"), "credentials"),
         (exceptions.ServiceRequestError("x"), "busy"),
         (exceptions.ServiceResponseError("x"), "busy"),
         (ValueError("a mistake of ours"), None),

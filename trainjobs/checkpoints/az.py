@@ -103,12 +103,14 @@ class AzureBlobs:
         from azure.core import exceptions
 
         if isinstance(error, exceptions.ClientAuthenticationError):
-            return Trouble("denied", _told(error))
+            return Trouble("credentials", _told(error))
         if isinstance(error, exceptions.HttpResponseError):
             told = getattr(error, "error_code", None) or ""
             code = str(getattr(told, "value", told))  # an enumeration's member, or text
             if code in MISSING_CONTAINER:
                 return Trouble("no bucket", f"there is no container {self.container} in account {self.account}")
+            if code == "AuthenticationFailed":  # 403: a signature by another key
+                return Trouble("credentials", _told(error))
             if code == "BlobAlreadyExists":
                 return Trouble("condition", code)
             if code == "Md5Mismatch":  # damaged on the way; what we hold is whole

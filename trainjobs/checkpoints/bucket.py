@@ -15,12 +15,13 @@ from typing import Literal, Protocol
 
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
 
-Kind = Literal["missing", "condition", "busy", "denied", "full", "no bucket", "failed"]
+Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "failed"]
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What an SDK's exception means. `busy`: ask again. `condition`: "if absent" or "if unchanged" did not hold."""
+    """What an SDK's exception means. `busy`: ask again. `condition`: "if absent" or "if unchanged" did not hold. `credentials`: none, or
+    not good ones; `denied`: good ones without the right."""
 
     kind: Kind
     why: str
@@ -93,7 +94,7 @@ def by_status(status: int, why: str) -> Trouble:
     if status == 412:
         return Trouble("condition", why)
     if status in (401, 403):
-        return Trouble("denied", why)
+        return Trouble("credentials" if status == 401 else "denied", why)
     if status == 507:
         return Trouble("full", why)
     if status in (408, 429) or status >= 500:

@@ -32,6 +32,7 @@ from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, 
 ADVICE = {
     "full": "free disk space, keep fewer checkpoints (checkpoints.keep.last), or set checkpoints.uri to another place",
     "denied": "grant that right, or set checkpoints.uri to another place",
+    "credentials": "correct the credentials (on a cluster: the Secret that pod.env names, or the role of the pods' service account)",
     "no bucket": "make it, or correct checkpoints.uri",
     "failed": "see that the place is mounted and reachable; what was committed before is intact",
 }

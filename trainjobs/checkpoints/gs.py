@@ -116,7 +116,7 @@ class GoogleStorage:
         if isinstance(error, google.auth.exceptions.TransportError):
             return Trouble("busy", str(error))
         if isinstance(error, google.auth.exceptions.GoogleAuthError):
-            return Trouble("denied", str(error))
+            return Trouble("credentials", str(error))
         return None  # requests' errors on the way are OSErrors
 
     def _compose(self, path: str, parts: Sequence[str]) -> str:

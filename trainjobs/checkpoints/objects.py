@@ -188,9 +188,9 @@ class ObjectStore:
                 patience.pause(delay)
 
     def _refusal(self, key: str, action: str, trouble: Trouble) -> StoreError:
-        reasons: dict[str, Reason] = {"denied": "denied", "full": "full", "no bucket": "no bucket"}
+        reasons: dict[str, Reason] = {"denied": "denied", "credentials": "credentials", "full": "full", "no bucket": "no bucket"}
         whom = ""
-        if trouble.kind == "denied":
+        if trouble.kind in ("denied", "credentials"):
             with suppress(Exception):
                 whom = self._bucket.identity()
         why = f"{action} was refused{f' to {whom}' if whom else ''}: {trouble.why}"

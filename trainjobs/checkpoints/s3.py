@@ -126,7 +126,7 @@ class S3:
             if code == "NoSuchBucket":
                 return Trouble("no bucket", f"there is no bucket {self.bucket}")
             if code in CREDENTIALS:
-                return Trouble("denied", why)
+                return Trouble("credentials", why)
             if code in NO_SPACE:
                 return Trouble("full", why)
             if code == "NoSuchUpload":
@@ -136,7 +136,7 @@ class S3:
             return Trouble("busy", str(error))
         if isinstance(error, errors.BotoCoreError):
             missing = isinstance(error, (errors.NoCredentialsError, errors.PartialCredentialsError, errors.CredentialRetrievalError))
-            return Trouble("denied" if missing else "failed", str(error))
+            return Trouble("credentials" if missing else "failed", str(error))
         return None
 
     @cached_property

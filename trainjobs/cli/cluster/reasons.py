@@ -82,7 +82,7 @@ def _over(seen: Seen) -> Explanation | None:
     where = (f"newest checkpoint: step {saved['step']}, {saved['uri']}",) if saved else ("it saved no checkpoint",)
     name = name_of(seen.job)
     if phase(seen.job) == "Succeeded":
-        return Explanation(f"it succeeded: {position(progress_of(seen.job))} steps", where, next=(seen.command("rm", name),))
+        return Explanation(f"{position(progress_of(seen.job))} steps", where, next=(seen.command("rm", name),))
     failure = status.get("failure") or {}
     error = failure_error(failure)
     log = str(failure.get("logTail") or "")
@@ -91,7 +91,7 @@ def _over(seen: Seen) -> Explanation | None:
     why = (*(part for part in (error.why, error.where) if part), *where, *(f"log: {line}" for line in tail))
     how = (error.how,) if error.how else _remedies(error.code)
     class_ = f" ({failure['class']} failure, attempt {status.get('attempts', 1)})" if failure.get("class") else ""
-    return Explanation(f"it failed: {error.what}{class_}", why, how, (f"gtj explain {error.code}",), error.code, True)
+    return Explanation(f"{error.what}{class_}", why, how, (f"gtj explain {error.code}",), error.code, True)
 
 
 def _unseen(seen: Seen) -> Explanation | None:
