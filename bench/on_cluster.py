@@ -9,7 +9,9 @@ from typing import Any
 HEAD = """## On a cluster
 
 `make e2e`: jobs with two workers in pods of their own and a checkpoint every {every} steps, through the real KubeRay to an S3 server in the
-cluster. From the kill to the next step; lost is what is trained again, which is at most an interval and what one upload takes.
+cluster. Killed is kill -9 of every process in the pod. Lost are steps that the job had told of, twice a second, and that are trained
+again: at most an interval, and what one upload takes. Workers whose head is gone train and commit until their pods have ended, for
+`gracePeriodSeconds` less ten seconds; the next attempt waits for that.
 """
 MANY = (("recovery-worker", "a worker's pod is killed"), ("recovery-head", "the head's pod is killed: another attempt"))
 ONCE = (("node-drained", "the workers' node is drained"), ("hung-rank", "a worker hangs, `stallTimeout` 30 s"))

@@ -16,11 +16,14 @@ from pydantic import ValidationError
 
 from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
-from gentrain_operator.diagnose import UNEXPLAINED, Failure, Waiting, diagnosed, exit_status, head_runs, waiting
+from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.limits import overdue
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
+from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
 from gentrain_operator.rayjob import configmap, rayjob
+from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import ProfileSpec
 from trainjobs.api.rules import check
@@ -177,7 +180,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         if failure.summary == UNEXPLAINED and seen.report is not None and head_runs(pods) and ended and now - ended < EVIDENCE:
             return Decision(again=1.0)  # a head that has crashed takes the driver along, and is seen to be down a moment later
         return _ended(seen, spec, now, attempt, child, failure)
-    over = _overdue(job, spec, now, child)
+    over = overdue(job, spec, now, child)
     if over is not None:
         return _failed(seen, spec, now, attempt, child, over)
     queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
@@ -222,19 +225,6 @@ def _saved(seen: Observed, spec: Spec) -> Object | None:
     if saved is None or spec.checkpoints.uri is None or "://" in saved["uri"]:
         return saved
     return {**saved, "uri": f"{spec.checkpoints.uri.rstrip('/')}/{seen.job['metadata']['uid']}/{saved['uri']}"[:1024]}
-
-
-def _overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> Failure | None:
-    status = job.get("status") or {}
-    active, limit = present.active_seconds(job, child, now), spec.active_deadline_seconds
-    if limit is not None and active >= limit:
-        return Failure(
-            "GTJ0212", "Configuration", "the deadline is reached", f"it ran {active} of {limit} seconds", "raise activeDeadlineSeconds"
-        )
-    spent = (status.get("cost") or {}).get("usd", "unknown")
-    if spec.budget is not None and spent != "unknown" and float(spent) >= float(spec.budget.max_usd):
-        return Failure("GTJ0212", "Configuration", "the budget is used up", f"{spent} of {spec.budget.max_usd} USD", "raise budget.maxUSD")
-    return None
 
 
 def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:

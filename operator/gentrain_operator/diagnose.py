@@ -1,4 +1,4 @@
-"""From evidence to a verdict: why an attempt ended or does not start, whose fault it is, and what to do about it.
+"""From evidence to a verdict: why an attempt ended, whose fault it is, and what to do about it.
 
 The class decides about retries and is a stable contract:
 
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.rayjob import HEAD, SUBMITTER
+from gentrain_operator.pods import containers, head_runs, named, node_of
+from gentrain_operator.rayjob import HEAD
 from trainjobs.api.codes import CODES
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
@@ -29,7 +30,6 @@ Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
 RECORD = "gentrain-failure: "
 _INFRASTRUCTURE = {"GTJ0114", "GTJ0117", "GTJ0201", "GTJ0211", "GTJ0213"}
 _DISRUPTIONS = {"PreemptionByScheduler", "DeletionByTaintManager", "EvictionByEvictionAPI", "TerminationByKubelet", "DeletionByPodGC"}
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 UNEXPLAINED = "the training code ended with an error"
 
 
@@ -69,27 +69,6 @@ class Failure:
             "logTail": self.log_tail,
         }
         return {name: value for name, value in fields.items() if value is not None and value != ""}
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Why pods do not run yet: a reason of the condition ResourcesReady, or of Accepted for what the user has to bring."""
-
-    condition: Literal["ResourcesReady", "Accepted"]
-    reason: str
-    message: str
-
-
-def exit_status(pods: Iterable[Object]) -> int | None:
-    """The driver's, from the container that KubeRay submits it with; None while it runs, or when no pod of the head is there."""
-    for _, container, state in _containers(list(pods)):
-        if container == SUBMITTER and state.get("terminated"):
-            return int(state["terminated"].get("exitCode", 1))
-    return None
-
-
-def head_runs(pods: Iterable[Object]) -> bool:
-    return any(container == HEAD and "running" in state for _, container, state in _containers(list(pods)))
 
 
 def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | None, *, heard: bool = False) -> Failure:
@@ -162,25 +141,25 @@ def _disrupted(pods: list[Object]) -> Failure | None:
                 and condition.get("reason") in _DISRUPTIONS
             ):
                 why = _text(condition.get("message"), 512)
-                return Failure("GTJ0213", "Preemption", f"{_name(pod)} was taken away ({condition['reason']})", why, node=_node(pod))
+                return Failure("GTJ0213", "Preemption", f"{named(pod)} was taken away ({condition['reason']})", why, node=node_of(pod))
         reason = pod.get("status", {}).get("reason")
         if reason in ("Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "UnexpectedAdmissionError"):
             why = _text(pod["status"].get("message"), 512)
-            return Failure("GTJ0213", "Infrastructure", f"{_name(pod)} was stopped by its node ({reason})", why, node=_node(pod))
+            return Failure("GTJ0213", "Infrastructure", f"{named(pod)} was stopped by its node ({reason})", why, node=node_of(pod))
     return None
 
 
 def _killed(pods: list[Object]) -> Failure | None:
-    for pod, container, state in _containers(pods):
+    for pod, container, state in containers(pods):
         terminated = state.get("terminated") or {}
         if terminated.get("reason") == "OOMKilled":
             return Failure(
                 "GTJ0205",
                 "Application",
-                f"{_name(pod)} ran out of host memory",
+                f"{named(pod)} ran out of host memory",
                 f"container {container} reached its memory limit",
                 "use a profile with more memory a node, or fewer workers on it; lower training.batch.micro",
-                node=_node(pod),
+                node=node_of(pod),
             )
     return None
 
@@ -213,86 +192,11 @@ def _headless(pods: list[Object], message: str) -> Failure | None:
     """A head that ended under a driver: what fails in the driver, the driver tells."""
     if head_runs(pods):
         return None
-    for pod, container, state in _containers(pods):
+    for pod, container, state in containers(pods):
         if container == HEAD and (ended := state.get("terminated")):
-            why = f"container {HEAD} of {_name(pod)} ended with exit code {ended.get('exitCode')} ({ended.get('reason')})"
-            return Failure("GTJ0213", "Infrastructure", "the head ended under the training", _text(why, 512), node=_node(pod))
+            why = f"container {HEAD} of {named(pod)} ended with exit code {ended.get('exitCode')} ({ended.get('reason')})"
+            return Failure("GTJ0213", "Infrastructure", "the head ended under the training", _text(why, 512), node=node_of(pod))
     return Failure("GTJ0213", "Infrastructure", "the head pod was lost", message)
-
-
-def waiting(pods: Iterable[Object], rayjob: Object) -> Waiting | None:
-    """Why the pods of a young attempt do not all run; None when nothing is wrong with them."""
-    found = list(pods)
-    return _quota(rayjob) or _forbidden(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found)
-
-
-def _quota(rayjob: Object) -> Waiting | None:
-    for text in _complaints(rayjob):
-        if "exceeded quota" in text:
-            return Waiting("ResourcesReady", "QuotaExceeded", f"GTJ0203 the namespace's quota is used up: {clean(text, 512)}")
-    return None
-
-
-def _forbidden(rayjob: Object) -> Waiting | None:
-    """Pods that the API server does not let KubeRay create, by Pod Security or another policy."""
-    for text in _complaints(rayjob):
-        if "is forbidden" in text or "denied the request" in text:
-            return Waiting("ResourcesReady", "PodsForbidden", f"GTJ0303 the cluster does not allow the job's pods: {clean(text, 512)}")
-    return None
-
-
-def _complaints(rayjob: Object) -> Iterator[str]:
-    """What KubeRay says of pods that it could not create: in a condition of the cluster, and in older places."""
-    status = rayjob.get("status", {})
-    cluster = status.get("rayClusterStatus", {})
-    for condition in cluster.get("conditions") or ():
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            yield str(condition.get("message", ""))
-    yield str(status.get("message", ""))
-    yield str(cluster.get("reason", ""))
-
-
-def _unmountable(pods: list[Object]) -> Waiting | None:
-    for _, _, state in _containers(pods):
-        stuck = state.get("waiting") or {}
-        if stuck.get("reason") == "CreateContainerConfigError":
-            message = f"GTJ0111 {clean(str(stuck.get('message', '')), 512)}. It goes on by itself once that exists"
-            return Waiting("Accepted", "SecretNotFound", message)
-    return None
-
-
-def _unpullable(pods: list[Object]) -> Waiting | None:
-    for _, container, state in _containers(pods):
-        stuck = state.get("waiting") or {}
-        if stuck.get("reason") in _PULL:
-            message = f"GTJ0204 {container} cannot pull its image: {clean(str(stuck.get('message', '')), 512)}"
-            return Waiting("ResourcesReady", "ImagePullFailed", message)
-    return None
-
-
-def _unschedulable(pods: list[Object]) -> Waiting | None:
-    for pod in pods:
-        for condition in pod.get("status", {}).get("conditions") or ():
-            if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                message = f"GTJ0202 {_name(pod)} fits no node: {clean(str(condition.get('message', '')), 512)}"
-                return Waiting("ResourcesReady", "Unschedulable", message)
-    return None
-
-
-def _containers(pods: list[Object]) -> Iterator[tuple[Object, str, dict[str, Any]]]:
-    for pod in pods:
-        status = pod.get("status", {})
-        for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-            yield pod, str(container.get("name", "")), container.get("state") or {}
-
-
-def _name(pod: Object) -> str:
-    return f"pod {pod['metadata']['name']}"
-
-
-def _node(pod: Object) -> str | None:
-    name = pod.get("spec", {}).get("nodeName")
-    return str(name) if name else None
 
 
 def _text(value: Any, limit: int) -> str:

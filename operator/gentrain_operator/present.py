@@ -8,9 +8,9 @@ from fractions import Fraction
 
 from gentrain_operator import report as reported
 from gentrain_operator.conditions import Condition, settled
-from gentrain_operator.diagnose import Waiting
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.waiting import Waiting
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Spec
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gentrain_operator.diagnose import diagnosed, record_in, waiting
+from gentrain_operator.diagnose import diagnosed, record_in
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.waiting import waiting
 
 
 def ended(message: str = "", **status: Any) -> Object:

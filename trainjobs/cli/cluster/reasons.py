@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gentrain_operator.diagnose import waiting
 from gentrain_operator.names import ATTEMPT_LABEL
+from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.cli.cluster.server import Kueue
