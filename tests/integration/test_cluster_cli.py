@@ -96,7 +96,7 @@ def test_every_sample_from_submit_to_success(bench: Bench, gtj: Gtj) -> None:
         code, out, _ = gtj("wait", name, "--timeout", "60s")
         assert code == 0
         assert out.startswith(f"Succeeded  {name}: step ")
-    assert "it succeeded" in gtj("explain", names[0])[1]
+    assert "is Succeeded: 100%" in gtj("explain", names[0])[1]
     assert gtj("logs", names[0])[0] == 7
     assert gtj("rm", *names)[0] == 0
     assert gtj("ls")[1:] == (
