@@ -22,7 +22,7 @@ from gentrain_operator.limits import overdue
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
-from gentrain_operator.rayjob import configmap, rayjob
+from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import ProfileSpec
@@ -177,7 +177,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         record = report.failure(seen.report) if seen.report else None
         failure = diagnosed(child, pods, record, heard=seen.report is not None)
         ended = parsed_time(ray.get("endTime"))
-        if failure.summary == UNEXPLAINED and seen.report is not None and head_runs(pods) and ended and now - ended < EVIDENCE:
+        if failure.summary == UNEXPLAINED and SUBMITTER in failure.detail and head_runs(pods) and ended and now - ended < EVIDENCE:
             return Decision(again=1.0)  # a head that has crashed takes the driver along, and is seen to be down a moment later
         return _ended(seen, spec, now, attempt, child, failure)
     over = overdue(job, spec, now, child)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.pods import containers, head_runs, named, node_of
-from gentrain_operator.rayjob import HEAD
+from gentrain_operator.rayjob import HEAD, SUBMITTER
 from trainjobs.api.codes import CODES
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
@@ -189,8 +189,8 @@ def _lost(status: Object, message: str) -> Failure | None:
 
 
 def _headless(pods: list[Object], message: str) -> Failure | None:
-    """A head that ended under a driver: what fails in the driver, the driver tells."""
-    if head_runs(pods):
+    """A head that ended under a driver: what fails in the driver, the driver tells, and Ray. KubeRay then knows of a container only."""
+    if SUBMITTER not in message or head_runs(pods):
         return None
     for pod, container, state in containers(pods):
         if container == HEAD and (ended := state.get("terminated")):

@@ -312,7 +312,12 @@ def test_kueue_owns_suspend() -> None:
 def test_a_head_that_has_just_crashed_is_given_a_moment_to_be_seen_down() -> None:
     def after(seconds: float, state: Object) -> Decision:
         ended = (NOW - datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        failed = running(jobDeploymentStatus="Failed", jobStatus="FAILED", endTime=ended, message="terminated with exit code 1")
+        failed = running(
+            jobDeploymentStatus="Failed",
+            jobStatus="FAILED",
+            endTime=ended,
+            message="Ray head pod container ray-job-submitter terminated with exit code 1",
+        )
         return decided(seen(ONE, [failed], pods=[pod(containerStatuses=[{"name": "ray-head", "state": state}])], report={"step": 7}))
 
     assert (after(1, {"running": {}}).status, after(1, {"running": {}}).again) == (None, 1.0)

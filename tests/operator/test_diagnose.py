@@ -75,6 +75,11 @@ def test_a_head_that_ends_under_its_driver(state: Object | None, heard: bool, re
     assert (failure.code, failure.class_) == (code, class_)
 
 
+def test_a_driver_that_ray_knows_to_have_failed_had_a_head() -> None:
+    said = "Job entrypoint command failed with exit code 1, last available logs: Traceback"
+    assert diagnosed(ended(said, reason="AppFailed"), [], None, heard=True).class_ == "Application"
+
+
 def test_a_record_is_bounded_and_cleaned() -> None:
     record = {
         "code": "GTJ0206",
