@@ -27,7 +27,8 @@ def section(folder: Path) -> list[str]:
     for name, words in MANY:
         if one := found.get(name):
             times = f"{one['p50']:.1f} (p50), {one['p95']:.1f} (p95)"
-            lines.append(f"| {words}, {len(one['kills'])} times | {times} | at most {one['stepsLostAtMost']} |")
+            lost = f"at most {one['stepsLostAtMost']}" if one["stepsLostAtMost"] else "0"
+            lines.append(f"| {words}, {len(one['kills'])} times | {times} | {lost} |")
     for name, words in ONCE:
         if one := found.get(name):
             lines.append(f"| {words} | {one['seconds']:.1f} | {one['stepsLost']} |")
