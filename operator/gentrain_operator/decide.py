@@ -177,7 +177,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         record = report.failure(seen.report) if seen.report else None
         failure = diagnosed(child, pods, record, heard=seen.report is not None)
         ended = parsed_time(ray.get("endTime"))
-        if failure.summary == UNEXPLAINED and SUBMITTER in failure.detail and head_runs(pods) and ended and now - ended < EVIDENCE:
+        if failure.summary == UNEXPLAINED and SUBMITTER in failure.detail and head_runs(pods) and ended and abs(now - ended) < EVIDENCE:
             return Decision(again=1.0)  # a head that has crashed takes the driver along, and is seen to be down a moment later
         return _ended(seen, spec, now, attempt, child, failure)
     over = overdue(job, spec, now, child)
