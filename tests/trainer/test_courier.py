@@ -78,7 +78,11 @@ def test_a_courier_that_is_killed_is_told_and_followed_by_another(courier: Couri
     attempt = reader.begin()
     prefix = reader.prefix(1, attempt)
     digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
-    (child,) = [process for process in psutil.Process().children() if "trainjobs.courier" in process.cmdline()]
+    (child,) = [
+        process
+        for process in psutil.Process().children()
+        if process.status() != psutil.STATUS_ZOMBIE and "trainjobs.courier" in process.cmdline()
+    ]
     child.send_signal(signal.SIGSTOP)
     courier.commit(prefix, {"attempt": attempt, "step": 1, "samples": 1, "metadata": {}, "metrics": {}, "digests": [digest]})
     child.kill()
@@ -100,7 +104,11 @@ def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(co
         prefix = reader.prefix(step, attempt)
         found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
         assert isinstance(found, Commit)
-        (child,) = [process for process in psutil.Process().children() if "trainjobs.courier" in process.cmdline()]
+        (child,) = [
+            process
+            for process in psutil.Process().children()
+            if process.status() != psutil.STATUS_ZOMBIE and "trainjobs.courier" in process.cmdline()
+        ]
         child.kill()
         psutil.wait_procs([child], timeout=60)
     assert reader.newest() == found
