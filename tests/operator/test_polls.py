@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +21,17 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def seconds(polls: Polls, clock: Clock, count: int) -> Iterator[int]:
+    """So many seconds pass; at the end of each, what is due is polled."""
+    for second in range(count):
+        clock.now = float(second)
+        yield second
+        key = polls._queue.take()
+        if key is not None:
+            polls.poll(key)
+            polls._queue.done(key)
 
 
 def test_a_report_that_changed_wakes_its_job() -> None:
@@ -64,14 +76,9 @@ def test_an_attempt_that_ends_is_asked_for_its_last_words_until_it_answers_no_mo
 
     polls = Polls(lambda key: None, read=read, clock=clock)
     polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
-    for second in range(60):
-        clock.now = float(second)
+    for second in seconds(polls, clock, 60):
         if second >= 5:
             polls.follow(KEY, None)  # at every look from now on
-        key = polls._queue.take()
-        if key is not None:
-            polls.poll(key)
-            polls._queue.done(key)
     assert asked == [0, 5, 6, 7]
     assert polls.report(KEY) == {"step": 9, "checkpoint": {"step": 9}}
 
@@ -96,12 +103,8 @@ def test_dead_endpoints_are_asked_less_and_less() -> None:
 
     polls = Polls(lambda key: None, read=read, clock=clock)
     polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
-    for second in range(400):
-        clock.now = float(second)
-        key = polls._queue.take()
-        if key is not None:
-            polls.poll(key)
-            polls._queue.done(key)
+    for _ in seconds(polls, clock, 400):
+        pass
     assert asked == [0, 10, 30, 70, 150, 270, 390]
 
 
@@ -115,12 +118,8 @@ def test_a_driver_that_is_on_its_way_is_asked_as_often_as_one_that_runs() -> Non
 
     polls = Polls(lambda key: None, read=read, clock=clock)
     polls.follow(KEY, Endpoint("10.0.0.1", 1, 1))
-    for second in range(35):
-        clock.now = float(second)
-        key = polls._queue.take()
-        if key is not None:
-            polls.poll(key)
-            polls._queue.done(key)
+    for _ in seconds(polls, clock, 35):
+        pass
     assert asked == [0, 10, 20, 30]
 
 

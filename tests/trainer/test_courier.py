@@ -73,16 +73,19 @@ def test_uploads_commits_and_drops_what_is_not_kept(courier: Courier, snapshot: 
     assert (slice.key, slice.dtype, slice.shape, slice.start, slice.length) == ("fp32/w", "F32", (7,), 0, 7)
 
 
+def at_work() -> psutil.Process:
+    """The courier's process; what other tests left dead has no command line."""
+    living = (process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE)
+    (child,) = [process for process in living if "trainjobs.courier" in process.cmdline()]
+    return child
+
+
 def test_a_courier_that_is_killed_is_told_and_followed_by_another(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt = reader.begin()
     prefix = reader.prefix(1, attempt)
     digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
-    (child,) = [
-        process
-        for process in psutil.Process().children()
-        if process.status() != psutil.STATUS_ZOMBIE and "trainjobs.courier" in process.cmdline()
-    ]
+    child = at_work()
     child.send_signal(signal.SIGSTOP)
     courier.commit(prefix, {"attempt": attempt, "step": 1, "samples": 1, "metadata": {}, "metrics": {}, "digests": [digest]})
     child.kill()
@@ -104,11 +107,7 @@ def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(co
         prefix = reader.prefix(step, attempt)
         found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
         assert isinstance(found, Commit)
-        (child,) = [
-            process
-            for process in psutil.Process().children()
-            if process.status() != psutil.STATUS_ZOMBIE and "trainjobs.courier" in process.cmdline()
-        ]
+        child = at_work()
         child.kill()
         psutil.wait_procs([child], timeout=60)
     assert reader.newest() == found
