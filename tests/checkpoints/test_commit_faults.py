@@ -137,6 +137,21 @@ def test_a_zombie_cannot_commit_at_any_point_of_its_save(tmp_path: Path) -> None
     assert fenced > 10
 
 
+@pytest.mark.parametrize("step", [15, 20, 25])
+@pytest.mark.parametrize("look", [True, False])
+def test_a_zombie_is_fenced_whatever_the_newer_attempt_has_written(step: int, look: bool, tmp_path: Path) -> None:
+    """Its own step is below, at or above the newer's. One that has looked meets the newer's commit before its fence."""
+    store = first_attempt(tmp_path)
+    (zombie, _), (newer, _) = opened(store), opened(store)
+    attempt = zombie.begin()
+    save(newer, newer.begin(), 20, tmp_path)
+    newer.retain()
+    if look:
+        assert zombie.newest() is not None
+    with pytest.raises(Fenced):
+        save(zombie, attempt, step, tmp_path)
+
+
 def test_two_writers_take_turns_at_every_operation(tmp_path: Path) -> None:
     """Two processes of one attempt append at the same time, as a driver and a worker may: both get in, with no gap and no loss."""
     for at in range(40):

@@ -90,7 +90,7 @@ class Log:
             for record in self.backwards():
                 if record.kind == "unreadable":
                     raise Fenced(attempt, f"record {record.seq} of the log is damaged and may be a newer attempt's fence")
-                if record.kind == "fence" and record.attempt > attempt:
+                if record.attempt > attempt:  # its fence, or what it has written behind that
                     raise Fenced(attempt, f"attempt {record.attempt} has begun")
                 if record.kind == "fence":
                     if record.attempt < attempt:
