@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.training import manifest
+from bench.training import FAMILIES, manifest
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ WORKERS = 2
 
 def job() -> dict[str, Any]:
     """The VAE of the training benchmark on the digits, two workers, ZeRO stage 2, ten steps."""
-    answer = manifest("vae")
+    answer = manifest("vae", FAMILIES["vae"])
     spec = answer["spec"]
     spec["data"] = {"source": "builtin:digits", "images": {"size": 16, "channels": 1}}
     spec["training"]["steps"] = 10

@@ -1,8 +1,8 @@
 """Plain torch loops, one per family, as one would write them by hand: the peer of `bench/training.py`.
 
-They share nothing with the trainer but the networks: data as one tensor in memory, a shuffled index per epoch, noise from torch's own
-generator, the loss written out, torch's optimizer (the same one, fused). No metrics, no schedule, no files. Where a choice is open they
-take the faster one that is the same algorithm.
+They share nothing with the trainer but the networks: data as one tensor in the device's memory, a shuffled index per epoch, noise from
+torch's own generator, the loss written out, torch's optimizer (the same one, fused). No metrics, no schedule, no files. Where a choice is
+open they take the faster one that is the same algorithm.
 
 Each returns the (wall, processor) seconds of all steps but the first WARM.
 """
@@ -28,14 +28,15 @@ def adamw(network: nn.Module, rate: float) -> torch.optim.AdamW:
 
 def batches(data: Tensor, size: int) -> Iterator[Tensor]:
     while True:
-        for index in torch.randperm(len(data)).split(size):
+        for index in torch.randperm(len(data), device=data.device).split(size):
             if len(index) == size:
                 yield data[index]
 
 
 def clock(steps: int, step: Callable[[], Tensor]) -> Elapsed:
     for _ in range(WARM):
-        step()
+        loss = step()
+    assert loss.isfinite()  # and a GPU has come to the end
     wall, processor = time.perf_counter(), time.process_time()
     for _ in range(steps - WARM):
         loss = step()
@@ -51,14 +52,14 @@ def gan(networks: Networks, data: Tensor, size: int, rate: float, steps: int) ->
 
     def step() -> Tensor:
         with torch.no_grad():
-            fake = generator(torch.randn(size, 64))
+            fake = generator(torch.randn(size, 64, device=data.device))
         loss = F.softplus(-discriminator(next(stream))).mean() + F.softplus(discriminator(fake)).mean()
         loss.backward()
         d_optimizer.step()
         d_optimizer.zero_grad()
 
         discriminator.requires_grad_(False)
-        loss = F.softplus(-discriminator(generator(torch.randn(size, 64)))).mean()
+        loss = F.softplus(-discriminator(generator(torch.randn(size, 64, device=data.device)))).mean()
         loss.backward()
         g_optimizer.step()
         g_optimizer.zero_grad()
@@ -76,7 +77,7 @@ def vae(networks: Networks, data: Tensor, size: int, rate: float, steps: int) ->
 
     def step() -> Tensor:
         x = next(stream)
-        output, mean, logvar = autoencoder(torch.randn(size, 16), x)
+        output, mean, logvar = autoencoder(torch.randn(size, 16, device=data.device), x)
         reconstruction = 0.5 * (x - output).square().sum() / size
         divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / size
         loss: Tensor = reconstruction + divergence
@@ -96,11 +97,11 @@ def diffusion(networks: Networks, data: Tensor, size: int, rate: float, steps: i
     grid = torch.arange(1001, dtype=torch.float64) / 1000
     signal = ((grid + 0.008) / 1.008 * math.pi / 2).cos().square()
     abar = (1 - (1 - signal[1:] / signal[:-1]).clamp(max=0.999)).cumprod(0)
-    a, s = abar.sqrt().float(), (1 - abar).sqrt().float()
+    a, s = abar.sqrt().float().to(data.device), (1 - abar).sqrt().float().to(data.device)
 
     def step() -> Tensor:
         x = next(stream)
-        t = torch.randint(1000, (size,))
+        t = torch.randint(1000, (size,), device=data.device)
         noise = torch.randn_like(x)
         noisy = a[t, None, None, None] * x + s[t, None, None, None] * noise
         loss = F.mse_loss(denoiser(noisy, t), noise)

@@ -47,9 +47,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 RATE = 1e-3
 
 
-def manifest(family: str) -> dict[str, Any]:
+def manifest(family: str, case: dict[str, Any]) -> dict[str, Any]:
     """The job as a user would write it, but for checkpoint and evaluation, which come once, at the end."""
-    case = FAMILIES[family]
     return {
         "apiVersion": "gentrain.dev/v1alpha1",
         "kind": "GenerativeTrainingJob",
@@ -61,9 +60,10 @@ def manifest(family: str) -> dict[str, Any]:
                 "steps": case["steps"],
                 "batch": {"global": case["batch"]},
                 "seed": SEED,
+                "precision": case.get("precision", "fp32"),
                 "optimizers": {"default": {"name": "adamw", "learningRate": RATE}},
             },
-            "deepspeed": {"stage": 0},
+            "deepspeed": {"stage": case.get("stage", 0)},
             "compute": {"workers": 1, "gpusPerWorker": 0},
             "checkpoints": {"every": {"steps": case["steps"]}},
             "evaluation": {"everySteps": case["steps"], "samples": 1},
@@ -71,9 +71,9 @@ def manifest(family: str) -> dict[str, Any]:
     }
 
 
-def measure(family: str, pairs: int) -> list[dict[str, float]]:
+def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") -> list[dict[str, float]]:
     """Samples per second of each pair: {"ours", "plain"} by the clock on the wall, {"ours_processor", ...} by seconds of processor time,
-    which other processes on the machine disturb less."""
+    which other processes on the machine disturb less. In bf16 the plain loop has torch's autocast."""
     import torch
     import torch.distributed as dist
 
@@ -82,34 +82,39 @@ def measure(family: str, pairs: int) -> list[dict[str, float]]:
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.evaluate.look import look
+    from trainjobs.launch import backend
     from trainjobs.memory import keep_freed_memory
     from trainjobs.models import build_networks
     from trainjobs.noise import Noise
     from trainjobs.schedule import rate
     from trainjobs.world import World
 
-    torch.set_num_threads(1)
     keep_freed_memory()  # as every worker does; both loops gain by it, and neither is at the mercy of where the other left the heap
-    case, job = FAMILIES[family], Job.model_validate(manifest(family))
+    job = Job.model_validate(manifest(family, case))
     size, steps = case["batch"], case["steps"]
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+        dist.init_process_group(backend(device == "cuda"), init_method=f"file://{folder}/store", rank=0, world_size=1)
         source = open_source(job.spec, folder / "cache")
         everything = torch.arange(min(source.info.length, 4096))
         data = source.batch(everything, Noise.of(SEED, 0, "bench", everything))
-        whole = next(iter(data.values())).contiguous()
+        whole = next(iter(data.values())).contiguous().to(device)
 
         marks: list[Elapsed] = []
 
+        def mark() -> None:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            marks.append((time.perf_counter(), time.process_time()))
+
         def begun(schedule: Any, step: int, total: int) -> float:
             if step == WARM:
-                marks.append((time.perf_counter(), time.process_time()))
+                mark()
             return rate(schedule, step, total)
 
         def ended(*arguments: Any) -> Any:
-            marks.append((time.perf_counter(), time.process_time()))
+            mark()
             return look(*arguments)
 
         def ours(turn: int) -> Elapsed:
@@ -119,13 +124,15 @@ def measure(family: str, pairs: int) -> list[dict[str, float]]:
             marks.clear()
             # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
             with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "look", ended):
-                loop.train(job, run, World(0, 1, torch.device("cpu")))
+                loop.train(job, run, World(0, 1, torch.device(device)))
             first, last = marks
             return last[0] - first[0], last[1] - first[1]
 
         def plain(turn: int) -> Elapsed:
             torch.manual_seed(SEED + turn)
-            return LOOPS[family](build_networks(job.spec, source.info), whole, size, RATE, steps)
+            networks = {name: network.to(device) for name, network in build_networks(job.spec, source.info).items()}
+            with torch.autocast(device, torch.bfloat16, enabled=job.spec.training.precision == "bf16"):
+                return LOOPS[family](networks, whole, size, RATE, steps)
 
         samples = (steps - WARM) * size
         for turn in range(-1, pairs):  # turn -1 warms up
@@ -142,4 +149,4 @@ def measure(family: str, pairs: int) -> list[dict[str, float]]:
 
 if __name__ == "__main__":
     assert os.environ.get("OMP_NUM_THREADS") == "1", "one thread, from the start"
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(measure(sys.argv[1], FAMILIES[sys.argv[1]], int(sys.argv[2]))))

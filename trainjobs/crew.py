@@ -53,6 +53,8 @@ class Rendezvous(BackendConfig):  # type: ignore[misc]
 
 
 class _Rendezvous(Backend):  # type: ignore[misc]
+    share_cuda_visible_devices = True  # a worker takes the GPU of its local rank, and NCCL reaches those of its neighbours
+
     def on_start(self, worker_group: Any, backend_config: Rendezvous) -> None:
         address, port = worker_group.execute_single(0, free_address)
         worker_group.execute(announce, address, port)

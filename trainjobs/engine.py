@@ -74,10 +74,6 @@ class Engine:
             group["lr"] = 0.0
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
         self.module: nn.Module = self._engine.module
-        if stage == 0:
-            # In bf16 DeepSpeed has taken a step here, with gradients of zero, to have the state allocated. At rate 0 it moved nothing;
-            # counted, it would spoil Adam's bias correction (its first update would be 0.74 of what it is) and its decay.
-            optimizer.state.clear()
         if world.size == 1 and stage == 0:
             # Else it flattens all gradients into buckets and back, for a sum over one worker: 4 % of a small GAN's step.
             self._engine.enable_backward_allreduce = False

@@ -112,12 +112,13 @@ def outcome(run: Path) -> int:
 
 def here(settings: dict[str, Any]) -> None:
     """One worker, in this process."""
+    import torch
     import torch.distributed as dist
 
     from trainjobs.work import Settings, work
 
     store = dist.HashStore()  # type: ignore[attr-defined]  # torch exports it without saying so
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    dist.init_process_group(backend(torch.cuda.is_available()), store=store, rank=0, world_size=1)
     work(Settings(**settings), rank=0, size=1, local_rank=0)
 
 
@@ -128,7 +129,7 @@ def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
 
     from trainjobs.work import Settings, work
 
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=COLLECTIVE_TIMEOUT)
+    dist.init_process_group(backend(torch.cuda.is_available()), timeout=COLLECTIVE_TIMEOUT)
     rank, size = dist.get_rank(), dist.get_world_size()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -183,7 +184,7 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
         run=run,
         retries=spec.recovery.max_retries,
         sizes=spec.training.batch.sizes(fewest, most),
-        train_loop_config={**settings, "backend": "nccl" if with_gpu else "gloo"},
+        train_loop_config={**settings, "backend": backend(with_gpu)},
         backend_config=crew.Rendezvous(),
         scaling_config=ScalingConfig(
             num_workers=(fewest, most) if elastic else most,
@@ -250,6 +251,11 @@ def connected(backend: str, settings: dict[str, Any], rank: int, size: int, loca
 
 
 # --- small things --------------------------------------------------------------------------------------------------------------------
+
+
+def backend(with_gpu: bool) -> str:
+    """torch.distributed's backend: on GPUs NCCL for what lies there, beside gloo for what the host has."""
+    return "cpu:gloo,cuda:nccl" if with_gpu else "gloo"
 
 
 @contextlib.contextmanager

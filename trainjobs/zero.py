@@ -2,7 +2,7 @@
 
 DeepSpeed 0.19.8, by stage, as read from what `deepspeed.initialize` returns:
 
-0      The optimizer works on the parameters themselves; in bf16 on fp32 copies of their shape (`fp32_groups` beside `fp16_groups`).
+0      The optimizer works on the parameters themselves, which are fp32.
 1, 2   All parameters of a group are flattened into one tensor, padded, and cut into equal parts, one for each rank
        (`single_partition_of_fp32_groups`); a parameter's `_hp_mapping` says which of its elements lie where in this rank's part.
 3      Each parameter is flattened, padded, and cut into equal parts for itself; the parts that a rank has are laid together by group
@@ -44,10 +44,9 @@ class Held:
 
 def held(trained: Iterable[tuple[str, Any]], optimizer: Any, stage: int, rank: int) -> Iterator[Held]:
     """What this rank has of the trained parameters, given by name. `optimizer` is DeepSpeed's, or torch's own."""
-    masters = _masters(optimizer) if stage == 0 else {}
     for name, parameter in trained:
         if stage == 0:
-            yield Held(name, tuple(parameter.shape), 0, parameter.numel(), masters.get(id(parameter), parameter), 0)
+            yield Held(name, tuple(parameter.shape), 0, parameter.numel(), parameter, 0)
         elif stage == 3:
             group, offset, share = optimizer.grad_position[optimizer.get_param_id(parameter)]
             total, start = parameter.ds_numel, rank * share
@@ -75,12 +74,10 @@ def even(whole: list[Held], rank: int, size: int) -> Iterator[Held]:
 
 def publish(optimizer: Any, stage: int) -> None:
     """Make the weights that the network computes with those that the optimizer has. Every rank must call it, between steps."""
+    if stage == 0:
+        return  # they are the same tensors
     with torch.no_grad():
-        if stage == 0:
-            for low, high in zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True):
-                for weights, master in zip(low, high, strict=True):
-                    weights.data.copy_(master.data)
-        elif stage == 3:
+        if stage == 3:
             optimizer.checkpoint_event_prologue()
             for group, master in enumerate(optimizer.fp32_partitioned_groups_flat):
                 optimizer.fp16_partitioned_groups_flat[group].data.copy_(master.data)
@@ -88,12 +85,6 @@ def publish(optimizer: Any, stage: int) -> None:
             optimizer.checkpoint_event_epilogue()
         else:
             optimizer.update_lp_params()
-
-
-def _masters(optimizer: Any) -> dict[int, Tensor]:
-    """The fp32 copy of each parameter, by the parameter's id; nothing in fp32."""
-    pairs = zip(getattr(optimizer, "fp16_groups", ()), getattr(optimizer, "fp32_groups", ()), strict=True)
-    return {id(weights): master for low, high in pairs for weights, master in zip(low, high, strict=True)}
 
 
 def _in_memory(flat: Tensor, share: int) -> None:

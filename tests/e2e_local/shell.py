@@ -34,7 +34,12 @@ class Shell:
 
     def __init__(self, path: Path, within: Sequence[str] = ()) -> None:
         self.path, self.within = path, list(within)
-        self.environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{path}", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{path}:{os.environ.get('PYTHONPATH', '')}",
+            "NO_COLOR": "1",
+            "OMP_NUM_THREADS": "1",
+        }
 
     def manifest(self, name: str = "job.yaml", **parts: Any) -> None:
         """Writes job.yaml: SPEC with whole parts replaced, or taken out where they are None."""

@@ -26,12 +26,12 @@ class Result:
     ema: dict[str, dict[str, Tensor]]
 
 
-def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = None) -> Result:
+def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = None, device: str = "cpu") -> Result:
     """The run of a job by hand; batches are read in one piece. `jump`: (after this step, go on from this sample)."""
     spec = Job.model_validate(manifest).spec
     source = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    networks = build_networks(spec, source.info)
+    networks = {name: network.to(device) for name, network in build_networks(spec, source.info).items()}
     optimizers = {name: optimizer(spec, name, network) for name, network in networks.items()}
     ema = {name: {key: p.detach().clone() for key, p in network.named_parameters()} for name, network in networks.items()}
     result = Result({}, networks, ema)
@@ -40,10 +40,10 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
         if jump is not None and step == jump[0]:
             seen = jump[1]
         if spec.gan:
-            seen = gan_step(spec, source, networks, optimizers, step, seen, result.losses)
+            seen = gan_step(spec, source, networks, optimizers, step, seen, result.losses, device)
         else:
             batch = spec.training.batch.global_
-            data, noise = draw(spec, source, step, "train.0", seen, batch)
+            data, noise = draw(spec, source, step, "train.0", seen, batch, device)
             (name,) = networks
             loss = {"vae": vae_loss, "diffusion": diffusion_loss, "language": language_loss}[spec.family](spec, networks[name], data, noise)
             update(spec, networks[name], optimizers[name], loss)
@@ -56,9 +56,11 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
     return result
 
 
-def draw(spec: Spec, source: Source, step: int, phase: str, seen: int, batch: int) -> tuple[dict[str, Tensor], Noise]:
-    noise = Noise.of(spec.training.seed, step, phase, torch.arange(seen, seen + batch))
-    return source.batch(order(spec.training.seed, seen, batch, source.info.length), noise), noise
+def draw(spec: Spec, source: Source, step: int, phase: str, seen: int, batch: int, device: str) -> tuple[dict[str, Tensor], Noise]:
+    samples = torch.arange(seen, seen + batch)
+    data = source.batch(order(spec.training.seed, seen, batch, source.info.length), Noise.of(spec.training.seed, step, phase, samples))
+    noise = Noise.of(spec.training.seed, step, phase, samples.to(device))
+    return {name: value.to(device) for name, value in data.items()}, noise
 
 
 def optimizer(spec: Spec, name: str, network: nn.Module) -> torch.optim.Optimizer:
@@ -115,12 +117,13 @@ def gan_step(
     step: int,
     seen: int,
     losses: dict[str, list[float]],
+    device: str,
 ) -> int:
     assert spec.gan
     g, d, batch, kind = networks["generator"], networks["discriminator"], spec.training.batch.global_, spec.gan.loss.type
     critic = []
     for repetition in range(spec.gan.loss.critic_steps):
-        data, noise = draw(spec, source, step, f"D.{repetition}", seen, batch)
+        data, noise = draw(spec, source, step, f"D.{repetition}", seen, batch, device)
         (real,) = data.values()
         fake = g(noise.normal("z", spec.gan.generator.latent_dim)).detach()
         # Spectral norm goes one power iteration further at every call of the network, so their number and order count.
@@ -139,7 +142,7 @@ def gan_step(
         update(spec, d, optimizers["discriminator"], loss)
         critic.append(loss.item())
         seen += batch
-    noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
+    noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch, device=device))
     score = d(g(noise.normal("z", spec.gan.generator.latent_dim)))
     loss = F.binary_cross_entropy_with_logits(score, torch.ones_like(score)) if kind == "bce" else -score.mean()
     update(spec, g, optimizers["generator"], loss)

@@ -151,14 +151,7 @@ def test_moving_average_is_applied_and_taken_back(stage: int, precision: str, fo
 def test_adam_begins_with_a_whole_step(stage: int, found: list[dict[str, Any]]) -> None:
     """Its first update is the rate, whatever the gradient. The mean over 257 weights bears bf16's rounding."""
     for rank in found:
-        assert rank[f"first_update-{stage}"]["moved"] == pytest.approx(0.01, rel=0.05)
-
-
-def test_canary_bf16_at_stage_0_has_counted_a_step_already(found: list[dict[str, Any]]) -> None:
-    """Why Engine clears the optimizer's state: DeepSpeed's step with gradients of zero would make Adam's first one 0.74 of the rate, and
-    apply weight decay at the peak rate before the first step."""
-    for rank in found:
-        assert rank["first_update-0"]["count"] == 1
+        assert rank[f"first_update-{stage}"] == pytest.approx(0.01, rel=0.05)
 
 
 # --- 6. transformers does not hear of ZeRO-3 ----------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """One process of a group that runs jobs through the training loop, one after another: `python worker.py RANK SIZE STORE RUN...`
 
 Each RUN is a run folder with a job.json. `RUN=N` stops the run after N steps, as a request to stop does, for tests of resuming.
+DS_ACCELERATOR says where they train: cpu, or cuda, with every kernel one that gives the same bits again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from trainjobs.api.job import Job
-from trainjobs.launch import leave
+from trainjobs.launch import backend, leave
 from trainjobs.loop import train
 from trainjobs.world import World
 
@@ -23,8 +24,12 @@ from trainjobs.world import World
 def main() -> None:
     rank, size = int(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(sys.argv[3], size), rank=rank, world_size=size)
-    world = World(rank, size, torch.device("cpu"))
+    device = torch.device(os.environ["DS_ACCELERATOR"], 0 if os.environ["DS_ACCELERATOR"] == "cuda" else None)
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend(device.type == "cuda"), store=dist.FileStore(sys.argv[3], size), rank=rank, world_size=size)
+    world = World(rank, size, device)
     for argument in sys.argv[4:]:
         name, _, stop_after = argument.partition("=")
         run = Path(name)

@@ -52,7 +52,7 @@ def test_golden(stage: int, precision: str, clipping: float | None, override: di
         "gradient_clipping": CLIPPINGS[clipping],
         "steps_per_print": 2147483647,
         "wall_clock_breakdown": False,
-        "bf16": {"enabled": PRECISIONS[precision]},
+        "bf16": {"enabled": PRECISIONS[precision] and stage > 0},
         "checkpoint": {"tag_validation": "Fail"},
         "zero_allow_untested_optimizer": False,
         **override,

@@ -96,7 +96,7 @@ class Ema(Model):
 class Training(Model):
     steps: PositiveInt = Field(description="Optimizer steps; for a GAN, generator steps.")
     batch: Batch = Batch()
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 keeps fp32 master weights.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 computes in bfloat16 and keeps fp32 weights to update.")
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Seed of weights, order, noise and augmentation.")
     optimizers: Annotated[dict[str, Optimizer], Field(max_length=8)] = Field(
         {}, description='One per trained network, by name; "default" for the rest.'

@@ -13,6 +13,9 @@ def deepspeed_config(spec: Spec, *, stage: int, micro: int, workers: int, parame
     Written out because DeepSpeed's defaults changed under other projects' feet: `gradient_clipping` became 1.0 in June 2026.
     `managed_gradient_accumulation: false` is the contract of the loop, "backward as often as you like, step() applies"; with
     the managed default several backwards before one step give wrong gradients at stages 1 and 2, without an error.
+
+    At stage 0 DeepSpeed's bf16 is left off: the weights stay fp32, and the loop's autocast does what torch's does anywhere. DeepSpeed's
+    would add up micro-batches in bf16, and ask the device about every single gradient before every step.
     """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro,
@@ -23,7 +26,7 @@ def deepspeed_config(spec: Spec, *, stage: int, micro: int, workers: int, parame
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
         "zero_optimization": {"stage": stage, **(buckets(parameters) if stage else {})},
-        "bf16": {"enabled": spec.training.precision == "bf16"},
+        "bf16": {"enabled": spec.training.precision == "bf16" and stage > 0},
         "checkpoint": {"tag_validation": "Fail"},
         # The loop calls the module itself, never the engine, so DeepSpeed sees no forward pass to check.
         "zero_allow_untested_optimizer": not tested_optimizer,
