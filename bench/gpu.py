@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-PAIRS = 5
 SHAPES = {"source": "builtin:shapes", "images": {"size": 64, "channels": 3}}
 GPT2 = {"layers": 12, "hidden": 768, "heads": 12, "contextLength": 1024}
 LLAMA = {"architecture": "llama", "layers": 16, "hidden": 2048, "heads": 16, "contextLength": 2048}
@@ -28,17 +27,19 @@ CASES: dict[str, dict[str, Any]] = {
         "data": SHAPES,
         "batch": 256,
         "steps": 110,
+        "pairs": 5,
     },
-    "vae": {"model": {"vae": {"network": {"latentDim": 16, "channels": 128}}}, "data": SHAPES, "batch": 256, "steps": 110},
+    "vae": {"model": {"vae": {"network": {"latentDim": 16, "channels": 64}}}, "data": SHAPES, "batch": 256, "steps": 60, "pairs": 3},
     "diffusion": {
         "model": {"diffusion": {"network": {"channels": 128, "multipliers": [1, 2, 2]}, "process": {"schedule": "cosine"}}},
         "data": SHAPES,
         "batch": 64,
-        "steps": 60,
+        "steps": 40,
+        "pairs": 3,
     },
-    "language": {"model": {"language": {"network": GPT2}}, "data": TEXT, "batch": 32, "steps": 60},
-    "language-0.8B": {"model": {"language": {"network": LLAMA}}, "data": TEXT, "batch": 8, "steps": 30},
-    "language-0.8B-zero2": {"model": {"language": {"network": LLAMA}}, "data": TEXT, "batch": 8, "steps": 30, "stage": 2},
+    "language": {"model": {"language": {"network": GPT2}}, "data": TEXT, "batch": 32, "steps": 40, "pairs": 3},
+    "language-0.8B": {"model": {"language": {"network": LLAMA}}, "data": TEXT, "batch": 8, "steps": 30, "pairs": 1},
+    "language-0.8B-zero2": {"model": {"language": {"network": LLAMA}}, "data": TEXT, "batch": 8, "steps": 30, "stage": 2, "pairs": 1},
 }
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, FLOP/s
 
@@ -56,7 +57,7 @@ def training(name: str) -> dict[str, Any]:
     from bench.training import measure
 
     case = CASES[name] | {"precision": "bf16"}
-    found: dict[str, Any] = {"pairs": measure(name.partition("-")[0], case, PAIRS, "cuda")}
+    found: dict[str, Any] = {"pairs": measure(name.partition("-")[0], case, case["pairs"], "cuda")}
     found["peakBytes"] = torch.cuda.max_memory_allocated()
     if language := case["model"].get("language"):
         found["flopsPerSample"] = flops_per_token(language["network"], 257) * language["network"]["contextLength"]

@@ -4,6 +4,8 @@ They share nothing with the trainer but the networks: data as one tensor in the 
 torch's own generator, the loss written out, torch's optimizer (the same one, fused). No metrics, no schedule, no files. Where a choice is
 open they take the faster one that is the same algorithm.
 
+`low`: losses under torch's autocast to bfloat16, whose copies of the weights last until the loss is there.
+
 Each returns the (wall, processor) seconds of all steps but the first WARM.
 """
 
@@ -33,6 +35,10 @@ def batches(data: Tensor, size: int) -> Iterator[Tensor]:
                 yield data[index]
 
 
+def autocast(data: Tensor, low: bool) -> torch.autocast:
+    return torch.autocast(data.device.type, torch.bfloat16, enabled=low)
+
+
 def clock(steps: int, step: Callable[[], Tensor]) -> Elapsed:
     for _ in range(WARM):
         loss = step()
@@ -44,22 +50,24 @@ def clock(steps: int, step: Callable[[], Tensor]) -> Elapsed:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def gan(networks: Networks, data: Tensor, size: int, rate: float, steps: int) -> Elapsed:
+def gan(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
     """Non-saturating GAN: a discriminator step, then a generator step on fresh latents with the discriminator frozen."""
     generator, discriminator = networks["generator"], networks["discriminator"]
     g_optimizer, d_optimizer = adamw(generator, rate), adamw(discriminator, rate)
     stream = batches(data, size)
 
     def step() -> Tensor:
-        with torch.no_grad():
-            fake = generator(torch.randn(size, 64, device=data.device))
-        loss = F.softplus(-discriminator(next(stream))).mean() + F.softplus(discriminator(fake)).mean()
+        with autocast(data, low):
+            with torch.no_grad():
+                fake = generator(torch.randn(size, 64, device=data.device))
+            loss = F.softplus(-discriminator(next(stream))).mean() + F.softplus(discriminator(fake)).mean()
         loss.backward()
         d_optimizer.step()
         d_optimizer.zero_grad()
 
         discriminator.requires_grad_(False)
-        loss = F.softplus(-discriminator(generator(torch.randn(size, 64, device=data.device)))).mean()
+        with autocast(data, low):
+            loss = F.softplus(-discriminator(generator(torch.randn(size, 64, device=data.device)))).mean()
         loss.backward()
         g_optimizer.step()
         g_optimizer.zero_grad()
@@ -69,7 +77,7 @@ def gan(networks: Networks, data: Tensor, size: int, rate: float, steps: int) ->
     return clock(steps, step)
 
 
-def vae(networks: Networks, data: Tensor, size: int, rate: float, steps: int) -> Elapsed:
+def vae(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
     """Negative evidence lower bound with a Gaussian likelihood, in nats per image."""
     autoencoder = networks["autoencoder"]
     optimizer = adamw(autoencoder, rate)
@@ -77,10 +85,11 @@ def vae(networks: Networks, data: Tensor, size: int, rate: float, steps: int) ->
 
     def step() -> Tensor:
         x = next(stream)
-        output, mean, logvar = autoencoder(torch.randn(size, 16, device=data.device), x)
-        reconstruction = 0.5 * (x - output).square().sum() / size
-        divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / size
-        loss: Tensor = reconstruction + divergence
+        with autocast(data, low):
+            output, mean, logvar = autoencoder(torch.randn(size, 16, device=data.device), x)
+            reconstruction = 0.5 * (x - output).square().sum() / size
+            divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / size
+            loss: Tensor = reconstruction + divergence
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -89,7 +98,7 @@ def vae(networks: Networks, data: Tensor, size: int, rate: float, steps: int) ->
     return clock(steps, step)
 
 
-def diffusion(networks: Networks, data: Tensor, size: int, rate: float, steps: int) -> Elapsed:
+def diffusion(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
     """Prediction of the noise, cosine schedule, 1000 timesteps, uniform weights."""
     denoiser = networks["denoiser"]
     optimizer = adamw(denoiser, rate)
@@ -104,7 +113,8 @@ def diffusion(networks: Networks, data: Tensor, size: int, rate: float, steps: i
         t = torch.randint(1000, (size,), device=data.device)
         noise = torch.randn_like(x)
         noisy = a[t, None, None, None] * x + s[t, None, None, None] * noise
-        loss = F.mse_loss(denoiser(noisy, t), noise)
+        with autocast(data, low):
+            loss = F.mse_loss(denoiser(noisy, t), noise)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -113,7 +123,7 @@ def diffusion(networks: Networks, data: Tensor, size: int, rate: float, steps: i
     return clock(steps, step)
 
 
-def language(networks: Networks, data: Tensor, size: int, rate: float, steps: int) -> Elapsed:
+def language(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
     """Next-token cross-entropy, in nats per token."""
     model = networks["model"]
     optimizer = adamw(model, rate)
@@ -121,8 +131,9 @@ def language(networks: Networks, data: Tensor, size: int, rate: float, steps: in
 
     def step() -> Tensor:
         tokens = next(stream)
-        logits = model(input_ids=tokens[:, :-1]).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        with autocast(data, low):
+            logits = model(input_ids=tokens[:, :-1]).logits
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

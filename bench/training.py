@@ -131,11 +131,10 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
         def plain(turn: int) -> Elapsed:
             torch.manual_seed(SEED + turn)
             networks = {name: network.to(device) for name, network in build_networks(job.spec, source.info).items()}
-            with torch.autocast(device, torch.bfloat16, enabled=job.spec.training.precision == "bf16"):
-                return LOOPS[family](networks, whole, size, RATE, steps)
+            return LOOPS[family](networks, whole, size, RATE, steps, job.spec.training.precision == "bf16")
 
         samples = (steps - WARM) * size
-        for turn in range(-1, pairs):  # turn -1 warms up
+        for turn in range(-1 if pairs > 1 else 0, pairs):  # turn -1 warms up
             if turn % 2:
                 other, mine = plain(turn), ours(turn)
             else:

@@ -184,13 +184,8 @@ def micro_batches(phase: Phase, repetition: int, seed: int, state: State, source
     for turn in range(batch_cut.accumulation):
         rows = batch_cut.rows(world.rank, turn)
         start = state.samples + rows.start
-        positions = torch.arange(start, start + len(rows))
-        noise = Noise.of(seed, state.step, f"{phase.name}.{repetition}", positions)
+        noise = Noise.of(seed, state.step, f"{phase.name}.{repetition}", torch.arange(start, start + len(rows), device=device))
         data = source.batch(order(seed, start, len(rows), source.info.length), noise) if phase.draws else {}
-        if device.type != "cpu":
-            # From pinned memory: any other copy waits until the device has done all that was asked of it before.
-            data = {name: value.pin_memory().to(device, non_blocking=True) for name, value in data.items()}
-            noise = Noise(noise.seed, positions.pin_memory().to(device, non_blocking=True))
         # Dropout draws from torch's own generator: seeded here, it needs no saving either.
         torch.default_generator.manual_seed(mix(noise.seed, start))
         if device.type == "cuda":

@@ -20,7 +20,7 @@ from trainjobs.data.cache import cached
 from trainjobs.data.folder import fingerprint
 from trainjobs.data.images import decoded, image_files
 from trainjobs.data.sampler import split
-from trainjobs.data.source import DataInfo, divide
+from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
 
 _VERSION = 1  # of what `decode` and `draw` make; part of the cached file's name
@@ -30,8 +30,7 @@ _VERSION = 1  # of what `decode` and `draw` make; part of the cached file's name
 class ImageSource:
     """`pixels` is [N, C, H, W], uint8 (0 is -1, 255 is 1) or float32 in [-1, 1]; one grey channel stands for as many as `info` says.
 
-    uint8 is a quarter of the memory, and the conversion of a batch costs 20 microseconds. A memory map does as well: the workers of a
-    machine share its pages.
+    uint8 is a quarter of the memory, and of the way to a GPU. A memory map does as well: the workers of a machine share its pages.
     """
 
     info: DataInfo
@@ -48,23 +47,22 @@ class ImageSource:
         return cls(info, pixels, *split(len(pixels), heldout), flips="horizontalFlip" in images.augment)
 
     def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        image = self._take(self.train[indices])
+        image = scaled(moved(self.pixels.index_select(0, self.train[indices]), noise.samples.device))
         if self.flips:
-            flipped = (noise.uniform("horizontalFlip") < 0.5).nonzero()[:, 0]
-            image[flipped] = image[flipped].flip(-1)
+            flipped = noise.uniform("horizontalFlip")[:, None, None, None] < 0.5
+            image = torch.where(flipped, image.flip(-1), image)
         return {"image": self._coloured(image)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return {"image": self._coloured(self._take(self.held[indices]))}
-
-    def _take(self, rows: Tensor) -> Tensor:
-        image = self.pixels.index_select(0, rows)
-        if image.dtype == torch.uint8:
-            image = image.float().div_(127.5).sub_(1.0)
-        return image
+        return {"image": self._coloured(scaled(self.pixels.index_select(0, self.held[indices])))}
 
     def _coloured(self, image: Tensor) -> Tensor:
         return image.expand(-1, self.info.shape[0], -1, -1)
+
+
+def scaled(image: Tensor) -> Tensor:
+    """uint8 as float in [-1, 1]; float as it is."""
+    return image.float().div_(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
 
 
 def open_folder(data: Data, cache: Path) -> ImageSource:

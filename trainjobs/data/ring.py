@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainjobs.api.job import Data
-from trainjobs.data.source import DataInfo, divide
+from trainjobs.data.source import DataInfo, divide, moved
 
 if TYPE_CHECKING:  # `preflight` reads COUNT
     from torch import Tensor
@@ -39,7 +39,7 @@ class PointSource:
     held: Tensor  # float [info.heldout, 2]
 
     def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        return {"point": self.train[indices]}
+        return {"point": moved(self.train[indices], noise.samples.device)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return {"point": self.held[indices]}

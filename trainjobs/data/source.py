@@ -9,6 +9,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.tokens import Tokenizer
 
 if TYPE_CHECKING:  # `gtj run` looks at the data before it starts anything, and must not pay for importing torch
+    import torch
     from torch import Tensor
 
     from trainjobs.noise import Noise
@@ -28,19 +29,23 @@ class DataInfo:
 
 
 class Source(Protocol):
-    """A data set, opened. Batches are CPU tensors: {"image": float [B, C, H, W] in [-1, 1]}, {"point": float [B, 2]} or
-    {"tokens": int64 [B, T + 1]}."""
+    """A data set, opened. Batches are {"image": float [B, C, H, W] in [-1, 1]}, {"point": float [B, 2]} or {"tokens": int64 [B, T + 1]}."""
 
     @property
     def info(self) -> DataInfo: ...
 
     def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """Training samples number `indices` (int64 [B], each below info.length), augmented with `noise`."""
+        """Training samples number `indices` (int64 [B] on the CPU, each below info.length), augmented with `noise`, on its device."""
         ...
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """Held-out samples number `indices` (int64 [B], each below info.heldout), as they are."""
+        """Held-out samples number `indices` (int64 [B], each below info.heldout), as they are, on the CPU."""
         ...
+
+
+def moved(rows: Tensor, device: torch.device) -> Tensor:
+    """A new CPU tensor, on the device. From pinned memory: any other copy waits until the device has done all it was asked before."""
+    return rows if device.type == "cpu" else rows.pin_memory().to(device, non_blocking=True)
 
 
 def divide(samples: int, holdout: float, where: str, noun: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from trainjobs.data.cache import cached
 from trainjobs.data.documents import documents, enough, settings, text_files
 from trainjobs.data.folder import File, fingerprint
 from trainjobs.data.pixels import readonly
-from trainjobs.data.source import DataInfo
+from trainjobs.data.source import DataInfo, moved
 from trainjobs.data.tokens import Tokenizer, open_tokenizer
 from trainjobs.noise import Noise
 
@@ -34,7 +34,7 @@ class TextSource:
     sequences: Tensor
 
     def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        return {"tokens": self.sequences.index_select(0, indices).long()}
+        return {"tokens": moved(self.sequences.index_select(0, indices), noise.samples.device).long()}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return {"tokens": self.sequences.index_select(0, indices + self.info.length).long()}
