@@ -25,7 +25,7 @@ GPU = {"workers": 1, "gpusPerWorker": 1}
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     shell = Shell(tmp_path)
-    del shell.environment["OMP_NUM_THREADS"]
+    shell.environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "4")
     return shell
 
 
