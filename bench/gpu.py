@@ -74,10 +74,9 @@ def checkpoint(name: str) -> dict[str, Any]:
 
     from bench import checkpoints as cpu
     from trainjobs.engine import connect
-    from trainjobs.launch import backend
     from trainjobs.saving import Trained
     from trainjobs.state import State
-    from trainjobs.world import World
+    from trainjobs.world import World, backend
 
     cpu.WIDTH, cpu.LAYERS, cpu.BATCH, cpu.EVERY = WIDTH, LAYERS, BATCH, EVERY
     world = World(0, 1, torch.device("cuda", 0))

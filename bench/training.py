@@ -82,12 +82,11 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.evaluate.look import look
-    from trainjobs.launch import backend
     from trainjobs.memory import keep_freed_memory
     from trainjobs.models import build_networks
     from trainjobs.noise import Noise
     from trainjobs.schedule import rate
-    from trainjobs.world import World
+    from trainjobs.world import World, backend
 
     keep_freed_memory()  # as every worker does; both loops gain by it, and neither is at the mercy of where the other left the heap
     job = Job.model_validate(manifest(family, case))

@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
 from trainjobs.nodes import Elastic, Watch
+from trainjobs.plan.group import Group
 from trainjobs.relay import Collector, Notices, Piece, Relay, Verdict
 
 CALL_SECONDS = 60.0  # within which the driver's side answers a worker
@@ -131,17 +132,17 @@ class Patience(DefaultFailurePolicy):  # type: ignore[misc]
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
-    """Ray Train that gives up when the run has: `run` is the run folder, `retries` recovery.maxRetries. Of an elastic group, `sizes` are
-    the numbers of workers that it may have.
+    """Ray Train that gives up when the run has: `run` is the run folder, `retries` recovery.maxRetries. What Ray Train calls a worker is
+    one of the processes of `group`.
 
     The Ray cluster is this job's alone, so no placement groups need cleaning up after it, and Ray's datasets are not used.
     """
 
-    spread = True  # every worker on a node of its own
+    pods = True  # every worker is a node of its own
 
-    def __init__(self, *arguments: Any, run: Path, retries: int, sizes: Sequence[int], **options: Any) -> None:
+    def __init__(self, *arguments: Any, run: Path, retries: int, group: Group, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._run, self._retries, self._sizes = run, retries, sizes
+        self._run, self._retries, self._group = run, retries, group
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         return super()._initialize_and_run_controller(**self._lighter(parts))
@@ -152,7 +153,7 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         policy = Patience(self.run_config.failure_config, self._run, self._retries)
         scaling = self._fixed(parts)
         if self.scaling_config.elasticity_enabled:
-            scaling = Elastic(self.scaling_config, self._run, self._sizes, spread=self.spread)
+            scaling = Elastic(self.scaling_config, self._run, self._group, pods=self.pods)
         return {**parts, "callbacks": [*callbacks, Watch(self._run)], "failure_policy": policy, "scaling_policy": scaling}
 
     def _fixed(self, parts: dict[str, Any]) -> Any:
@@ -200,7 +201,7 @@ class LocalTrainer(Trainer):
     """On a cluster that lives and dies with this process: no nodes to ask for, and the controller runs here. Ray Train would start a
     process for it and another for its collectives, each of which imports Ray again."""
 
-    spread = False
+    pods = False
 
     def _fixed(self, parts: dict[str, Any]) -> Any:
         return OneMachine(self.scaling_config)

@@ -27,6 +27,8 @@ from typing import Any
 from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
+from trainjobs.plan.group import group
+from trainjobs.preflight import preflight
 
 STOPPED = 130
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -49,11 +51,9 @@ def main() -> int:
         try:
             job = Job.model_validate_json((run / "job.json").read_text())
             preflight(job, run)
-            workers = 1 if arguments.no_ray else job.spec.compute.worker_range[1]
-            # All threads for all workers would only get in each other's way: 69 to 123 s against 19 to 42 s for the same steps.
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
             signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))
             if arguments.no_ray:
+                os.environ.setdefault("OMP_NUM_THREADS", threads(1))
                 here(settings)
             else:
                 on_ray(run, settings, job.spec)
@@ -72,24 +72,6 @@ def begin(run: Path, since: float) -> None:
     failures.begin(run, since)
     (run / "logs").mkdir(exist_ok=True)
     progress.update(run, phase="Starting", message="looking at the data")
-
-
-def preflight(job: Job, run: Path) -> None:
-    """What can be found wrong before anything heavy starts: the data, the store. Raises JobError."""
-    from trainjobs import data
-    from trainjobs.checkpoints import Checkpoints, open_store
-    from trainjobs.checkpoints.objects import Patience
-    from trainjobs.identity import store_uri
-
-    progress.update(run, data=data.preflight(job.spec))
-    # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
-    try:
-        Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
-    except JobError as error:
-        if getattr(error.__cause__, "reason", "") != "failed":
-            raise
-        # No answer is no refusal: it may be another the next time.
-        raise JobError("GTJ0211", error.what, where=error.where, why=error.why, how=error.how) from error
 
 
 def outcome(run: Path) -> int:
@@ -116,6 +98,7 @@ def here(settings: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from trainjobs.work import Settings, work
+    from trainjobs.world import backend
 
     store = dist.HashStore()  # type: ignore[attr-defined]  # torch exports it without saying so
     dist.init_process_group(backend(torch.cuda.is_available()), store=store, rank=0, world_size=1)
@@ -128,6 +111,7 @@ def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
     import torch.distributed as dist
 
     from trainjobs.work import Settings, work
+    from trainjobs.world import backend
 
     dist.init_process_group(backend(torch.cuda.is_available()), timeout=COLLECTIVE_TIMEOUT)
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -148,7 +132,7 @@ def under_torchrun(run: Path, settings: dict[str, Any]) -> int:
 
 def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
-    gpus, (fewest, most), elastic = spec.compute.gpus_per_worker, spec.compute.worker_range, spec.compute.elastic
+    elastic = spec.compute.elastic
     progress.update(run, message="starting Ray")
     note = progress.timeline(run, settings["since"])
     note("checks")
@@ -170,6 +154,7 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     note("import ray")
     if local:
         with crew.without_idle_services():
+            most = spec.compute.worker_range[1] * spec.compute.each
             ray.init(address="local", num_cpus=most, include_dashboard=False, object_store_memory=100 * 2**20)
     else:
         ray.init()
@@ -177,21 +162,24 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     note("ray")
     signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))  # Ray has set its own
     progress.update(run, message="starting workers")
-    # The pods of a cluster may come later than the driver, GPUs and all.
-    with_gpu = gpus > 0 and (not local or float(ray.cluster_resources().get("GPU", 0)) > 0)
+    ranks = group(spec, int(ray.cluster_resources().get("GPU", 0)) if local else None)
+    environment = {"DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu"}
+    if local:
+        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads(ranks.sizes[-1]))
     trainer = (crew.LocalTrainer if local else crew.Trainer)(
         on_worker if local else elsewhere,
         run=run,
         retries=spec.recovery.max_retries,
-        sizes=spec.training.batch.sizes(fewest, most),
-        train_loop_config={**settings, "backend": backend(with_gpu)},
+        group=ranks,
+        train_loop_config={**settings, "gpus": ranks.on_gpu},
         backend_config=crew.Rendezvous(),
         scaling_config=ScalingConfig(
-            num_workers=(fewest, most) if elastic else most,
+            num_workers=(ranks.sizes[0], ranks.sizes[-1]) if elastic else ranks.sizes[-1],
             elastic_resize_monitor_interval_s=float(os.environ.get("GENTRAIN_RESIZE_SECONDS", "60")),
-            use_gpu=with_gpu,
-            resources_per_worker={"CPU": 1, **({"GPU": gpus} if with_gpu else {})},
-            placement_strategy="PACK" if local else "STRICT_SPREAD",  # every worker has a pod of its own
+            use_gpu=ranks.on_gpu,
+            resources_per_worker=ranks.needs,
+            # Every worker has a pod of its own; the processes of one fill it.
+            placement_strategy="PACK" if local or ranks.each > 1 else "STRICT_SPREAD",
         ),
         run_config=RunConfig(
             name="ray",
@@ -199,7 +187,7 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
             failure_config=FailureConfig(max_failures=-1),
             worker_runtime_env={
                 "worker_process_setup_hook": "trainjobs.crew.warm",
-                "env_vars": {"DS_ACCELERATOR": "cuda" if with_gpu else "cpu"},
+                "env_vars": environment,
             },
         ),
     )
@@ -211,7 +199,7 @@ def on_worker(settings: dict[str, Any]) -> None:
     """Ray Train calls this in every worker beside the driver, and again after every restart of the group."""
     from ray.train import get_context
 
-    context, backend = get_context(), settings.pop("backend")
+    context = get_context()
     rank = context.get_world_rank()
     log = (Path(settings["run"]) / "logs" / f"worker-{rank}.log").open("a")
     os.dup2(log.fileno(), 1)
@@ -220,7 +208,7 @@ def on_worker(settings: dict[str, Any]) -> None:
         os.chdir(settings["cwd"])
     if rank == 0:
         progress.timeline(Path(settings["run"]), settings["since"])("workers")
-    connected(backend, settings, rank, context.get_world_size(), context.get_local_rank())
+    connected(settings, rank, context.get_world_size(), context.get_local_rank())
 
 
 def elsewhere(settings: dict[str, Any]) -> None:
@@ -230,32 +218,34 @@ def elsewhere(settings: dict[str, Any]) -> None:
 
     from trainjobs import crew
 
-    context, backend = get_context(), settings.pop("backend")
+    context = get_context()
     job, collector = settings.pop("job"), settings.pop("collector")
     rank = context.get_world_rank()
     folder = crew.own_folder(Path(settings["run"]), job, rank)
-    torch.set_num_threads(crew.threads())  # Ray allows one
+    torch.set_num_threads(max(1, crew.threads() // context.get_local_world_size()))  # Ray allows one
     with crew.Away(collector, settings["since"], folder) as ledger:
         settings["run"] = str(folder)
-        connected(backend, settings, rank, context.get_world_size(), context.get_local_rank(), ledger)
+        connected(settings, rank, context.get_world_size(), context.get_local_rank(), ledger)
 
 
-def connected(backend: str, settings: dict[str, Any], rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
+def connected(settings: dict[str, Any], rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
     """Join the group, and work."""
+    import torch
     import torch.distributed as dist
 
     from trainjobs.work import Settings, work
+    from trainjobs.world import backend
 
-    dist.init_process_group(backend, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+    dist.init_process_group(backend(settings["gpus"] and torch.cuda.is_available()), rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     work(Settings(**settings), rank, size, local_rank, ledger)
 
 
 # --- small things --------------------------------------------------------------------------------------------------------------------
 
 
-def backend(with_gpu: bool) -> str:
-    """torch.distributed's backend: on GPUs NCCL for what lies there, beside gloo for what the host has."""
-    return "cpu:gloo,cuda:nccl" if with_gpu else "gloo"
+def threads(processes: int) -> str:
+    """Of each process. All threads for all would only get in each other's way: 69 to 123 s against 19 to 42 s for the same steps."""
+    return str(max(1, len(os.sched_getaffinity(0)) // processes))
 
 
 @contextlib.contextmanager

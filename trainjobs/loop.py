@@ -72,7 +72,7 @@ def train(
     networks, objective = build(spec, source.info)
     trainable = {name: [p for p in network.parameters() if p.requires_grad] for name, network in networks.items()}
     note("model")
-    batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1])
+    batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, trainable, world)
     identity = {"model": model_digest(spec), "spec": described(spec), "stage": stage, "versions": versions()}
     identity["frozen"] = world.lead(frozen_digest, networks)
@@ -233,5 +233,5 @@ def choose_stage(spec: Spec, trainable: Mapping[str, Sequence[nn.Parameter]], wo
         return spec.deepspeed.stage
     parameters = sum(parameter.numel() for network in trainable.values() for parameter in network)
     memory = world.share(device_memory(world.device))  # the same answer on unequal machines
-    workers = spec.compute.worker_range[0] if spec.compute.elastic else world.size
-    return lowest_stage(parameters, workers, spec.training.precision, memory, highest=2 if spec.gan else 3)
+    ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
+    return lowest_stage(parameters, ranks, spec.training.precision, memory, highest=2 if spec.gan else 3)

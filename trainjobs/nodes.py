@@ -20,6 +20,7 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision, ScalingPolicy
 
 from trainjobs import progress, reclaim
+from trainjobs.plan.group import Group
 from trainjobs.plan.room import Node, largest, narrowed, room, whole
 from trainjobs.reclaim import Notice
 
@@ -27,15 +28,15 @@ EVERY = 1.0  # seconds between looks at the nodes
 
 
 class Elastic(ScalingPolicy):  # type: ignore[misc]
-    """As many workers as there is room for, of the `sizes` that are allowed, which ascend.
+    """As many processes as there is room for, of the sizes that the group may have. With `pods`, each worker's are on a node of their own.
 
     A group that runs is never cut short: one that loses a worker fails by itself, and one that could be larger is told so by a notice,
     at the earliest when it has run for `elastic_resize_monitor_interval_s`.
     """
 
-    def __init__(self, scaling_config: Any, run: Path, sizes: Sequence[int], *, spread: bool) -> None:
+    def __init__(self, scaling_config: Any, run: Path, group: Group, *, pods: bool) -> None:
         super().__init__(scaling_config)
-        self._run, self._sizes, self._spread = run, tuple(sizes), spread
+        self._run, self._sizes, self._each, self._pods = run, group.sizes, group.each, pods
         self._needs: dict[str, float] = scaling_config._resources_per_worker_not_none
         self._asked: list[dict[str, float]] = []
         self._last, self._fruitless, self._looked = 0, 0, float("-inf")
@@ -55,14 +56,16 @@ class Elastic(ScalingPolicy):  # type: ignore[misc]
             self._looked = now
             size, have = self._size(), worker_group_state.num_workers
             if size > have and reclaim.pending(self._run) is None:
-                reclaim.give(self._run, Notice("resized", f"there is room for {size} workers instead of {have}"))
+                reclaim.give(
+                    self._run, Notice("resized", f"there is room for {size // self._each} workers instead of {have // self._each}")
+                )
         return NoopDecision()
 
     def _size(self) -> int:
         """The largest allowed size there is room for, or 0."""
         nodes = ray.nodes()
         self._ask(nodes)
-        return largest(self._sizes, room(nodes, going(), self._needs, spread=self._spread))
+        return largest(self._sizes, room(nodes, going(), self._needs, each=self._each, spread=self._pods))
 
     def _give_up_a_size(self) -> None:
         """A size at which group after group dies before it has gained a step is not tried again."""
@@ -73,8 +76,9 @@ class Elastic(ScalingPolicy):  # type: ignore[misc]
 
     def _ask(self, nodes: Sequence[Node]) -> None:
         """Have the autoscaler of the cluster, if it has one, bring nodes for the largest size."""
-        bundles = [whole(nodes, self._needs)] * self._get_num_workers_for_resource_request()
-        if self._spread and bundles != self._asked:
+        needs = {name: amount * self._each for name, amount in self._needs.items()}
+        bundles = [whole(nodes, needs)] * (self._get_num_workers_for_resource_request() // self._each)
+        if self._pods and bundles != self._asked:
             request_resources(bundles=bundles)
             self._asked = bundles
 

@@ -20,6 +20,7 @@ from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
 from trainjobs.objectives.phase import Samples
+from trainjobs.plan.group import counted
 from trainjobs.reclaim import Notice, Verdict
 from trainjobs.saving import Saver
 from trainjobs.state import State
@@ -57,12 +58,12 @@ class Reporter:
         self._leaving: tuple[Notice, Verdict] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
-        crew = f"{world.size} worker{'s' if world.size > 1 else ''} on {world.device.type}, ZeRO stage {stage}"
+        crew = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             crew += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
         progress.mark(run, event, now, attempt=attempt, step=step, message=crew)
         self._show(
-            phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.size, stage=stage,
+            phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
             device=world.device.type, message=f"resumed from step {step}" if commit else "",
             **({"checkpoint": self._checkpoint(commit)} if commit else {}),
         )  # fmt: skip

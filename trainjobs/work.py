@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Settings:
     since: float  # when the driver started, seconds since the epoch
     cwd: str
     talk_every: int | None = None
+    gpus: bool = False  # Ray has given each process a GPU
 
 
 def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
@@ -41,12 +43,15 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
     device = torch.device("cuda", local_rank) if on_gpu(job) else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    world = World(rank, size, device)
+    each = job.spec.compute.each if device.type == "cuda" or settings.gpus else 1
+    world = World(rank, size, device, each if size % each == 0 else 1)  # torchrun starts as many as it is told
     note = progress.timeline(run, settings.since) if world.leads else (lambda part: None)
     if world.share(ledger.verdict(job.spec.recovery.max_retries) if world.leads else None) is not None:
         return
     os.environ.setdefault("DS_ACCELERATOR", device.type)  # read when DeepSpeed is imported; else it takes any GPU it sees
     try:
+        if settings.gpus and device.type == "cpu":
+            raise no_gpu(local_rank)
         from trainjobs.loop import train
 
         note("imports")
@@ -91,6 +96,14 @@ def disconnect() -> None:
     """Leave the process group, so that the others' collectives fail now, and not in half an hour."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def no_gpu(local_rank: int) -> JobError:
+    """GTJ0121 for a process that was given a GPU which torch does not see."""
+    build = f"torch {torch.__version__} is a build {'for CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
+    how = "take an image, or install a torch, whose CUDA the node's driver supports; or set compute.gpusPerWorker to 0 to train on CPU"
+    why = f"{build} and sees none on {socket.gethostname()} (local rank {local_rank})"
+    return JobError("GTJ0121", "a process has no GPU", where="spec.compute.gpusPerWorker", why=why, how=how)
 
 
 def on_gpu(job: Job) -> bool:

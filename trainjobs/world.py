@@ -20,6 +20,11 @@ class World:
     rank: int
     size: int
     device: torch.device
+    each: int = 1  # processes of a worker: a rank is a process
+
+    @property
+    def workers(self) -> int:
+        return self.size // self.each
 
     @property
     def leads(self) -> bool:
@@ -57,6 +62,11 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+
+def backend(on_gpu: bool) -> str:
+    """torch.distributed's: on GPUs NCCL for what lies there, beside gloo for what the host has."""
+    return "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
 
 
 def outcome(act: Callable[..., Any], *arguments: Any) -> Any:

@@ -58,6 +58,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.training.batch.global",
         "48 or 96",
     ),
+    "batch and GPUs": (
+        manifest(compute={"workers": 2, "gpusPerWorker": 3}),
+        "GTJ0103",
+        "spec.training.batch.global",
+        "2 workers of 3 GPUs",
+    ),
     "batch and the low end": (manifest(compute={"workers": "3-8"}), "GTJ0103", "spec.training.batch.global", "48 or 72"),
     "sizes within the range": (
         manifest(compute={"workers": "3-9"}),

@@ -1,4 +1,4 @@
-"""A real Ray cluster whose nodes, of one core each, share nothing but a volume for checkpoints."""
+"""A real Ray cluster whose nodes share nothing but a volume for checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[Any], output: 
 
 
 class Cluster:
-    """`head` is the head's folder for temporary files, `volume` is what all nodes mount, `code` has `objective` as objective.py."""
+    """`head` is the head's folder for temporary files, `volume` is what all nodes mount, `code` has `objective` as objective.py. `each` is
+    what a node says it has: a core, unless told otherwise."""
 
-    def __init__(self, folder: Path, objective: str, **environment: str) -> None:
-        self._folder, self._environment = folder, environment
+    def __init__(self, folder: Path, objective: str, *, each: Sequence[str] = ("--num-cpus=1",), **environment: str) -> None:
+        self._folder, self._each, self._environment = folder, each, environment
         self.head, self.volume, self.code = (folder / name for name in ("head", "volume", "code"))
         self.runs = self.head / "runs"
         for path in (self.volume, self.code, self.runs):
@@ -70,7 +71,7 @@ class Cluster:
         return self._node(self._folder / name, *options, within=hidden if works else [])
 
     def _node(self, temporary: Path, *options: str, within: list[str] | None = None) -> subprocess.Popen[bytes]:
-        common = ["--block", "--num-cpus=1", "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
+        common = ["--block", *self._each, "--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
         command = [*(within or []), sys.executable, "-m", "ray.scripts.scripts", "start", *common, *options]
         with (temporary / "node.log").open("wb") as log:
             self._nodes.append(

@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 
 from trainjobs.api.job import Job
-from trainjobs.launch import backend, leave
+from trainjobs.launch import leave
 from trainjobs.loop import train
-from trainjobs.world import World
+from trainjobs.world import World, backend
 
 
 def main() -> None:

@@ -51,6 +51,12 @@ def test_the_sizes_of_an_elastic_group_are_those_that_come_out_even(size: int, m
         assert chosen.micro <= (micro or size // even[-1])
 
 
+@given(st.integers(1, 200), st.none() | st.integers(1, 8), st.integers(1, 6), st.integers(0, 9), st.integers(1, 8))
+def test_so_are_those_of_workers_with_several_gpus(size: int, micro: int | None, low: int, more: int, each: int) -> None:
+    even = [workers for workers in range(low, low + more + 1) if size % (workers * each * (micro or 1)) == 0]
+    assert list(Batch.model_validate({"global": size, "micro": micro}).sizes(low, low + more, each)) == even
+
+
 def test_the_sizes_of_a_vast_range_are_found_at_once() -> None:
     assert Batch.model_validate({"global": 2**30}).sizes(1, 2**31 - 1) == tuple(2**power for power in range(31))
 

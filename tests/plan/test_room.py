@@ -34,6 +34,21 @@ def test_room(nodes: list[Any], going: Any, needs: dict[str, float], spread: boo
     assert room(nodes, going, needs, spread=spread) == expected
 
 
+@pytest.mark.parametrize(
+    ("gpus", "each", "spread", "expected"),
+    [
+        ((8.0, 8.0), 8, True, 16),
+        ((8.0, 7.0), 8, True, 8),  # one of its GPUs is broken: no room for a worker of eight
+        ((8.0,), 2, False, 8),
+        ((8.0,), 2, True, 2),
+        ((3.0,), 2, False, 2),
+    ],
+)
+def test_room_for_workers_of_several_gpus(gpus: tuple[float, ...], each: int, spread: bool, expected: int) -> None:
+    nodes = [HEAD, *(node(str(number), CPU=32.0, GPU=count) for number, count in enumerate(gpus))]
+    assert room(nodes, (), {"CPU": 1.0, "GPU": 1.0}, each=each, spread=spread) == expected
+
+
 def test_an_autoscaler_is_asked_for_whole_nodes() -> None:
     assert whole([HEAD, node("a", CPU=4.0, GPU=2.0, memory=1e9)], GPU) == {"CPU": 4.0, "GPU": 2.0}
     assert whole([HEAD, node("a", alive=False, CPU=4.0)], CPU) == CPU, "until one is seen"

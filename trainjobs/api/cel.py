@@ -39,6 +39,7 @@ _WANTS_IMAGES = (
     "(has(self.gan) && (self.gan.generator.architecture == 'dcgan' || self.gan.discriminator.architecture == 'dcgan'))"
 )
 _BEST = "self.checkpoints.keep.best"
+_EACH = "(self.compute.gpusPerWorker > 1 ? self.compute.gpusPerWorker : 1)"
 _MICRO = "(has(self.training.batch.micro) ? self.training.batch.micro : 1)"
 
 
@@ -57,8 +58,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "spec",
         # An elastic group divides the batch at either end of its range; a range that overflows divides nothing.
-        f"string(self.compute.workers).split('-').all(n, self.training.batch.global % (int(n) * {_MICRO}) == 0)",
-        "GTJ0103 training.batch.global does not divide by the workers, or by the workers and training.batch.micro",
+        f"string(self.compute.workers).split('-').all(n, self.training.batch.global % (int(n) * {_EACH} * {_MICRO}) == 0)",
+        "GTJ0103 training.batch.global does not divide by the workers, their GPUs and training.batch.micro",
     ),
     Rule("spec", "!has(self.gan) || self.deepspeed.stage != 3", "GTJ0104 a GAN cannot train at ZeRO stage 3: use stage 0, 1, 2 or auto"),
     Rule(

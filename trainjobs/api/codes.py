@@ -50,7 +50,7 @@ CODES: dict[str, Code] = {
         _page(
             "`training.batch.global` is the number of samples of one optimizer step over all workers, and stays the same "
             "whatever their number. It must divide by the number of workers, by both ends of an elastic range, and by workers "
-            "times `batch.micro`.",
+            "times `compute.gpusPerWorker` times `batch.micro`.",
             "Take one of the sizes that the message lists.",
             "Or change `compute.workers`, or leave `batch.micro` out. An elastic range may begin and end at any number of workers that "
             "divides the batch; between them only such numbers are used.",
@@ -202,6 +202,16 @@ CODES: dict[str, Code] = {
             "A job that has ended stays as it is: it cannot be resumed.",
             "Submit it under another `metadata.name`, with `checkpoints.resumeFrom` set to the checkpoint to go on from; `gtj "
             "status` names it.",
+        ),
+    ),
+    "GTJ0121": Code(
+        "GPUs asked for and not there",
+        DOES_NOT_FIT,
+        _page(
+            "`compute.gpusPerWorker` asks for GPUs that this machine, or a worker's pod, does not have, or that its torch cannot use: "
+            "a build for CPU, or a driver that is too old. Training would be many times slower without a word.",
+            "`gtj doctor` says what torch sees here. On a cluster look at the image (a build of torch with CUDA) and at the node's driver.",
+            "Fewer `compute.workers` or `compute.gpusPerWorker`; `gpusPerWorker: 0` trains on CPU.",
         ),
     ),
     "GTJ0201": Code(

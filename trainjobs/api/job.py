@@ -55,13 +55,13 @@ class Batch(Model):
     global_: PositiveInt = Field(64, alias="global", description="Samples per optimizer step, over all workers.")
     micro: PositiveInt | None = Field(
         None,
-        description="Samples per forward pass and worker; default: global / workers, of an elastic group at most global / its largest "
-        "number of workers. The rest is gradient accumulation.",
+        description="Samples per forward pass and process, of which a worker has one for each GPU; default: global / processes, of an "
+        "elastic group at most global / its largest number of them. The rest is gradient accumulation.",
     )
 
-    def sizes(self, low: int, high: int) -> tuple[int, ...]:
-        """The numbers of workers from `low` to `high` that take equal parts of it, in order."""
-        micro = self.micro or 1
+    def sizes(self, low: int, high: int, each: int = 1) -> tuple[int, ...]:
+        """The numbers of workers from `low` to `high`, of `each` processes, that take equal parts of it, in order."""
+        micro = (self.micro or 1) * each
         if self.global_ % micro:
             return ()
         parts = self.global_ // micro
@@ -129,7 +129,9 @@ class Compute(Model):
         description='Number of workers, or "min-max" for an elastic group: as many as there is room for, of the numbers that divide '
         "the global batch.",
     )
-    gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(1, description="GPUs of a worker; 0 trains on CPU.")
+    gpus_per_worker: Annotated[int, Field(ge=0, le=16)] = Field(
+        1, description="GPUs of a worker, which trains with a process on each; 0 trains on CPU, with one process."
+    )
     queue: LabelName | None = Field(None, description="Kueue LocalQueue.")
 
     @property
@@ -139,6 +141,11 @@ class Compute(Model):
             return self.workers, self.workers
         low, high = self.workers.split("-")
         return int(low), int(high)
+
+    @property
+    def each(self) -> int:
+        """Processes of a worker."""
+        return max(1, self.gpus_per_worker)
 
     @property
     def elastic(self) -> bool:

@@ -71,7 +71,7 @@ def one_family(job: Job) -> Iterator[Problem]:
 
 
 def batch_divides(job: Job, workers: int | None) -> Iterator[Problem]:
-    """The global batch is constant, so it divides by each end of an elastic range of workers, and by their micro-batches.
+    """The global batch is constant, so it divides by each end of an elastic range of workers, by their GPUs, and by their micro-batches.
 
     Between its ends an elastic group only ever takes sizes that divide it, too: `Batch.sizes`.
     """
@@ -79,21 +79,22 @@ def batch_divides(job: Job, workers: int | None) -> Iterator[Problem]:
     low, high = (workers, workers) if workers else job.spec.compute.worker_range
     if low > high:
         return
-    micro = batch.micro or 1
+    each = job.spec.compute.each
+    micro = (batch.micro or 1) * each
     unit = lcm(low * micro, high * micro)
     if batch.global_ % unit == 0:
         return
     down, up = batch.global_ // unit * unit, (batch.global_ // unit + 1) * unit
-    crews = f"{low} workers" if low == high else f"{low} and by {high} workers"
+    crews = (f"{low} workers" if low == high else f"{low} and by {high} workers") + (f" of {each} GPUs" if each > 1 else "")
     by = crews if batch.micro is None else f"{crews} of micro-batch {micro}"
     legal = listed([size for size in (down, up) if size])
-    fitting = batch.sizes(low, high) if low < high else ()
+    fitting = batch.sizes(low, high, each) if low < high else ()
     also = f"; or, for this batch, of the numbers of workers in that range: {listed(fitting[:16])}" if fitting else ""
     yield Problem(
         "GTJ0103",
         (*SPEC, "training", "batch", "global"),
         f"a global batch of {batch.global_} does not divide by {by}",
-        "every worker takes the same number of samples in each step",
+        f"every {'GPU' if each > 1 else 'worker'} takes the same number of samples in each step",
         f"nearest sizes that do: {legal}{also}",
         beside=(*SPEC, "compute", "workers"),
     )

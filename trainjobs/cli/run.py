@@ -100,8 +100,10 @@ def local(job: Job, workers: int | None, no_ray: bool, fresh: bool, available: i
     low, high = (1, 1) if no_ray and workers is None else (workers, workers) if workers else job.spec.compute.worker_range
     if no_ray and low > 1:
         raise click.UsageError("--no-ray trains in one process: leave out --workers, or --no-ray")
-    high = max((size for size in job.spec.training.batch.sizes(low, high) if size <= available), default=low)
-    compute = job.spec.compute.model_copy(update={"workers": low if low == high else f"{low}-{high}"})
+    each = 1 if no_ray else job.spec.compute.each
+    high = max((size for size in job.spec.training.batch.sizes(low, high, each) if size <= available), default=low)
+    gpus = min(1, job.spec.compute.gpus_per_worker) if no_ray else job.spec.compute.gpus_per_worker
+    compute = job.spec.compute.model_copy(update={"workers": low if low == high else f"{low}-{high}", "gpus_per_worker": gpus})
     checkpoints = job.spec.checkpoints
     if fresh and checkpoints.uri is not None:
         # The folder is set aside, a store elsewhere is not: what it holds must not be resumed from.

@@ -49,7 +49,7 @@ def summary(job: Job) -> str:
     """What the job is, on one line: vae-digits: vae on builtin:digits, 2000 steps of 64, 2 workers, ZeRO stage 2."""
     spec = job.spec
     low, high = spec.compute.worker_range
-    sizes = spec.training.batch.sizes(low, high)
+    sizes = spec.training.batch.sizes(low, high, spec.compute.each)
     crew = f"{low} worker{'s' if low > 1 else ''}" if low == high else f"{low} to {high} workers"
     gpus = spec.compute.gpus_per_worker
     device = "CPU" if gpus == 0 else "1 GPU each" if gpus == 1 else f"{gpus} GPUs each"

@@ -10,13 +10,14 @@ TRIES = 3  # restarts in a row at one size without a step gained, after which a 
 Node = Mapping[str, Any]  # as ray.nodes() has it
 
 
-def room(nodes: Sequence[Node], going: Collection[str], needs: Mapping[str, float], *, spread: bool) -> int:
-    """How many workers that need so much of each resource fit on the nodes that stay; with `spread`, at most one on each.
+def room(nodes: Sequence[Node], going: Collection[str], needs: Mapping[str, float], *, each: int = 1, spread: bool) -> int:
+    """How many processes that need so much of each resource fit on the nodes that stay, in workers of `each`; with `spread`, at most one
+    worker on a node.
 
     What is counted is what a node has, not what is free: the group that asks uses it.
     """
-    found = [fitting(node, needs) for node in nodes if node["Alive"] and node["NodeID"] not in going]
-    return sum(min(1, count) if spread else count for count in found)
+    found = [fitting(node, needs) // each for node in nodes if node["Alive"] and node["NodeID"] not in going]
+    return each * sum(min(1, count) if spread else count for count in found)
 
 
 def fitting(node: Node, needs: Mapping[str, float]) -> int:

@@ -1,0 +1,25 @@
+"""A look at the data and the store, before anything heavy starts. torch is not imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainjobs import data, progress
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job
+from trainjobs.checkpoints import Checkpoints, open_store
+from trainjobs.checkpoints.objects import Patience
+from trainjobs.identity import store_uri
+
+
+def preflight(job: Job, run: Path) -> None:
+    """What can be found wrong before anything heavy starts: the data, the store. Raises JobError."""
+    progress.update(run, data=data.preflight(job.spec))
+    # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
+    try:
+        Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
+    except JobError as error:
+        if getattr(error.__cause__, "reason", "") != "failed":
+            raise
+        # No answer is no refusal: it may be another the next time.
+        raise JobError("GTJ0211", error.what, where=error.where, why=error.why, how=error.how) from error
