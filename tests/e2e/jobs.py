@@ -140,6 +140,7 @@ class Team:
         )
         text = "".join(f"$ {command} {name}\n{said}\n" for command, said in parts)
         if folder := os.environ.get("GENTRAIN_E2E_SHOWN"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
             (Path(folder) / f"{name}.txt").write_text(text)
         return text
 
