@@ -210,8 +210,8 @@ CODES: dict[str, Code] = {
         _page(
             "`compute.gpusPerWorker` asks for GPUs that this machine, or a worker's pod, does not have, or that its torch cannot use: "
             "a build for CPU, or a driver that is too old. Training would be many times slower without a word.",
-            "`gtj doctor` lists the GPUs of this machine, and the message says which build of torch there is. On a cluster look at the image "
-            "(a build of torch with CUDA) and at the node's driver.",
+            "`gtj doctor` lists the GPUs of this machine, and the message says which build of torch there is. On a cluster look at the "
+            "image (a build of torch with CUDA) and at the node's driver.",
             "Fewer `compute.workers` or `compute.gpusPerWorker`; `gpusPerWorker: 0` trains on CPU.",
         ),
     ),
