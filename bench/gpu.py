@@ -1,8 +1,8 @@
 """The trainer on one GPU: samples per second beside a plain torch loop, model FLOPs utilisation, memory, and what a checkpoint costs.
 
-`python -m bench.gpu <file>` runs every case in a process of its own and writes them to the file, as far as it has come. A process takes
-`python -m bench.gpu case <name>` and prints JSON. MFU counts 6 FLOPs for each parameter of a matrix product and token, and the causal
-half of attention's scores (Chowdhery et al., "PaLM", 2022, appendix B), against the dense bf16 rate of the card's data sheet.
+`python -m bench.gpu` runs every case in a process of its own and writes them to bench/results/gpu.json, as far as it has come. Such a
+process is `python -m bench.gpu case <name>`, and prints JSON. MFU counts 6 FLOPs for each parameter of a matrix product and token, and the
+causal half of attention's scores (Chowdhery et al., "PaLM", 2022, appendix B), against the dense bf16 rate of the card's data sheet.
 """
 
 from __future__ import annotations
@@ -124,26 +124,29 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    if sys.argv[1] == "case":
+    if sys.argv[1:2] == ["case"]:
         from trainjobs.launch import leave
 
         print(json.dumps({"checkpoint": checkpoint}.get(sys.argv[2], training)(sys.argv[2])), flush=True)
         leave(0)
     import torch
 
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "cases": {}}
+    from bench.run import RESULTS, header
+
+    card = {"gpu": torch.cuda.get_device_name(0), "gpuMemoryGiB": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)}
+    found = header("gpu")
+    found |= {"machine": found["machine"] | card, "cases": {}}
     environment = os.environ | {"OMP_NUM_THREADS": "8", "DS_ACCELERATOR": "cuda"}
-    failed = []
-    for name in [*CASES, "checkpoint"]:
+    failed = 0
+    for name in sys.argv[1:] or [*CASES, "checkpoint"]:
         began = time.monotonic()
         done = subprocess.run([sys.executable, "-m", "bench.gpu", "case", name], env=environment, stdout=subprocess.PIPE, text=True)
-        print(f"{name}: {done.stdout.strip()[-300:]} ({time.monotonic() - began:.0f} s)", flush=True)
-        if done.returncode:
-            failed.append(name)
-            continue
-        found["cases"][name] = json.loads(done.stdout.splitlines()[-1])
-        Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
-    return len(failed)
+        print(f"{name}: status {done.returncode}, {time.monotonic() - began:.0f} s", flush=True)
+        failed += bool(done.returncode)
+        if not done.returncode:
+            found["cases"][name] = json.loads(done.stdout.splitlines()[-1])
+            (RESULTS / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
+    return failed
 
 
 if __name__ == "__main__":

@@ -58,6 +58,12 @@ def machine() -> dict[str, Any]:
     }
 
 
+def header(name: str) -> dict[str, Any]:
+    """What is said beside every result."""
+    head = {"name": name, "date": time.strftime("%Y-%m-%d"), "commit": commit(), "seed": SEED, "machine": machine()}
+    return head | {"versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}}
+
+
 def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
@@ -66,8 +72,7 @@ def main(names: list[str]) -> int:
     RESULTS.mkdir(exist_ok=True)
     for name in names or BENCHMARKS:
         print(f"{name} ...", flush=True)
-        head = {"name": name, "date": time.strftime("%Y-%m-%d"), "commit": commit(), "seed": SEED, "machine": machine()}
-        head["versions"] = {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
+        head = header(name)
         started = time.monotonic()
         rows = BENCHMARKS[name]()
         head["seconds"] = round(time.monotonic() - started)
@@ -78,6 +83,7 @@ def main(names: list[str]) -> int:
 
 
 def commit() -> str:
+    """ "unknown" where the tree is no clone."""
     done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 

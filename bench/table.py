@@ -9,6 +9,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench.goodput import best
+from bench.gpu import CASES, PEAK
 from bench.on_cluster import section
 
 HEAD = """# Benchmarks
@@ -27,6 +28,7 @@ def page(results: Path) -> str:
         HEAD,
         *training(found),
         *checkpoints(found.get("checkpoints")),
+        *gpu(found.get("gpu")),
         *endurance(found.get("endurance")),
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
@@ -63,6 +65,40 @@ def training(found: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"| {family} | not measured | | | | |")
     return [*lines, ""]
+
+
+def gpu(result: dict[str, Any] | None) -> list[str]:
+    """The trainer on a card, beside a plain loop on it."""
+    lines = ["## On a GPU", ""]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    peak = next((rate for card, rate in PEAK.items() if card in result["machine"]["gpu"]), None)
+    lines += [
+        f"One {result['machine']['gpu']}, bf16; `bench/gpu.py` says what the cases are. The plain loop has its data on the card",
+        "already, and torch's autocast.",
+        "",
+        "| Case | ours / plain | ours, samples/s | MFU | memory, peak | pairs |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in CASES:
+        if (case := result["cases"].get(name)) is None:
+            lines.append(f"| {name} | not measured | | | | |")
+            continue
+        pairs, ours = case["pairs"], median(pair["ours"] for pair in case["pairs"])
+        used = f"{100 * ours * case['flopsPerSample'] / peak:.1f} %" if peak and "flopsPerSample" in case else ""
+        ratios = [pair["ours"] / pair["plain"] for pair in pairs]
+        said = ratio(ratios) if len(ratios) > 1 else f"{ratios[0]:.3f}"
+        lines.append(f"| {name} | {said} | {ours:.0f} | {used} | {case['peakBytes'] / 2**30:.1f} GiB | {len(pairs)} |")
+    if found := result["cases"].get("checkpoint"):
+        copy = median(turn["copy"] for turn in found["rounds"])
+        stalls = [turn["blocking"] / turn["copy"] for turn in found["rounds"]]
+        lines += [
+            "",
+            f"A checkpoint of {found['bytes'] / 1e6:.0f} MB: copying it to pinned memory takes {1e3 * copy:.1f} ms",
+            f"({found['bytes'] / copy / 1e9:.0f} GB/s); a save that nothing hides stalls training {ratio(stalls)} of that.",
+            "Goal: at most 1.1.",
+        ]
+    return [*lines, *(["", f"To be known: {result['beside']}."] if "beside" in result else []), ""]
 
 
 def checkpoints(result: dict[str, Any] | None) -> list[str]:
