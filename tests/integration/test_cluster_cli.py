@@ -90,7 +90,9 @@ def test_every_sample_from_submit_to_success(bench: Bench, gtj: Gtj) -> None:
     assert [line.split()[0] for line in out.splitlines()] == ["NAME", *names]
     assert max(map(len, out.splitlines())) <= 80
     assert [row["name"] for row in json.loads(gtj("ls", "-o", "json")[1])] == names
-    assert {row["namespace"] for row in yaml.safe_load(gtj("ls", "-A", "-o", "yaml")[1])} >= {bench.namespace}
+    code, out, err = gtj("ls", "-A", "-o", "yaml")
+    assert code == 0, err
+    assert {row["namespace"] for row in yaml.safe_load(out)} >= {bench.namespace}
     for name in names:
         bench.kuberay.succeed(f"{name}-a1")
         code, out, _ = gtj("wait", name, "--timeout", "60s")
