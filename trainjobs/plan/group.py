@@ -36,14 +36,10 @@ def group(spec: Spec, gpus: int | None) -> Group:
         return Group(each, sizes, on_gpu)
     fitting = tuple(size for size in sizes if size <= gpus)
     if not fitting:
-        plural = "s" if gpus > 1 else ""
-        raise JobError(
-            "GTJ0121",
-            f"{counted(low, each)} on a machine with {gpus} GPU{plural}",
-            where="spec.compute",
-            why="each process trains on a GPU of its own",
-            how=f"gtj run --workers {max(1, gpus // each)}, lower compute.gpusPerWorker to at most {gpus}, or set it to 0 to train on CPU",
-        )
+        what = f"{counted(low, each)} on a machine with {gpus} GPU{'s' if gpus > 1 else ''}"
+        fewer = f"gtj run --workers {gpus // each}" if gpus >= each else f"lower compute.gpusPerWorker to at most {gpus}"
+        why, how = "each process trains on a GPU of its own", f"{fewer}, or set compute.gpusPerWorker to 0 to train on CPU"
+        raise JobError("GTJ0121", what, where="spec.compute", why=why, how=how)
     return Group(each, fitting, on_gpu)
 
 
