@@ -100,6 +100,7 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
     """A worker's end in words; its traceback goes to stderr. `known`: somebody must mend it. `victim`: it only lost sight of another."""
     with contextlib.suppress(OSError):  # the log may be on the full disk that it tells of
         traceback.print_exception(error)
+    known = isinstance(error, JobError)
     if isinstance(error, Stalled):
         failure, victim = error.failure, error.waiting
     elif isinstance(error, reclaim.Replaced):
@@ -110,10 +111,11 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
     return {
         **failure.to_dict(),
         "rank": rank,
-        "known": isinstance(error, JobError),
+        "known": known,
         "victim": victim,
         "replaced": isinstance(error, reclaim.Replaced),
-        "logTail": "".join(traceback.format_exception(error))[-4000:],
+        # Where in our code an error was raised that is told in words is nobody's business; stderr has it.
+        "logTail": "".join(traceback.format_exception_only(error) if known else traceback.format_exception(error))[-4000:],
     }
 
 

@@ -57,6 +57,17 @@ def test_an_account_says_who_speaks(error: Exception, known: bool, victim: bool,
     assert type(error).__name__ in account["logTail"]
 
 
+def test_a_traceback_is_kept_of_what_nobody_foresaw(run: Path) -> None:
+    for number, error in enumerate((KNOWN, APP)):
+        try:
+            raise error
+        except Exception as raised:
+            failures.record(run, number, raised)
+    known, unknown = (account["logTail"] for account in failures.accounts(run))
+    assert "Traceback" not in known
+    assert "Traceback" in unknown
+
+
 @pytest.mark.parametrize(
     ("error", "code", "what"),
     [
