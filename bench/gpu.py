@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainjobs.huggingface import feed_forward
+
 SHAPES = {"source": "builtin:shapes", "images": {"size": 64, "channels": 3}}
 GPT2 = {"layers": 12, "hidden": 768, "heads": 12, "contextLength": 1024}
 LLAMA = {"architecture": "llama", "layers": 16, "hidden": 2048, "heads": 16, "contextLength": 2048}
@@ -47,7 +49,7 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16, FLOP/s
 def flops_per_token(network: dict[str, Any], vocabulary: int) -> float:
     """Of forward and backward pass, by the matrix products alone."""
     hidden, layers, context = network["hidden"], network["layers"], network["contextLength"]
-    inner = 3 * (-(-8 * hidden // 3 // 64) * 64) if network.get("architecture") == "llama" else 8 * hidden
+    inner = 3 * feed_forward(hidden) if network.get("architecture") == "llama" else 8 * hidden
     return 6.0 * (layers * (4 * hidden * hidden + inner * hidden) + hidden * vocabulary) + 6.0 * layers * hidden * context
 
 
@@ -78,7 +80,7 @@ def checkpoint(name: str) -> dict[str, Any]:
     from trainjobs.state import State
     from trainjobs.world import World, backend
 
-    cpu.WIDTH, cpu.LAYERS, cpu.BATCH, cpu.EVERY = WIDTH, LAYERS, BATCH, EVERY
+    cpu.WIDTH, cpu.LAYERS, cpu.BATCH = WIDTH, LAYERS, BATCH
     world = World(0, 1, torch.device("cuda", 0))
     dist.init_process_group(backend(True), store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     connect(world)

@@ -36,7 +36,7 @@ class Shell:
         self.path, self.within = path, list(within)
         self.environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT}:{path}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": ":".join(filter(None, (str(ROOT), str(path), os.environ.get("PYTHONPATH")))),
             "NO_COLOR": "1",
             "OMP_NUM_THREADS": "1",
         }

@@ -37,7 +37,8 @@ def run_group(
     Another `script` gets the same arguments; `extra` is added to the environment.
     """
     store = scratch / f"store-{size}-{len(list(scratch.glob('store-*')))}"
-    ours = {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}:{os.environ.get('PYTHONPATH', '')}", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    path = ":".join(filter(None, (str(ROOT), str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
+    ours = {"PYTHONPATH": path, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **ours, **(extra or {})}
     command = [sys.executable, str(Path(__file__).with_name(script))]
     logs = [(scratch / f"{store.name}-rank-{rank}.log").open("w+") for rank in range(size)]

@@ -138,12 +138,13 @@ def test_gan_losses_follow_plain_torch_with_spectral_norm(loss: str, root: Path,
 @pytest.mark.parametrize(("family", "metric"), [("diffusion", "loss"), ("language", "loss"), ("gan", "loss/D")])
 def test_bf16_is_the_same_at_every_stage(family: str, metric: str, root: Path) -> None:
     """To bf16's rounding, and so is fp32: the weights that are updated are fp32 everywhere. A GAN amplifies differences, rounding too: two
-    of its networks answer each other, so that only the first half of the run is compared."""
+    of its networks answer each other, so that only the first half of the run is compared with weights that are fp32 altogether."""
     exact = group.losses(root / f"{family}-fp32-z0", metric)
     bound, steps = BF16 * max(exact), BF16_STEPS // 2 if family == "gan" else BF16_STEPS
     curves = {stage: group.losses(root / f"{family}-bf16-z{stage}", metric) for stage in stages(family)}
     for stage, values in curves.items():
         assert len(values) == BF16_STEPS
+        assert values == pytest.approx(curves[min(stage, 1)], abs=bound), "from stage 1 on DeepSpeed computes with bf16 weights"
         assert values[:steps] == pytest.approx(curves[0][:steps], abs=bound), stage
         assert values[:steps] == pytest.approx(exact[:steps], abs=bound), stage
         assert values != exact, "that was fp32"

@@ -77,14 +77,19 @@ def spec(case: str, every: int) -> dict[str, Any]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resume")
     for workers in (1, 2):
-        names = [name for name, case in CASES.items() if case[3] == workers]
-        undisturbed = [str(group.prepare(root / f"{name}-undisturbed", spec(name, STEPS))) for name in names]
-        disturbed = [str(group.prepare(root / f"{name}-disturbed", spec(name, 1))) for name in names]
-        group.run_group(workers, undisturbed + [f"{run}={STOP}" for run in disturbed], root)
-        for run in disturbed:
-            assert group.last_commit(Path(run)).name.startswith(f"steps/{STOP:012d}".rpartition("/")[2])
-        group.run_group(workers, disturbed, root)
+        disturb(root, workers)
     return root
+
+
+def disturb(root: Path, workers: int, extra: dict[str, str] | None = None) -> None:
+    """Runs the cases of so many workers, and again with a stop in between; `extra` is added to the environment."""
+    names = [name for name, case in CASES.items() if case[3] == workers]
+    undisturbed = [str(group.prepare(root / f"{name}-undisturbed", spec(name, STEPS))) for name in names]
+    disturbed = [str(group.prepare(root / f"{name}-disturbed", spec(name, 1))) for name in names]
+    group.run_group(workers, undisturbed + [f"{run}={STOP}" for run in disturbed], root, extra=extra)
+    for run in disturbed:
+        assert group.last_commit(Path(run)).name.startswith(f"steps/{STOP:012d}".rpartition("/")[2])
+    group.run_group(workers, disturbed, root, extra=extra)
 
 
 def digests(run: Path) -> dict[str, str]:
@@ -100,6 +105,11 @@ def digests(run: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_goes_on_to_the_last_bit(case: str, root: Path) -> None:
+    same(root, case)
+
+
+def same(root: Path, case: str) -> None:
+    """Both runs of a case left the same tensors."""
     expected, ours = digests(root / f"{case}-undisturbed"), digests(root / f"{case}-disturbed")
     for part in ("fp32/", "exp_avg/", "exp_avg_sq/", "step/", "ema/"):
         assert [name for name in expected if part in name], f"no {part} in the checkpoint"

@@ -58,14 +58,7 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int]
 def test_follows_plain_torch(
     family: str, stage: int, accumulation: int, runs: Path, references: dict[tuple[str, int], plain.Result]
 ) -> None:
-    run, expected = runs / f"{family}-z{stage}-a{accumulation}", references[family, accumulation]
-    for name, curve in expected.losses.items():
-        assert group.losses(run, name) == pytest.approx(curve, rel=1e-5, abs=1e-5), name
-    for network, module in expected.networks.items():
-        ours = group.weights(run, network)
-        for key, parameter in module.named_parameters():
-            difference = (ours[key] - parameter.cpu()).abs().max().item()
-            assert difference <= 1e-5, f"{network}.{key} differs by {difference}"
+    matrix.follows(runs / f"{family}-z{stage}-a{accumulation}", references[family, accumulation], 1e-5)
 
 
 @pytest.mark.parametrize(("family", "stage"), [(family, stage) for family in matrix.FAMILIES for stage in matrix.stages(family)])
@@ -75,21 +68,13 @@ def test_bf16_stays_near_fp32(family: str, stage: int, runs: Path, references: d
         assert group.losses(runs / f"{family}-z{stage}-bf16", name) == pytest.approx(curve, rel=2e-2, abs=2e-2), name
 
 
-STOPPED = {name: case for name, case in resume.CASES.items() if case[3] == 1}
-
-
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resume")
-    undisturbed = [str(group.prepare(root / f"{name}-undisturbed", resume.spec(name, resume.STEPS))) for name in STOPPED]
-    disturbed = [str(group.prepare(root / f"{name}-disturbed", resume.spec(name, 1))) for name in STOPPED]
-    group.run_group(1, undisturbed + [f"{run}={resume.STOP}" for run in disturbed], root, extra=EXACT)
-    group.run_group(1, disturbed, root, extra=EXACT)
+    resume.disturb(root, 1, EXACT)
     return root
 
 
-@pytest.mark.parametrize("case", STOPPED)
+@pytest.mark.parametrize("case", [name for name, case in resume.CASES.items() if case[3] == 1])
 def test_goes_on_to_the_last_bit(case: str, stopped: Path) -> None:
-    expected, ours = resume.digests(stopped / f"{case}-undisturbed"), resume.digests(stopped / f"{case}-disturbed")
-    assert [name for name in expected if "exp_avg_sq/" in name]
-    assert {name: (expected.get(name), ours.get(name)) for name in expected | ours if expected.get(name) != ours.get(name)} == {}
+    resume.same(stopped, case)
