@@ -17,13 +17,13 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import open_store
-from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, check_key
 from trainjobs.checkpoints.tensors import SUFFIX, Slice, read_layout
 from trainjobs.data.tokens import TRAINED
 from trainjobs.engine import Engine, persistent_buffers
 from trainjobs.huggingface import END
 from trainjobs.restoring import opened
 from trainjobs.saving import Trained
+from trainjobs.stores.store import BlobStore, Missing, StoreError, check_key
 from trainjobs.world import World, outcome
 
 ADVICE = (

@@ -8,8 +8,8 @@ from trainjobs import data, progress
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Checkpoints, open_store
-from trainjobs.checkpoints.objects import Patience
 from trainjobs.identity import store_uri
+from trainjobs.stores.objects import Patience
 
 
 def preflight(job: Job, run: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from blake3 import blake3
 
-from trainjobs.checkpoints.store import Entry, Missing, Stored, StoreError
+from trainjobs.stores.store import Entry, Missing, Stored, StoreError
 
 Fault = Literal["request lost", "answer lost", "late", "full", "crash before", "crash after", "other"]
 T = TypeVar("T")

@@ -148,7 +148,7 @@ def test_a_rank_is_fetched_whole_or_not_at_all(run: Run, tmp_path: Path) -> None
 
 def test_a_manifest_cannot_name_a_file_outside(run: Run) -> None:
     from trainjobs.checkpoints.manifest import File, RankManifest, rank_manifest
-    from trainjobs.checkpoints.store import digest
+    from trainjobs.stores.store import digest
 
     data = RankManifest(0, (File("../../../.bashrc", 1, "sha256:0"),)).encode()
     with pytest.raises(Corrupt, match="not a key"):

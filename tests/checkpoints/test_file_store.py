@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from trainjobs.checkpoints import file
-from trainjobs.checkpoints.file import FileStore
-from trainjobs.checkpoints.store import Entry, Missing, StoreError, check_key
+from trainjobs.stores import file
+from trainjobs.stores.file import FileStore
+from trainjobs.stores.store import Entry, Missing, StoreError, check_key
 
 
 def test_an_object_is_created_once(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
 from tests.stores.servers import Service
-from trainjobs.checkpoints.bucket import Bucket, Kind, Piece, Trouble
-from trainjobs.checkpoints.objects import ObjectStore, Patience
-from trainjobs.checkpoints.open import open_store
+from trainjobs.stores.bucket import Bucket, Kind, Piece, Trouble
+from trainjobs.stores.objects import ObjectStore, Patience
+from trainjobs.stores.open import open_store
 
 T = TypeVar("T")
 Fault = Literal[

@@ -1,4 +1,4 @@
-"""Every store keeps the same promises, on a real server: what trainjobs/checkpoints/store.py says, and nothing that one of them adds."""
+"""Every store keeps the same promises, on a real server: what trainjobs/stores/store.py says, and nothing that one of them adds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from blake3 import blake3
 from tests.stores.servers import Service
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
-from trainjobs.checkpoints.objects import WORKERS, ObjectStore
-from trainjobs.checkpoints.store import BlobStore, Entry, Missing
+from trainjobs.stores.objects import WORKERS, ObjectStore
+from trainjobs.stores.store import BlobStore, Entry, Missing
 
 pytestmark = pytest.mark.slow
 MIB = 1 << 20

@@ -12,12 +12,12 @@ from tests.stores.places import Injected, MemoryBucket
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
-from trainjobs.checkpoints.az import AzureBlobs
-from trainjobs.checkpoints.bucket import Kind, Trouble
-from trainjobs.checkpoints.gs import GoogleStorage
-from trainjobs.checkpoints.objects import ObjectStore, Patience
-from trainjobs.checkpoints.s3 import S3
-from trainjobs.checkpoints.store import StoreError
+from trainjobs.stores.az import AzureBlobs
+from trainjobs.stores.bucket import Kind, Trouble
+from trainjobs.stores.gs import GoogleStorage
+from trainjobs.stores.objects import ObjectStore, Patience
+from trainjobs.stores.s3 import S3
+from trainjobs.stores.store import StoreError
 
 
 class Moody(MemoryBucket):

@@ -25,9 +25,9 @@ from trainjobs.api.job import Keep
 from trainjobs.checkpoints import retention, shard
 from trainjobs.checkpoints.log import Log
 from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest, RankManifest
-from trainjobs.checkpoints.open import open_store
 from trainjobs.checkpoints.record import Commit, CommitStatus, finite
-from trainjobs.checkpoints.store import BlobStore, Missing, StoreError, create, digest
+from trainjobs.stores.open import open_store
+from trainjobs.stores.store import BlobStore, Missing, StoreError, create, digest
 
 ADVICE = {
     "full": "free disk space, keep fewer checkpoints (checkpoints.keep.last), or set checkpoints.uri to another place",

@@ -41,7 +41,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints.record import Commit, CommitStatus, Record, commit_of, decode, encode
-from trainjobs.checkpoints.store import BlobStore, Missing, create
+from trainjobs.stores.store import BlobStore, Missing, create
 
 FOLDER = "log"
 

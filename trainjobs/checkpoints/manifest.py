@@ -14,7 +14,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints.record import FORMAT
-from trainjobs.checkpoints.store import check_key, digest
+from trainjobs.stores.store import check_key, digest
 
 NAME = "MANIFEST.json"
 

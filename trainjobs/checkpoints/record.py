@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainjobs.checkpoints.store import digest
+from trainjobs.stores.store import digest
 
 FORMAT = 1
 Kind = Literal["commit", "fence", "tombstone", "quarantine", "unreadable"]

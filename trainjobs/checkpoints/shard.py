@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainjobs.checkpoints.manifest import NAME, Corrupt, File, RankManifest, rank_digests, rank_manifest
 from trainjobs.checkpoints.record import Commit
-from trainjobs.checkpoints.store import BlobStore, Digest, Missing, StoreError, check_key, create, digest
+from trainjobs.stores.store import BlobStore, Digest, Missing, StoreError, check_key, create, digest
 
 Writer = Callable[[bytes], object]
 

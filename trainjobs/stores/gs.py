@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from trainjobs.checkpoints.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
-from trainjobs.checkpoints.store import TEMPORARY
+from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.store import TEMPORARY
 
 ACTIONS = {
     "get": "storage.objects.get",

@@ -6,12 +6,12 @@ import importlib.util
 from pathlib import Path
 
 from trainjobs.api.errors import JobError
-from trainjobs.checkpoints.az import AzureBlobs
-from trainjobs.checkpoints.file import FileStore
-from trainjobs.checkpoints.gs import GoogleStorage
-from trainjobs.checkpoints.objects import ObjectStore, Patience
-from trainjobs.checkpoints.s3 import S3
-from trainjobs.checkpoints.store import BlobStore
+from trainjobs.stores.az import AzureBlobs
+from trainjobs.stores.file import FileStore
+from trainjobs.stores.gs import GoogleStorage
+from trainjobs.stores.objects import ObjectStore, Patience
+from trainjobs.stores.s3 import S3
+from trainjobs.stores.store import BlobStore
 
 SHAPES = {"s3": "s3://bucket/folder", "gs": "gs://bucket/folder", "az": "az://account/container/folder"}
 MODULES = {"s3": ("boto3",), "gs": ("google.cloud.storage",), "az": ("azure.storage.blob", "azure.identity")}

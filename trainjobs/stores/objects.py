@@ -23,8 +23,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainjobs.checkpoints.bucket import Bucket, Piece, Trouble
-from trainjobs.checkpoints.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
+from trainjobs.stores.bucket import Bucket, Piece, Trouble
+from trainjobs.stores.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
 
 T = TypeVar("T")
 PART = 16 << 20

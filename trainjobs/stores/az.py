@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from trainjobs.checkpoints.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
 
 ACTIONS = {"get": "blobs/read", "list": "blobs/read (List Blobs)", "sweep": "blobs/read (List Blobs)", "delete": "blobs/delete"}
 MISSING_CONTAINER = {"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from trainjobs.checkpoints.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
 
 ACTIONS = {
     "get": "s3:GetObject",
@@ -155,7 +155,7 @@ class S3:
     def _config(self) -> Any:
         from botocore.config import Config
 
-        from trainjobs.checkpoints.objects import WORKERS
+        from trainjobs.stores.objects import WORKERS
 
         once = {"total_max_attempts": 1, "mode": "standard"}
         # Without TLS botocore would hash each body once more for the signature; its CRC, which is signed, and our digest guard it anyway.

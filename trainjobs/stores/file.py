@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainjobs.checkpoints.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
+from trainjobs.stores.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
 
 BLOCK = 4 << 20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
