@@ -23,10 +23,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.pages import Pages, Report, bounded, whole
+from trainjobs.run import failures, preemption, progress
 
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
 RECORD_LIMIT = 8 * 1024  # bytes; of the output of a failed job, Ray and KubeRay hand on the last 20,000 characters
@@ -106,7 +106,7 @@ def prepared(run: Path, job: Job) -> Path:
     """The run folder, with the job in it and nothing that an earlier driver said about its end."""
     run.mkdir(parents=True, exist_ok=True)
     run = run.resolve()
-    for name in (reclaim.STOP, reclaim.REPLACE, "failure.json"):
+    for name in (preemption.STOP, preemption.REPLACE, "failure.json"):
         (run / name).unlink(missing_ok=True)
     progress.replace(run / "job.json", json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2) + "\n")
     progress.update(run, startedAt=time.time(), phase="Preparing", message="starting the trainer", totalSteps=job.spec.training.steps)

@@ -32,11 +32,11 @@ from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPo
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
 from trainjobs.nodes import Elastic, Watch
 from trainjobs.plan.group import Group
 from trainjobs.relay import Collector, Notices, Piece, Relay, Verdict
+from trainjobs.run import failures, progress
 
 CALL_SECONDS = 60.0  # within which the driver's side answers a worker
 

@@ -24,11 +24,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
 from trainjobs.plan.group import group
 from trainjobs.preflight import preflight
+from trainjobs.run import failures, preemption, progress
 
 STOPPED = 130
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
@@ -65,7 +65,7 @@ def main() -> int:
 
 def begin(run: Path, since: float) -> None:
     """Clear what a former driver left: its failures, notices to its workers, its scratch."""
-    for name in ("failure.json", reclaim.STOP, reclaim.REPLACE):
+    for name in ("failure.json", preemption.STOP, preemption.REPLACE):
         (run / name).unlink(missing_ok=True)
     for leftover in [*run.glob("save-*"), *run.glob("restore-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
@@ -273,8 +273,8 @@ def die_with_parent() -> None:
 
 def terminated(run: Path) -> None:
     """SIGTERM: the machine is taken back, or somebody wants it. A pod knows how long it has."""
-    grace = os.environ.get(reclaim.GRACE)
-    reclaim.give(run, reclaim.Notice("stopped", "SIGTERM" if grace else "", time.time() + float(grace) if grace else None))
+    grace = os.environ.get(preemption.GRACE)
+    preemption.give(run, preemption.Notice("stopped", "SIGTERM" if grace else "", time.time() + float(grace) if grace else None))
 
 
 def leave(status: int) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainjobs import divergence, initial, progress
+from trainjobs import divergence, initial
 from trainjobs.api.job import Job, Spec
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
@@ -38,6 +38,7 @@ from trainjobs.plan.batch import Cut, cut
 from trainjobs.plan.stage import lowest_stage
 from trainjobs.reporter import Reporter
 from trainjobs.restoring import Restorer
+from trainjobs.run import progress
 from trainjobs.saving import Saver, Trained
 from trainjobs.schedule import rate
 from trainjobs.state import Ema, State, share_buffers

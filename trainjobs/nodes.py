@@ -19,10 +19,10 @@ from ray.autoscaler.sdk import request_resources
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision, ScalingPolicy
 
-from trainjobs import progress, reclaim
 from trainjobs.plan.group import Group
 from trainjobs.plan.room import Node, largest, narrowed, room, whole
-from trainjobs.reclaim import Notice
+from trainjobs.run import preemption, progress
+from trainjobs.run.preemption import Notice
 
 EVERY = 1.0  # seconds between looks at the nodes
 
@@ -55,8 +55,8 @@ class Elastic(ScalingPolicy):  # type: ignore[misc]
         if now - max(worker_group_state.start_time, self._looked) >= interval:
             self._looked = now
             size, have = self._size(), worker_group_state.num_workers
-            if size > have and reclaim.pending(self._run) is None:
-                reclaim.give(
+            if size > have and preemption.pending(self._run) is None:
+                preemption.give(
                     self._run, Notice("resized", f"there is room for {size // self._each} workers instead of {have // self._each}")
                 )
         return NoopDecision()
@@ -100,7 +100,7 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
         self._over: threading.Event | None = None
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
-        reclaim.withdraw(self._run)
+        preemption.withdraw(self._run)
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         ranks: dict[str, list[int]] = {}
@@ -124,13 +124,13 @@ class Watch(WorkerGroupCallback):  # type: ignore[misc]
         trouble = ""
         while not over.wait(self._every):
             try:
-                notice = reclaim.announced(going(), ranks, own)
+                notice = preemption.announced(going(), ranks, own)
             except Exception as error:  # whatever the cluster's head answers while it is busy: it is asked again
                 if trouble != (trouble := str(error)):
                     print(f"drains of nodes cannot be seen: {error}", flush=True)
                 continue
             if notice is not None and not over.is_set():
-                reclaim.give(self._run, notice)
+                preemption.give(self._run, notice)
                 return
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainjobs import data, progress
+from trainjobs import data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.identity import store_uri
+from trainjobs.run import progress
 from trainjobs.stores.objects import Patience
 
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
+from trainjobs.run import failures, preemption, progress
 
 EVERY = 1.0  # seconds
 BLOCK = 4 * 2**20  # bytes of one file in one round
@@ -71,7 +71,7 @@ class Collector:
             if (name not in RECORDS and name.split("/")[0] not in FOLDERS) or ".." in name.split("/"):
                 raise ValueError(f"not a file of a run: {name!r}")
             put(self._run / name, offset, data)
-        return {name: (self._run / name).read_bytes() for name in (reclaim.STOP, reclaim.REPLACE) if (self._run / name).exists()}
+        return {name: (self._run / name).read_bytes() for name in (preemption.STOP, preemption.REPLACE) if (self._run / name).exists()}
 
     def _group(self) -> int:
         return int(progress.read(self._run / "failures" / "counts").get("restarts", 0))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from trainjobs import progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Commit
@@ -21,7 +20,8 @@ from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
-from trainjobs.reclaim import Notice, Verdict
+from trainjobs.run import preemption, progress
+from trainjobs.run.preemption import Notice, Verdict
 from trainjobs.saving import Saver
 from trainjobs.state import State
 from trainjobs.world import World
@@ -75,7 +75,7 @@ class Reporter:
         ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
-        notice = reclaim.pending(self._run)
+        notice = preemption.pending(self._run)
         if notice is None:
             return step + ahead, False, timed or bool(self._saver.again())
         verdict = self._would_save(0.0, None if notice.deadline is None else notice.deadline - self._now())
@@ -153,11 +153,11 @@ class Reporter:
     def _would_save(self, wait: float, left: float | None) -> Verdict:
         """Whether a checkpoint that begins in `wait` seconds fits into what is left of the time."""
         pace = self._save_seconds / self._size if self._save_seconds is not None and self._size else None
-        return reclaim.decide(self._size, pace, wait, left)
+        return preemption.decide(self._size, pace, wait, left)
 
     def _checkpoint(self, commit: Commit) -> dict[str, object]:
         """As progress.json has it; `seconds` is how long the last save took, `fitsGrace` whether it would fit into a pod's last seconds."""
-        grace = os.environ.get(reclaim.GRACE)
+        grace = os.environ.get(preemption.GRACE)
         return {
             "uri": commit.prefix,
             "step": commit.step,

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from trainjobs.api.errors import JobError
-from trainjobs.failures import Ledger, Stalled
+from trainjobs.run.failures import Ledger, Stalled
 
 STARTUP = 600.0  # seconds more than the timeout until the first step: models are built, kernels compiled, connections made
 POLLS = 20  # looks at the clock per timeout

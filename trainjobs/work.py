@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
 from trainjobs.memory import keep_freed_memory
+from trainjobs.run import failures, preemption, progress
 from trainjobs.watchdog import Watchdog
 from trainjobs.world import World
 
@@ -60,7 +60,7 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
             outcome = train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note, beat=watchdog.beat)
         if outcome == "stopped":
             leave_if_replaced(run, rank, world, ledger)
-    except reclaim.Replaced:
+    except preemption.Replaced:
         disconnect()
         raise
     except Fenced as error:
@@ -86,10 +86,10 @@ def leave_if_replaced(run: Path, rank: int, world: World, ledger: failures.Ledge
         last = progress.read(run / "progress.json")
         why = last.get("message") if last.get("phase") == "Recovering" else None
         if why is not None:
-            ledger.record(rank, reclaim.Replaced(why))
+            ledger.record(rank, preemption.Replaced(why))
     if world.share(why) is None:
         return
-    raise reclaim.Replaced(why or "rank 0 says so")
+    raise preemption.Replaced(why or "rank 0 says so")
 
 
 def disconnect() -> None:

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from trainjobs import progress
 from trainjobs.api.errors import JobError
+from trainjobs.run import progress
 
 run = Path(sys.argv[1])
 behaviour = os.environ.get("GTJ_FAKE", "train")

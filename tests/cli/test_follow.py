@@ -13,7 +13,7 @@ import pytest
 from trainjobs.api.errors import JobError
 from trainjobs.cli.follow import MAX_FRUITLESS, Outcome, follow
 from trainjobs.cli.screen import Plain
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 Action = Callable[[], None]
 

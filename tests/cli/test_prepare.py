@@ -14,7 +14,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.cli.prepare import check_workers, prepare, reserved, set_aside
 from trainjobs.cli.run import local
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 
 def job(**training: Any) -> Job:

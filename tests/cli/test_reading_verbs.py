@@ -18,7 +18,7 @@ from trainjobs.cli import doctor, version
 from trainjobs.cli.logs import Keep as Lines
 from trainjobs.cli.logs import Times, period, tail, wanted, written
 from trainjobs.cli.main import gtj, status
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 Gtj = Callable[..., Result]
 

@@ -15,7 +15,7 @@ import pexpect
 import pytest
 
 from trainjobs.cli.driver import Signals
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 pytestmark = pytest.mark.slow
 

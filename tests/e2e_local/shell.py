@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 # Six steps of two seconds' start: a checkpoint of 35 KiB at steps 2, 4 and 6.

@@ -16,9 +16,9 @@ import pytest
 from nodes import PATIENCE, Cluster, kill, until
 from shell import Shell
 
-from trainjobs import reclaim
 from trainjobs.plan.room import TRIES
-from trainjobs.progress import read
+from trainjobs.run import preemption
+from trainjobs.run.progress import read
 
 pytestmark = pytest.mark.slow
 
@@ -98,7 +98,7 @@ class Driver:
 
     def noticed(self) -> None:
         """The group is about to hear that it is to be replaced. It may go on, and does not end before it has heard."""
-        until((self.run / reclaim.REPLACE).exists, *self._alive)
+        until((self.run / preemption.REPLACE).exists, *self._alive)
         Path(f"{self.marks}-go").touch()
 
     def event(self, kind: str, number: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from nodes import until
 from shell import SPEC, Shell
 
-from trainjobs.progress import read
+from trainjobs.run.progress import read
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gentrain_operator import report
 from gentrain_operator.diagnose import diagnosed
-from trainjobs.progress import read
+from trainjobs.run.progress import read
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ import psutil
 
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 HITS = ("worker", "driver", "everything", "hang")

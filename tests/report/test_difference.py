@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.report.difference import ABSENT, compared, tensors
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 STEPS, SAVED = 6, (2, 4, 6)
 Rows = dict[int, dict[str, Any]]

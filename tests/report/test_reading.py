@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainjobs.report.events import Events
-from trainjobs.report.folder import INTERRUPTED, Run
 from trainjobs.report.gallery import LARGEST, samples, spread
-from trainjobs.report.numbers import duration, instant, number, short, size
 from trainjobs.report.timeline import strip, told
+from trainjobs.run.events import Events
+from trainjobs.run.folder import INTERRUPTED, Run
+from trainjobs.run.numbers import duration, instant, number, short, size
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_reading_needs_no_heavy_module() -> None:
     import subprocess
     import sys
 
-    code = "import sys, trainjobs.report.page, trainjobs.report.folder; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, trainjobs.report.page, trainjobs.run.folder; print(json.dumps(sorted(sys.modules)))"
     names = subprocess.run([sys.executable, "-c", "import json; " + code], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "numpy", "jinja2", "tensorboardX", "PIL", "ray"} & set(json.loads(names))

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from gentrain_operator.diagnose import Failure, diagnosed
-from trainjobs import cluster, progress
+from trainjobs import cluster
 from trainjobs.api.job import Job
+from trainjobs.run import progress
 
 VOLUME = {"volumes": [{"claimName": "runs", "mountPath": "/runs"}]}
 SPEC: dict[str, Any] = {

@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gentrain_operator import report
-from trainjobs import progress
 from trainjobs.pages import CLIENTS, LIMIT, Pages, Report, bounded, exposition
+from trainjobs.run import progress
 
 LABELS = {"namespace": "team-a", "job": "faces"}
 TOLD: dict[str, Any] = {

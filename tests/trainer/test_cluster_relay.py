@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.errors import JobError
 from trainjobs.relay import BLOCK, Collector, Notices, Piece, Relay
+from trainjobs.run import failures, preemption, progress
 
 MINE = ValueError("my own mistake")
 VICTIM = RuntimeError("Connection closed by peer")
@@ -143,13 +143,13 @@ def test_a_request_to_stop_comes_back(folder: Path, run: Path, collector: Collec
 
 def test_a_notice_comes_with_its_deadline(folder: Path, run: Path, collector: Collector) -> None:
     ours = relay(folder, collector)
-    notice = reclaim.Notice("reclaimed", "the node of rank 1 is taken away", 1000.5)
-    reclaim.give(run, notice)
+    notice = preemption.Notice("reclaimed", "the node of rank 1 is taken away", 1000.5)
+    preemption.give(run, notice)
     ours.carry()
-    assert reclaim.pending(folder) == notice
-    reclaim.give(run, reclaim.Notice("stopped", "SIGTERM", 1001.0))
+    assert preemption.pending(folder) == notice
+    preemption.give(run, preemption.Notice("stopped", "SIGTERM", 1001.0))
     ours.carry()
-    assert reclaim.pending(folder) == reclaim.Notice("stopped", "SIGTERM", 1001.0)
+    assert preemption.pending(folder) == preemption.Notice("stopped", "SIGTERM", 1001.0)
 
 
 def test_a_driver_that_does_not_answer_is_told_once_and_later_everything(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainjobs import failures, progress
 from trainjobs.api.errors import JobError
+from trainjobs.run import failures, progress
 
 APP = RuntimeError("size mismatch")
 VICTIM = RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [10.0.0.2]:2101")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainjobs import progress
+from trainjobs.run import progress
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 import torch
 
-from trainjobs import failures, progress, reclaim
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Commit
 from trainjobs.data.source import DataInfo
-from trainjobs.reclaim import Notice, Replaced, Verdict, announced, decide
 from trainjobs.reporter import Reporter
+from trainjobs.run import failures, preemption, progress
+from trainjobs.run.preemption import Notice, Replaced, Verdict, announced, decide
 from trainjobs.world import World
 
 GB = 10**9
@@ -59,18 +59,18 @@ def test_what_fits(size: int, pace: float | None, step: float, left: float | Non
 
 
 def test_notices(tmp_path: Path) -> None:
-    assert reclaim.pending(tmp_path) is None
+    assert preemption.pending(tmp_path) is None
     replaced = Notice("reclaimed", "the node of rank 1 is taken away", 1000.0)
-    reclaim.give(tmp_path, replaced)
-    assert reclaim.pending(tmp_path) == replaced
+    preemption.give(tmp_path, replaced)
+    assert preemption.pending(tmp_path) == replaced
     assert replaced.replaces
     ended = Notice("stopped", "SIGTERM", 2000.0)
-    reclaim.give(tmp_path, ended)
-    assert reclaim.pending(tmp_path) == ended, "the end of the driver is the end of the group"
-    reclaim.withdraw(tmp_path)
-    assert reclaim.pending(tmp_path) == ended, "a new group is to stop, too"
+    preemption.give(tmp_path, ended)
+    assert preemption.pending(tmp_path) == ended, "the end of the driver is the end of the group"
+    preemption.withdraw(tmp_path)
+    assert preemption.pending(tmp_path) == ended, "a new group is to stop, too"
     (tmp_path / "stop").write_text("")
-    assert reclaim.pending(tmp_path) == Notice("stopped"), "as `gtj run` asks"
+    assert preemption.pending(tmp_path) == Notice("stopped"), "as `gtj run` asks"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_rank_0_has_everybody_leave_and_save_if_it_fits(deadline: float | None, 
     ours = reporter(tmp_path)
     assert ours.orders(11)[1:] == (False, False)
     ours.saved(commit(11, 100))
-    reclaim.give(tmp_path, Notice("reclaimed", "the node of rank 1 is taken away", deadline))
+    preemption.give(tmp_path, Notice("reclaimed", "the node of rank 1 is taken away", deadline))
     assert ours.orders(12)[1:] == (True, save)
     told = progress.read(tmp_path / "progress.json")
     assert told["phase"] == "Stopping"
@@ -132,7 +132,7 @@ def test_rank_0_has_everybody_leave_and_save_if_it_fits(deadline: float | None, 
 def test_the_next_group_knows_how_long_a_checkpoint_took(tmp_path: Path) -> None:
     reporter(tmp_path).saved(commit(11, 100))
     again = reporter(tmp_path, commit(11, 100))
-    reclaim.give(tmp_path, Notice("stopped", "SIGTERM", 1049.0))
+    preemption.give(tmp_path, Notice("stopped", "SIGTERM", 1049.0))
     assert again.orders(12)[1:] == (True, False)
     again.ended("stopped")
     told = progress.read(tmp_path / "progress.json")
@@ -152,7 +152,7 @@ def test_a_wish_of_the_user_presses_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("grace", "fits"), [("110", True), ("49", False)])
 def test_whether_one_would_fit_is_told_beforehand(grace: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(reclaim.GRACE, grace)
+    monkeypatch.setenv(preemption.GRACE, grace)
     reporter(tmp_path).saved(commit(11, 100))
     assert progress.read(tmp_path / "progress.json")["checkpoint"]["fitsGrace"] is fits
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from trainjobs import failures
 from trainjobs.api.errors import JobError
+from trainjobs.run import failures
 from trainjobs.watchdog import STARTUP, Watchdog, describe
 
 

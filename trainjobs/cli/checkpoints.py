@@ -12,7 +12,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, CommitStatus, Corrupt, locate, open_store
 from trainjobs.cli.output import emit, find, format_option, name_argument, painted, table
-from trainjobs.report.numbers import duration, short, size
+from trainjobs.run.numbers import duration, short, size
 
 
 @click.group("checkpoints", short_help="List, verify, fetch and export checkpoints.")

@@ -21,7 +21,7 @@ import click
 from trainjobs.cli.output import RUNS, emit, format_option, painted
 from trainjobs.cli.prepare import cores
 from trainjobs.cli.version import installed
-from trainjobs.report.numbers import size
+from trainjobs.run.numbers import size
 
 GIB = 1024**3
 TRAIN = 'pip install "gentrain[train]"'

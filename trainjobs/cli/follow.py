@@ -26,8 +26,8 @@ from typing import Protocol
 
 from trainjobs.api.errors import CODES, JobError
 from trainjobs.cli.screen import Screen
-from trainjobs.progress import mark, replace
-from trainjobs.report.folder import LIVE, Run, objects
+from trainjobs.run.folder import LIVE, Run, objects
+from trainjobs.run.progress import mark, replace
 
 POLL = 0.2
 MAX_FRUITLESS = 10

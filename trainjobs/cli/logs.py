@@ -15,7 +15,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
 from trainjobs.cli.cluster.target import Target, complete_either, place_options
 from trainjobs.cli.output import CLUSTER, find
-from trainjobs.report.folder import LIVE, Run
+from trainjobs.run.folder import LIVE, Run
 
 POLL = 0.5
 

@@ -10,8 +10,8 @@ import click
 from trainjobs.cli.cluster.target import Target, place_options
 from trainjobs.cli.line import age, losses, position
 from trainjobs.cli.output import coloured, emit, format_option, runs, table
-from trainjobs.report.folder import Run
-from trainjobs.report.numbers import instant
+from trainjobs.run.folder import Run
+from trainjobs.run.numbers import instant
 
 
 @click.command("ls", short_help="List the runs here, or the jobs on the cluster.")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from trainjobs.api.errors import JobError
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -21,8 +21,8 @@ from typing import Any
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import FAMILIES, Job, Spec
 from trainjobs.identity import versions
-from trainjobs.progress import replace
-from trainjobs.report.folder import Run, held
+from trainjobs.run.folder import Run, held
+from trainjobs.run.progress import replace
 
 
 def cores() -> int:

@@ -28,8 +28,8 @@ from trainjobs.cli.prepare import check_workers, cores, prepare, reserved
 from trainjobs.cli.run import ignored_fields, local
 from trainjobs.cli.screen import Screen, screen
 from trainjobs.report.difference import Comparison, Difference, compared
-from trainjobs.report.folder import Run
-from trainjobs.report.numbers import size
+from trainjobs.run.folder import Run
+from trainjobs.run.numbers import size
 
 LOOK = 0.002  # seconds between two looks at the run's step: small models make hundreds of steps a second
 SHOWN = 8

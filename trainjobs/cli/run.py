@@ -24,8 +24,8 @@ from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
 from trainjobs.cli.screen import screen
-from trainjobs.report.folder import Run
-from trainjobs.report.numbers import duration, number, short
+from trainjobs.run.folder import Run
+from trainjobs.run.numbers import duration, number, short
 
 # What a manifest may say and this command does not act upon: a cluster does.
 IGNORED = (

@@ -14,8 +14,8 @@ from trainjobs.cli.diagnostics import plain
 from trainjobs.cli.line import eta, memory, position, throughput
 from trainjobs.cli.output import CLUSTER, coloured, emit, entry, find, format_option, painted
 from trainjobs.cli.screen import screen
-from trainjobs.report.folder import INTERRUPTED, LIVE, Run
-from trainjobs.report.numbers import duration, instant, short
+from trainjobs.run.folder import INTERRUPTED, LIVE, Run
+from trainjobs.run.numbers import duration, instant, short
 
 POLL = 0.5
 EVENTS = 6

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from trainjobs.report.curves import LIMIT, SMOOTH_FROM, Chart, Series, downsampled, smoothed
-from trainjobs.report.numbers import short
+from trainjobs.run.numbers import short
 
 WIDTH, HEIGHT = 560, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 24

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainjobs.report.numbers import number
+from trainjobs.run.numbers import number
 
 LIMIT = 2000
 # Below this many points a curve is drawn as it is.

@@ -16,7 +16,7 @@ from typing import Any
 
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, open_store
-from trainjobs.report.folder import Run
+from trainjobs.run.folder import Run
 
 CLOCKS = ("time", "throughput")  # keys of a row of metrics
 ABSENT = "absent"

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import CODES, JobError
-from trainjobs.progress import replace
-from trainjobs.report.folder import LIVE, Row, Run
-from trainjobs.report.numbers import duration, instant, moment, number, short, size
 from trainjobs.report.timeline import strip, told
+from trainjobs.run.folder import LIVE, Row, Run
+from trainjobs.run.numbers import duration, instant, moment, number, short, size
+from trainjobs.run.progress import replace
 
 LIMIT = 5_000_000
 LOG_LINES = 60

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from trainjobs.report.folder import Row
-from trainjobs.report.numbers import duration, instant, moment
+from trainjobs.run.folder import Row
+from trainjobs.run.numbers import duration, instant, moment
 
 BEGINS = ("started", "resumed")
 ENDS = {"worker-lost": "warn", "stopped": "warn", "failed": "bad", "succeeded": "good"}

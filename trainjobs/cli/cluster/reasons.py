@@ -17,7 +17,7 @@ from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.cli.cluster.server import Kueue
 from trainjobs.cli.cluster.view import Object, condition, failure_error, is_true, moment_of, name_of, phase, progress_of, status_of
 from trainjobs.cli.line import position
-from trainjobs.report.numbers import duration, instant
+from trainjobs.run.numbers import duration, instant
 
 UNSEEN = 30.0  # seconds after which an operator that works has looked at a new job
 COMING = {"ContainerCreating", "PodInitializing"}

@@ -9,7 +9,7 @@ from trainjobs.api.errors import CODES, JobError
 from trainjobs.api.job import FAMILIES
 from trainjobs.cli.line import eta, losses, position, throughput
 from trainjobs.cli.output import coloured, entry, folded, painted
-from trainjobs.report.numbers import duration, instant, short
+from trainjobs.run.numbers import duration, instant, short
 
 Object = Mapping[str, Any]
 EVENTS = 6

@@ -23,7 +23,7 @@ from trainjobs.cli.cluster.target import Target, cluster_options, job_argument
 from trainjobs.cli.cluster.view import Object, condition, ending, failure_error, is_true, name_of, phase, progress_of, status_of, told
 from trainjobs.cli.output import emit, format_option
 from trainjobs.cli.screen import Screen, screen
-from trainjobs.report.numbers import duration
+from trainjobs.run.numbers import duration
 
 POLL = 2.0
 PATIENCE = 300.0  # seconds for which a server may not answer

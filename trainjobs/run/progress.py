@@ -88,7 +88,7 @@ class Metrics:
     def _tensorboard(self) -> Any:
         # Imported at the first row: it costs a quarter of a second that the first step need not wait for.
         if self._events is None:
-            from trainjobs.report.events import Events
+            from trainjobs.run.events import Events
 
             self._events = Events(self._folder)
         return self._events

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from trainjobs import progress
 from trainjobs.api.problem import listed
-from trainjobs.report.numbers import size
+from trainjobs.run import progress
+from trainjobs.run.numbers import size
 
 GRACE = "GENTRAIN_GRACE_SECONDS"  # the environment variable with the time between SIGTERM and the end of a pod
 STOP, REPLACE = "stop", "reclaim.json"  # `stop` may also be empty: somebody asks, and nothing presses

@@ -21,8 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainjobs import progress, reclaim
 from trainjobs.api.errors import JobError
+from trainjobs.run import preemption, progress
 
 # Restarts of the group in a row, without a step gained, after which the machine is blamed.
 FRUITLESS_RESTARTS = 10
@@ -103,7 +103,7 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
     known = isinstance(error, JobError)
     if isinstance(error, Stalled):
         failure, victim = error.failure, error.waiting
-    elif isinstance(error, reclaim.Replaced):
+    elif isinstance(error, preemption.Replaced):
         failure, victim = JobError("GTJ0213", "the group of workers was replaced", why=str(error)), True
     else:
         failure = error if isinstance(error, JobError) else unexpected(error, log)
@@ -113,7 +113,7 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
         "rank": rank,
         "known": known,
         "victim": victim,
-        "replaced": isinstance(error, reclaim.Replaced),
+        "replaced": isinstance(error, preemption.Replaced),
         # Where in our code an error was raised that is told in words is nobody's business; stderr has it.
         "logTail": "".join(traceback.format_exception_only(error) if known else traceback.format_exception(error))[-4000:],
     }

@@ -1,0 +1,1 @@
+"""The run folder: who writes what, who reads it."""
