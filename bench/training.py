@@ -85,7 +85,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     from trainjobs.memory import keep_freed_memory
     from trainjobs.models import build_networks
     from trainjobs.noise import Noise
-    from trainjobs.schedule import rate
+    from trainjobs.optim.schedule import rate
     from trainjobs.world import World, backend
 
     keep_freed_memory()  # as every worker does; both loops gain by it, and neither is at the mercy of where the other left the heap

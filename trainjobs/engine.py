@@ -22,8 +22,9 @@ import deepspeed
 import torch
 from torch import Tensor, nn
 
-from trainjobs import optim, zero
+from trainjobs import zero
 from trainjobs.api.job import Spec
+from trainjobs.optim import optimizers
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.snapshot import DTYPES, Part, part
 from trainjobs.world import World
@@ -66,10 +67,10 @@ class Engine:
             micro=micro,
             workers=world.size,
             parameters=sum(parameter.numel() for parameter in trainable),
-            tested_optimizer=self.settings.name in optim.TESTED_BY_DEEPSPEED,
+            tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
         )
         module.to(world.device)
-        optimizer = optim.build(self.settings, trainable)
+        optimizer = optimizers.build(self.settings, trainable)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)

@@ -34,13 +34,13 @@ from trainjobs.identity import described, model_digest, store_uri, versions
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import Cut, cut
 from trainjobs.plan.stage import lowest_stage
 from trainjobs.reporter import Reporter
 from trainjobs.restoring import Restorer
 from trainjobs.run import progress
 from trainjobs.saving import Saver, Trained
-from trainjobs.schedule import rate
 from trainjobs.state import Ema, State, share_buffers
 from trainjobs.world import World
 

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from trainjobs import loop, optim
+from trainjobs import loop
 from trainjobs.api.job import Job, Spec
 from trainjobs.engine import Engine, connect
 from trainjobs.launch import leave
+from trainjobs.optim import optimizers
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.state import Ema, share_buffers
 from trainjobs.world import World
@@ -98,7 +99,9 @@ def initialized(stage: int, world: World, without: tuple[str, ...] = ()) -> Any:
     model, chosen = network(), spec()
     config = deepspeed_config(chosen, stage=stage, micro=MICRO, workers=world.size, parameters=300, tested_optimizer=False)
     config = {key: value for key, value in config.items() if key not in without}
-    return deepspeed.initialize(model=model, optimizer=optim.build(chosen.training.optimizer("x"), model.parameters()), config=config)[0]
+    return deepspeed.initialize(model=model, optimizer=optimizers.build(chosen.training.optimizer("x"), model.parameters()), config=config)[
+        0
+    ]
 
 
 def descended(engine: Any, before: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from trainjobs import optim
 from trainjobs.api.job import Job, Spec
 from trainjobs.data.ring import MODES, SIGMA, draw
 from trainjobs.data.source import DataInfo
@@ -20,7 +19,8 @@ from trainjobs.evaluate.modes import coverage
 from trainjobs.noise import Noise
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Objective
-from trainjobs.schedule import rate
+from trainjobs.optim import optimizers
+from trainjobs.optim.schedule import rate
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ def test_the_ring_sample_covers_all_eight_modes() -> None:
     training = job.spec.training
     torch.manual_seed(1)
     networks, objective = build(job.spec, DataInfo("point", (2,), 65536, 0, modes=MODES))
-    optimizers = {name: optim.build(training.optimizer(name), network.parameters()) for name, network in networks.items()}
+    optimizers = {name: optimizers.build(training.optimizer(name), network.parameters()) for name, network in networks.items()}
     size = training.batch.global_
     for step in range(training.steps):
         for phase in objective.phases:

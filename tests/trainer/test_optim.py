@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs import optim
 from trainjobs.api.job import Optimizer
+from trainjobs.optim import optimizers
 
 START = torch.tensor([1.0, -2.0, 0.5, 3.0])
 GRADIENTS = (torch.tensor([0.1, -0.3, 2.0, 0.0]), torch.tensor([-0.2, 0.4, 1.0, 0.5]))
@@ -22,7 +22,7 @@ def settings(**fields: Any) -> Optimizer:
 def moved(chosen: Optimizer) -> Tensor:
     """The weights after one update per gradient."""
     parameter = nn.Parameter(START.clone())
-    optimizer = optim.build(chosen, [parameter])
+    optimizer = optimizers.build(chosen, [parameter])
     for gradient in GRADIENTS:
         parameter.grad = gradient.clone()
         optimizer.step()
@@ -81,5 +81,5 @@ def test_follows_the_formula(chosen: Optimizer, expected: Tensor) -> None:
 
 def test_parameters_may_come_from_a_generator() -> None:
     network = nn.Linear(2, 3)
-    groups = optim.build(settings(), (p for p in network.parameters())).param_groups
+    groups = optimizers.build(settings(), (p for p in network.parameters())).param_groups
     assert [len(group["params"]) for group in groups] == [2]

@@ -7,7 +7,7 @@ import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, SequentialLR
 
 from trainjobs.api.job import Schedule
-from trainjobs.schedule import rate
+from trainjobs.optim.schedule import rate
 
 STEPS = 37
 
