@@ -32,7 +32,7 @@ from torch import nn
 
 from tests.stores.servers import service
 from trainjobs.api.job import Keep, Spec
-from trainjobs.engine import Engine, connect
+from trainjobs.engine.engine import Engine, connect
 from trainjobs.launch import leave
 from trainjobs.saving import Saver, Trained
 from trainjobs.state import State

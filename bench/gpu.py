@@ -75,7 +75,7 @@ def checkpoint(name: str) -> dict[str, Any]:
     import torch.distributed as dist
 
     from bench import checkpoints as cpu
-    from trainjobs.engine import connect
+    from trainjobs.engine.engine import connect
     from trainjobs.saving import Trained
     from trainjobs.state import State
     from trainjobs.world import World, backend

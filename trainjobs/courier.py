@@ -28,7 +28,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.checkpoints.tensors import INDEX
-from trainjobs.memory import keep_freed_memory, nameless
+from trainjobs.engine.memory import keep_freed_memory, nameless
 
 NICE = 10
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Recovery
 from trainjobs.checkpoints import Commit
-from trainjobs.engine import Engine
+from trainjobs.engine.engine import Engine
 from trainjobs.saving import Saver
 from trainjobs.spikes import NOTHING, Spike, Watch
 from trainjobs.state import State

@@ -13,7 +13,7 @@ from torch import nn
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Commit
 from trainjobs.checkpoints.tensors import SUFFIX, Overlap, Slice, overlap
-from trainjobs.snapshot import Part
+from trainjobs.engine.parts import Part
 
 OURS = ("fp32", "buffer", "ema")  # kinds of tensors that are not the optimizer's
 ANEW = "restore the manifest, or start afresh with gtj run --fresh"

@@ -19,7 +19,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import open_store
 from trainjobs.checkpoints.tensors import SUFFIX, Slice, read_layout
 from trainjobs.data.tokens import TRAINED
-from trainjobs.engine import Engine, persistent_buffers
+from trainjobs.engine.engine import Engine, persistent_buffers
 from trainjobs.huggingface import END
 from trainjobs.restoring import opened
 from trainjobs.saving import Trained

@@ -27,7 +27,9 @@ from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
 from trainjobs.data.tokens import kept
 from trainjobs.divergence import Lookout, Meter
-from trainjobs.engine import Engine, connect, device_memory
+from trainjobs.engine.ema import Ema, share_buffers
+from trainjobs.engine.engine import Engine, connect
+from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.look import look
 from trainjobs.fit import frozen_digest
 from trainjobs.identity import described, model_digest, store_uri, versions
@@ -41,7 +43,7 @@ from trainjobs.reporter import Reporter
 from trainjobs.restoring import Restorer
 from trainjobs.run import progress
 from trainjobs.saving import Saver, Trained
-from trainjobs.state import Ema, State, share_buffers
+from trainjobs.state import State
 from trainjobs.world import World
 
 Outcome = Literal["finished", "stopped"]

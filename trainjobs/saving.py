@@ -22,10 +22,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, open_store
 from trainjobs.courier import Courier
-from trainjobs.engine import Engine
+from trainjobs.engine.ema import Ema
+from trainjobs.engine.engine import Engine
+from trainjobs.engine.parts import Part
 from trainjobs.objectives.phase import Objective, Stateful
-from trainjobs.snapshot import Part, Snapshot
-from trainjobs.state import Ema, State
+from trainjobs.snapshot import Snapshot
+from trainjobs.state import State
 from trainjobs.world import World, outcome
 
 AGAIN = 30.0  # seconds after a save that failed

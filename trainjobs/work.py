@@ -14,7 +14,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
-from trainjobs.memory import keep_freed_memory
+from trainjobs.engine.memory import keep_freed_memory
 from trainjobs.run import failures, preemption, progress
 from trainjobs.watchdog import Watchdog
 from trainjobs.world import World

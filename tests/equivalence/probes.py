@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from trainjobs import loop
 from trainjobs.api.job import Job, Spec
-from trainjobs.engine import Engine, connect
+from trainjobs.engine.ema import Ema, share_buffers
+from trainjobs.engine.engine import Engine, connect
 from trainjobs.launch import leave
 from trainjobs.optim import optimizers
 from trainjobs.plan.deepspeed import deepspeed_config
-from trainjobs.state import Ema, share_buffers
 from trainjobs.world import World
 
 TURNS, MICRO = 3, 4

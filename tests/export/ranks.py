@@ -12,7 +12,7 @@ from torch import Tensor
 from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, open_store
 from trainjobs.checkpoints.tensors import INDEX, Layout, Slice, encode_index, layout
-from trainjobs.snapshot import NAMES
+from trainjobs.engine.parts import NAMES
 
 UNET = {"diffusion": {"network": {"channels": 8}}, "images": {"size": 8, "channels": 1}}
 

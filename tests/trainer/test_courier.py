@@ -20,7 +20,8 @@ from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Fenced, open_store
 from trainjobs.checkpoints.tensors import decode_index
 from trainjobs.courier import Courier
-from trainjobs.snapshot import Snapshot, part
+from trainjobs.engine.parts import part
+from trainjobs.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow
 

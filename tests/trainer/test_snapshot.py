@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from trainjobs import memory, snapshot
+from trainjobs import snapshot
 from trainjobs.checkpoints.tensors import decode_index
-from trainjobs.snapshot import Part, Snapshot, part
+from trainjobs.engine import memory
+from trainjobs.engine.parts import Part, part
+from trainjobs.snapshot import Snapshot
 
 CPU = torch.device("cpu")
 

@@ -9,6 +9,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _KEPT = 1 << 30
 
@@ -42,3 +44,10 @@ def nameless(folder: Path | None = None) -> int:
         return os.memfd_create("gentrain")
     with tempfile.TemporaryFile(dir=folder) as file:
         return os.dup(file.fileno())
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory of the device: the GPU's, or this process's share of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -22,11 +22,11 @@ import deepspeed
 import torch
 from torch import Tensor, nn
 
-from trainjobs import zero
 from trainjobs.api.job import Spec
+from trainjobs.engine import zero
+from trainjobs.engine.parts import DTYPES, Part, part
 from trainjobs.optim import optimizers
 from trainjobs.plan.deepspeed import deepspeed_config
-from trainjobs.snapshot import DTYPES, Part, part
 from trainjobs.world import World
 
 Kinds = Mapping[str, tuple[str, bool]]  # of optimizer state: by name, the element's type, and whether it is one number
@@ -183,10 +183,3 @@ def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             if name.removeprefix(f"{prefix}.") not in child._non_persistent_buffers_set and id(buffer) not in seen:
                 seen.add(id(buffer))
                 yield name, buffer
-
-
-def device_memory(device: torch.device) -> int:
-    """Bytes of memory of the device: the GPU's, or this process's share of the machine's."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
