@@ -10,7 +10,7 @@ deepspeed   engine.save_checkpoint into a folder
 ray         the same files, written by torch.save, through Ray Train's own upload into another folder
 dcp         torch.distributed.checkpoint.async_save: until it returns, and until it is done
 sink        the bytes of a checkpoint written plainly: to a file and synced; to an S3 server by as many connections, nothing hashed
-upload      ours, by the courier: from the request to its answer; with the processor time of the courier's process
+upload      ours, by the uploader: from the request to its answer; with the processor time of the uploader's process
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from torch import nn
 
 from tests.stores.servers import service
 from trainjobs.api.job import Keep, Spec
+from trainjobs.checkpointer.saver import Saver
+from trainjobs.checkpointer.trained import Trained
 from trainjobs.engine.engine import Engine, connect
 from trainjobs.launch import leave
-from trainjobs.saving import Saver, Trained
 from trainjobs.state import State
 from trainjobs.world import World
 
@@ -191,7 +192,7 @@ def sinks(folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 def uploads(trained: Trained, folder: Path, world: World, servers: Mapping[str, str]) -> dict[str, Any]:
-    """Seconds of the raw sink, of our upload, and of the courier's processor, by sink."""
+    """Seconds of the raw sink, of our upload, and of the uploader's processor, by sink."""
     found: dict[str, Any] = {}
     data = bytes(bytearray(os.urandom(1 << 20)) * (-(-sum(part.slice.bytes for part in trained.parts("net", own=True)) >> 20)))
     for name, uri in servers.items():
@@ -202,14 +203,14 @@ def uploads(trained: Trained, folder: Path, world: World, servers: Mapping[str, 
             step(trained, torch.ones(1, WIDTH))
             saver.save({}, {})
             saver.settle()
-            before = processor(saver._courier._pid())
+            before = processor(saver._uploader._pid())
             began = time.perf_counter()
             saver._snapshot.wait()
             saver.finish(required=True)
             found[name] = {
                 "raw": raw,
                 "upload": time.perf_counter() - began,
-                "processor": processor(saver._courier._pid()) - before,
+                "processor": processor(saver._uploader._pid()) - before,
                 "bytes": len(data),
             }
     return found

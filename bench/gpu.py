@@ -75,8 +75,8 @@ def checkpoint(name: str) -> dict[str, Any]:
     import torch.distributed as dist
 
     from bench import checkpoints as cpu
+    from trainjobs.checkpointer.trained import Trained
     from trainjobs.engine.engine import connect
-    from trainjobs.saving import Trained
     from trainjobs.state import State
     from trainjobs.world import World, backend
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Recovery
+from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.engine.engine import Engine
-from trainjobs.saving import Saver
 from trainjobs.spikes import NOTHING, Spike, Watch
 from trainjobs.state import State
 from trainjobs.world import World

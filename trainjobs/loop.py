@@ -21,8 +21,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainjobs import divergence, initial
+from trainjobs import divergence
 from trainjobs.api.job import Job, Spec
+from trainjobs.checkpointer import initial
+from trainjobs.checkpointer.identity import described, frozen_digest, model_digest, store_uri, versions
+from trainjobs.checkpointer.restorer import Restorer
+from trainjobs.checkpointer.saver import Saver
+from trainjobs.checkpointer.trained import Trained
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
 from trainjobs.data.tokens import kept
@@ -31,8 +36,6 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.look import look
-from trainjobs.fit import frozen_digest
-from trainjobs.identity import described, model_digest, store_uri, versions
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Phase
@@ -40,9 +43,7 @@ from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import Cut, cut
 from trainjobs.plan.stage import lowest_stage
 from trainjobs.reporter import Reporter
-from trainjobs.restoring import Restorer
 from trainjobs.run import progress
-from trainjobs.saving import Saver, Trained
 from trainjobs.state import State
 from trainjobs.world import World
 

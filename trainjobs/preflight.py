@@ -7,8 +7,8 @@ from pathlib import Path
 from trainjobs import data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.checkpointer.identity import store_uri
 from trainjobs.checkpoints import Checkpoints, open_store
-from trainjobs.identity import store_uri
 from trainjobs.run import progress
 from trainjobs.stores.objects import Patience
 

@@ -14,6 +14,7 @@ import torch
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
@@ -22,7 +23,6 @@ from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
 from trainjobs.run.preemption import Notice, Verdict
-from trainjobs.saving import Saver
 from trainjobs.state import State
 from trainjobs.world import World
 

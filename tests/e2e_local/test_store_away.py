@@ -18,7 +18,7 @@ from pathlib import Path
 import trainjobs.saving
 from tests.e2e_local.mean import Mean
 
-trainjobs.saving.AGAIN = 0.5
+trainjobs.checkpointer.saver.AGAIN = 0.5
 
 class Filling(Mean):
     def __init__(self, disk, run, mend):

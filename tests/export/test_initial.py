@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from trainjobs.api.errors import JobError
+from trainjobs.checkpointer.initial import _read
 from trainjobs.data.tokens import kept, train_bpe
 from trainjobs.huggingface import text, with_end
-from trainjobs.initial import _read
 
 
 class Tied(nn.Module):

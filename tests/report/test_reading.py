@@ -57,7 +57,7 @@ def test_a_torn_row_is_left_out(tmp_path: Path) -> None:
 
 def test_checkpoints_are_where_the_trainer_puts_them(tmp_path: Path) -> None:
     from trainjobs.api.job import Job
-    from trainjobs.identity import store_uri
+    from trainjobs.checkpointer.identity import store_uri
 
     spec = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1}}
     for checkpoints in ({}, {"uri": "file:///runs/faces/"}):

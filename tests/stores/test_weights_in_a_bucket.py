@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from tests.export.ranks import saved
 from tests.stores.servers import Service
 from trainjobs.api.errors import JobError
+from trainjobs.checkpointer.initial import _fetch
 from trainjobs.checkpoints import locate, open_store
 from trainjobs.export import export
-from trainjobs.initial import _fetch
 
 pytestmark = pytest.mark.slow
 

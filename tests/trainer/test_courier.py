@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
+from trainjobs.checkpointer.snapshot import Snapshot
+from trainjobs.checkpointer.uploader import Uploader
 from trainjobs.checkpoints import Checkpoints, Commit, Fenced, open_store
 from trainjobs.checkpoints.tensors import decode_index
-from trainjobs.courier import Courier
 from trainjobs.engine.parts import part
-from trainjobs.snapshot import Snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -35,37 +35,37 @@ def snapshot(tmp_path: Path) -> Iterator[Snapshot]:
 
 
 @pytest.fixture
-def courier(tmp_path: Path) -> Iterator[Courier]:
-    made = Courier(f"file://{tmp_path}/store", Keep(last=1))
+def uploader(tmp_path: Path) -> Iterator[Uploader]:
+    made = Uploader(f"file://{tmp_path}/store", Keep(last=1))
     yield made
     made.close()
 
 
-def uploaded(courier: Courier, snapshot: Snapshot, tensor: torch.Tensor, prefix: str, attempt: int) -> object:
+def uploaded(uploader: Uploader, snapshot: Snapshot, tensor: torch.Tensor, prefix: str, attempt: int) -> object:
     def upload(files: object, index: bytes) -> None:
-        courier.upload(prefix, 0, attempt, files, index)  # type: ignore[arg-type]
+        uploader.upload(prefix, 0, attempt, files, index)  # type: ignore[arg-type]
 
     snapshot.take({"net": [part("fp32/w", tensor)]}, upload)
     snapshot.wait()
-    return courier.answer()
+    return uploader.answer()
 
 
-def committed(courier: Courier, prefix: str, step: int, attempt: int, digest: object) -> object:
+def committed(uploader: Uploader, prefix: str, step: int, attempt: int, digest: object) -> object:
     told = {"attempt": attempt, "step": step, "samples": step, "metadata": {}, "metrics": {}, "digests": [digest]}
-    courier.commit(prefix, told)
-    return courier.answer()
+    uploader.commit(prefix, told)
+    return uploader.answer()
 
 
-def test_uploads_commits_and_drops_what_is_not_kept(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_uploads_commits_and_drops_what_is_not_kept(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt, weights = reader.begin(), torch.zeros(7)
     for step in (1, 2, 3):
         weights.fill_(step)  # the same memory, and the same open file, every time
         prefix = reader.prefix(step, attempt)
-        found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, weights, prefix, attempt))
+        found = committed(uploader, prefix, step, attempt, uploaded(uploader, snapshot, weights, prefix, attempt))
         assert isinstance(found, Commit)
         assert found.step == step
-    courier.close()  # retention is part of what it was asked to do
+    uploader.close()  # retention is part of what it was asked to do
     assert os.listdir(tmp_path / "store" / "steps") == [f"{3:012d}-a{attempt}"]
     reader.verify(found)
     file = tmp_path / "store" / found.prefix / "rank-0" / "net.safetensors"
@@ -75,38 +75,40 @@ def test_uploads_commits_and_drops_what_is_not_kept(courier: Courier, snapshot: 
 
 
 def at_work() -> psutil.Process:
-    """The courier's process; what other tests left dead has no command line."""
+    """The uploader's process; what other tests left dead has no command line."""
     living = (process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE)
-    (child,) = [process for process in living if "trainjobs.courier" in process.cmdline()]
+    (child,) = [process for process in living if "trainjobs.checkpointer.uploader" in process.cmdline()]
     return child
 
 
-def test_a_courier_that_is_killed_is_told_and_followed_by_another(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_a_courier_that_is_killed_is_told_and_followed_by_another(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt = reader.begin()
     prefix = reader.prefix(1, attempt)
-    digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
+    digest = uploaded(uploader, snapshot, torch.ones(3), prefix, attempt)
     child = at_work()
     child.send_signal(signal.SIGSTOP)
-    courier.commit(prefix, {"attempt": attempt, "step": 1, "samples": 1, "metadata": {}, "metrics": {}, "digests": [digest]})
+    uploader.commit(prefix, {"attempt": attempt, "step": 1, "samples": 1, "metadata": {}, "metrics": {}, "digests": [digest]})
     child.kill()
-    error = courier.answer()
+    error = uploader.answer()
     assert isinstance(error, JobError)
     assert error.code == "GTJ0211"
     assert "ended with status -9" in str(error.why)
     assert reader.newest() is None
     prefix = reader.prefix(2, attempt)
-    found = committed(courier, prefix, 2, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
+    found = committed(uploader, prefix, 2, attempt, uploaded(uploader, snapshot, torch.ones(3), prefix, attempt))
     assert isinstance(found, Commit), "the files were sent again"
     assert reader.newest() == found
 
 
-def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(
+    uploader: Uploader, snapshot: Snapshot, tmp_path: Path
+) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt = reader.begin()
     for step in (1, 2):
         prefix = reader.prefix(step, attempt)
-        found = committed(courier, prefix, step, attempt, uploaded(courier, snapshot, torch.ones(3), prefix, attempt))
+        found = committed(uploader, prefix, step, attempt, uploaded(uploader, snapshot, torch.ones(3), prefix, attempt))
         assert isinstance(found, Commit)
         child = at_work()
         child.kill()
@@ -116,21 +118,21 @@ def test_one_that_was_killed_while_it_had_nothing_to_do_is_replaced_unnoticed(co
 
 def test_what_the_store_refuses_is_the_answer(snapshot: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
-    courier = Courier(f"file://{tmp_path}/store/runs", Keep())
-    error = uploaded(courier, snapshot, torch.ones(3), "steps/000000000001-a1", 1)
+    uploader = Uploader(f"file://{tmp_path}/store/runs", Keep())
+    error = uploaded(uploader, snapshot, torch.ones(3), "steps/000000000001-a1", 1)
     assert isinstance(error, JobError)
     assert error.code == "GTJ0211"
     assert error.why == "Not a directory"
-    courier.close()
+    uploader.close()
 
 
-def test_a_fenced_attempt_commits_nothing(courier: Courier, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_a_fenced_attempt_commits_nothing(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt = reader.begin()
     prefix = reader.prefix(1, attempt)
-    digest = uploaded(courier, snapshot, torch.ones(3), prefix, attempt)
+    digest = uploaded(uploader, snapshot, torch.ones(3), prefix, attempt)
     reader.begin()
-    error = committed(courier, prefix, 1, attempt, digest)
+    error = committed(uploader, prefix, 1, attempt, digest)
     assert isinstance(error, Fenced)
     assert error.attempt == attempt
     assert reader.newest() is None
@@ -140,10 +142,10 @@ WORKER = """
 import json, os, signal, sys, torch
 from pathlib import Path
 from trainjobs.api.job import Keep
-from trainjobs.courier import Courier
-courier = Courier(sys.argv[1], Keep())
-line = courier._open()
-print(json.dumps(courier._pid()), flush=True)
+from trainjobs.uploader import Uploader
+uploader = Uploader(sys.argv[1], Keep())
+line = uploader._open()
+print(json.dumps(uploader._pid()), flush=True)
 signal.pause()
 """
 

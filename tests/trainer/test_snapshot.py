@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from trainjobs import snapshot
+from trainjobs.checkpointer import snapshot
+from trainjobs.checkpointer.snapshot import Snapshot
 from trainjobs.checkpoints.tensors import decode_index
 from trainjobs.engine import memory
 from trainjobs.engine.parts import Part, part
-from trainjobs.snapshot import Snapshot
 
 CPU = torch.device("cpu")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import FAMILIES, Job, Spec
-from trainjobs.identity import versions
+from trainjobs.checkpointer.identity import versions
 from trainjobs.run.folder import Run, held
 from trainjobs.run.progress import replace
 

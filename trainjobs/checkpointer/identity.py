@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from trainjobs.api.job import NETWORKS, Job, Spec
 
@@ -50,3 +54,16 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def frozen_digest(networks: Mapping[str, nn.Module]) -> str | None:
+    """A digest of all weights that are not trained, which checkpoints leave out; None when there are none. Before DeepSpeed splits them."""
+    found = hashlib.sha256()
+    any_frozen = False
+    for name, network in sorted(networks.items()):
+        for path, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                any_frozen = True
+                found.update(f"{name}.{path} {parameter.dtype} {tuple(parameter.shape)}".encode())
+                found.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{found.hexdigest()}" if any_frozen else None

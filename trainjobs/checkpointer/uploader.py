@@ -3,9 +3,9 @@
 It imports no torch, runs at a lower priority, and ends with its worker. Requests are answered one after the other; the worker asks for the
 answer when it suits it. Open files travel with the request: what is uploaded has no name in any folder.
 
-    worker -> courier    ("upload", prefix, rank, {name: file}, texts, attempt)    answer: the digest of the rank's manifest
-    worker -> courier    ("commit", prefix, arguments of Checkpoints.commit)       answer: the Commit; then old checkpoints are deleted
-    worker -> courier    ("end")                                                   no answer
+    worker -> uploader    ("upload", prefix, rank, {name: file}, texts, attempt)    answer: the digest of the rank's manifest
+    worker -> uploader    ("commit", prefix, arguments of Checkpoints.commit)       answer: the Commit; then old checkpoints are deleted
+    worker -> uploader    ("end")                                                   no answer
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from trainjobs.engine.memory import keep_freed_memory, nameless
 NICE = 10
 
 
-class Courier:
+class Uploader:
     """The worker's side. The process is started by the first request."""
 
     def __init__(self, uri: str, keep: Keep) -> None:
         self._uri, self._keep = uri, keep
         self._process: subprocess.Popen[bytes] | None = None
         self._line: Connection | None = None
-        self._sent: dict[int, int] = {}  # inodes by descriptor: files that the courier has
+        self._sent: dict[int, int] = {}  # inodes by descriptor: files that the uploader has
         self._asked = False
 
     def upload(
@@ -66,7 +66,7 @@ class Courier:
         return self._asked and self._open().poll()
 
     def answer(self) -> Any:
-        """Wait for the answer to the last request. An error is a value. JobError GTJ0211 for a courier that has died."""
+        """Wait for the answer to the last request. An error is a value. JobError GTJ0211 for a uploader that has died."""
         try:
             return self._open().recv()
         except (EOFError, OSError):
@@ -99,7 +99,14 @@ class Courier:
         if self._line is None:
             self._line, theirs = Pipe()
             with theirs:
-                command = [sys.executable, "-m", "trainjobs.courier", str(theirs.fileno()), self._uri, self._keep.model_dump_json()]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "trainjobs.checkpointer.uploader",
+                    str(theirs.fileno()),
+                    self._uri,
+                    self._keep.model_dump_json(),
+                ]
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         return self._line
 

@@ -20,12 +20,12 @@ from typing import Any, cast
 import torch
 
 from trainjobs.api.errors import JobError
+from trainjobs.checkpointer.matching import OURS, Move, check, match, mismatch, resettable
+from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Slice, decode_index, read_layout
 from trainjobs.engine.parts import DTYPES
-from trainjobs.fit import OURS, Move, check, match, mismatch, resettable
 from trainjobs.objectives.phase import Stateful
-from trainjobs.saving import Trained
 from trainjobs.world import World, outcome
 
 

@@ -1,7 +1,7 @@
 """Saving: what the workers do together around the commit log, while training goes on.
 
-Every rank copies its part into host memory (snapshot.py), and a process beside it hashes and uploads the copy (courier.py). When all ranks
-say so, at one of the talks they have anyway, rank 0 has its courier commit. So the order is: copy, upload, commit; a crash at any moment
+Every rank copies its part into host memory (snapshot.py), and a process beside it hashes and uploads the copy (uploader.py). When all ranks
+say so, at one of the talks they have anyway, rank 0 has its uploader commit. So the order is: copy, upload, commit; a crash at any moment
 leaves the commit before. There is one copy in flight: a save that is due before the last one is committed waits for it.
 
 A store that does not take a checkpoint does not end the training, which would lose more: the failure is told, the last commit stays, and
@@ -13,47 +13,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Keep
+from trainjobs.checkpointer.snapshot import Snapshot
+from trainjobs.checkpointer.trained import Trained
+from trainjobs.checkpointer.uploader import Uploader
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, open_store
-from trainjobs.courier import Courier
-from trainjobs.engine.ema import Ema
-from trainjobs.engine.engine import Engine
-from trainjobs.engine.parts import Part
-from trainjobs.objectives.phase import Objective, Stateful
-from trainjobs.snapshot import Snapshot
-from trainjobs.state import State
 from trainjobs.world import World, outcome
 
 AGAIN = 30.0  # seconds after a save that failed
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Everything that a checkpoint holds."""
-
-    engines: Mapping[str, Engine]
-    state: State
-    ema: Ema | None
-    objective: Objective
-    beside: Mapping[str, bytes] = field(default_factory=dict)  # small files that rank 0 adds, by name
-
-    def parts(self, network: str, *, own: bool) -> list[Part]:
-        """A rank's part of a network, live."""
-        averages = self.ema.parts(network) if self.ema else ()
-        return [*self.engines[network].parts(own=own), *averages]
-
-    def described(self) -> dict[str, Any]:
-        """What a reader should know before it reads: which tensors of the optimizer there are is in the files themselves."""
-        optimizers = {name: engine.settings.name for name, engine in self.engines.items()}
-        counts = {name: len(engine.trained) for name, engine in self.engines.items()}
-        keeps = {"objective": self.objective.state()} if isinstance(self.objective, Stateful) else {}
-        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None, **keeps}
 
 
 @dataclass
@@ -84,7 +57,7 @@ class Saver:
         self.checkpoints = Checkpoints(open_store(uri), keep=keep)
         self._trained, self._world, self._identity = trained, world, {**identity, "world": world.size}
         self._now = now
-        self._courier, self._scratch = Courier(uri, keep), scratch
+        self._uploader, self._scratch = Uploader(uri, keep), scratch
         self._snapshot = Snapshot(scratch, world.device, int(os.environ.get("LOCAL_WORLD_SIZE", world.size)))
         self._pending: Pending | None = None
         self._highest = -1  # the last step that was tried in this attempt
@@ -116,7 +89,7 @@ class Saver:
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}
         beside = self._trained.beside if self._world.leads else {}
-        upload = partial(self._courier.upload, prefix, self._world.rank, self.attempt, beside=beside)
+        upload = partial(self._uploader.upload, prefix, self._world.rank, self.attempt, beside=beside)
         try:
             self._uncopied = None
             self._snapshot.take(files, upload)
@@ -133,7 +106,7 @@ class Saver:
         """(this rank has uploaded, or failed to; rank 0's commit is there; rank 0 does not try again yet), to be summed over the ranks for
         `hear`."""
         waits = self._world.leads and self.again() is False
-        if self._pending is None or not (self._uncopied or self._courier.ready()):
+        if self._pending is None or not (self._uncopied or self._uploader.ready()):
             return 0.0, 0.0, float(waits)
         return (0.0, 1.0, float(waits)) if self._pending.committing else (1.0, 0.0, float(waits))
 
@@ -159,7 +132,7 @@ class Saver:
         return None if self._failed_at is None or self._pending is not None else self._now() - self._failed_at >= AGAIN
 
     def close(self) -> None:
-        self._courier.close()
+        self._uploader.close()
         self._snapshot.close()
 
     def _commit(self) -> None:
@@ -172,18 +145,18 @@ class Saver:
             return
         self._pending.committing = True
         if self._world.leads:
-            self._courier.commit(self._pending.prefix, {**self._pending.commit, "digests": answers})
+            self._uploader.commit(self._pending.prefix, {**self._pending.commit, "digests": answers})
 
     def _uploaded(self) -> Any:
         """The digest of this rank's part, or what became of it."""
         if self._uncopied is not None:
             return self._uncopied
         self._snapshot.wait()
-        return self._courier.answer()
+        return self._uploader.answer()
 
     def _conclude(self) -> None:
         assert self._pending is not None
-        answer = self._world.share(self._courier.answer() if self._world.leads else None)
+        answer = self._world.share(self._uploader.answer() if self._world.leads else None)
         if isinstance(answer, Exception):
             self._give_up([answer])
             return

@@ -16,13 +16,13 @@ from pathlib import Path
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
+from trainjobs.checkpointer.restorer import opened
+from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpoints import open_store
 from trainjobs.checkpoints.tensors import SUFFIX, Slice, read_layout
 from trainjobs.data.tokens import TRAINED
 from trainjobs.engine.engine import Engine, persistent_buffers
 from trainjobs.huggingface import END
-from trainjobs.restoring import opened
-from trainjobs.saving import Trained
 from trainjobs.stores.store import BlobStore, Missing, StoreError, check_key
 from trainjobs.world import World, outcome
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import nn
 
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Commit
@@ -100,16 +96,3 @@ def resettable(key: str) -> bool:
 
 def _counted(parameters: Mapping[str, int]) -> str:
     return ", ".join(f"{name} of {count} tensors" for name, count in sorted(parameters.items()))
-
-
-def frozen_digest(networks: Mapping[str, nn.Module]) -> str | None:
-    """A digest of all weights that are not trained, which checkpoints leave out; None when there are none. Before DeepSpeed splits them."""
-    found = hashlib.sha256()
-    any_frozen = False
-    for name, network in sorted(networks.items()):
-        for path, parameter in network.named_parameters():
-            if not parameter.requires_grad:
-                any_frozen = True
-                found.update(f"{name}.{path} {parameter.dtype} {tuple(parameter.shape)}".encode())
-                found.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return f"sha256:{found.hexdigest()}" if any_frozen else None
