@@ -21,7 +21,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from trainjobs import divergence
 from trainjobs.api.job import Job, Spec
 from trainjobs.checkpointer import initial
 from trainjobs.checkpointer.identity import described, frozen_digest, model_digest, store_uri, versions
@@ -31,18 +30,20 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
 from trainjobs.data.tokens import kept
-from trainjobs.divergence import Lookout, Meter
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.look import look
+from trainjobs.monitor import divergence
+from trainjobs.monitor.divergence import Lookout
+from trainjobs.monitor.meter import Meter
+from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Phase
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import Cut, cut
 from trainjobs.plan.stage import lowest_stage
-from trainjobs.reporter import Reporter
 from trainjobs.run import progress
 from trainjobs.state import State
 from trainjobs.world import World

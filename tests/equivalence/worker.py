@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def watch(run: Path, step: int) -> None:
-    from trainjobs.reporter import Reporter
+    from trainjobs.monitor.reporter import Reporter
 
     original = Reporter.orders
 
@@ -60,7 +60,7 @@ def watch(run: Path, step: int) -> None:
 
 
 def unwatch() -> None:
-    from trainjobs.reporter import Reporter
+    from trainjobs.monitor.reporter import Reporter
 
     original = getattr(Reporter, "_original", None)
     if original is not None:

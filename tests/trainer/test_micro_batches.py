@@ -8,8 +8,9 @@ from torch import Tensor
 
 from trainjobs.api.job import Batch as BatchSpec
 from trainjobs.data.source import DataInfo
-from trainjobs.divergence import Meter, find
 from trainjobs.loop import due, micro_batches, only_trainable
+from trainjobs.monitor.divergence import find
+from trainjobs.monitor.meter import Meter
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import Batch, Phase
 from trainjobs.plan.batch import Cut, cut

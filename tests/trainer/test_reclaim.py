@@ -12,7 +12,7 @@ import torch
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Commit
 from trainjobs.data.source import DataInfo
-from trainjobs.reporter import Reporter
+from trainjobs.monitor.reporter import Reporter
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.preemption import Notice, Replaced, Verdict, announced, decide
 from trainjobs.world import World

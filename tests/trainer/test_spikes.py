@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from trainjobs.spikes import NOTHING, Watch
+from trainjobs.monitor.spikes import NOTHING, Watch
 
 WINDOW, Z = 10, 6.0
 
