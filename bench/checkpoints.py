@@ -35,8 +35,8 @@ from trainjobs.api.job import Keep, Spec
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.engine.engine import Engine, connect
-from trainjobs.launch import leave
 from trainjobs.state import State
+from trainjobs.workers.process import leave
 from trainjobs.world import World
 
 WIDTH, LAYERS, BATCH = 2048, 8, 96  # 34 million parameters, 0.4 GB of checkpoint, a step of about a second

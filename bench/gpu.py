@@ -127,7 +127,7 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 def main() -> int:
     if sys.argv[1:2] == ["case"]:
-        from trainjobs.launch import leave
+        from trainjobs.workers.process import leave
 
         print(json.dumps({"checkpoint": checkpoint}.get(sys.argv[2], training)(sys.argv[2])), flush=True)
         leave(0)

@@ -128,7 +128,7 @@ def driven(run: Path) -> tuple[int, dict[str, Any]]:
         signal.signal(number, stop)
     # Without the variable, the driver would start a cluster of its own.
     environment = {"RAY_ADDRESS": "auto", **os.environ, "PYTHONUNBUFFERED": "1"}
-    driver = subprocess.Popen([sys.executable, "-m", "trainjobs.launch", str(run)], stdin=subprocess.DEVNULL, env=environment)
+    driver = subprocess.Popen([sys.executable, "-m", "trainjobs.workers.launch", str(run)], stdin=subprocess.DEVNULL, env=environment)
     if asked:
         driver.send_signal(signal.SIGTERM)
     code = driver.wait()

@@ -1,4 +1,4 @@
-"""Stands in for trainjobs.launch: writes what a trainer writes, quickly, and does what GTJ_FAKE asks.
+"""Stands in for trainjobs.workers.launch: writes what a trainer writes, quickly, and does what GTJ_FAKE asks.
 
 python fake_driver.py RUN        GTJ_FAKE = train | slow | fail | killed-once | crash
 """

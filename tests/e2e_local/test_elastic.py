@@ -51,7 +51,7 @@ GLOBAL = 8
 
 
 class Driver:
-    """`python -m trainjobs.launch` of a job on the cluster; every step is a row of metrics."""
+    """`python -m trainjobs.workers.launch` of a job on the cluster; every step is a row of metrics."""
 
     def __init__(self, cluster: Cluster, name: str, workers: int | str, steps: int, waits: int, **environment: str) -> None:
         """A group of `waits` workers waits at its eleventh step for `go`."""
@@ -79,7 +79,7 @@ class Driver:
         self.output = cluster.head / f"{name}.log"
         ours = {**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address, **environment}
         with self.output.open("wb") as log:
-            command = [sys.executable, "-m", "trainjobs.launch", str(self.run), "--talk-every", "1"]
+            command = [sys.executable, "-m", "trainjobs.workers.launch", str(self.run), "--talk-every", "1"]
             self.process = subprocess.Popen(command, env=ours, cwd=cluster.head, stdout=log, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> Driver:

@@ -60,6 +60,6 @@ def test_sigterm(grace: str | None, taken: bool, shell: Shell) -> None:
 
 
 def started(run: Path, output: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "trainjobs.launch", str(run), "--no-ray"]
+    command = [sys.executable, "-m", "trainjobs.workers.launch", str(run), "--no-ray"]
     with output.open("wb") as log:
         return subprocess.Popen(command, cwd=run.parent, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -23,8 +23,8 @@ from torch import Tensor
 from trainjobs import loop
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
-from trainjobs.launch import leave
 from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.workers.process import leave
 from trainjobs.world import World
 
 

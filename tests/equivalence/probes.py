@@ -25,9 +25,9 @@ from trainjobs import loop
 from trainjobs.api.job import Job, Spec
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
-from trainjobs.launch import leave
 from trainjobs.optim import optimizers
 from trainjobs.plan.deepspeed import deepspeed_config
+from trainjobs.workers.process import leave
 from trainjobs.world import World
 
 TURNS, MICRO = 3, 4

@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from trainjobs.api.job import Job
-from trainjobs.launch import leave
 from trainjobs.loop import train
+from trainjobs.workers.process import leave
 from trainjobs.world import World, backend
 
 

@@ -122,7 +122,7 @@ class Runner:
         if kind == "everything":
             chosen = everybody
         else:
-            sign = "trainjobs.launch" if kind == "driver" else "RayTrainWorker"
+            sign = "trainjobs.workers.launch" if kind == "driver" else "RayTrainWorker"
             found = [process for process in everybody if sign in " ".join(words(process)) and "raylet" not in words(process)[0]]
             chosen = found[:1] if kind == "driver" else dice.sample(found, min(1, len(found)))
         for process in chosen:

@@ -81,7 +81,7 @@ def victims(process: subprocess.Popen[bytes], target: str, dice: random.Random) 
     everybody = family(process)
     if target == "everything":
         return everybody
-    sign = "trainjobs.launch" if target == "driver" else "RayTrainWorker"
+    sign = "trainjobs.workers.launch" if target == "driver" else "RayTrainWorker"
     found = [p for p in everybody if sign in " ".join(_words(p)) and "raylet" not in _words(p)[0]]
     assert found, f"no {target} among {[_words(p)[:4] for p in everybody]}"
     return found if target == "driver" else [dice.choice(found)]

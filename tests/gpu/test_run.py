@@ -60,7 +60,7 @@ def test_under_torchrun(shell: Shell) -> None:
     (shell.path / "run").mkdir()
     job = yaml.safe_load((shell.path / "job.yaml").read_text())
     (shell.path / "run" / "job.json").write_text(json.dumps(job))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "trainjobs.launch", "run"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "-m", "trainjobs.workers.launch", "run"]
     done = subprocess.run(command, cwd=shell.path, env={**os.environ, **shell.environment}, capture_output=True, text=True, timeout=240)
     trained(shell, done)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from trainjobs.api.errors import JobError
-from trainjobs.relay import BLOCK, Collector, Notices, Piece, Relay
 from trainjobs.run import failures, preemption, progress
+from trainjobs.workers import retries
+from trainjobs.workers.relay import BLOCK, Collector, Notices, Piece, Relay
 
 MINE = ValueError("my own mistake")
 VICTIM = RuntimeError("Connection closed by peer")
@@ -214,21 +215,21 @@ def test_the_first_to_arrive_is_the_culprit_whatever_the_clocks_say(run: Path, c
     ],
 )
 def test_when_no_further_group_is_started(retries: int, failed: int, errors: list[Exception], final: bool, run: Path) -> None:
-    failures.verdict(run, retries)
+    retries.verdict(run, retries)
     for _ in range(failed):
         failures.record(run, 0, MINE)
-        assert failures.verdict(run, retries) is None
+        assert retries.verdict(run, retries) is None
     for rank, error in enumerate(errors):
         failures.record(run, rank, error)
-    assert failures.final(run, retries) == final
-    over = failures.verdict(run, retries)
+    assert retries.final(run, retries) == final
+    over = retries.verdict(run, retries)
     assert (over is not None) == final, "as the next group would hear"
 
 
 def test_what_an_orphan_says_is_not_kept(run: Path) -> None:
-    orphan = failures.Folder(run, 0.5)
+    orphan = retries.Folder(run, 0.5)
     orphan.record(0, MINE)
     assert failures.accounts(run) == []
     failures.record(run, 1, JobError("GTJ0207", "loss not finite"))
     assert not orphan.explained()
-    assert failures.Folder(run, 1.0).explained()
+    assert retries.Folder(run, 1.0).explained()

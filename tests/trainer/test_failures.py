@@ -9,6 +9,8 @@ import pytest
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, progress
+from trainjobs.workers import retries
+from trainjobs.workers.ray_train import trainer
 
 APP = RuntimeError("size mismatch")
 VICTIM = RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [10.0.0.2]:2101")
@@ -27,12 +29,12 @@ def at(run: Path, step: int) -> None:
 
 def codes(run: Path, retries: int, *attempts: tuple[int, Exception | None]) -> list[str | None]:
     """The verdict before the first attempt and after each of `attempts`: (the step it reached, what it said at its end)."""
-    found = [failures.verdict(run, retries)]
+    found = [retries.verdict(run, retries)]
     for step, error in attempts:
         at(run, step)
         if error is not None:
             failures.record(run, 0, error)
-        found.append(failures.verdict(run, retries))
+        found.append(retries.verdict(run, retries))
     return [error.code if error else None for error in found]
 
 
@@ -108,7 +110,7 @@ def test_a_torn_account_is_not_one(run: Path) -> None:
 
 
 LOST = None
-FRUITLESS = failures.FRUITLESS_RESTARTS
+FRUITLESS = retries.FRUITLESS_RESTARTS
 
 
 @pytest.mark.parametrize(
@@ -139,10 +141,10 @@ def test_verdict(retries: int, attempts: list[tuple[int, Exception | None]], exp
 
 
 def test_a_known_error_comes_back_whole(run: Path) -> None:
-    failures.verdict(run, 3)
+    retries.verdict(run, 3)
     failures.record(run, 1, VICTIM)
     failures.record(run, 0, KNOWN)
-    verdict = failures.verdict(run, 3)
+    verdict = retries.verdict(run, 3)
     assert verdict is not None
     assert verdict.line() == KNOWN.line()
 
@@ -208,10 +210,10 @@ OOM kill reason: Memory usage 704151552B exceeded threshold of 697303040B (95.0%
 
 
 def test_a_worker_that_ray_ended_for_its_memory_is_explained() -> None:
-    found = failures.starved(KILLED)
+    found = trainer.starved(KILLED)
     assert found is not None
     rank, error = found
     assert (rank, error.code) == (1, "GTJ0205")
     assert "0.66 of the 0.68 GB" in (error.why or "")
     assert "1.4 GB for a start" in (error.how or "")
-    assert failures.starved("Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nValueError: no") is None
+    assert trainer.starved("Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nValueError: no") is None

@@ -15,6 +15,7 @@ from trainjobs.data.source import DataInfo
 from trainjobs.monitor.reporter import Reporter
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.preemption import Notice, Replaced, Verdict, announced, decide
+from trainjobs.workers import retries
 from trainjobs.world import World
 
 GB = 10**9
@@ -159,11 +160,11 @@ def test_whether_one_would_fit_is_told_beforehand(grace: str, fits: bool, tmp_pa
 
 def test_a_group_that_was_replaced_has_not_failed(tmp_path: Path) -> None:
     failures.begin(tmp_path, 1.0)
-    assert failures.verdict(tmp_path, 0) is None
+    assert retries.verdict(tmp_path, 0) is None
     progress.update(tmp_path, step=12, phase="Recovering", message="the node of rank 1 is taken away: a checkpoint is taken")
     failures.record(tmp_path, 0, Replaced("the node of rank 1 is taken away"))
-    assert not failures.final(tmp_path, 0)
-    assert failures.verdict(tmp_path, 0) is None, "no retry is used up"
+    assert not retries.final(tmp_path, 0)
+    assert retries.verdict(tmp_path, 0) is None, "no retry is used up"
     told = progress.read(tmp_path / "progress.json")
     assert (told["restarts"], told["message"]) == (1, "the node of rank 1 is taken away: a checkpoint is taken")
     assert not (tmp_path / "attempts.jsonl").exists(), "nobody says that a worker was lost"

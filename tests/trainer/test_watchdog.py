@@ -11,7 +11,7 @@ import pytest
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures
-from trainjobs.watchdog import STARTUP, Watchdog, describe
+from trainjobs.workers.watchdog import STARTUP, Watchdog, describe
 
 
 class Ledger:

@@ -85,8 +85,8 @@ def batch_divides(job: Job, workers: int | None) -> Iterator[Problem]:
     if batch.global_ % unit == 0:
         return
     down, up = batch.global_ // unit * unit, (batch.global_ // unit + 1) * unit
-    crews = (f"{low} workers" if low == high else f"{low} and by {high} workers") + (f" of {each} GPUs" if each > 1 else "")
-    by = crews if batch.micro is None else f"{crews} of micro-batch {micro}"
+    groups = (f"{low} workers" if low == high else f"{low} and by {high} workers") + (f" of {each} GPUs" if each > 1 else "")
+    by = groups if batch.micro is None else f"{groups} of micro-batch {micro}"
     legal = listed([size for size in (down, up) if size])
     fitting = batch.sizes(low, high, each) if low < high else ()
     also = f"; or, for this batch, of the numbers of workers in that range: {listed(fitting[:16])}" if fitting else ""

@@ -1,4 +1,4 @@
-"""The trainer as a process: `python -m trainjobs.launch RUN`, in a session of its own, its output in logs/driver.log.
+"""The trainer as a process: `python -m trainjobs.workers.launch RUN`, in a session of its own, its output in logs/driver.log.
 
 A session of its own keeps the terminal's Ctrl-C from reaching it, and Ray's processes, before this side has asked for a checkpoint.
 """
@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def command(run: Path, ray: bool) -> list[str]:
-    return [sys.executable, "-m", "trainjobs.launch", str(run), *([] if ray else ["--no-ray"])]
+    return [sys.executable, "-m", "trainjobs.workers.launch", str(run), *([] if ray else ["--no-ray"])]
 
 
 class Process:

@@ -73,8 +73,8 @@ def command(
         click.echo(painted(f"the earlier run is in {earlier}", dim=True), err=True)
     with reserved(folder) as run:
         step = prepare(run, job, manifest.text, time.time())
-        crew = f"{str(job.spec.compute.workers).replace('-', ' to ')} worker{'s' if job.spec.compute.workers != 1 else ''}"
-        started = f"continuing {folder} from step {step}, {crew}" if step else f"training in {folder}, {crew}"
+        by = f"{str(job.spec.compute.workers).replace('-', ' to ')} worker{'s' if job.spec.compute.workers != 1 else ''}"
+        started = f"continuing {folder} from step {step}, {by}" if step else f"training in {folder}, {by}"
         click.echo(painted(started, dim=True), err=True)
         begun = time.time()
         view = screen(job.metadata.name)

@@ -50,7 +50,7 @@ def summary(job: Job) -> str:
     spec = job.spec
     low, high = spec.compute.worker_range
     sizes = spec.training.batch.sizes(low, high, spec.compute.each)
-    crew = f"{low} worker{'s' if low > 1 else ''}" if low == high else f"{low} to {high} workers"
+    workers = f"{low} worker{'s' if low > 1 else ''}" if low == high else f"{low} to {high} workers"
     gpus = spec.compute.gpus_per_worker
     device = "CPU" if gpus == 0 else "1 GPU each" if gpus == 1 else f"{gpus} GPUs each"
     if low < high and sizes:
@@ -58,7 +58,7 @@ def summary(job: Job) -> str:
     parts = [
         f"{spec.family} on {spec.data.source}",
         f"{spec.training.steps} steps of {spec.training.batch.global_}",
-        f"{crew} ({device})",
+        f"{workers} ({device})",
         f"ZeRO stage {spec.deepspeed.stage}",
     ]
     return f"{job.metadata.name}: {', '.join(parts)}"

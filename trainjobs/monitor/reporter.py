@@ -58,10 +58,10 @@ class Reporter:
         self._leaving: tuple[Notice, Verdict] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
-        crew = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
+        group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
-            crew += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
-        progress.mark(run, event, now, attempt=attempt, step=step, message=crew)
+            group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
+        progress.mark(run, event, now, attempt=attempt, step=step, message=group)
         self._show(
             phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
             device=world.device.type, message=f"resumed from step {step}" if commit else "",

@@ -5,7 +5,7 @@ ended, is a call that waits for its answer (`verdict`, `enter`, `explained`). Ev
 second, and the answer says whether to leave. So the driver's folder looks as if everybody wrote into it, and whatever reads a run folder
 reads a cluster's.
 
-Nothing here knows how the two sides talk: crew.py makes the collector an actor of Ray.
+Nothing here knows how the two sides talk: ray_train/remote.py makes the collector an actor of Ray.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, preemption, progress
+from trainjobs.workers import retries
 
 EVERY = 1.0  # seconds
 BLOCK = 4 * 2**20  # bytes of one file in one round
@@ -50,7 +51,7 @@ class Collector:
     """The driver's side: keeps `run`, the folder of the driver that started at `driver`. Everything it knows is in there."""
 
     def __init__(self, run: str, driver: float) -> None:
-        self._run, self._folder = Path(run), failures.Folder(Path(run), driver)
+        self._run, self._folder = Path(run), retries.Folder(Path(run), driver)
 
     def verdict(self, retries: int) -> Verdict:
         over = self._folder.verdict(retries)

@@ -16,7 +16,8 @@ from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
 from trainjobs.engine.memory import keep_freed_memory
 from trainjobs.run import failures, preemption, progress
-from trainjobs.watchdog import Watchdog
+from trainjobs.workers import retries
+from trainjobs.workers.watchdog import Watchdog
 from trainjobs.world import World
 
 
@@ -31,14 +32,14 @@ class Settings:
     gpus: bool = False  # Ray has given each process a GPU
 
 
-def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: failures.Ledger | None = None) -> None:
+def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: retries.Ledger | None = None) -> None:
     """Train, its process group being connected, and leave an account of a failure in `ledger`, by default the run folder.
 
     Raises when another group may help, or is to follow. Returns when the run is over, for better or worse: the accounts say which.
     """
     keep_freed_memory()
     run = Path(settings.run)
-    ledger = ledger or failures.Folder(run, settings.since)
+    ledger = ledger or retries.Folder(run, settings.since)
     job = Job.model_validate_json((run / "job.json").read_text())
     device = torch.device("cuda", local_rank) if on_gpu(job) else torch.device("cpu")
     if device.type == "cuda":
@@ -79,7 +80,7 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: fail
         disconnect()
 
 
-def leave_if_replaced(run: Path, rank: int, world: World, ledger: failures.Ledger) -> None:
+def leave_if_replaced(run: Path, rank: int, world: World, ledger: retries.Ledger) -> None:
     """Raise Replaced, on every rank, when the group has stopped for another one to follow, and have it in the ledger before."""
     why = None
     if world.leads:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from trainjobs.api.errors import JobError
-from trainjobs.run.failures import Ledger, Stalled
+from trainjobs.run.failures import Stalled
+from trainjobs.workers.retries import Ledger
 
 STARTUP = 600.0  # seconds more than the timeout until the first step: models are built, kernels compiled, connections made
 POLLS = 20  # looks at the clock per timeout

@@ -1,0 +1,1 @@
+"""Workers of Ray Train. The only room that imports ray."""
