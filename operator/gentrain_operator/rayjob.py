@@ -26,7 +26,7 @@ from trainjobs.api.profile import ProfileSpec
 RAY_VERSION = "2.60.0"
 PORT = 8090  # of /progress and /metrics on the head pod
 MOUNT = "/etc/gentrain"
-ENTRYPOINT = ("python", "-m", "trainjobs.cluster", f"{MOUNT}/job.json", "--port", str(PORT), "--linger", "20")
+ENTRYPOINT = ("python", "-m", "trainjobs.head", f"{MOUNT}/job.json", "--port", str(PORT), "--linger", "20")
 HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

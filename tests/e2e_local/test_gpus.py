@@ -46,7 +46,7 @@ def attempted(cluster: Cluster) -> tuple[int, str, Path]:
     manifest, run = cluster.head / "gpus.json", cluster.runs / "gpus"
     manifest.write_text(json.dumps(job))
     done = subprocess.run(
-        [sys.executable, "-m", "trainjobs.cluster", str(manifest), "--port", "0", "--run-dir", str(run)],
+        [sys.executable, "-m", "trainjobs.head", str(manifest), "--port", "0", "--run-dir", str(run)],
         env={**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address},
         capture_output=True,
         text=True,

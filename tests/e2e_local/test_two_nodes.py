@@ -50,7 +50,7 @@ def build(spec, info):
 
 
 class Attempt:
-    """`python -m trainjobs.cluster` in a run folder of its own, as the head pod of an attempt has."""
+    """`python -m trainjobs.head` in a run folder of its own, as the head pod of an attempt has."""
 
     def __init__(self, cluster: Cluster, name: str, run: str, steps: int, options: dict[str, Any]) -> None:
         spec = {
@@ -70,7 +70,7 @@ class Attempt:
         self.output = cluster.head / f"{run}.log"
         with self.output.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trainjobs.cluster", str(manifest), "--port", "0", "--run-dir", str(self.run)],
+                [sys.executable, "-m", "trainjobs.head", str(manifest), "--port", "0", "--run-dir", str(self.run)],
                 env={**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address},
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gentrain_operator.diagnose import Failure, diagnosed
-from trainjobs import cluster
+from trainjobs import head
 from trainjobs.api.job import Job
 from trainjobs.run import progress
 
@@ -53,10 +53,10 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         script.write_text(f'#!/bin/sh\nrun="$3"\n{driver}\n')
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         (tmp_path / "job.json").write_text(job)
-        monkeypatch.setattr(cluster.sys, "executable", str(script))
+        monkeypatch.setattr(head.sys, "executable", str(script))
         arguments = [str(tmp_path / "job.json"), "--port", str(port), "--run-dir", str(tmp_path / "run")]
         monkeypatch.setattr(sys, "argv", ["cluster", *arguments])
-        status = cluster.main()
+        status = head.main()
         output = capfd.readouterr().out
         return status, output.splitlines(), diagnosed({"status": {"message": output}}, [], None)
 
@@ -113,9 +113,9 @@ def test_pages_are_served_while_the_driver_works(ends: Callable[..., Ended], tmp
         return 0
 
     cluster_pages: list[Any] = []
-    enter = cluster.Pages.__enter__
-    monkeypatch.setattr(cluster.Pages, "__enter__", lambda self: (cluster_pages.append(self), enter(self))[1])
-    monkeypatch.setattr(cluster.subprocess.Popen, "wait", wait)
+    enter = head.Pages.__enter__
+    monkeypatch.setattr(head.Pages, "__enter__", lambda self: (cluster_pages.append(self), enter(self))[1])
+    monkeypatch.setattr(head.subprocess.Popen, "wait", wait)
     assert ends("exit 0")[0] == 0
     assert json.loads(read[0])["phase"] == "Preparing"
 
@@ -135,7 +135,7 @@ def test_pages_are_served_while_the_driver_works(ends: Callable[..., Ended], tmp
 )
 def test_what_cannot_run_is_refused_at_once(parts: dict[str, Any], code: str, phrase: str, ends: Callable[..., Ended]) -> None:
     status, lines, told = ends("echo started", manifest(**parts))
-    assert (status, told.code, told.class_) == (cluster.JobError(code, "").exit_code, code, "Configuration")
+    assert (status, told.code, told.class_) == (head.JobError(code, "").exit_code, code, "Configuration")
     assert phrase in told.detail
     assert told.resolution
     assert "started" not in lines
@@ -149,7 +149,7 @@ def test_what_every_worker_reaches_is_not_refused(parts: dict[str, Any], ends: C
 
 
 def test_no_job_and_no_port(ends: Callable[..., Ended], tmp_path: Path) -> None:
-    with cluster.Pages(dict, {}, 0) as taken:
+    with head.Pages(dict, {}, 0) as taken:
         status, _, told = ends("echo started", port=taken.port)
     assert (status, told.code) == (7, "GTJ0114")
     assert "in use" in told.detail

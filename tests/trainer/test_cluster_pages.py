@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gentrain_operator import report
-from trainjobs.pages import CLIENTS, LIMIT, Pages, Report, bounded, exposition
+from trainjobs.head.metrics_server import CLIENTS, LIMIT, Pages, Report, bounded, exposition
 from trainjobs.run import progress
 
 LABELS = {"namespace": "team-a", "job": "faces"}
@@ -174,7 +174,7 @@ def test_readers_while_it_is_written(pages: Pages, run: Path) -> None:
 
 
 def test_clients_that_say_nothing_keep_nobody_out_for_long(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainjobs.pages._Handler.timeout", 0.2)
+    monkeypatch.setattr("trainjobs.head.metrics_server._Handler.timeout", 0.2)
     with Pages(Report(run).read, LABELS, 0) as pages:
         silent = [socket.create_connection(("127.0.0.1", pages.port), timeout=30) for _ in range(CLIENTS + 4)]
         assert [one.recv(1) for one in silent[CLIENTS:]] == [b""] * 4, "too many are sent away at once"

@@ -1,6 +1,6 @@
-"""The trainer on a cluster: `python -m trainjobs.cluster JOB.json --port 8090`, the command of a RayJob, in its head pod.
+"""The trainer on a cluster: `python -m trainjobs.head JOB.json --port 8090`, the command of a RayJob, in its head pod.
 
-This process stays light. It starts the driver (launch.py) as another one, serves what the run tells (pages.py), and outlives the driver
+This process stays light. It starts the driver (launch.py) as another one, serves what the run tells (metrics_server.py), and outlives the driver
 whatever becomes of it: the last line of its output says why the training failed, as an object that the operator reads. SIGTERM asks for
 a checkpoint and ends; what drained the node, or suspended the job, is for the operator to know.
 
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
-from trainjobs.pages import Pages, Report, bounded, whole
+from trainjobs.head.metrics_server import Pages, Report, bounded, whole
 from trainjobs.run import failures, preemption, progress
 
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
@@ -35,7 +35,7 @@ LAST_WORDS = 5.0  # seconds that a success may take longer, so that its last che
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m trainjobs.cluster")
+    parser = argparse.ArgumentParser(prog="python -m trainjobs.head")
     parser.add_argument("job", type=Path, help="the frozen job, JSON")
     parser.add_argument("--port", type=int, default=8090, help="of /progress and /metrics; 0 takes a free one")
     parser.add_argument("--run-dir", type=Path, help="run folder; default: one in the folder for temporary files")
