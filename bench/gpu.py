@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainjobs.huggingface import feed_forward
+from trainjobs.models.configuration import feed_forward
 
 SHAPES = {"source": "builtin:shapes", "images": {"size": 64, "channels": 3}}
 GPT2 = {"layers": 12, "hidden": 768, "heads": 12, "contextLength": 1024}

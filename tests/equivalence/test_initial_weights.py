@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import group
 
 from trainjobs.checkpoints import locate
-from trainjobs.export import export
+from trainjobs.export.export import export
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Corrupt
 from trainjobs.checkpoints.sieve import Sieve
 from trainjobs.checkpoints.tensors import Slice, layout
-from trainjobs.export import export
-from trainjobs.halves import to_bf16, to_fp16
+from trainjobs.export.export import export
+from trainjobs.export.half_precision import to_bf16, to_fp16
 
 ROOT = Path(__file__).parents[2]
 

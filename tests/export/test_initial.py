@@ -15,7 +15,7 @@ from torch import nn
 from trainjobs.api.errors import JobError
 from trainjobs.checkpointer.initial import _read
 from trainjobs.data.tokens import kept, train_bpe
-from trainjobs.huggingface import text, with_end
+from trainjobs.export.huggingface import text, with_end
 
 
 class Tied(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainjobs.api.families import Transformer
-from trainjobs.huggingface import feed_forward
+from trainjobs.models.configuration import feed_forward
 from trainjobs.models.transformer import causal_language_model
 
 pytestmark = pytest.mark.slow  # importing transformers takes seconds

@@ -13,7 +13,7 @@ from tests.stores.servers import Service
 from trainjobs.api.errors import JobError
 from trainjobs.checkpointer.initial import _fetch
 from trainjobs.checkpoints import locate, open_store
-from trainjobs.export import export
+from trainjobs.export.export import export
 
 pytestmark = pytest.mark.slow
 

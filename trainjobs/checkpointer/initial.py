@@ -22,7 +22,7 @@ from trainjobs.checkpoints import open_store
 from trainjobs.checkpoints.tensors import SUFFIX, Slice, read_layout
 from trainjobs.data.tokens import TRAINED
 from trainjobs.engine.engine import Engine, persistent_buffers
-from trainjobs.huggingface import END
+from trainjobs.export.huggingface import END
 from trainjobs.stores.store import BlobStore, Missing, StoreError, check_key
 from trainjobs.world import World, outcome
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from trainjobs.api.families import Transformer
-from trainjobs.huggingface import configuration
+from trainjobs.models.configuration import configuration
 
 # transformers' scaled dot-product attention under a name of our own. Under its name "sdpa", each forward pass asks the device whether
 # the positions are those of packed sequences, and waits for the answer; under a name it knows no mask for, it makes none, and the

@@ -24,8 +24,9 @@ from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout
 from trainjobs.data.tokens import TRAINED
-from trainjobs.halves import STORED, converter
-from trainjobs.huggingface import EMBEDDING, files, text
+from trainjobs.export.half_precision import STORED, converter
+from trainjobs.export.huggingface import files, text
+from trainjobs.models.configuration import EMBEDDING
 
 LIMIT = 5_000_000_000  # bytes of a file; transformers' own is 5 GB too
 FACTS = "gentrain.json"
