@@ -82,7 +82,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.engine.memory import keep_freed_memory
-    from trainjobs.evaluate.look import look
+    from trainjobs.evaluate.evaluation import look
     from trainjobs.models import build_networks
     from trainjobs.noise import Noise
     from trainjobs.optim.schedule import rate

@@ -33,7 +33,7 @@ from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
 from trainjobs.engine.memory import device_memory
-from trainjobs.evaluate.look import look
+from trainjobs.evaluate.evaluation import look
 from trainjobs.monitor import divergence
 from trainjobs.monitor.divergence import Lookout
 from trainjobs.monitor.meter import Meter

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trainjobs.data.ring import MODES, SIGMA, draw
-from trainjobs.evaluate.modes import Coverage, coverage
+from trainjobs.evaluate.coverage import Coverage, coverage
 from trainjobs.evaluate.pictures import GAP, MARGIN, PLOT, document, grid, save_samples, scatter, ticks
 from trainjobs.objectives.phase import Samples
 

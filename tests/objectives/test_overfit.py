@@ -15,7 +15,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.data.ring import MODES, SIGMA, draw
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import ByteTokenizer
-from trainjobs.evaluate.modes import coverage
+from trainjobs.evaluate.coverage import coverage
 from trainjobs.noise import Noise
 from trainjobs.objectives import build
 from trainjobs.objectives.phase import Batch, Objective

@@ -11,7 +11,7 @@ from torch import nn
 from trainjobs.api.job import Spec
 from trainjobs.data import ring
 from trainjobs.data.source import Source
-from trainjobs.evaluate.modes import coverage
+from trainjobs.evaluate.coverage import coverage
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import Batch, Objective, Samples
 from trainjobs.world import World
