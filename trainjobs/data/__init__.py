@@ -70,7 +70,7 @@ def preflight(spec: Spec) -> str:
 def _kind(spec: Spec) -> Literal["image", "point", "text"]:
     """What the source yields to this family. A file:// source is text for a language model, images for the others; for a custom job it is
     text when it holds no image."""
-    from trainjobs.data import documents, folder, images
+    from trainjobs.data import documents, files, images
 
     source = spec.data.source
     wanted: Literal["image", "text"] = "text" if spec.language else "image"
@@ -88,6 +88,6 @@ def _kind(spec: Spec) -> Literal["image", "point", "text"]:
             )
         return kind
     if spec.custom:
-        files = folder.listing(folder.locate(source), images.SUFFIXES + documents.SUFFIXES, "images or text")
-        return "image" if any(file.path.suffix.lower() in images.SUFFIXES for file in files) else "text"
+        found = files.listing(files.locate(source), images.SUFFIXES + documents.SUFFIXES, "images or text")
+        return "image" if any(file.path.suffix.lower() in images.SUFFIXES for file in found) else "text"
     return wanted

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainjobs.api.errors import JobError
 from trainjobs.api.families import Language
 from trainjobs.api.job import Data, Spec
-from trainjobs.data.folder import File, file_at, listing, locate, megabytes, unreadable
+from trainjobs.data.files import File, file_at, listing, locate, megabytes, unreadable
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
 

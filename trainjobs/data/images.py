@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Data, Images
-from trainjobs.data.folder import File, listing, locate, unreadable
+from trainjobs.data.files import File, listing, locate, unreadable
 from trainjobs.data.source import divide
 
 if TYPE_CHECKING:

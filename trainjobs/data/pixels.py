@@ -17,7 +17,7 @@ from torch import Tensor
 from trainjobs.api.job import Data, Images
 from trainjobs.data import shapes
 from trainjobs.data.cache import cached
-from trainjobs.data.folder import fingerprint
+from trainjobs.data.files import fingerprint
 from trainjobs.data.images import decoded, image_files
 from trainjobs.data.sampler import split
 from trainjobs.data.source import DataInfo, divide, moved

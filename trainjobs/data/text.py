@@ -17,7 +17,7 @@ from torch import Tensor
 from trainjobs.api.job import Spec
 from trainjobs.data.cache import cached
 from trainjobs.data.documents import documents, enough, settings, text_files
-from trainjobs.data.folder import File, fingerprint
+from trainjobs.data.files import File, fingerprint
 from trainjobs.data.pixels import readonly
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.data.tokens import Tokenizer, open_tokenizer

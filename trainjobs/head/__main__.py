@@ -1,8 +1,8 @@
 """The trainer on a cluster: `python -m trainjobs.head JOB.json --port 8090`, the command of a RayJob, in its head pod.
 
-This process stays light. It starts the driver (launch.py) as another one, serves what the run tells (metrics_server.py), and outlives the driver
-whatever becomes of it: the last line of its output says why the training failed, as an object that the operator reads. SIGTERM asks for
-a checkpoint and ends; what drained the node, or suspended the job, is for the operator to know.
+This process stays light. It starts the driver (workers/launch.py) as another one, serves what the run tells (metrics_server.py), and
+outlives the driver whatever becomes of it: the last line of its output says why the training failed, as an object that the operator
+reads. SIGTERM asks for a checkpoint and ends; what drained the node, or suspended the job, is for the operator to know.
 
 The workers are pods of their own. What all of them must reach is a checkpoint store; docs/concepts/cluster-run.md draws the rest.
 """

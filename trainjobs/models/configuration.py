@@ -1,4 +1,4 @@
-"""The arguments of transformers' configurations, by us (models/transformers.py) and by whoever loads an export, so both are the same. Plain data."""
+"""The arguments of transformers' configurations, one place for us (transformers.py) and for whoever loads an export. Plain data."""
 
 from __future__ import annotations
 
