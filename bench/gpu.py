@@ -133,7 +133,7 @@ def main() -> int:
         leave(0)
     import torch
 
-    from bench.run import RESULTS, header
+    from bench.record import RESULTS, header
 
     card = {"gpu": torch.cuda.get_device_name(0), "gpuMemoryGiB": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)}
     found = header("gpu")
