@@ -19,8 +19,8 @@ import torch
 
 from trainjobs.api.job import Job
 from trainjobs.data import open_source
-from trainjobs.models import build_networks
 from trainjobs.noise import Noise
+from trainjobs.objectives.build import build
 
 
 def main(manifest: Path, answer: Path) -> None:
@@ -31,7 +31,7 @@ def main(manifest: Path, answer: Path) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     source = open_source(job.spec, manifest.parent / "cache")
     torch.manual_seed(job.spec.training.seed)
-    network = build_networks(job.spec, source.info)["autoencoder"]
+    network = build(job.spec, source.info)[0]["autoencoder"]
     micro = job.spec.training.batch.global_ // world
     config = {
         "train_micro_batch_size_per_gpu": micro,

@@ -83,8 +83,8 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     from trainjobs.data import open_source
     from trainjobs.engine.memory import keep_freed_memory
     from trainjobs.evaluate.evaluation import look
-    from trainjobs.models import build_networks
     from trainjobs.noise import Noise
+    from trainjobs.objectives.build import build
     from trainjobs.optim.schedule import rate
     from trainjobs.world import World, backend
 
@@ -129,7 +129,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
 
         def plain(turn: int) -> Elapsed:
             torch.manual_seed(SEED + turn)
-            networks = {name: network.to(device) for name, network in build_networks(job.spec, source.info).items()}
+            networks = {name: network.to(device) for name, network in build(job.spec, source.info)[0].items()}
             return LOOPS[family](networks, whole, size, RATE, steps, job.spec.training.precision == "bf16")
 
         samples = (steps - WARM) * size

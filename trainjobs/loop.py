@@ -39,7 +39,7 @@ from trainjobs.monitor.divergence import Lookout
 from trainjobs.monitor.meter import Meter
 from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import Noise, mix
-from trainjobs.objectives import build
+from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Batch, Phase
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import Cut, cut

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from trainjobs.api.job import Job, Spec
 from trainjobs.data import Source, open_source
 from trainjobs.data.sampler import order
-from trainjobs.models import build_networks
 from trainjobs.noise import Noise, mix
+from trainjobs.objectives.build import build
 
 
 @dataclass
@@ -31,7 +31,7 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
     spec = Job.model_validate(manifest).spec
     source = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    networks = {name: network.to(device) for name, network in build_networks(spec, source.info).items()}
+    networks = {name: network.to(device) for name, network in build(spec, source.info)[0].items()}
     optimizers = {name: optimizer(spec, name, network) for name, network in networks.items()}
     ema = {name: {key: p.detach().clone() for key, p in network.named_parameters()} for name, network in networks.items()}
     result = Result({}, networks, ema)

@@ -14,7 +14,7 @@ from tests.export.ranks import saved
 from trainjobs.api.families import Language
 from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer, Tokenizer, kept, train_bpe
 from trainjobs.export.export import export
-from trainjobs.models.transformer import causal_language_model
+from trainjobs.models.transformers import causal_language_model
 
 pytestmark = pytest.mark.slow  # importing transformers takes seconds
 

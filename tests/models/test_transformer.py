@@ -9,7 +9,7 @@ import torch
 
 from trainjobs.api.families import Transformer
 from trainjobs.models.configuration import feed_forward
-from trainjobs.models.transformer import causal_language_model
+from trainjobs.models.transformers import causal_language_model
 
 pytestmark = pytest.mark.slow  # importing transformers takes seconds
 

@@ -13,7 +13,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import NETWORKS, Spec
 from trainjobs.data.source import DataInfo
 from trainjobs.noise import Noise
-from trainjobs.objectives import build
+from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Batch
 
 IMAGES = DataInfo("image", (1, 8, 8), 100, 5)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from trainjobs.api.families import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
-from trainjobs.objectives.diffusion import DiffusionObjective, cumulative_signal, trailing_steps
+from trainjobs.objectives.diffusion.objective import DiffusionObjective
+from trainjobs.objectives.diffusion.process import cumulative_signal
+from trainjobs.objectives.diffusion.sampler import trailing_steps
 from trainjobs.objectives.phase import Batch
 
 SHAPE = (1, 8, 8)

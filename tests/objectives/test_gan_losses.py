@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from trainjobs.api.families import GanLoss
 from trainjobs.models import dcgan, mlp
 from trainjobs.noise import Noise
-from trainjobs.objectives.gan import GanObjective, gradient_penalty
+from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
+from trainjobs.objectives.gan.objective import GanObjective
 from trainjobs.objectives.phase import Batch
 
 B, Z = 6, 3

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from trainjobs.api.families import Transformer
 from trainjobs.data.tokens import ByteTokenizer
+from trainjobs.models.generation import draw
 from trainjobs.noise import Noise
-from trainjobs.objectives.language import LanguageObjective, draw
+from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.phase import Batch
 
 END = ByteTokenizer().end
@@ -61,7 +62,7 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_loss_is_that_of_transformers(architecture: str) -> None:
-    from trainjobs.models.transformer import causal_language_model
+    from trainjobs.models.transformers import causal_language_model
 
     torch.manual_seed(0)
     network = Transformer.model_validate({"architecture": architecture, "layers": 2, "hidden": 32, "heads": 4, "contextLength": 16})
@@ -81,7 +82,7 @@ def test_loss_is_that_of_transformers(architecture: str) -> None:
 
 @pytest.mark.slow
 def test_bf16_agrees_with_fp32_within_its_precision() -> None:
-    from trainjobs.models.transformer import causal_language_model
+    from trainjobs.models.transformers import causal_language_model
 
     torch.manual_seed(0)
     model = causal_language_model(Transformer(layers=2, hidden=32, heads=4, context_length=16), 257, END)

@@ -17,7 +17,7 @@ from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.evaluate.coverage import coverage
 from trainjobs.noise import Noise
-from trainjobs.objectives import build
+from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Batch, Objective
 from trainjobs.optim import optimizers
 from trainjobs.optim.schedule import rate

@@ -14,14 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.families import VaeLoss
+from trainjobs.api.families import Vae, VaeLoss
+from trainjobs.api.job import Spec
+from trainjobs.data.kinds import image, point
+from trainjobs.models import mlp, vae
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch, Phase, Samples
+from trainjobs.objectives.phase import Batch, Objective, Phase, Samples
+
+if TYPE_CHECKING:
+    from trainjobs.data.source import DataInfo
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,26 @@ def reconstruction(x: Tensor, output: Tensor, likelihood: Literal["mse", "bce"])
 def kl(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, diag(exp(logvar))) || N(0, I)) of each sample, float [B]."""
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
+
+
+def networks(family: Vae, info: DataInfo) -> dict[str, nn.Module]:
+    network = family.network
+    encoder: nn.Module
+    decoder: nn.Module
+    if network.architecture == "conv":
+        channels, size = image("vae.network.architecture", network.architecture, info)
+        encoder = vae.Encoder(latent_dim=network.latent_dim, channels=network.channels, size=size, image_channels=channels)
+        decoder = vae.Decoder(latent_dim=network.latent_dim, channels=network.channels, size=size, image_channels=channels)
+    else:
+        dimension = point("vae.network.architecture", network.architecture, info)
+        encoder = mlp.Encoder(latent_dim=network.latent_dim, channels=network.channels, depth=network.layers, dimension=dimension)
+        decoder = mlp.Decoder(latent_dim=network.latent_dim, channels=network.channels, depth=network.layers, dimension=dimension)
+    return {"autoencoder": vae.Autoencoder(encoder, decoder)}
+
+
+def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+    """The autoencoder and its bound."""
+    assert spec.vae is not None
+    made = networks(spec.vae, info)
+    assert info.kind != "text"
+    return made, VaeObjective(made["autoencoder"], spec.vae.loss, spec.vae.network.latent_dim, info.kind)

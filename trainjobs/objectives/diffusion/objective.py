@@ -21,8 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,29 +28,9 @@ from torch.nn import functional as F
 
 from trainjobs.api.families import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
+from trainjobs.objectives.diffusion.process import cumulative_signal, signal_and_noise
+from trainjobs.objectives.diffusion.sampler import trailing_steps
 from trainjobs.objectives.phase import Batch, Phase, Samples
-
-_LARGEST_BETA = 0.999
-
-
-def cumulative_signal(schedule: Literal["linear", "cosine"], timesteps: int) -> Tensor:
-    """abar, float64 [timesteps], on the CPU."""
-    if schedule == "linear":
-        scale = 1000.0 / timesteps
-        betas = torch.linspace(scale * 1e-4, scale * 0.02, timesteps, dtype=torch.float64)
-    else:
-        grid = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-        exact = ((grid + 0.008) / 1.008 * math.pi / 2).cos().square()
-        betas = 1.0 - exact[1:] / exact[:-1]
-    return (1.0 - betas.clamp(max=_LARGEST_BETA)).cumprod(0)
-
-
-@cache
-def _signal_and_noise(schedule: Literal["linear", "cosine"], timesteps: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(a, s), float32 [timesteps], kept on the device: copying them at each step would wait for it."""
-    with torch.inference_mode(False):  # Kept tensors must be usable in training, whoever asks first.
-        abar = cumulative_signal(schedule, timesteps)
-        return abar.sqrt().float().to(device), (1.0 - abar).sqrt().float().to(device)
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,7 @@ class DiffusionObjective:
 
     def _loss(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> Tensor:
         x = x_BCHW.float()
-        a, s = (table[t_B].view(-1, 1, 1, 1) for table in _signal_and_noise(self.process.schedule, self.process.timesteps, x.device))
+        a, s = (table[t_B].view(-1, 1, 1, 1) for table in signal_and_noise(self.process.schedule, self.process.timesteps, x.device))
         eps = noise.normal("epsilon", *x.shape[1:])
         target = eps if self.process.prediction == "epsilon" else a * eps - s * x
         predicted: Tensor = self.denoiser(a * x + s * eps, t_B)
@@ -109,9 +87,3 @@ class DiffusionObjective:
             if sigma > 0.0:
                 x = x + sigma * noise.normal(f"step-{t}", *self.shape)
         return Samples(images=x)
-
-
-def trailing_steps(timesteps: int, steps: int) -> list[int]:
-    """At most `steps` timesteps, from timesteps - 1 down, evenly spaced: [999, 749, 499, 249] for (1000, 4)."""
-    steps = min(steps, timesteps)
-    return [round(timesteps - k * timesteps / steps) - 1 for k in range(steps)]

@@ -20,11 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainjobs.data.tokens import Tokenizer
+from trainjobs.models.generation import LONGEST_SAMPLE, draw
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import Batch, Phase, Samples
-
-# A picture of what the model does, not a benchmark: longer texts would make every evaluation of a long-context model slow.
-LONGEST_SAMPLE = 256
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,3 @@ class LanguageObjective:
         """The text up to the first end-of-text token."""
         end = self.tokenizer.end
         return self.tokenizer.decode(tokens[: tokens.index(end)] if end in tokens else tokens)
-
-
-def draw(logits_BV: Tensor, uniform_B1: Tensor) -> Tensor:
-    """int64 [B, 1]: the token at which the cumulative distribution passes `uniform`. Double precision, lest a large vocabulary's rare
-    tokens fall below the resolution of the sum."""
-    cumulative_BV = logits_BV.double().softmax(dim=1).cumsum(dim=1)
-    return torch.searchsorted(cumulative_BV, uniform_B1.double() * cumulative_BV[:, -1:], right=True).clamp(max=logits_BV.shape[1] - 1)

@@ -1,0 +1,36 @@
+"""The networks of a job, and what trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from trainjobs.api.job import Spec
+from trainjobs.objectives import custom, vae
+from trainjobs.objectives.diffusion import build as diffusion
+from trainjobs.objectives.gan import build as gan
+from trainjobs.objectives.language import build as language
+from trainjobs.objectives.phase import Objective
+
+if TYPE_CHECKING:
+    from trainjobs.data.source import DataInfo
+
+    Build = Callable[[Spec, DataInfo], tuple[dict[str, nn.Module], Objective]]
+
+FAMILIES: dict[str, Build] = {
+    "gan": gan.build,
+    "vae": vae.build,
+    "diffusion": diffusion.build,
+    "language": language.build,
+    "custom": custom.build,
+}
+
+
+def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+    """The networks, by name, with random weights from torch's global generator, which the caller seeds, and what trains them.
+
+    JobError GTJ0108 when family and data do not go together, GTJ0102 when a custom objective cannot be imported, GTJ0214 when it raises.
+    """
+    return FAMILIES[spec.family](spec, info)

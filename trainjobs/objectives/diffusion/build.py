@@ -1,0 +1,48 @@
+"""The network of a diffusion model, and what trains it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.families import Diffusion
+from trainjobs.api.job import Spec
+from trainjobs.data.kinds import image
+from trainjobs.models.unet import UNet
+from trainjobs.objectives.diffusion.objective import DiffusionObjective
+from trainjobs.objectives.phase import Objective
+
+if TYPE_CHECKING:
+    from trainjobs.data.source import DataInfo
+
+
+def networks(family: Diffusion, info: DataInfo) -> dict[str, nn.Module]:
+    network = family.network
+    channels, size = image("diffusion.network.architecture", network.architecture, info)
+    halvings = len(network.multipliers) - 1
+    if size % 2**halvings or size < 2 ** (halvings + 1):
+        raise JobError(
+            "GTJ0108",
+            f"{len(network.multipliers)} resolutions do not fit images of {size} pixels",
+            where="diffusion.network.multipliers",
+            why=f"each entry after the first halves the resolution, and {size} pixels can be halved {size.bit_length() - 2} times",
+            how="Give fewer multipliers, or a larger images.size",
+        )
+    return {
+        "denoiser": UNet(
+            image_channels=channels,
+            channels=network.channels,
+            multipliers=network.multipliers,
+            blocks=network.blocks,
+            attention=network.attention,
+        )
+    }
+
+
+def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+    """The denoiser and what it learns to undo."""
+    assert spec.diffusion is not None
+    made = networks(spec.diffusion, info)
+    return made, DiffusionObjective(made["denoiser"], spec.diffusion.process, spec.diffusion.sampler, info.shape)
