@@ -31,7 +31,8 @@ import torch.distributed as dist
 from torch import nn
 
 from tests.stores.servers import service
-from trainjobs.api.job import Keep, Spec
+from trainjobs.api.checkpoints import Keep
+from trainjobs.api.job import Spec
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.engine.engine import Engine, connect

@@ -10,7 +10,7 @@ import yaml
 from gentrain_operator.rayjob import rayjob
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import Profile
-from trainjobs.head import refuse_unshared
+from trainjobs.head.__main__ import refuse_unshared
 
 SAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "samples").glob("*.yaml"))
 PROFILES = sorted((Path(__file__).parents[2] / "manifests" / "profiles").glob("*.yaml"))

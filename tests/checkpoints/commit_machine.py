@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from second_reader import View, check
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Corrupt, Fenced, files_below
 
 KEEP = Keep(last=2, every_steps=10)

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from second_reader import check, load
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, Fenced, files_below, open_store
 
 CALLS = ("link", "replace", "fsync", "unlink", "rmdir", "mkdir", "open")

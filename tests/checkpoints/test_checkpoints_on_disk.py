@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from second_reader import check, load
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, files_below, locate, open_store
 
 NAMES = ("model.pt", "optimizer.pt", "state/rng.json")

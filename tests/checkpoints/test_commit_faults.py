@@ -11,8 +11,8 @@ import pytest
 from faulty_store import FAULTS, Client, Crash, Fault, MemoryStore
 from second_reader import check, contents
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Fenced, files_below
 
 WORLD = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 
 Event = tuple[str, str, int]  # what, path, inode

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from second_reader import View, check, load
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 
 WRITER = Path(__file__).with_name("killed_writer.py")

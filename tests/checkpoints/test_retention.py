@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainjobs.api.job import Best, Keep
+from trainjobs.api.checkpoints import Best, Keep
 from trainjobs.checkpoints.record import Commit, CommitStatus, Record
 from trainjobs.checkpoints.retention import doomed, garbage, prefix
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.cli import doctor, version
 from trainjobs.cli.logs import Keep as Lines

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainjobs.api.families import Tokenizer as TokenizerSpec
+from trainjobs.api.language import Tokenizer as TokenizerSpec
 from trainjobs.data.documents import documents, stdlib_files
 from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer, open_tokenizer, train_bpe
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, open_store
 from trainjobs.checkpoints.tensors import INDEX, Layout, Slice, encode_index, layout
 from trainjobs.engine.parts import NAMES

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.export.ranks import saved
-from trainjobs.api.families import Language
+from trainjobs.api.language import Language
 from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer, Tokenizer, kept, train_bpe
 from trainjobs.export.export import export
 from trainjobs.models.transformers import causal_language_model

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.run.folder import Run
 

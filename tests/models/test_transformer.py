@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainjobs.api.families import Transformer
+from trainjobs.api.language import Transformer
 from trainjobs.models.configuration import feed_forward
 from trainjobs.models.transformers import causal_language_model
 

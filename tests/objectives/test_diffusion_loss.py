@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.families import DiffusionProcess, Sampler
+from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.objective import DiffusionObjective
 from trainjobs.objectives.diffusion.process import cumulative_signal

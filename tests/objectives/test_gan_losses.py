@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.families import GanLoss
+from trainjobs.api.gan import GanLoss
 from trainjobs.models import dcgan, mlp
 from trainjobs.noise import Noise
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.families import Transformer
+from trainjobs.api.language import Transformer
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.models.generation import draw
 from trainjobs.noise import Noise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from trainjobs.api.families import VaeLoss
+from trainjobs.api.vae import VaeLoss
 from trainjobs.models import vae
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import Batch

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainjobs.api.job import Batch
+from trainjobs.api.training import Batch
 from trainjobs.plan.batch import Cut, cut
 
 

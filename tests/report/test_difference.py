@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.report.difference import ABSENT, compared, tensors
 from trainjobs.run.folder import Run

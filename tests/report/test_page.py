@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.report import page
 from trainjobs.report.page import write_report

@@ -12,7 +12,7 @@ import pytest
 from blake3 import blake3
 
 from tests.stores.servers import Service
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.stores.objects import WORKERS, ObjectStore
 from trainjobs.stores.store import BlobStore, Entry, Missing

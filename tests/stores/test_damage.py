@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.stores.servers import Service
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, files_below, locate, open_store
 
 pytestmark = pytest.mark.slow

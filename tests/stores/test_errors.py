@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.stores.places import Injected, MemoryBucket
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.stores.az import AzureBlobs
 from trainjobs.stores.bucket import Kind, Trouble

@@ -11,7 +11,7 @@ from second_reader import check
 
 from tests.stores.servers import Service
 from tests.stores.wire import FAULTS, Fault, wire
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, Corrupt, files_below, open_store
 from trainjobs.stores import az, gs, s3
 from trainjobs.stores.objects import ObjectStore, Patience

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.checkpoints import Checkpoints, Fenced, files_below, open_store
 
 

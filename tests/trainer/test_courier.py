@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpointer.snapshot import Snapshot
 from trainjobs.checkpointer.uploader import Uploader
 from trainjobs.checkpoints import Checkpoints, Commit, Fenced, open_store

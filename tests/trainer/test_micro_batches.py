@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainjobs.api.job import Batch as BatchSpec
+from trainjobs.api.training import Batch as BatchSpec
 from trainjobs.data.source import DataInfo
 from trainjobs.loop import due, micro_batches, only_trainable
 from trainjobs.monitor.divergence import find

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.job import Optimizer
+from trainjobs.api.training import Optimizer
 from trainjobs.optim import optimizers
 
 START = torch.tensor([1.0, -2.0, 0.5, 3.0])

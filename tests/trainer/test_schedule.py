@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, SequentialLR
 
-from trainjobs.api.job import Schedule
+from trainjobs.api.training import Schedule
 from trainjobs.optim.schedule import rate
 
 STEPS = 37

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainjobs.api.families import Discriminator, GanLoss, Generator, Tokenizer, Transformer, VaeNetwork
+from trainjobs.api.data import Images, Text
 from trainjobs.api.fields import Model
-from trainjobs.api.job import Images, Job, LossSpike, Optimizer, Recovery, Schedule, Text
+from trainjobs.api.gan import Discriminator, GanLoss, Generator
+from trainjobs.api.job import Job
+from trainjobs.api.language import Tokenizer, Transformer
 from trainjobs.api.problem import Problem, did_you_mean, listed
+from trainjobs.api.recovery import LossSpike, Recovery
 from trainjobs.api.shape import Path
+from trainjobs.api.training import Optimizer, Schedule
 from trainjobs.api.uris import BUILTINS, builtin
+from trainjobs.api.vae import VaeNetwork
 
 SPEC: Path = ("spec",)
 

@@ -51,3 +51,9 @@ def seconds(duration: str) -> int:
             total += int(digits) * {"h": 3600, "m": 60, "s": 1}[character]
             digits = ""
     return total
+
+
+PositiveInt = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+Width = Annotated[int, Field(ge=1, le=4096)]

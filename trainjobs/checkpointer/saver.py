@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpointer.snapshot import Snapshot
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.uploader import Uploader

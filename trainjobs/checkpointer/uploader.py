@@ -24,8 +24,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.checkpoints.tensors import INDEX
 from trainjobs.engine.memory import keep_freed_memory, nameless

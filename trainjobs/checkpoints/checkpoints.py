@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import retention, shard
 from trainjobs.checkpoints.log import Log
 from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest, RankManifest

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Keep
 from trainjobs.checkpoints import Checkpoints, Commit, CommitStatus, Corrupt, locate, open_store
 from trainjobs.cli.output import emit, find, format_option, name_argument, painted, table
 from trainjobs.run.numbers import duration, short, size

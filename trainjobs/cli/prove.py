@@ -19,7 +19,8 @@ from typing import Any
 
 import click
 
-from trainjobs.api.job import Every, Job, Keep
+from trainjobs.api.checkpoints import Every, Keep
+from trainjobs.api.job import Job
 from trainjobs.cli import driver
 from trainjobs.cli.follow import Outcome, checkpoint_step, follow
 from trainjobs.cli.manifest import load_job

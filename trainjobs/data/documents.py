@@ -10,9 +10,10 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from trainjobs.api.data import Data
 from trainjobs.api.errors import JobError
-from trainjobs.api.families import Language
-from trainjobs.api.job import Data, Spec
+from trainjobs.api.job import Spec
+from trainjobs.api.language import Language
 from trainjobs.data.files import File, file_at, listing, locate, megabytes, unreadable
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainjobs.api.data import Data, Images
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Data, Images
 from trainjobs.data.files import File, listing, locate, unreadable
 from trainjobs.data.source import divide
 

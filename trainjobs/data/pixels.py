@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainjobs.api.job import Data, Images
+from trainjobs.api.data import Data, Images
 from trainjobs.data import shapes
 from trainjobs.data.cache import cached
 from trainjobs.data.files import fingerprint

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainjobs.api.job import Data
+from trainjobs.api.data import Data
 from trainjobs.data.source import DataInfo, divide, moved
 
 if TYPE_CHECKING:  # `preflight` reads COUNT

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from trainjobs.api.families import Tokenizer as TokenizerSpec
+from trainjobs.api.language import Tokenizer as TokenizerSpec
 from trainjobs.data.cache import cached
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.families import Language
+from trainjobs.api.language import Language
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout

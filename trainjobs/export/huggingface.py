@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from trainjobs.api.families import Transformer
+from trainjobs.api.language import Transformer
 from trainjobs.models.configuration import ARCHITECTURES, configuration
 
 END = "<|endoftext|>"

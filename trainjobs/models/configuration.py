@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainjobs.api.families import Transformer
+from trainjobs.api.language import Transformer
 
 ARCHITECTURES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}
 

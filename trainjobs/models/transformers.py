@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from trainjobs.api.families import Transformer
+from trainjobs.api.language import Transformer
 from trainjobs.models.configuration import configuration
 
 # transformers' scaled dot-product attention under a name of our own. Under its name "sdpa", each forward pass asks the device whether

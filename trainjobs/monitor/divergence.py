@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Recovery
+from trainjobs.api.recovery import Recovery
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.engine.engine import Engine

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.families import Vae, VaeLoss
 from trainjobs.api.job import Spec
+from trainjobs.api.vae import Vae, VaeLoss
 from trainjobs.data.kinds import image, point
 from trainjobs.models import mlp, vae
 from trainjobs.noise import Noise

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn, optim
 
-from trainjobs.api.job import Optimizer
+from trainjobs.api.training import Optimizer
 
 
 def build(spec: Optimizer, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:

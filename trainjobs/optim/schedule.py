@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainjobs.api.job import Schedule
+from trainjobs.api.training import Schedule
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:

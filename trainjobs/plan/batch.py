@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainjobs.api.job import Batch
+from trainjobs.api.training import Batch
 
 
 @dataclass(frozen=True)

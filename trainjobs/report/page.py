@@ -143,7 +143,7 @@ def failure(run: Run) -> dict[str, Any] | None:
 
 def checkpoints(run: Run) -> dict[str, Any]:
     """{"uri", "rows", "note"}: what the commit log says, or why it could not be asked."""
-    from trainjobs.api.job import Keep
+    from trainjobs.api.checkpoints import Keep
     from trainjobs.checkpoints import Checkpoints, open_store
 
     uri = run.checkpoints_uri()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.errors import JobError
-from trainjobs.api.families import Diffusion
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image
 from trainjobs.models.unet import UNet

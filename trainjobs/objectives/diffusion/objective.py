@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.families import DiffusionProcess, Sampler
+from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.process import cumulative_signal, signal_and_noise
 from trainjobs.objectives.diffusion.sampler import trailing_steps

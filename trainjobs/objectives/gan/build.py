@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainjobs.api.families import Gan
+from trainjobs.api.gan import Gan
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
 from trainjobs.models import dcgan, mlp

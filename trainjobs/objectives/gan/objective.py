@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.families import GanLoss
+from trainjobs.api.gan import GanLoss
 from trainjobs.noise import Noise
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
 from trainjobs.objectives.phase import Batch, Phase, Samples

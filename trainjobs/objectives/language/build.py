@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.families import Language
 from trainjobs.api.job import Spec
+from trainjobs.api.language import Language
 from trainjobs.data.kinds import mismatch
 from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.phase import Objective

@@ -1,0 +1,42 @@
+"""Where checkpoints go, and which are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainjobs.api.fields import (
+    Model,
+    PositiveInt,
+    StoreUri,
+)
+
+
+class Every(Model):
+    steps: PositiveInt | None = Field(None, description="Steps between checkpoints.")
+    minutes: PositiveInt | None = Field(None, description="Minutes between checkpoints.")
+
+
+class Best(Model):
+    metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of an evaluation metric, e.g. heldout/loss.")
+    mode: Literal["min", "max"] = Field("min", description="Whether lower or higher is better.")
+
+
+class Keep(Model):
+    last: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Newest checkpoints kept.")
+    every_steps: PositiveInt | None = Field(None, description="Checkpoints at multiples of this are kept for ever.")
+    best: Best | None = Field(None, description="The best checkpoint by a metric is kept.")
+    pinned: Annotated[list[PositiveInt], Field(max_length=64)] = Field([], description="Checkpoints at these steps are kept for ever.")
+
+
+class Checkpoints(Model):
+    uri: StoreUri | None = Field(None, description="Prefix for checkpoints; gtj run without one uses the run folder.")
+    every: Every | None = Field(None, description="Interval; default: a tenth of the steps. The last step is always saved.")
+    keep: Keep = Keep()
+    resume_from: Annotated[str, Field(max_length=1024, pattern=r"^(latest|none|(file://|s3://|gs://|az://).+)$")] = Field(
+        "latest", description="latest, none, or a checkpoint's URI."
+    )
+    allow_optimizer_reset: bool = Field(
+        False, description="Where optimizer or moving average differ from the checkpoint's, take its weights and begin the rest anew."
+    )

@@ -1,0 +1,43 @@
+"""A diffusion model, as users write it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainjobs.api.fields import Model, Width
+
+
+class UNet(Model):
+    architecture: Literal["unet"] = Field("unet", description="A UNet with residual blocks and self-attention at the lowest resolution.")
+    channels: Width = Field(32, description="Feature maps at full resolution.")
+    multipliers: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1, max_length=6)] = Field(
+        [1, 2], description="Feature maps of each resolution, as multiples of channels; each entry after the first halves the resolution."
+    )
+    blocks: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Residual blocks per resolution.")
+    attention: bool = Field(True, description="Self-attention at the lowest resolution.")
+
+
+class DiffusionProcess(Model):
+    prediction: Literal["epsilon", "v"] = Field(
+        "epsilon", description="What the network predicts: the noise (Ho et al., 2020) or v (Salimans and Ho, 2022)."
+    )
+    schedule: Literal["linear", "cosine"] = Field(
+        "cosine", description="Noise schedule: linear (Ho et al., 2020) or cosine (Nichol and Dhariwal, 2021)."
+    )
+    timesteps: Annotated[int, Field(ge=2, le=10000)] = Field(1000, description="Steps T of the forward process.")
+
+
+class Sampler(Model):
+    name: Literal["ddim"] = Field("ddim", description="DDIM (Song et al., 2021).")
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="Network evaluations per sample.")
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance.")
+
+
+class Diffusion(Model):
+    """A denoising diffusion model: engine `denoiser`."""
+
+    network: UNet = UNet()
+    process: DiffusionProcess = DiffusionProcess()
+    sampler: Sampler = Sampler()

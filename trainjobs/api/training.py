@@ -1,0 +1,85 @@
+"""How it is learned."""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainjobs.api.fields import (
+    Model,
+    PositiveInt,
+    StoreUri,
+)
+
+
+class Batch(Model):
+    global_: PositiveInt = Field(64, alias="global", description="Samples per optimizer step, over all workers.")
+    micro: PositiveInt | None = Field(
+        None,
+        description="Samples per forward pass and process, of which a worker has one for each GPU; default: global / processes, of an "
+        "elastic group at most global / its largest number of them. The rest is gradient accumulation.",
+    )
+
+    def sizes(self, low: int, high: int, each: int = 1) -> tuple[int, ...]:
+        """The numbers of workers from `low` to `high`, of `each` processes, that take equal parts of it, in order."""
+        micro = (self.micro or 1) * each
+        if self.global_ % micro:
+            return ()
+        parts = self.global_ // micro
+        small = [size for size in range(1, isqrt(parts) + 1) if parts % size == 0]
+        return tuple(size for size in sorted({*small, *(parts // size for size in small)}) if low <= size <= high)
+
+
+class Optimizer(Model):
+    name: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adamw", description="torch.optim's optimizer of that name.")
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.999], description="Adam's and AdamW's decay rates."
+    )
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = Field(0.0, description="Decoupled for adamw, L2 otherwise.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of sgd and rmsprop.")
+
+
+class Schedule(Model):
+    name: Literal["constant", "linear", "cosine"] = Field("constant", description="Shape after the warm-up.")
+    warmup_steps: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Steps of linear warm-up from 0.")
+    final_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Learning rate of the last step, as a share of the peak (linear and cosine)."
+    )
+
+
+class Ema(Model):
+    decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="Weights averaged as decay * average + (1 - decay) * weights, after each step."
+    )
+
+
+class Training(Model):
+    steps: PositiveInt = Field(description="Optimizer steps; for a GAN, generator steps.")
+    batch: Batch = Batch()
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 computes in bfloat16 and keeps fp32 weights to update.")
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Seed of weights, order, noise and augmentation.")
+    optimizers: Annotated[dict[str, Optimizer], Field(max_length=8)] = Field(
+        {}, description='One per trained network, by name; "default" for the rest.'
+    )
+    schedule: Schedule = Schedule()
+    gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="Largest global L2 norm of a network's gradient; 0 for no clipping."
+    )
+    ema: Ema | None = Field(None, description="Exponential moving average of the weights, used for samples and evaluation.")
+    initial_weights: StoreUri | None = Field(
+        None,
+        description="Weights to start from at step 0: a folder that gtj checkpoints export or transformers wrote, or a .safetensors file.",
+    )
+
+    def optimizer(self, network: str) -> Optimizer:
+        """The optimizer of one network: its own, else "default", else AdamW's defaults."""
+        return self.optimizers.get(network) or self.optimizers.get("default") or Optimizer()
+
+
+class DeepSpeed(Model):
+    stage: Literal["auto", 0, 1, 2, 3] = Field("auto", description="ZeRO stage; auto takes the lowest that fits.")
+    offload: Literal["none"] = Field("none", description="Where optimizer states live when they do not fit.")
+    config: dict[str, Any] = Field({}, description="DeepSpeed's own JSON, merged last.")
