@@ -34,13 +34,13 @@ def run_group(
 ) -> None:
     """Train every run folder of `runs` (see worker.py) in one group of `size` processes; their output is shown when they fail.
 
-    Another `script` gets the same arguments; `extra` is added to the environment.
+    Another `script`, of this folder or by its whole path, gets the same arguments; `extra` is added to the environment.
     """
     store = scratch / f"store-{size}-{len(list(scratch.glob('store-*')))}"
     path = ":".join(filter(None, (str(ROOT), str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
     ours = {"PYTHONPATH": path, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **ours, **(extra or {})}
-    command = [sys.executable, str(Path(__file__).with_name(script))]
+    command = [sys.executable, str(Path(__file__).parent / script)]
     logs = [(scratch / f"{store.name}-rank-{rank}.log").open("w+") for rank in range(size)]
     processes = [
         subprocess.Popen([*command, str(rank), str(size), str(store), *runs], env=environment, stdout=logs[rank], stderr=subprocess.STDOUT)

@@ -1,0 +1,49 @@
+"""Like ../equivalence/worker.py, and writes down what every run was restored to, before it goes on.
+
+Each rank leaves RUN/restored-SIZE-RANK.pt, which test_before.py puts together. All that this test knows of the trainer's modules is in this
+file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tests.equivalence import worker
+from trainjobs.divergence import Lookout
+from trainjobs.restoring import Restorer
+
+_restore, _back = Restorer.restore, Lookout.back
+_last: list[tuple[Any, dict[str, Any]]] = []  # where this rank writes down the last restore, and what
+
+
+def restore(self: Any, *arguments: Any, **options: Any) -> Any:
+    commit = _restore(self, *arguments, **options)
+    trained = self.trained
+    pieces = []  # (key, shape of the whole, first element, elements)
+    for name, engine in trained.engines.items():
+        for part in trained.parts(name, own=False):
+            pieces.append((f"{name}/{part.slice.key}", list(part.slice.shape), part.slice.start, part.tensor.reshape(-1).clone()))
+        parameters = [parameter for _, parameter in engine.trained]
+        with engine.whole(parameters):  # what the network computes with, beside what the optimizer has
+            for path, parameter in engine.trained:
+                live = parameter.detach()
+                pieces.append((f"{name}/live/{path}", list(live.shape), 0, live.reshape(-1).clone()))
+    keeps = trained.objective.state() if hasattr(trained.objective, "state") else None
+    found = {"pieces": pieces, "step": trained.state.step, "samples": trained.state.samples, "objective": keeps}
+    _last[:] = [(self.scratch / f"restored-{self.world.size}-{self.world.rank}.pt", found)]
+    return commit
+
+
+def back(self: Any, commit: Any) -> None:
+    """Follows a restore: what is usual of the losses is restored here."""
+    _back(self, commit)
+    path, found = _last[0]
+    torch.save({**found, "losses": self.kept().get("losses")}, path)
+
+
+Restorer.restore, Lookout.back = restore, back  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    worker.main()
