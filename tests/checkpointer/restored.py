@@ -1,6 +1,6 @@
 """Like ../equivalence/worker.py, and writes down what every run was restored to, before it goes on.
 
-Each rank leaves RUN/restored-SIZE-RANK.pt, which test_before.py puts together. All that this test knows of the trainer's modules is in this
+Each rank leaves RUN/restored-SIZE-RANK.pt, which test_restorer_before.py puts together. All that it knows of the trainer is in this
 file.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from tests.equivalence import worker
-from trainjobs.divergence import Lookout
-from trainjobs.restoring import Restorer
+from trainjobs.checkpointer.restorer import Restorer
+from trainjobs.monitor.divergence import Lookout
 
 _restore, _back = Restorer.restore, Lookout.back
 _last: list[tuple[Any, dict[str, Any]]] = []  # where this rank writes down the last restore, and what

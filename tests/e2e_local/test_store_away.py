@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 FILLING = """
 import json
 from pathlib import Path
-import trainjobs.saving
+import trainjobs.checkpointer.saver
 from tests.e2e_local.mean import Mean
 
 trainjobs.checkpointer.saver.AGAIN = 0.5

@@ -60,7 +60,7 @@ campaign is a thousand runs; where fewer are counted, it was a shorter one.
 FOOT = """
 *Late*: the request was given up and arrives two requests later. *Away*: no answer until the action has failed. *Crash*: the process is
 gone before or after the request. *Other*: the second process acts in between. What happens on the wire itself (429, 500 and 503, slow
-and half-open connections, answers that break off) is in `tests/stores/test_wire.py`.
+and half-open connections, answers that break off) is in `tests/stores/test_store_wire.py`.
 """
 
 

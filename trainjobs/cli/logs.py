@@ -13,7 +13,8 @@ import click
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
-from trainjobs.cli.cluster.target import Target, complete_either, place_options
+from trainjobs.cli.cluster.options import complete_either, place_options
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.output import CLUSTER, find
 from trainjobs.run.folder import LIVE, Run
 

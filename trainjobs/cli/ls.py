@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from trainjobs.cli.cluster.target import Target, place_options
+from trainjobs.cli.cluster.options import place_options
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.line import age, losses, position
 from trainjobs.cli.output import coloured, emit, format_option, runs, table
 from trainjobs.run.folder import Run

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from trainjobs.api.errors import CODES, JobError
-from trainjobs.cli.cluster.target import Target, complete_either, place_options
+from trainjobs.cli.cluster.options import complete_either, place_options
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.diagnostics import plain
 from trainjobs.cli.line import eta, memory, position, throughput
 from trainjobs.cli.output import CLUSTER, coloured, emit, entry, find, format_option, painted

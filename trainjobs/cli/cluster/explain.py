@@ -12,9 +12,10 @@ import click
 
 from trainjobs.api.codes import CODES, page
 from trainjobs.api.problem import did_you_mean
+from trainjobs.cli.cluster.options import cluster_options, complete_jobs
 from trainjobs.cli.cluster.reasons import Explanation, Seen, described, explanation
 from trainjobs.cli.cluster.server import Cluster, connect
-from trainjobs.cli.cluster.target import Target, cluster_options, complete_jobs
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.view import is_true, name_of, phase, status_of
 from trainjobs.cli.output import coloured, columns, emit, folded, format_option, painted
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from trainjobs.cli.cluster.options import cluster_options, job_argument
 from trainjobs.cli.cluster.suspension import turned
-from trainjobs.cli.cluster.target import Target, cluster_options, job_argument
+from trainjobs.cli.cluster.target import Target
 
 
 @click.command("resume", short_help="Let a suspended job on the cluster go on.")

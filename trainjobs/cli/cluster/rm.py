@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from trainjobs.cli.cluster.options import cluster_options, complete_jobs
 from trainjobs.cli.cluster.server import connect
-from trainjobs.cli.cluster.target import Target, cluster_options, complete_jobs
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.view import is_true, phase
 
 

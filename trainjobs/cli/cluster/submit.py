@@ -14,8 +14,9 @@ from gentrain_operator.kube.resource import Object
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.api.problem import listed
+from trainjobs.cli.cluster.options import cluster_options
 from trainjobs.cli.cluster.server import Cluster, connect
-from trainjobs.cli.cluster.target import Target, cluster_options
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.wait import period, waited
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import emit, format_option

@@ -17,9 +17,10 @@ from gentrain_operator.kube.errors import ApiError
 from trainjobs.api.codes import CODES, FAILED, INTERRUPTED, OK
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
+from trainjobs.cli.cluster.options import cluster_options, job_argument
 from trainjobs.cli.cluster.refusal import passing
 from trainjobs.cli.cluster.server import Cluster, connect
-from trainjobs.cli.cluster.target import Target, cluster_options, job_argument
+from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.view import Object, condition, ending, failure_error, is_true, name_of, phase, progress_of, status_of, told
 from trainjobs.cli.output import emit, format_option
 from trainjobs.cli.screen import Screen, screen

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gentrain_operator.diagnose import Failure, diagnosed
-from trainjobs import head
 from trainjobs.api.job import Job
+from trainjobs.head import __main__ as head
 from trainjobs.run import progress
 
 VOLUME = {"volumes": [{"claimName": "runs", "mountPath": "/runs"}]}

@@ -9,7 +9,7 @@ import pytest
 
 PROBE = """
 import ctypes, resource, sys
-from trainjobs.memory import keep_freed_memory
+from trainjobs.engine.memory import keep_freed_memory
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit(77)
 c = ctypes.CDLL(None)

@@ -204,7 +204,7 @@ def test_the_first_to_arrive_is_the_culprit_whatever_the_clocks_say(run: Path, c
 
 
 @pytest.mark.parametrize(
-    ("retries", "failed", "errors", "final"),
+    ("allowed", "failed", "errors", "final"),
     [
         (3, 0, [], False),
         (0, 0, [VICTIM], False),
@@ -214,15 +214,15 @@ def test_the_first_to_arrive_is_the_culprit_whatever_the_clocks_say(run: Path, c
         (3, 0, [VICTIM, JobError("GTJ0207", "loss not finite")], True),
     ],
 )
-def test_when_no_further_group_is_started(retries: int, failed: int, errors: list[Exception], final: bool, run: Path) -> None:
-    retries.verdict(run, retries)
+def test_when_no_further_group_is_started(allowed: int, failed: int, errors: list[Exception], final: bool, run: Path) -> None:
+    retries.verdict(run, allowed)
     for _ in range(failed):
         failures.record(run, 0, MINE)
-        assert retries.verdict(run, retries) is None
+        assert retries.verdict(run, allowed) is None
     for rank, error in enumerate(errors):
         failures.record(run, rank, error)
-    assert retries.final(run, retries) == final
-    over = retries.verdict(run, retries)
+    assert retries.final(run, allowed) == final
+    over = retries.verdict(run, allowed)
     assert (over is not None) == final, "as the next group would hear"
 
 

@@ -27,14 +27,14 @@ def at(run: Path, step: int) -> None:
     progress.update(run, step=step)
 
 
-def codes(run: Path, retries: int, *attempts: tuple[int, Exception | None]) -> list[str | None]:
+def codes(run: Path, allowed: int, *attempts: tuple[int, Exception | None]) -> list[str | None]:
     """The verdict before the first attempt and after each of `attempts`: (the step it reached, what it said at its end)."""
-    found = [retries.verdict(run, retries)]
+    found = [retries.verdict(run, allowed)]
     for step, error in attempts:
         at(run, step)
         if error is not None:
             failures.record(run, 0, error)
-        found.append(retries.verdict(run, retries))
+        found.append(retries.verdict(run, allowed))
     return [error.code if error else None for error in found]
 
 
@@ -114,7 +114,7 @@ FRUITLESS = retries.FRUITLESS_RESTARTS
 
 
 @pytest.mark.parametrize(
-    ("retries", "attempts", "expected"),
+    ("allowed", "attempts", "expected"),
     [
         # A worker that dies leaves no account, or only its victims': free, as long as steps are gained.
         (0, [(step, LOST) for step in range(1, 31)], [None] * 31),
@@ -136,8 +136,8 @@ FRUITLESS = retries.FRUITLESS_RESTARTS
         (100, [(1, LOST), (2, KNOWN)], [None, None, "GTJ0207"]),
     ],
 )
-def test_verdict(retries: int, attempts: list[tuple[int, Exception | None]], expected: list[str | None], run: Path) -> None:
-    assert codes(run, retries, *attempts) == expected
+def test_verdict(allowed: int, attempts: list[tuple[int, Exception | None]], expected: list[str | None], run: Path) -> None:
+    assert codes(run, allowed, *attempts) == expected
 
 
 def test_a_known_error_comes_back_whole(run: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "equivalence"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "equivalence"))
 
 import group
 
