@@ -23,7 +23,7 @@ from torch import nn
 
 from trainjobs.api.job import Job, Spec
 from trainjobs.checkpointer import initial
-from trainjobs.checkpointer.identity import described, frozen_digest, model_digest, store_uri, versions
+from trainjobs.checkpointer.identity import essentials, frozen_digest, model_digest, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
@@ -79,7 +79,7 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, trainable, world)
-    identity = {"model": model_digest(spec), "spec": described(spec), "stage": stage, "versions": versions()}
+    identity = {"model": model_digest(spec), "spec": essentials(spec), "stage": stage, "versions": versions()}
     identity["frozen"] = world.lead(frozen_digest, networks)
     engines = {name: Engine(name, network, spec, stage, batch_cut.micro, world) for name, network in networks.items()}
     state = State()

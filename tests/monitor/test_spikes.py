@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from trainjobs.monitor.spikes import NOTHING, Watch
+from trainjobs.monitor.spikes import NOTHING, LossAverages
 
 WINDOW, Z = 10, 6.0
 
@@ -20,7 +20,7 @@ def series(count: int = 200, seed: int = 0) -> list[float]:
     return [2 + 3 * math.exp(-step / 20) + dice.gauss(0, 0.1) for step in range(count)]
 
 
-def run(losses: list[float], watch: Watch = NOTHING, name: str = "loss", window: int = WINDOW) -> tuple[Watch, list[int]]:
+def run(losses: list[float], watch: LossAverages = NOTHING, name: str = "loss", window: int = WINDOW) -> tuple[LossAverages, list[int]]:
     """The state after all of them, and the steps (from 0) at which spikes begin."""
     spikes = []
     for step, loss in enumerate(losses):
@@ -106,7 +106,7 @@ def test_going_on_from_what_a_commit_kept_is_the_same_to_the_last_bit(cut: int) 
     losses[150:153] = [50.0, 60.0, 70.0]
     whole, spikes = run(losses)
     first, before = run(losses[:cut])
-    kept = Watch.from_dict(json.loads(json.dumps(first.to_dict())))
+    kept = LossAverages.from_dict(json.loads(json.dumps(first.to_dict())))
     assert kept == first
     second, after = run(losses[cut:], kept)
     assert second == whole

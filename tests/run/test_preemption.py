@@ -14,7 +14,7 @@ from trainjobs.checkpoints import Commit
 from trainjobs.data.source import DataInfo
 from trainjobs.monitor.reporter import Reporter
 from trainjobs.run import failures, preemption, progress
-from trainjobs.run.preemption import Notice, Replaced, Verdict, announced, decide
+from trainjobs.run.preemption import LastSave, Notice, Replaced, announced, decide
 from trainjobs.workers import retries
 from trainjobs.world import World
 
@@ -32,30 +32,30 @@ JOB = Job.model_validate(
 @pytest.mark.parametrize(
     ("size", "pace", "step", "left", "expected"),
     [
-        (12 * GB, 1 / GB, 1.0, 25.0, Verdict(True, "a checkpoint of 11.2 GiB takes 13 s, 25 s are left: taken")),
-        (12 * GB, 1 / GB, 1.0, 16.25, Verdict(True, "a checkpoint of 11.2 GiB takes 13 s, 16 s are left: taken")),
+        (12 * GB, 1 / GB, 1.0, 25.0, LastSave(True, "a checkpoint of 11.2 GiB takes 13 s, 25 s are left: taken")),
+        (12 * GB, 1 / GB, 1.0, 16.25, LastSave(True, "a checkpoint of 11.2 GiB takes 13 s, 16 s are left: taken")),
         (
             12 * GB,
             1 / GB,
             1.0,
             16.0,
-            Verdict(False, "a checkpoint of 11.2 GiB takes 13 s, 16 s are left: not taken, the one before is kept"),
+            LastSave(False, "a checkpoint of 11.2 GiB takes 13 s, 16 s are left: not taken, the one before is kept"),
         ),
         (
             12 * GB,
             1 / GB,
             9.0,
             25.0,
-            Verdict(False, "a checkpoint of 11.2 GiB takes 21 s, 25 s are left: not taken, the one before is kept"),
+            LastSave(False, "a checkpoint of 11.2 GiB takes 21 s, 25 s are left: not taken, the one before is kept"),
         ),
-        (1024, 1e-4, 0.0, -3.0, Verdict(False, "a checkpoint of 1 KiB takes 0.1 s, 0 s are left: not taken, the one before is kept")),
-        (12 * GB, 1 / GB, 1.0, None, Verdict(True, "a checkpoint is taken")),
-        (0, None, 1.0, None, Verdict(True, "a checkpoint is taken")),
-        (0, None, 1.0, 5.0, Verdict(True, "a checkpoint is tried: how long one takes is not known yet")),
-        (0, None, 1.0, 0.0, Verdict(False, "no time is left: the one before is kept")),
+        (1024, 1e-4, 0.0, -3.0, LastSave(False, "a checkpoint of 1 KiB takes 0.1 s, 0 s are left: not taken, the one before is kept")),
+        (12 * GB, 1 / GB, 1.0, None, LastSave(True, "a checkpoint is taken")),
+        (0, None, 1.0, None, LastSave(True, "a checkpoint is taken")),
+        (0, None, 1.0, 5.0, LastSave(True, "a checkpoint is tried: how long one takes is not known yet")),
+        (0, None, 1.0, 0.0, LastSave(False, "no time is left: the one before is kept")),
     ],
 )
-def test_what_fits(size: int, pace: float | None, step: float, left: float | None, expected: Verdict) -> None:
+def test_what_fits(size: int, pace: float | None, step: float, left: float | None, expected: LastSave) -> None:
     assert decide(size, pace, step, left) == expected
 
 

@@ -32,7 +32,7 @@ def model_digest(spec: Spec) -> str:
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def described(spec: Spec) -> dict[str, Any]:
+def essentials(spec: Spec) -> dict[str, Any]:
     """What a reader of weights must know of the job, as its manifest says it. Of a custom job no options: they may hold anything."""
     family = getattr(spec, spec.family).model_dump(mode="json", by_alias=True, exclude={"options"})
     return {spec.family: family, "images": spec.data.images.model_dump(mode="json", include={"size", "channels"})}

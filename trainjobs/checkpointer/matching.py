@@ -52,21 +52,21 @@ def match(wanted: Mapping[str, list[Part]], indexes: Indexes, own: int) -> tuple
     return moves, missing
 
 
-def check(commit: Commit, described: Mapping[str, Any], identity: Mapping[str, Any], reset: bool) -> bool:
+def begins_anew(commit: Commit, contents: Mapping[str, Any], identity: Mapping[str, Any], reset: bool) -> bool:
     """Whether the optimizer's state does not fit and is to begin anew. Raises GTJ0208 for what cannot be continued."""
     theirs = commit.metadata
     what, where = f"checkpoint at step {commit.step} is of another model", commit.prefix
     if "parameters" not in theirs:
         raise JobError("GTJ0208", what, where=where, why="it was written by a version whose files this one does not read", how=ANEW)
-    if theirs["parameters"] != described["parameters"]:
-        why = f"it has {_counted(theirs['parameters'])}, the manifest's model has {_counted(described['parameters'])}"
+    if theirs["parameters"] != contents["parameters"]:
+        why = f"it has {_counted(theirs['parameters'])}, the manifest's model has {_counted(contents['parameters'])}"
         raise JobError("GTJ0208", what, where=where, why=why, how=ANEW)
     if theirs.get("frozen") != identity.get("frozen"):
         why = "the weights that are not trained, which a checkpoint leaves out, are not those it was trained with"
         raise JobError("GTJ0208", what, where=where, why=why, how="give the model the frozen weights it had")
-    differing = [f"{name}: {theirs['optimizers'].get(name)} there, {ours} here" for name, ours in described["optimizers"].items()
+    differing = [f"{name}: {theirs['optimizers'].get(name)} there, {ours} here" for name, ours in contents["optimizers"].items()
                  if theirs["optimizers"].get(name) != ours]  # fmt: skip
-    if described["ema"] and not theirs["ema"]:
+    if contents["ema"] and not theirs["ema"]:
         differing.append("no moving average there")
     if differing and not reset:
         what = f"checkpoint at step {commit.step} has not the optimizer state that the manifest needs"

@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 
 from trainjobs.api.errors import JobError
-from trainjobs.checkpointer.matching import OURS, Move, check, match, mismatch, resettable
+from trainjobs.checkpointer.matching import OURS, Move, begins_anew, match, mismatch, resettable
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Slice, decode_index, read_layout
@@ -109,7 +109,7 @@ class Restorer:
     def _read(self, commit: Commit, uri: str | None, folder: Path) -> list[Move]:
         """Fetch what this rank needs into `folder`, and say what goes where. Raises Corrupt; GTJ0208 when it does not fit."""
         checkpoints = self.checkpoints if uri is None else locate(uri)[0]
-        misfit = check(commit, self.trained.described(), self.identity, self.reset)
+        misfit = begins_anew(commit, self.trained.contents(), self.identity, self.reset)
         own = self.world.rank if commit.world == self.world.size else 0  # what every rank has of its own, as statistics of its batches
         indexes = {rank: read_index(checkpoints, commit, rank) for rank in {0, own}}
         self._allocate(indexes[0], misfit)

@@ -84,7 +84,7 @@ class Saver:
             self.attempt = self._world.lead(self.checkpoints.begin)
         self._highest = state.step
         prefix = self.checkpoints.prefix(state.step, self.attempt)
-        metadata = {**self._identity, **self._trained.described(), **kept}
+        metadata = {**self._identity, **self._trained.contents(), **kept}
         told = {"attempt": self.attempt, "step": state.step, "samples": state.samples, "metadata": metadata, "metrics": dict(metrics)}
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}

@@ -28,7 +28,7 @@ class Trained:
         averages = self.ema.parts(network) if self.ema else ()
         return [*self.engines[network].parts(own=own), *averages]
 
-    def described(self) -> dict[str, Any]:
+    def contents(self) -> dict[str, Any]:
         """What a reader should know before it reads: which tensors of the optimizer there are is in the files themselves."""
         optimizers = {name: engine.settings.name for name, engine in self.engines.items()}
         counts = {name: len(engine.trained) for name, engine in self.engines.items()}

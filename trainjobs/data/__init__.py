@@ -56,7 +56,7 @@ def preflight(spec: Spec) -> str:
 
     data = spec.data
     if _kind(spec) == "text":
-        return documents.check(spec)
+        return documents.found(spec)
     if data.source == "builtin:ring":
         return f"{ring.COUNT} points around {len(ring.MODES)} modes"
     if data.source == "builtin:digits":
@@ -64,7 +64,7 @@ def preflight(spec: Spec) -> str:
         return f"{digits.COUNT} images, {images.describe(data.images)}"
     if data.source == "builtin:shapes":
         return f"{shapes.COUNT} images, {images.describe(data.images)}"
-    return images.check(data)
+    return images.found(data)
 
 
 def _kind(spec: Spec) -> Literal["image", "point", "text"]:

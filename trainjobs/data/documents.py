@@ -121,7 +121,7 @@ def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:
     return divide((tokens - 1) // context, data.holdout, data.source, "sequence")
 
 
-def check(spec: Spec) -> str:
+def found(spec: Spec) -> str:
     """What the text is, in a line; JobError GTJ0113 when training could not read it. Reads up to CHECKED characters."""
     data = spec.data
     files = text_files(data.source)

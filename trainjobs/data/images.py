@@ -63,7 +63,7 @@ def decoded(files: tuple[File, ...], images: Images) -> Iterator[npt.NDArray[np.
             yield from pool.map(lambda file: decode(file.path, images.size, images.channels), files[start : start + _BLOCK])
 
 
-def check(data: Data) -> str:
+def found(data: Data) -> str:
     """What the folder holds, in a line; JobError GTJ0113 when training could not read it. Decodes up to CHECKED images, evenly spread."""
     files = image_files(data.source)
     divide(len(files), data.holdout, data.source, "image")

@@ -71,7 +71,7 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
     ranks = checkpoints.ranks(commit)
     indexes = [read_index(checkpoints, commit, rank) for rank in ranks]
     networks = [network(commit, indexes, name, "ema" if weights == "ema" else "fp32", dtype, limit) for name in sorted(told["parameters"])]
-    beside, layout_of_others = described(checkpoints, commit, ranks[0], networks, weights, dtype)
+    beside, layout_of_others = companions(checkpoints, commit, ranks[0], networks, weights, dtype)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise JobError("GTJ0114", "the folder is not empty", where=str(folder), why="nothing is overwritten", how="name a new folder")
@@ -133,7 +133,7 @@ def network(commit: Commit, indexes: list[Index], name: str, kind: str, dtype: s
     return Network(name, {found.key: found for found in tensors}, outputs, place)
 
 
-def described(
+def companions(
     checkpoints: Checkpoints, commit: Commit, first: RankManifest, networks: list[Network], weights: str, dtype: str
 ) -> tuple[dict[str, bytes], bool]:
     """All files but the weights, and whether they are in Hugging Face's layout."""

@@ -18,7 +18,7 @@ from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.engine.engine import Engine
 from trainjobs.monitor.meter import Meter
-from trainjobs.monitor.spikes import NOTHING, Spike, Watch
+from trainjobs.monitor.spikes import NOTHING, LossAverages, Spike
 from trainjobs.state import State
 from trainjobs.world import World
 
@@ -56,11 +56,11 @@ class Lookout:
     """Looks for spikes in the losses. `usual` is how the losses were up to the last talk; a commit keeps it."""
 
     recovery: Recovery
-    usual: Watch = NOTHING
+    usual: LossAverages = NOTHING
 
     def back(self, commit: Commit | None) -> None:
         """The run stands at this commit."""
-        self.usual = Watch.from_dict(commit.metadata.get("losses", {})) if commit else NOTHING
+        self.usual = LossAverages.from_dict(commit.metadata.get("losses", {})) if commit else NOTHING
 
     def kept(self) -> dict[str, object]:
         """What a commit must keep."""

@@ -22,7 +22,7 @@ from trainjobs.evaluate.pictures import save_samples
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
-from trainjobs.run.preemption import Notice, Verdict
+from trainjobs.run.preemption import LastSave, Notice
 from trainjobs.state import State
 from trainjobs.world import World
 
@@ -55,7 +55,7 @@ class Reporter:
         self._saved_at = now()
         before = progress.read(run / "progress.json").get("checkpoint") or {}
         self._size, self._save_seconds = commit.size_bytes if commit else 0, before.get("seconds")
-        self._leaving: tuple[Notice, Verdict] | None = None
+        self._leaving: tuple[Notice, LastSave] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
         group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
@@ -150,7 +150,7 @@ class Reporter:
         progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step, **({"message": message} if message else {}))
         self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message)
 
-    def _would_save(self, wait: float, left: float | None) -> Verdict:
+    def _would_save(self, wait: float, left: float | None) -> LastSave:
         """Whether a checkpoint that begins in `wait` seconds fits into what is left of the time."""
         pace = self._save_seconds / self._size if self._save_seconds is not None and self._size else None
         return preemption.decide(self._size, pace, wait, left)
@@ -175,7 +175,7 @@ class Reporter:
         progress.update(self._run, self._now, **fields)
 
 
-def told(notice: Notice, verdict: Verdict) -> str:
+def told(notice: Notice, verdict: LastSave) -> str:
     return f"{notice.why}: {verdict.words}" if notice.why else verdict.words
 
 

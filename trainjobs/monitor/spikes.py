@@ -62,13 +62,13 @@ class Spike:
 
 
 @dataclass(frozen=True)
-class Watch:
+class LossAverages:
     """What every loss has been, and which of them were too high at the last step."""
 
     averages: Mapping[str, Average]
     high: frozenset[str] = frozenset()
 
-    def after(self, losses: Mapping[str, float], window: int, threshold: float) -> tuple[Watch, list[Spike]]:
+    def after(self, losses: Mapping[str, float], window: int, threshold: float) -> tuple[LossAverages, list[Spike]]:
         """One step further, and the spikes that begin at it. A loss that is absent from a step, or not finite, is as it was."""
         averages, begun, high = dict(self.averages), [], set(self.high)
         for name, value in sorted(losses.items()):
@@ -84,16 +84,16 @@ class Watch:
             else:
                 high.discard(name)
             averages[name] = known.after(value, window)
-        return Watch(averages, frozenset(high)), begun
+        return LossAverages(averages, frozenset(high)), begun
 
     def to_dict(self) -> dict[str, list[float]]:
         """As JSON, which keeps every bit of a float: [count, mean, variance, 1 while too high] by name."""
         return {name: [known.count, known.mean, known.variance, float(name in self.high)] for name, known in self.averages.items()}
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, list[float]]) -> Watch:
+    def from_dict(cls, told: Mapping[str, list[float]]) -> LossAverages:
         averages = {name: Average(int(count), mean, variance) for name, (count, mean, variance, _) in told.items()}
         return cls(averages, frozenset(name for name, row in told.items() if row[3]))
 
 
-NOTHING = Watch({})
+NOTHING = LossAverages({})

@@ -40,7 +40,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LastSave:
     """Whether to save before the end, and why, for people."""
 
     take: bool
@@ -84,20 +84,20 @@ def announced(going: Mapping[str, int], ranks: Mapping[str, Sequence[int]], own:
     return Notice("reclaimed", f"{what} taken away", deadline)
 
 
-def decide(size_bytes: int, seconds_per_byte: float | None, step_seconds: float, left: float | None) -> Verdict:
+def decide(size_bytes: int, seconds_per_byte: float | None, step_seconds: float, left: float | None) -> LastSave:
     """Whether a checkpoint fits into what is `left`, seconds, None for no end of it.
 
     It begins when the step under way is over, in `step_seconds` at most. `seconds_per_byte` is that of the last one, all of it: copying,
     uploading, committing; None when none was measured: then it is tried. A checkpoint that is cut off costs nothing but its time.
     """
     if left is None:
-        return Verdict(True, "a checkpoint is taken")
+        return LastSave(True, "a checkpoint is taken")
     if seconds_per_byte is None:
         if left <= 0:
-            return Verdict(False, "no time is left: the one before is kept")
-        return Verdict(True, "a checkpoint is tried: how long one takes is not known yet")
+            return LastSave(False, "no time is left: the one before is kept")
+        return LastSave(True, "a checkpoint is tried: how long one takes is not known yet")
     needed = step_seconds + size_bytes * seconds_per_byte
     takes = f"a checkpoint of {size(size_bytes)} takes {needed:.{0 if needed >= 10 else 1}f} s"
     if MARGIN * needed <= left:
-        return Verdict(True, f"{takes}, {left:.0f} s are left: taken")
-    return Verdict(False, f"{takes}, {max(0.0, left):.0f} s are left: not taken, the one before is kept")
+        return LastSave(True, f"{takes}, {left:.0f} s are left: taken")
+    return LastSave(False, f"{takes}, {max(0.0, left):.0f} s are left: not taken, the one before is kept")

@@ -35,7 +35,7 @@ class Piece(NamedTuple):
     data: bytes
 
 
-class Verdict(NamedTuple):
+class Admission(NamedTuple):
     """`over`: why not to train. Else what the groups before left, by file name, and the number of this group."""
 
     over: JobError | None
@@ -53,10 +53,10 @@ class Collector:
     def __init__(self, run: str, driver: float) -> None:
         self._run, self._folder = Path(run), retries.Folder(Path(run), driver)
 
-    def verdict(self, retries: int) -> Verdict:
+    def verdict(self, retries: int) -> Admission:
         over = self._folder.verdict(retries)
         found = {name: (self._run / name).read_bytes() for name in RECORDS if (self._run / name).exists()}
-        return Verdict(over, self._group(), found)
+        return Admission(over, self._group(), found)
 
     def enter(self, account: dict[str, object]) -> None:
         failures.enter(self._run, account)

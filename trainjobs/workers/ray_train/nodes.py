@@ -89,7 +89,7 @@ class Elastic(ScalingPolicy):  # type: ignore[misc]
         """Nothing to register: the Ray cluster is this job's alone."""
 
 
-class Watch(WorkerGroupCallback):  # type: ignore[misc]
+class PreemptionWatch(WorkerGroupCallback):  # type: ignore[misc]
     """Looks, while a group runs, whether one of its nodes is drained, and leaves a notice then; of the driver's own node, to the driver.
 
     In place of Ray Train's watcher, whose news a worker gets by a collective that every rank has to call at the same step.

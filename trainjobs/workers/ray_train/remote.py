@@ -12,7 +12,7 @@ import ray
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, progress
-from trainjobs.workers.relay import Collector, Notices, Piece, Relay, Verdict
+from trainjobs.workers.relay import Admission, Collector, Notices, Piece, Relay
 
 CALL_SECONDS = 60.0  # within which the driver's side answers a worker
 
@@ -39,7 +39,7 @@ class Away:
         self._open.__exit__(*error)
 
     def verdict(self, retries: int) -> JobError | None:
-        verdict: Verdict = self._ask("verdict", retries)
+        verdict: Admission = self._ask("verdict", retries)
         if verdict.over is None:
             for name, data in verdict.records.items():
                 (self._folder / name).write_bytes(data)

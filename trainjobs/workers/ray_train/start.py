@@ -24,7 +24,7 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     # 60 s are exceeded on a busy machine. An elastic group is put where there is room, and elsewhere if that room was a node that has died.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30" if elastic else "300")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5" if local else "2")
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nodes.Watch does
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"  # nodes.PreemptionWatch does
     if local:
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
         os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment

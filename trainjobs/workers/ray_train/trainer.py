@@ -16,10 +16,10 @@ from trainjobs.plan.group import Group
 from trainjobs.run import failures, progress
 from trainjobs.workers import retries
 from trainjobs.workers.ray_train import trainer
-from trainjobs.workers.ray_train.nodes import Elastic, Watch
+from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
 
 
-class Patience(DefaultFailurePolicy):  # type: ignore[misc]
+class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
     """No further group for a run whose accounts say that it would be sent home. The controller lives on the driver's machine."""
 
     def __init__(self, failure_config: Any, run: Path, retries: int) -> None:
@@ -64,11 +64,11 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     def _lighter(self, parts: dict[str, Any]) -> dict[str, Any]:
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
         callbacks = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
-        policy = Patience(self.run_config.failure_config, self._run, self._retries)
+        policy = RunFailurePolicy(self.run_config.failure_config, self._run, self._retries)
         scaling = self._fixed(parts)
         if self.scaling_config.elasticity_enabled:
             scaling = Elastic(self.scaling_config, self._run, self._group, pods=self.pods)
-        return {**parts, "callbacks": [*callbacks, Watch(self._run)], "failure_policy": policy, "scaling_policy": scaling}
+        return {**parts, "callbacks": [*callbacks, PreemptionWatch(self._run)], "failure_policy": policy, "scaling_policy": scaling}
 
     def _fixed(self, parts: dict[str, Any]) -> Any:
         return parts["scaling_policy"]
