@@ -31,7 +31,7 @@ def main(manifest: Path, answer: Path) -> None:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     source = open_source(job.spec, manifest.parent / "cache")
     torch.manual_seed(job.spec.training.seed)
-    network = build(job.spec, source.info)[0]["autoencoder"]
+    network = build(job.spec, source.info).modules["autoencoder"]
     micro = job.spec.training.batch.global_ // world
     config = {
         "train_micro_batch_size_per_gpu": micro,
@@ -42,7 +42,7 @@ def main(manifest: Path, answer: Path) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=config)
     rows = torch.arange(micro) + rank * micro
-    x = source.batch(rows, Noise.of(0, 0, "bench", rows))["image"]
+    x = source.batch(rows, 0, Noise.of(0, 0, "bench", rows))["image"]
     output, mean, logvar = engine(torch.randn(micro, 16), x)
     loss = (0.5 * (x - output).square().sum() + 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum()) / micro
     engine.backward(loss)

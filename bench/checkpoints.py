@@ -36,6 +36,7 @@ from trainjobs.api.job import Spec
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.engine.engine import Engine, connect
+from trainjobs.optim.groups import grouped
 from trainjobs.state import State
 from trainjobs.workers.process import leave
 from trainjobs.world import World
@@ -62,23 +63,18 @@ class Network(nn.Module):
         return x
 
 
-class Nothing:
-    """An objective that nobody asks."""
-
-    phases = ()
-
-
 def engine(network: nn.Module, world: World) -> Engine:
     spec = Spec.model_validate(
         {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1, "batch": {"global": BATCH}},
          "compute": {"gpusPerWorker": 0}}
     )  # fmt: skip
-    return Engine("net", network, spec, 0, BATCH, world)
+    groups = grouped("net", network, None, {}, spec.training.optimizer)
+    return Engine("net", network, groups, spec, 0, BATCH, world)
 
 
 def step(trained: Trained, x: torch.Tensor, before: Callable[[], None] = lambda: None) -> None:
     net = trained.engines["net"]
-    net.set_rate(1.0)
+    net.set_rates(1.0)
     net.backward((net.module(x) - x).square().mean())
     before()
     net.step()
@@ -99,19 +95,19 @@ def measure(rounds: int, folder: Path) -> dict[str, Any]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     connect(world)
     torch.manual_seed(0)
-    trained = Trained({"net": engine(Network(), world)}, State(), None, Nothing())  # type: ignore[arg-type]
+    trained = Trained({"net": engine(Network(), world)}, State(), None)
     x = torch.randn(BATCH, WIDTH)
     step(trained, x)
     size = sum(part.slice.bytes for part in trained.parts("net", own=True))
     found: dict[str, Any] = {"bytes": size, "parameters": WIDTH * WIDTH * LAYERS, "every": EVERY, "rounds": []}
     floor = [torch.empty_like(part.tensor.reshape(-1)) for part in trained.parts("net", own=True)]
     with saving(trained, f"file://{folder}/runs", folder, world) as saver, sinks(folder) as servers:
-        saver.save({}, {})
+        saver.save({})
         saver.finish(required=True)
         for number in range(rounds):
             turn: dict[str, Any] = {"copy": timed(lambda: copy(floor, trained))}
             step(trained, x)
-            turn["blocking"] = timed(lambda: (saver.save({}, {}), saver.settle()))
+            turn["blocking"] = timed(lambda: (saver.save({}), saver.settle()))
             saver.finish(required=True)
             turn["copyAgain"] = timed(lambda: copy(floor, trained))
             turn |= steps(trained, saver, x, lazily_first=bool(number % 2))
@@ -147,7 +143,7 @@ def steps(trained: Trained, saver: Saver, x: torch.Tensor, *, lazily_first: bool
         for number in range(EVERY):
             if number == 0:
                 began = time.perf_counter()
-                saver.save({}, {})
+                saver.save({})
                 held += time.perf_counter() - began
 
             def settle() -> None:
@@ -199,10 +195,10 @@ def uploads(trained: Trained, folder: Path, world: World, servers: Mapping[str, 
     for name, uri in servers.items():
         raw = timed(lambda uri=uri: plain_file(folder / "plain", data) if uri.startswith("file") else plain_s3(uri, data))  # type: ignore[misc]
         with saving(trained, f"{uri}/{trained.state.step}", folder, world) as saver:
-            saver.save({}, {})
+            saver.save({})
             saver.finish(required=True)  # started, and its memory used before
             step(trained, torch.ones(1, WIDTH))
-            saver.save({}, {})
+            saver.save({})
             saver.settle()
             before = processor(saver._uploader._pid())
             began = time.perf_counter()
@@ -254,12 +250,12 @@ def processor(pid: int) -> float:
 def adapters(folder: Path, world: World) -> dict[str, int]:
     """Bytes of a checkpoint of adapters on a frozen base: ours, and what DeepSpeed saves of it by default."""
     torch.manual_seed(0)
-    trained = Trained({"net": engine(Network(frozen=True), world)}, State(), None, Nothing())  # type: ignore[arg-type]
+    trained = Trained({"net": engine(Network(frozen=True), world)}, State(), None)
     step(trained, torch.randn(4, WIDTH))
     trained.engines["net"]._engine.save_checkpoint(str(folder / "naive"), tag="tag")
     naive = sum(path.stat().st_size for path in (folder / "naive").rglob("*.pt"))
     with saving(trained, f"file://{folder}/adapters", folder, world) as saver:
-        saver.save({}, {})
+        saver.save({})
         saver.finish(required=True)
         assert saver.commit is not None
         return {"ours": saver.commit.size_bytes, "naive": naive}

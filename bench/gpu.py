@@ -84,7 +84,7 @@ def checkpoint(name: str) -> dict[str, Any]:
     world = World(0, 1, torch.device("cuda", 0))
     dist.init_process_group(backend(True), store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     connect(world)
-    trained = Trained({"net": cpu.engine(cpu.Network(), world)}, State(), None, cpu.Nothing())  # type: ignore[arg-type]
+    trained = Trained({"net": cpu.engine(cpu.Network(), world)}, State(), None)
     x = torch.randn(BATCH, WIDTH, device="cuda")
     cpu.step(trained, x)
     floor = [torch.empty(part.tensor.numel(), dtype=part.tensor.dtype, pin_memory=True) for part in trained.parts("net", own=True)]
@@ -105,17 +105,17 @@ def checkpoint(name: str) -> dict[str, Any]:
     def steps(saved: bool) -> None:
         for number in range(EVERY):
             if saved and number == 0:
-                saver.save({}, {})
+                saver.save({})
             cpu.step(trained, x, saver.settle)
 
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     with cpu.saving(trained, f"file://{folder}/runs", folder, world) as saver:
-        saver.save({}, {})
+        saver.save({})
         saver.finish(required=True)
         for number in range(7):
             turn = {"copy": timed(copy)}
             cpu.step(trained, x)
-            turn["blocking"] = timed(lambda: (saver.save({}, {}), saver.settle()))
+            turn["blocking"] = timed(lambda: (saver.save({}), saver.settle()))
             saver.finish(required=True)
             for saved in (True, False) if number % 2 else (False, True):
                 turn["lazy" if saved else "plain"] = timed(lambda saved=saved: steps(saved))

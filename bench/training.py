@@ -82,7 +82,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.engine.memory import keep_freed_memory
-    from trainjobs.evaluate.evaluation import look
+    from trainjobs.evaluate.evaluation import evaluation
     from trainjobs.noise import Noise
     from trainjobs.objectives.build import build
     from trainjobs.optim.schedule import rate
@@ -97,7 +97,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
         dist.init_process_group(backend(device == "cuda"), init_method=f"file://{folder}/store", rank=0, world_size=1)
         source = open_source(job.spec, folder / "cache")
         everything = torch.arange(min(source.info.length, 4096))
-        data = source.batch(everything, Noise.of(SEED, 0, "bench", everything))
+        data = source.batch(everything, SEED, Noise.of(SEED, 0, "bench", everything))
         whole = next(iter(data.values())).contiguous().to(device)
 
         marks: list[Elapsed] = []
@@ -114,7 +114,7 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
 
         def ended(*arguments: Any) -> Any:
             mark()
-            return look(*arguments)
+            return evaluation(*arguments)
 
         def ours(turn: int) -> Elapsed:
             run = folder / f"run-{turn}"
@@ -122,14 +122,14 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
             (run / "cache").symlink_to(folder / "cache")
             marks.clear()
             # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
-            with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "look", ended):
+            with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "evaluation", ended):
                 loop.train(job, run, World(0, 1, torch.device(device)))
             first, last = marks
             return last[0] - first[0], last[1] - first[1]
 
         def plain(turn: int) -> Elapsed:
             torch.manual_seed(SEED + turn)
-            networks = {name: network.to(device) for name, network in build(job.spec, source.info)[0].items()}
+            networks = {name: network.to(device) for name, network in build(job.spec, source.info).modules.items()}
             return LOOPS[family](networks, whole, size, RATE, steps, job.spec.training.precision == "bf16")
 
         samples = (steps - WARM) * size

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
 
 from trainjobs.api.training import Batch as BatchSpec
+from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo
-from trainjobs.loop import due, micro_batches, only_trainable
+from trainjobs.loop import due
 from trainjobs.monitor.divergence import find
 from trainjobs.monitor.meter import Meter
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.objectives.batches import Batches
+from trainjobs.objectives.phase import At, Batch, Phase
 from trainjobs.plan.batch import Cut, cut
 from trainjobs.state import State
 from trainjobs.world import World
@@ -25,7 +29,8 @@ class Numbers:
 
     info = DataInfo("point", (2,), 10, 0)
 
-    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        indices = order(positions, seed, self.info.length)
         return {"point": torch.cat([indices[:, None].float(), noise.uniform("augment", 1)], dim=1)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
@@ -36,15 +41,19 @@ def never(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     raise AssertionError
 
 
+def batches(chosen: Cut, world: World) -> Batches:
+    return Batches(Numbers(), 5, chosen, world, {}, nullcontext())
+
+
 def read(workers: int, micro: int, *, phase: str = "D", repetition: int = 0, step: int = 3, samples: int = 24) -> tuple[Tensor, Tensor]:
     """(data, noise) of the global batch, put together from all workers' micro-batches."""
     chosen: Cut = cut(BatchSpec.model_validate({"global": 8, "micro": micro}), workers)
     parts: dict[tuple[int, int], Batch] = {}
     for rank in range(workers):
         world = World(rank, workers, torch.device("cpu"))
-        found = micro_batches(Phase(phase, "net", never), repetition, 5, State(step, samples), Numbers(), chosen, world)
-        for turn, batch in enumerate(found):
-            assert batch.size == micro
+        found = batches(chosen, world).turn(Phase(phase, "net", never), repetition, State(step, samples), At(step, samples, 10))
+        for turn, (batch, divided_by) in enumerate(found):
+            assert (batch.size, divided_by, batch.at) == (micro, chosen.accumulation, At(step, samples, 10))
             parts[turn, rank] = batch
     ordered = [parts[key] for key in sorted(parts)]
     return torch.cat([batch.data["point"] for batch in ordered]), torch.cat([batch.noise.normal("z", 3) for batch in ordered])
@@ -74,16 +83,10 @@ def test_dropout_is_seeded_by_the_place_in_the_stream() -> None:
     draws = []
     for disturbance in (1, 2):
         torch.manual_seed(disturbance)
-        draws.append([torch.rand(1).item() for _ in micro_batches(Phase("p", "net", never), 0, 5, State(1, 8), Numbers(), chosen, world)])
+        turn = batches(chosen, world).turn(Phase("p", "net", never), 0, State(1, 8), At(1, 8, 10))
+        draws.append([torch.rand(1).item() for _ in turn])
     assert draws[0] == draws[1]
     assert len(set(draws[0])) == 2
-
-
-def test_only_one_network_gets_gradients() -> None:
-    nets = {name: list(torch.nn.Linear(1, 1).parameters()) for name in ("a", "b")}
-    with only_trainable(nets, "a"):
-        assert [p.requires_grad for name in nets for p in nets[name]] == [True, True, False, False]
-    assert all(p.requires_grad for name in nets for p in nets[name])
 
 
 def test_meter_takes_means() -> None:

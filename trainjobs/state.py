@@ -1,8 +1,9 @@
-"""Where a run stands: two counters, and the moving average of the weights."""
+"""Where a run stands, and what else of it is small and saved."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass
@@ -14,3 +15,19 @@ class State:
 
     step: int = 0
     samples: int = 0
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Something small that adapts, such as a probability or what is usual of a loss; every commit keeps it, under a name of its own.
+
+    What is a tensor belongs into a buffer of a network instead. A checkpoint keeps rank 0's, so it must be the same on every rank.
+    """
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON, small."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        ...

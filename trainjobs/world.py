@@ -1,4 +1,4 @@
-"""The workers of one run, as each of them sees the others: its rank, the world's size, its device, and four collectives.
+"""The workers of one run, as each of them sees the others: its rank, the world's size, its device, and a few collectives.
 
 Every collective here is small and rare (once or twice a second). Gradients travel inside DeepSpeed.
 """
@@ -46,6 +46,14 @@ class World:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def collect(self, value: Any) -> list[Any]:
+        """Every rank's `value`, in the order of ranks, on rank 0; elsewhere nothing."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.leads else None
+        dist.gather_object(value, values)
+        return values or []
 
     def share(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""

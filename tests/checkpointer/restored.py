@@ -12,10 +12,8 @@ import torch
 
 from tests.equivalence import worker
 from trainjobs.checkpointer.restorer import Restorer
-from trainjobs.monitor.divergence import Lookout
 
-_restore, _back = Restorer.restore, Lookout.back
-_last: list[tuple[Any, dict[str, Any]]] = []  # where this rank writes down the last restore, and what
+_restore = Restorer.restore
 
 
 def restore(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -30,20 +28,14 @@ def restore(self: Any, *arguments: Any, **options: Any) -> Any:
             for path, parameter in engine.trained:
                 live = parameter.detach()
                 pieces.append((f"{name}/live/{path}", list(live.shape), 0, live.reshape(-1).clone()))
-    keeps = trained.objective.state() if hasattr(trained.objective, "state") else None
+    keeps = trained.keeps["objective"].state() if "objective" in trained.keeps else None
     found = {"pieces": pieces, "step": trained.state.step, "samples": trained.state.samples, "objective": keeps}
-    _last[:] = [(self.scratch / f"restored-{self.world.size}-{self.world.rank}.pt", found)]
+    losses = trained.keeps["losses"].state() if "losses" in trained.keeps else None
+    torch.save({**found, "losses": losses}, self.scratch / f"restored-{self.world.size}-{self.world.rank}.pt")
     return commit
 
 
-def back(self: Any, commit: Any) -> None:
-    """Follows a restore: what is usual of the losses is restored here."""
-    _back(self, commit)
-    path, found = _last[0]
-    torch.save({**found, "losses": self.kept().get("losses")}, path)
-
-
-Restorer.restore, Lookout.back = restore, back  # type: ignore[method-assign]
+Restorer.restore = restore  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     worker.main()

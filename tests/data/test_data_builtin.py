@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import digits, documents, open_source, preflight, ring, shapes
@@ -53,7 +54,7 @@ def test_larger_digits_keep_their_range_and_their_mean() -> None:
 def test_images_have_the_shape_and_range_they_say(source: str, channels: int, job: Make, tmp_path: Path) -> None:
     opened = open_source(job("vae", source, images={"size": 16, "channels": channels}), tmp_path)
     assert opened.info.shape == (channels, 16, 16)
-    for batch in (opened.batch(torch.arange(5), noise(5)), opened.heldout_batch(torch.arange(5))):
+    for batch in (opened.batch(shown(opened, torch.arange(5)), SEED, noise(5)), opened.heldout_batch(torch.arange(5))):
         assert batch["image"].shape == (5, channels, 16, 16)
         assert batch["image"].dtype == torch.float32
         assert batch["image"].min() >= -1
@@ -67,7 +68,7 @@ def test_the_share_held_out_is_kept_and_apart(holdout: float, job: Make, tmp_pat
     info = opened.info
     assert info.length + info.heldout == 1797
     assert info.heldout == (max(1, round(1797 * holdout)) if holdout else 0)
-    train = opened.batch(torch.arange(info.length), noise(info.length))["image"][:, 0]
+    train = opened.batch(shown(opened, torch.arange(info.length)), SEED, noise(info.length))["image"][:, 0]
     held = opened.heldout_batch(torch.arange(info.heldout))["image"][:, 0]
     both = torch.cat([train, held]).flatten(1)
     everything = torch.from_numpy(digits.load(8)).flatten(1)
@@ -121,10 +122,10 @@ def test_points_lie_around_their_modes(job: Make, tmp_path: Path) -> None:
 def test_points_are_a_function_of_their_number(job: Make, tmp_path: Path) -> None:
     opened = open_source(job("gan", "builtin:ring"), tmp_path)
     indices = torch.tensor([7, 7, 60_000])
-    batch = opened.batch(indices, noise(3))["point"]
+    batch = opened.batch(shown(opened, indices), SEED, noise(3))["point"]
     assert batch.shape == (3, 2)
     assert torch.equal(batch[0], batch[1])
-    assert torch.equal(batch, opened.batch(indices, noise(3, seed=9))["point"])
+    assert torch.equal(batch, opened.batch(shown(opened, indices), SEED, noise(3, seed=9))["point"])
 
 
 def test_the_standard_librarys_text_is_source_that_parses(job: Make, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import images, open_source
@@ -46,7 +47,7 @@ def test_pixels_are_the_files(job: Make, tmp_path: Path) -> None:
     path = folder(tmp_path / "data")
     source = opened(job, path, tmp_path / "cache")
     assert (source.info.length, source.info.heldout, source.info.shape) == (6, 0, (3, 8, 8))
-    batch = source.batch(torch.arange(6), noise(6))["image"]
+    batch = source.batch(shown(source, torch.arange(6)), SEED, noise(6))["image"]
     names = ["even/000", "even/002", "even/004", "odd/001", "odd/003", "odd/005"]
     for row, name in zip(batch, names, strict=True):
         expected = np.asarray(Image.open(path / f"{name}.png")).transpose(2, 0, 1) / 127.5 - 1
@@ -159,16 +160,17 @@ def test_a_folder_is_decoded_once_until_it_changes(job: Make, tmp_path: Path, mo
 
 def test_flips_are_half_mirrored_and_follow_the_noise(job: Make, tmp_path: Path) -> None:
     path = folder(tmp_path / "data", count=1)
-    plain = opened(job, path, tmp_path).batch(torch.zeros(400, dtype=torch.int64), noise(400))["image"]
+    still = opened(job, path, tmp_path)
+    plain = still.batch(shown(still, torch.zeros(400, dtype=torch.int64)), SEED, noise(400))["image"]
     source = opened(job, path, tmp_path, images={"size": 8, "augment": ["horizontalFlip"]})
-    batch = source.batch(torch.zeros(400, dtype=torch.int64), noise(400))["image"]
+    batch = source.batch(shown(source, torch.zeros(400, dtype=torch.int64)), SEED, noise(400))["image"]
     same = (batch == plain).flatten(1).all(1)
     mirrored = (batch == plain.flip(-1)).flatten(1).all(1)
     assert (same ^ mirrored).all()
     assert 150 < same.sum() < 250
-    part = source.batch(torch.zeros(100, dtype=torch.int64), Noise.of(0, 0, "train", torch.arange(100, 200)))["image"]
+    part = source.batch(shown(source, torch.zeros(100, dtype=torch.int64)), SEED, Noise.of(0, 0, "train", torch.arange(100, 200)))["image"]
     assert torch.equal(part, batch[100:200])
-    assert not torch.equal(source.batch(torch.zeros(400, dtype=torch.int64), noise(400, step=1))["image"], batch)
+    assert not torch.equal(source.batch(shown(source, torch.zeros(400, dtype=torch.int64)), SEED, noise(400, step=1))["image"], batch)
 
 
 def test_heldout_images_are_not_flipped(job: Make, tmp_path: Path) -> None:
@@ -183,11 +185,11 @@ def test_changing_a_batch_changes_nothing_else(job: Make, tmp_path: Path) -> Non
         opened(job, folder(tmp_path / "data"), tmp_path),
         open_source(job("vae", "builtin:digits", images={"size": 8}), tmp_path),
     ):
-        before = source.batch(torch.arange(3), noise(3))["image"].clone()
-        source.batch(torch.arange(3), noise(3))["image"].clone().zero_()
-        image = source.batch(torch.arange(3), noise(3))["image"]
+        before = source.batch(shown(source, torch.arange(3)), SEED, noise(3))["image"].clone()
+        source.batch(shown(source, torch.arange(3)), SEED, noise(3))["image"].clone().zero_()
+        image = source.batch(shown(source, torch.arange(3)), SEED, noise(3))["image"]
         image[:, 0] += 1
-        assert torch.equal(source.batch(torch.arange(3), noise(3))["image"], before)
+        assert torch.equal(source.batch(shown(source, torch.arange(3)), SEED, noise(3))["image"], before)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

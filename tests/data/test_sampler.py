@@ -12,28 +12,32 @@ seeds = st.integers(0, 2**31 - 1)
 lengths = st.integers(1, 50)
 
 
+def stretch(seed: int, start: int, count: int, length: int) -> torch.Tensor:
+    return order(torch.arange(start, start + count), seed, length)
+
+
 @given(seeds, st.integers(0, 300), st.integers(0, 120), lengths, st.data())
 def test_a_stretch_is_the_sum_of_its_parts(seed: int, start: int, count: int, length: int, data: st.DataObject) -> None:
     """One worker reads what two would have read, a resumed run what it would have gone on to read, in whatever order they ask."""
     cut = data.draw(st.integers(0, count))
-    second = order(seed, start + cut, count - cut, length)
-    first = order(seed, start, cut, length)
-    whole = order(seed, start, count, length)
+    second = stretch(seed, start + cut, count - cut, length)
+    first = stretch(seed, start, cut, length)
+    whole = stretch(seed, start, count, length)
     assert whole.dtype == torch.int64
     assert torch.equal(whole, torch.cat([first, second]))
 
 
 @given(seeds, st.integers(0, 5), lengths)
 def test_an_epoch_holds_every_sample_once(seed: int, epoch: int, length: int) -> None:
-    assert order(seed, epoch * length, length, length).sort().values.tolist() == list(range(length))
+    assert stretch(seed, epoch * length, length, length).sort().values.tolist() == list(range(length))
 
 
 def test_a_batch_larger_than_the_data_wraps() -> None:
-    assert order(0, 2, 10, 3).bincount().tolist() in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
+    assert stretch(0, 2, 10, 3).bincount().tolist() in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
 
 
 def test_epochs_and_seeds_are_permuted_anew() -> None:
-    first, second, other = order(0, 0, 1000, 1000), order(0, 1000, 1000, 1000), order(1, 0, 1000, 1000)
+    first, second, other = stretch(0, 0, 1000, 1000), stretch(0, 1000, 1000, 1000), stretch(1, 0, 1000, 1000)
     # Two random permutations agree in one place on average, and in more than eight once in a million.
     for one, two in ((first, second), (first, other), (first, torch.arange(1000))):
         assert (one == two).sum() <= 8
@@ -42,14 +46,14 @@ def test_epochs_and_seeds_are_permuted_anew() -> None:
 def test_every_place_is_equally_likely() -> None:
     counts = torch.zeros(8, 8)
     for seed in range(4000):
-        counts[torch.arange(8), order(seed, 0, 8, 8)] += 1
+        counts[torch.arange(8), stretch(seed, 0, 8, 8)] += 1
     assert ((counts - 500) ** 2 / 500).sum() < 86  # 49 degrees of freedom: exceeded once in a thousand
 
 
 def test_what_was_handed_out_can_be_changed() -> None:
-    before = order(0, 0, 5, 10).clone()
-    order(0, 0, 5, 10).zero_()
-    assert torch.equal(order(0, 0, 5, 10), before)
+    before = stretch(0, 0, 5, 10).clone()
+    stretch(0, 0, 5, 10).zero_()
+    assert torch.equal(stretch(0, 0, 5, 10), before)
 
 
 @given(st.integers(1, 200), st.data())

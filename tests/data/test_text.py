@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import documents, open_source
@@ -30,7 +31,7 @@ def opened(job: Make, path: Path, cache: Path, context: int = 4, **change: objec
 
 def everything(source: TextSource) -> list[list[int]]:
     indices = torch.arange(source.info.length)
-    return source.batch(indices, Noise.of(0, 0, "train", indices))["tokens"].tolist()
+    return source.batch(shown(source, indices), SEED, Noise.of(0, 0, "train", indices))["tokens"].tolist()
 
 
 def test_documents_are_joined_in_the_order_of_their_names(job: Make, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_documents_are_joined_in_the_order_of_their_names(job: Make, tmp_path: P
     line = [a, b, END, c, d, END, e, f, END, g, h, END, i, j, END]
     assert everything(source) == [line[0:4], line[3:7], line[6:10], line[9:13]]
     assert (source.info.shape, source.info.vocabulary, source.info.length) == ((3,), 257, 4)
-    assert source.batch(torch.tensor([0]), Noise.of(0, 0, "train", torch.tensor([0])))["tokens"].dtype == torch.int64
+    assert source.batch(shown(source, torch.tensor([0])), SEED, Noise.of(0, 0, "train", torch.tensor([0])))["tokens"].dtype == torch.int64
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)

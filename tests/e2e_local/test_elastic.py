@@ -79,7 +79,7 @@ class Driver:
         self.output = cluster.head / f"{name}.log"
         ours = {**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address, **environment}
         with self.output.open("wb") as log:
-            command = [sys.executable, "-m", "trainjobs.workers.launch", str(self.run), "--talk-every", "1"]
+            command = [sys.executable, "-m", "trainjobs.workers.launch", str(self.run), "--sync-every", "1"]
             self.process = subprocess.Popen(command, env=ours, cwd=cluster.head, stdout=log, stderr=subprocess.STDOUT)
 
     def __enter__(self) -> Driver:

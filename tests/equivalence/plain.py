@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from trainjobs.api.job import Job, Spec
 from trainjobs.data import Source, open_source
-from trainjobs.data.sampler import order
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
 
@@ -31,7 +30,7 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
     spec = Job.model_validate(manifest).spec
     source = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    networks = {name: network.to(device) for name, network in build(spec, source.info)[0].items()}
+    networks = {name: network.to(device) for name, network in build(spec, source.info).modules.items()}
     optimizers = {name: optimizer(spec, name, network) for name, network in networks.items()}
     ema = {name: {key: p.detach().clone() for key, p in network.named_parameters()} for name, network in networks.items()}
     result = Result({}, networks, ema)
@@ -58,7 +57,7 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
 
 def draw(spec: Spec, source: Source, step: int, phase: str, seen: int, batch: int, device: str) -> tuple[dict[str, Tensor], Noise]:
     samples = torch.arange(seen, seen + batch)
-    data = source.batch(order(spec.training.seed, seen, batch, source.info.length), Noise.of(spec.training.seed, step, phase, samples))
+    data = source.batch(samples, spec.training.seed, Noise.of(spec.training.seed, step, phase, samples))
     noise = Noise.of(spec.training.seed, step, phase, samples.to(device))
     return {name: value.to(device) for name, value in data.items()}, noise
 

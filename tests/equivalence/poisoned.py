@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,10 @@ def main() -> None:
         poison = json.loads((run / "poison.json").read_text())
 
         def poisoned(*arguments: Any, poison: dict[str, int] = poison) -> Any:
-            networks, objective = build(*arguments)
-            return networks, Poisoned(objective, networks, poison)
+            model = build(*arguments)
+            return replace(model, objective=Poisoned(model.objective, model.modules, poison))
 
-        def beat(step: int, run: Path = run, poison: dict[str, int] = poison) -> None:
+        def heartbeat(step: int, run: Path = run, poison: dict[str, int] = poison) -> None:
             if rank == 0 and step == poison.get("stop") and not (run / "stopped").exists():
                 (run / "stopped").touch()
                 (run / "stop").touch()
@@ -84,13 +85,13 @@ def main() -> None:
                 Job.model_validate_json((run / "job.json").read_text()),
                 run,
                 World(rank, size, torch.device("cpu")),
-                talk_every=poison["talk"],
-                beat=beat,
+                sync_every=poison["talk"],
+                heartbeat=heartbeat,
             )
         except JobError as error:
             result = error.to_dict()
         if rank == 0:
-            (run / "result.json").write_text(json.dumps(result))
+            (run / "result.json").write_text(json.dumps(result if isinstance(result, dict) else result.how))
     dist.destroy_process_group()
     leave(0)
 

@@ -26,6 +26,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
 from trainjobs.optim import optimizers
+from trainjobs.optim.groups import grouped
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.workers.process import leave
 from trainjobs.world import World
@@ -89,8 +90,8 @@ def flat(engine: Engine) -> Tensor:
 
 def trainable(module: nn.Module, chosen: Spec, stage: int, world: World) -> Engine:
     """The trainer's engine at its peak rate."""
-    engine = Engine("net", module, chosen, stage, MICRO, world)
-    engine.set_rate(1.0)
+    engine = Engine("net", module, grouped("net", module, None, {}, chosen.training.optimizer), chosen, stage, MICRO, world)
+    engine.set_rates(1.0)
     return engine
 
 
@@ -99,9 +100,9 @@ def initialized(stage: int, world: World, without: tuple[str, ...] = ()) -> Any:
     model, chosen = network(), spec()
     config = deepspeed_config(chosen, stage=stage, micro=MICRO, workers=world.size, parameters=300, tested_optimizer=False)
     config = {key: value for key, value in config.items() if key not in without}
-    return deepspeed.initialize(model=model, optimizer=optimizers.build(chosen.training.optimizer("x"), model.parameters()), config=config)[
-        0
-    ]
+    return deepspeed.initialize(
+        model=model, optimizer=optimizers.build(grouped("x", model, None, {}, chosen.training.optimizer)), config=config
+    )[0]
 
 
 def descended(engine: Any, before: Tensor) -> Tensor:
@@ -285,7 +286,7 @@ def trained_without_forward(folder: Path, world: World) -> Any:
         raise AssertionError("engine(x) was called")
 
     deepspeed.DeepSpeedEngine.forward = refuse
-    share, look = loop.share_buffers, loop.look
+    share, look = loop.share_buffers, loop.evaluation
     seen: dict[str, list[list[float]]] = {}
 
     def statistics(modules: Iterable[nn.Module]) -> list[float]:
@@ -295,15 +296,15 @@ def trained_without_forward(folder: Path, world: World) -> Any:
         seen[name].append(statistics(engine.module for engine in engines.values()))
         share(engines, world)
 
-    def looking(spec: Any, source: Any, objective: Any, networks: Any, world: World) -> Any:
+    def looking(spec: Any, source: Any, objective: Any, networks: Any, *more: Any) -> Any:
         seen[name].append(statistics(networks.values()))
-        return look(spec, source, objective, networks, world)
+        return look(spec, source, objective, networks, *more)
 
-    loop.share_buffers, loop.look = sharing, looking
+    loop.share_buffers, loop.evaluation = sharing, looking
     for run in sorted((folder / "runs").iterdir()):
         name = run.name
         seen[name] = []
-        loop.train(Job.model_validate_json((run / "job.json").read_text()), run, world, talk_every=1)
+        loop.train(Job.model_validate_json((run / "job.json").read_text()), run, world, sync_every=1)
     return seen
 
 

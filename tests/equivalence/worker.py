@@ -35,9 +35,9 @@ def main() -> None:
         run = Path(name)
         job = Job.model_validate_json((run / "job.json").read_text())
         if stop_after and rank == 0:
-            # Rank 0 looks for the request at every talk; this one appears when the row of that step is written.
+            # Rank 0 looks for the request at every sync; this one appears when the row of that step is written.
             watch(run, int(stop_after))
-        train(job, run, world, talk_every=1)
+        train(job, run, world, sync_every=1)
         if rank == 0:
             (run / "stop").unlink(missing_ok=True)
             unwatch()

@@ -38,7 +38,7 @@ def parameters(network: nn.Module) -> int:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dcgan_shapes(size: int, channels: int) -> None:
     gan = {"generator": {"channels": 2, "latentDim": 5}, "discriminator": {"channels": 2, "normalization": "batch"}}
-    networks = build(spec(gan=gan), images(size, channels))[0]
+    networks = build(spec(gan=gan), images(size, channels)).modules
     assert tuple(networks) == NETWORKS["gan"]
     made = networks["generator"](torch.randn(3, 5))
     assert made.shape == (3, channels, size, size)
@@ -64,7 +64,7 @@ def test_dcgan_weights_start_as_in_the_paper() -> None:
 
 def test_spectral_norm_makes_every_layer_of_norm_one() -> None:
     gan = {"generator": {"channels": 4}, "discriminator": {"channels": 4, "spectralNorm": True}}
-    discriminator = build(spec(gan=gan), images(16))[0]["discriminator"]
+    discriminator = build(spec(gan=gan), images(16)).modules["discriminator"]
     for _ in range(100):  # power iterations, one per forward pass
         discriminator(torch.randn(2, 1, 16, 16))
     norms = [torch.linalg.matrix_norm(m.weight.flatten(1), 2).item() for m in discriminator.modules() if isinstance(m, nn.Conv2d)]
@@ -74,7 +74,7 @@ def test_spectral_norm_makes_every_layer_of_norm_one() -> None:
 def test_mlp_networks_map_points() -> None:
     gan = {"generator": {"architecture": "mlp", "latentDim": 3, "channels": 8, "layers": 2, "normalization": "batch"}}
     gan["discriminator"] = {"architecture": "mlp", "channels": 8, "layers": 2, "spectralNorm": True}
-    networks = build(spec(gan=gan), POINTS)[0]
+    networks = build(spec(gan=gan), POINTS).modules
     made = networks["generator"](torch.randn(7, 3))
     assert made.shape == (7, 2)
     assert networks["discriminator"](made).shape == (7,)
@@ -86,7 +86,7 @@ def test_mlp_networks_map_points() -> None:
 @pytest.mark.parametrize("size", [8, 16, 32, 64, 128])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_vae_shapes(size: int, channels: int) -> None:
-    networks = build(spec(vae={"network": {"channels": 2, "latentDim": 6}}), images(size, channels))[0]
+    networks = build(spec(vae={"network": {"channels": 2, "latentDim": 6}}), images(size, channels)).modules
     assert tuple(networks) == NETWORKS["vae"]
     output, mean, logvar = networks["autoencoder"](torch.randn(3, 6), torch.randn(3, channels, size, size))
     assert (output.shape, mean.shape, logvar.shape) == ((3, channels, size, size), (3, 6), (3, 6))
@@ -108,7 +108,7 @@ def test_autoencoder_draws_its_latent_by_the_reparametrisation() -> None:
 
 
 def test_vae_of_points() -> None:
-    network = build(spec(vae={"network": {"architecture": "mlp", "latentDim": 3, "channels": 8}}), POINTS)[0]["autoencoder"]
+    network = build(spec(vae={"network": {"architecture": "mlp", "latentDim": 3, "channels": 8}}), POINTS).modules["autoencoder"]
     assert network(torch.randn(4, 3), torch.randn(4, 2))[0].shape == (4, 2)
 
 
@@ -116,7 +116,7 @@ def test_vae_of_points() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_unet_shapes(size: int, multipliers: list[int], channels: int) -> None:
     network = {"channels": 4, "multipliers": multipliers, "blocks": 2}
-    networks = build(spec(diffusion={"network": network}), images(size, channels))[0]
+    networks = build(spec(diffusion={"network": network}), images(size, channels)).modules
     assert tuple(networks) == NETWORKS["diffusion"]
     x = torch.randn(2, channels, size, size)
     assert networks["denoiser"](x, torch.tensor([0, 999])).shape == x.shape
@@ -169,7 +169,7 @@ def test_timestep_features_are_those_of_diffusers() -> None:
 )
 def test_what_does_not_go_together_is_said(family: dict[str, Any], info: DataInfo, where: str) -> None:
     with pytest.raises(JobError) as raised:
-        build(spec(**family), info)[0]
+        build(spec(**family), info)
     assert (raised.value.code, raised.value.where) == ("GTJ0108", where)
     assert raised.value.how
 
@@ -178,6 +178,6 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     made = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        made.append(torch.cat([p.flatten() for p in build(spec(gan={}), images(8))[0]["generator"].parameters()]))
+        made.append(torch.cat([p.flatten() for p in build(spec(gan={}), images(8)).modules["generator"].parameters()]))
     assert torch.equal(made[0], made[1])
     assert not torch.equal(made[0], made[2])

@@ -69,10 +69,11 @@ def test_every_phase_trains_a_network_of_its_family_and_samples_are_as_many_as_a
         "vae": {"network": {"channels": 2}},
         "diffusion": {"network": {"channels": 4}, "sampler": {"steps": 2}},
     }
-    networks, objective = build(spec(**{family: small[family]}), IMAGES)
+    model = build(spec(**{family: small[family]}), IMAGES)
+    networks, objective = model.modules, model.objective
     assert tuple(networks) == NETWORKS[family]
     for phase in objective.phases:
-        data = {"image": torch.rand(4, 1, 8, 8) * 2 - 1} if phase.draws else {}
+        data = {"image": torch.rand(4, 1, 8, 8) * 2 - 1} if phase.advances else {}
         loss, metrics = phase.loss(Batch(data, Noise.of(0, 0, phase.name, torch.arange(4)), 4))
         loss.backward()
         assert loss.shape == ()
@@ -81,14 +82,15 @@ def test_every_phase_trains_a_network_of_its_family_and_samples_are_as_many_as_a
     for network in networks.values():
         network.eval()
     with torch.no_grad():
-        images = objective.sample(3, Noise.of(0, 0, "samples", torch.arange(3))).images
+        images = objective.sample(Batch({}, Noise.of(0, 0, "samples", torch.arange(3)), 3)).images
     assert images is not None
     assert images.shape == (3, 1, 8, 8)
     assert images.dtype == torch.float32
 
 
 def test_a_users_own_objective_is_built_with_its_options(own: str) -> None:
-    networks, objective = build(spec(custom={"objective": f"{own}:build", "options": {"bias": False}}), IMAGES)
+    model = build(spec(custom={"objective": f"{own}:build", "options": {"bias": False}}), IMAGES)
+    networks, objective = model.modules, model.objective
     assert [name for name, _ in networks["mean"].named_parameters()] == ["weight"]
     loss, _ = objective.phases[0].loss(Batch({"image": torch.ones(2, 1, 8, 8)}, Noise.of(0, 0, "train", torch.arange(2)), 2))
     loss.backward()

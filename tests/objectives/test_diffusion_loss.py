@@ -102,7 +102,7 @@ def test_sampling_is_diffusers_ddim(diffusers: Any, schedule: str, prediction: s
     ours = objective(denoiser, schedule=schedule, prediction=prediction, steps=steps, eta=eta)
     noise = Noise.of(0, 0, "samples", torch.arange(5))
     with torch.no_grad():
-        made = ours.sample(5, noise).images
+        made = ours.sample(Batch({}, noise, 5)).images
         theirs = diffusers.DDIMScheduler(
             num_train_timesteps=1000,
             prediction_type=PREDICTIONS[prediction],
@@ -149,7 +149,7 @@ def test_a_perfect_denoiser_leads_to_the_image(prediction: str) -> None:
 
     for eta in (0.0, 1.0):
         ours = objective(Perfect(), prediction=prediction, schedule="cosine", steps=20, eta=eta)
-        made = ours.sample(3, Noise.of(0, 0, "s", torch.arange(3)))
+        made = ours.sample(Batch({}, Noise.of(0, 0, "s", torch.arange(3)), 3))
         assert made.images is not None
         torch.testing.assert_close(made.images, x.expand(3, -1, -1, -1), atol=1e-4, rtol=0)
 
@@ -165,7 +165,7 @@ def test_ddpm_variance_is_reached_at_eta_one() -> None:
         return x_t / (1 - abar[t[0]]).sqrt().float()
 
     denoiser.forward = zero_image  # type: ignore[assignment]
-    objective(denoiser, schedule="linear", timesteps=100, steps=100, eta=1.0).sample(500, Noise.of(0, 0, "s", torch.arange(500)))
+    objective(denoiser, schedule="linear", timesteps=100, steps=100, eta=1.0).sample(Batch({}, Noise.of(0, 0, "s", torch.arange(500)), 500))
     for t in (99, 50, 10, 1):
         assert seen[t] == pytest.approx(1 - abar[t].item(), rel=0.03)
 
@@ -174,7 +174,7 @@ def test_heldout_loss_is_fixed_and_covers_the_timesteps() -> None:
     denoiser = Denoiser()
     ours = objective(denoiser)
     with torch.no_grad():
-        first, second = (ours.heldout(batch(64, step))["loss"].item() for step in (1, 2))
+        first, second = (ours.heldout(batch(64, step))["loss"][0].item() / 64 for step in (1, 2))
     assert first == second
     t = denoiser.asked[0][1]
     assert t.div(125, rounding_mode="floor").bincount(minlength=8).min() >= 7  # eight strata, 64 samples

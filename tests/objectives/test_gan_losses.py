@@ -116,8 +116,8 @@ def test_interpolation_lies_between_real_and_generated_samples_each_at_its_own_p
 def test_each_phase_trains_its_own_network() -> None:
     gan = objective(type="wgan-gp", criticSteps=5)
     d, g = gan.phases
-    assert (d.name, d.trains, d.repeat, d.draws) == ("D", "discriminator", 5, True)
-    assert (g.name, g.trains, g.repeat, g.draws) == ("G", "generator", 1, False)
+    assert (d.name, d.trains, d.repeat, d.draws) == ("D", "discriminator", 5, "data")
+    assert (g.name, g.trains, g.repeat, g.draws) == ("G", "generator", 1, "nothing")
     d.loss(batch())[0].backward()
     assert all(p.grad is None for p in gan.generator.parameters())
     assert all(p.grad is not None for p in list(gan.discriminator.parameters())[:-1])  # a penalty does not see the last bias
@@ -173,8 +173,8 @@ def test_samples_are_a_function_of_the_noise_and_heldout_is_nothing() -> None:
     gan = objective()
     noise = Noise.of(1, 0, "samples", torch.arange(10))
     with torch.no_grad():
-        first, again = gan.sample(10, noise).points, gan.sample(10, noise).points
-        other = gan.sample(10, Noise.of(2, 0, "samples", torch.arange(10))).points
+        first, again = gan.sample(Batch({}, noise, 10)).points, gan.sample(Batch({}, noise, 10)).points
+        other = gan.sample(Batch({}, Noise.of(2, 0, "samples", torch.arange(10)), 10)).points
     assert first is not None
     assert again is not None
     assert other is not None

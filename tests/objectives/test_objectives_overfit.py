@@ -19,7 +19,8 @@ from trainjobs.evaluate.coverage import coverage
 from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Batch, Objective
-from trainjobs.optim import optimizers
+from trainjobs.optim import optimizers as optimizers_of
+from trainjobs.optim.groups import grouped
 from trainjobs.optim.schedule import rate
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,8 @@ def fit(objective: Objective, network: nn.Module, data: dict[str, Tensor], steps
 def test_vae_reconstructs_a_batch(likelihood: str) -> None:
     torch.manual_seed(0)
     vae = {"network": {"channels": 8, "latentDim": 8}, "loss": {"reconstruction": likelihood, "beta": 0.01}}
-    networks, objective = build(spec(vae=vae), DataInfo("image", (1, 8, 8), 16, 0))
+    model = build(spec(vae=vae), DataInfo("image", (1, 8, 8), 16, 0))
+    networks, objective = model.modules, model.objective
     images = strokes(16)
     fit(objective, networks["autoencoder"], {"image": images}, 400, 5e-3)
     with torch.no_grad():
@@ -81,13 +83,14 @@ def test_diffusion_learns_to_draw_what_it_saw(prediction: str) -> None:
     torch.manual_seed(0)
     network = {"channels": 16, "multipliers": [1, 2]}
     diffusion = {"network": network, "process": {"prediction": prediction, "timesteps": 100}, "sampler": {"steps": 20}}
-    networks, objective = build(spec(diffusion=diffusion), DataInfo("image", (1, 8, 8), 2, 0))
+    model = build(spec(diffusion=diffusion), DataInfo("image", (1, 8, 8), 2, 0))
+    networks, objective = model.modules, model.objective
     images = strokes(16)[[0, 13]]
     losses = fit(objective, networks["denoiser"], {"image": images.repeat(16, 1, 1, 1)}, 400, 3e-3)
     assert sum(losses[-20:]) / 20 < 0.3 * losses[0]
     networks["denoiser"].eval()
     with torch.no_grad():
-        made = objective.sample(16, Noise.of(1, 0, "samples", torch.arange(16))).images
+        made = objective.sample(Batch({}, Noise.of(1, 0, "samples", torch.arange(16)), 16)).images
     assert made is not None
     error = (made[:, None] - images[None]).square().flatten(2).mean(2)  # to each of the two, about 1.5 apart
     assert error.min(dim=1).values.median() < 0.1
@@ -101,16 +104,15 @@ def test_a_language_model_memorises_a_batch(architecture: str) -> None:
     rows = [list(text[i : i + 32]) for i in (0, 9, 20, 38)]
     tokens = torch.tensor([[256, *row] for row in rows])
     network = {"architecture": architecture, "layers": 2, "hidden": 64, "heads": 4, "contextLength": 32}
-    networks, objective = build(
-        spec(language={"network": network}), DataInfo("text", (32,), 4, 0, vocabulary=257, tokenizer=ByteTokenizer())
-    )
+    model = build(spec(language={"network": network}), DataInfo("text", (32,), 4, 0, vocabulary=257, tokenizer=ByteTokenizer()))
+    networks, objective = model.modules, model.objective
     # The first letter is one of four: at best log 4 nats over 32 predictions, 0.043.
     losses = fit(objective, networks["model"], {"tokens": tokens}, 400, 3e-3)
     assert losses[0] == pytest.approx(5.5, abs=0.5)  # log 257 = 5.55
     assert losses[-1] < 0.05
     networks["model"].eval()
     with torch.no_grad():
-        texts = objective.sample(8, Noise.of(0, 0, "samples", torch.arange(8))).texts
+        texts = objective.sample(Batch({}, Noise.of(0, 0, "samples", torch.arange(8)), 8)).texts
     assert texts is not None
     assert set(texts) <= {bytes(row).decode() for row in rows}
 
@@ -120,8 +122,9 @@ def test_the_ring_sample_covers_all_eight_modes() -> None:
     job = Job.model_validate(yaml.safe_load((SAMPLES / "gan-ring.yaml").read_text()))
     training = job.spec.training
     torch.manual_seed(1)
-    networks, objective = build(job.spec, DataInfo("point", (2,), 65536, 0, modes=MODES))
-    optimizers = {name: optimizers.build(training.optimizer(name), network.parameters()) for name, network in networks.items()}
+    model = build(job.spec, DataInfo("point", (2,), 65536, 0, modes=MODES))
+    networks, objective = model.modules, model.objective
+    optimizers = {name: optimizers_of.build(grouped(name, network, None, {}, training.optimizer)) for name, network in networks.items()}
     size = training.batch.global_
     for step in range(training.steps):
         for phase in objective.phases:
@@ -130,12 +133,12 @@ def test_the_ring_sample_covers_all_eight_modes() -> None:
             optimizer = optimizers[phase.trains]
             optimizer.param_groups[0]["lr"] = training.optimizer(phase.trains).learning_rate * rate(training.schedule, step, training.steps)
             positions = torch.arange(step * size, (step + 1) * size)
-            data = {"point": draw(positions)} if phase.draws else {}
+            data = {"point": draw(positions)} if phase.advances else {}
             optimizer.zero_grad()
             phase.loss(Batch(data, Noise.of(1, step, phase.name, positions), size))[0].backward()
             optimizer.step()
     with torch.no_grad():
-        points = objective.sample(2500, Noise.of(1, 0, "samples", torch.arange(2500))).points
+        points = objective.sample(Batch({}, Noise.of(1, 0, "samples", torch.arange(2500)), 2500)).points
     assert points is not None
     found = coverage(points, MODES, SIGMA, least=25)  # a mode's fair share is 312
     assert found.covered == 8

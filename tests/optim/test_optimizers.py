@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.training import Optimizer
 from trainjobs.optim import optimizers
+from trainjobs.optim.groups import Group
 
 START = torch.tensor([1.0, -2.0, 0.5, 3.0])
 GRADIENTS = (torch.tensor([0.1, -0.3, 2.0, 0.0]), torch.tensor([-0.2, 0.4, 1.0, 0.5]))
@@ -22,7 +23,7 @@ def settings(**fields: Any) -> Optimizer:
 def moved(chosen: Optimizer) -> Tensor:
     """The weights after one update per gradient."""
     parameter = nn.Parameter(START.clone())
-    optimizer = optimizers.build(chosen, [parameter])
+    optimizer = optimizers.build([Group("net", (("w", parameter),), chosen)])
     for gradient in GRADIENTS:
         parameter.grad = gradient.clone()
         optimizer.step()
@@ -79,7 +80,12 @@ def test_follows_the_formula(chosen: Optimizer, expected: Tensor) -> None:
     assert torch.allclose(moved(chosen), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_parameters_may_come_from_a_generator() -> None:
+def test_groups_have_rates_and_decays_of_their_own() -> None:
     network = nn.Linear(2, 3)
-    groups = optimizers.build(settings(), (p for p in network.parameters())).param_groups
-    assert [len(group["params"]) for group in groups] == [2]
+    one = Group("weight", (("weight", network.weight),), settings(learningRate=0.1, weightDecay=0.5))
+    other = Group("bias", (("bias", network.bias),), settings(learningRate=0.01, betas=[0.5, 0.9]))
+    found = optimizers.build([one, other]).param_groups
+    assert [(len(group["params"]), group["lr"], group["weight_decay"], group["betas"]) for group in found] == [
+        (1, 0.1, 0.5, (0.9, 0.999)),
+        (1, 0.01, 0.0, (0.5, 0.9)),
+    ]

@@ -15,6 +15,7 @@ from trainjobs.data.source import DataInfo
 from trainjobs.monitor.reporter import Reporter
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.preemption import LastSave, Notice, Replaced, announced, decide
+from trainjobs.state import State
 from trainjobs.workers import retries
 from trainjobs.world import World
 
@@ -124,7 +125,7 @@ def test_rank_0_has_everybody_leave_and_save_if_it_fits(deadline: float | None, 
     told = progress.read(tmp_path / "progress.json")
     assert told["phase"] == "Stopping"
     assert told["message"].startswith("the node of rank 1 is taken away: a checkpoint ")
-    ours.ended("stopped")
+    ours.ended(State(12, 0), "stopped")
     assert events(tmp_path)[-1]["event"] == "reclaimed"
     assert events(tmp_path)[-1]["message"] == told["message"]
     assert progress.read(tmp_path / "progress.json")["phase"] == "Recovering"
@@ -135,7 +136,7 @@ def test_the_next_group_knows_how_long_a_checkpoint_took(tmp_path: Path) -> None
     again = reporter(tmp_path, commit(11, 100))
     preemption.give(tmp_path, Notice("stopped", "SIGTERM", 1049.0))
     assert again.orders(12)[1:] == (True, False)
-    again.ended("stopped")
+    again.ended(State(12, 0), "stopped")
     told = progress.read(tmp_path / "progress.json")
     assert told["phase"] == "Stopped"
     assert told["message"] == "SIGTERM: a checkpoint of 100 B takes 40 s, 49 s are left: not taken, the one before is kept"
@@ -146,7 +147,7 @@ def test_a_wish_of_the_user_presses_nobody(tmp_path: Path) -> None:
     ours.saved(commit(11, 100))
     (tmp_path / "stop").touch()
     assert ours.orders(12)[1:] == (True, True)
-    ours.ended("stopped")
+    ours.ended(State(12, 0), "stopped")
     assert progress.read(tmp_path / "progress.json")["message"] == ""
     assert events(tmp_path)[-1]["event"] == "stopped"
 

@@ -47,7 +47,7 @@ def test_steps_in_time_are_left_alone(parts: Any) -> None:
     watchdog, ledger, clock, ended = parts
     with watchdog:
         for step in range(1, 5):
-            watchdog.beat(step)
+            watchdog.heartbeat(step)
             clock.time += 59.0
             assert not watchdog.look()
     assert not ledger.said
@@ -58,7 +58,7 @@ def test_steps_in_time_are_left_alone(parts: Any) -> None:
 def test_a_worker_that_hangs_says_where_and_ends(parts: Any) -> None:
     watchdog, ledger, clock, ended = parts
     with watchdog:
-        watchdog.beat(7)
+        watchdog.heartbeat(7)
         clock.time += 61.0
         assert watchdog.look()
         (said,) = ledger.said

@@ -61,7 +61,8 @@ def begins_anew(commit: Commit, contents: Mapping[str, Any], identity: Mapping[s
     if theirs["parameters"] != contents["parameters"]:
         why = f"it has {_counted(theirs['parameters'])}, the manifest's model has {_counted(contents['parameters'])}"
         raise JobError("GTJ0208", what, where=where, why=why, how=ANEW)
-    if theirs.get("frozen") != identity.get("frozen"):
+    hidden = theirs.get("hidden") if "hidden" in theirs else identity.get("hidden")  # commits of before had none
+    if theirs.get("frozen") != identity.get("frozen") or hidden != identity.get("hidden"):
         why = "the weights that are not trained, which a checkpoint leaves out, are not those it was trained with"
         raise JobError("GTJ0208", what, where=where, why=why, how="give the model the frozen weights it had")
     differing = [f"{name}: {theirs['optimizers'].get(name)} there, {ours} here" for name, ours in contents["optimizers"].items()

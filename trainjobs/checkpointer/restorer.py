@@ -25,7 +25,6 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, locate
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Slice, decode_index, read_layout
 from trainjobs.engine.parts import DTYPES
-from trainjobs.objectives.phase import Stateful
 from trainjobs.world import World, outcome
 
 
@@ -109,6 +108,8 @@ class Restorer:
     def _read(self, commit: Commit, uri: str | None, folder: Path) -> list[Move]:
         """Fetch what this rank needs into `folder`, and say what goes where. Raises Corrupt; GTJ0208 when it does not fit."""
         checkpoints = self.checkpoints if uri is None else locate(uri)[0]
+        for engine in self.trained.engines.values():
+            engine.reach(commit.step)
         misfit = begins_anew(commit, self.trained.contents(), self.identity, self.reset)
         own = self.world.rank if commit.world == self.world.size else 0  # what every rank has of its own, as statistics of its batches
         indexes = {rank: read_index(checkpoints, commit, rank) for rank in {0, own}}
@@ -162,8 +163,7 @@ class Restorer:
             engine.publish()
         if self.trained.ema is not None and not commit.metadata.get("ema"):
             self.trained.ema.restart()
-        if "objective" in commit.metadata and isinstance(self.trained.objective, Stateful):
-            self.trained.objective.load_state(commit.metadata["objective"])
+        self.trained.load_states(commit.metadata)
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: int) -> dict[str, list[Slice]]:

@@ -27,6 +27,7 @@ from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, open_sto
 from trainjobs.world import World, outcome
 
 AGAIN = 30.0  # seconds after a save that failed
+Happened = Commit | JobError | None  # what became of a save: it is there, or it is lost, or there is no news
 
 
 @dataclass
@@ -64,8 +65,6 @@ class Saver:
         self._failed_at: float | None = None
         self._uncopied: JobError | None = None  # why this rank could not copy its part of what is pending
         self.attempt: int = world.lead(self.checkpoints.begin)
-        self.saved: Callable[[Commit], None] = lambda commit: None
-        self.failed: Callable[[JobError, bool], None] = lambda error, first: None  # `first`: the save before it went well
         self.commit: Commit | None = None  # what a run that fails now would go on from
         self.failure: JobError | None = None  # of the last save
         self.holding = False  # a save failed a moment ago: those that are due are left out for a while
@@ -76,15 +75,15 @@ class Saver:
         """Bytes of this rank's part of a checkpoint, as of the last save."""
         return self._snapshot.size
 
-    def save(self, metrics: Mapping[str, float], kept: Mapping[str, Any]) -> None:
-        """Begin to save the present state, and what else is `kept` with it, as JSON; `settle` before the state changes."""
-        self.finish()
+    def save(self, metrics: Mapping[str, float]) -> Happened:
+        """Begin to save the present state; `settle` before it changes. Returns what became of the save before."""
+        before = self.finish()
         state = self._trained.state
         if state.step <= self._highest:  # after going back: what a save that failed left under this name is not touched
             self.attempt = self._world.lead(self.checkpoints.begin)
         self._highest = state.step
         prefix = self.checkpoints.prefix(state.step, self.attempt)
-        metadata = {**self._identity, **self._trained.contents(), **kept}
+        metadata = {**self._identity, **self._trained.contents(), **self._trained.states()}
         told = {"attempt": self.attempt, "step": state.step, "samples": state.samples, "metadata": metadata, "metrics": dict(metrics)}
         self._pending = Pending(prefix, told, self._now())
         files = {name: self._trained.parts(name, own=True) for name in self._trained.engines}
@@ -96,6 +95,7 @@ class Saver:
         except OSError as error:
             why, how = error.strerror or str(error), "free memory, or space on the disk of the run folder"
             self._uncopied = JobError("GTJ0211", "a checkpoint cannot be copied", where=str(self._scratch), why=why, how=how)
+        return before
 
     def settle(self) -> None:
         """What is being saved may change from here on."""
@@ -110,22 +110,23 @@ class Saver:
             return 0.0, 0.0, float(waits)
         return (0.0, 1.0, float(waits)) if self._pending.committing else (1.0, 0.0, float(waits))
 
-    def hear(self, uploaded: float, committed: float, waits: float) -> None:
+    def hear(self, uploaded: float, committed: float, waits: float) -> Happened:
         """Go on with what is pending, given the sums of what all ranks reported."""
         self.holding = waits > 0
         if self._pending is not None and not self._pending.committing and uploaded == self._world.size:
-            self._commit()
-        elif self._pending is not None and self._pending.committing and committed:
-            self._conclude()
+            return self._commit()
+        if self._pending is not None and self._pending.committing and committed:
+            return self._conclude()
+        return None
 
-    def finish(self, *, required: bool = False) -> None:
+    def finish(self, *, required: bool = False) -> Happened:
         """Wait until nothing is pending. `required`: raises when the last save failed."""
-        if self._pending is not None and not self._pending.committing:
-            self._commit()
+        happened = self._commit() if self._pending is not None and not self._pending.committing else None
         if self._pending is not None:
-            self._conclude()
+            happened = self._conclude()
         if required and self.failure is not None:
             raise self.failure
+        return happened
 
     def again(self) -> bool | None:
         """After a failure, whether it is time to try again, by this rank's clock; None when all is well."""
@@ -135,17 +136,17 @@ class Saver:
         self._uploader.close()
         self._snapshot.close()
 
-    def _commit(self) -> None:
+    def _commit(self) -> Happened:
         """All ranks have uploaded, or will have in a moment: rank 0 commits."""
         assert self._pending is not None
         answers = self._world.gather(outcome(self._uploaded))
         errors = [answer for answer in answers if isinstance(answer, Exception)]
         if errors:
-            self._give_up(errors)
-            return
+            return self._give_up(errors)
         self._pending.committing = True
         if self._world.leads:
             self._uploader.commit(self._pending.prefix, {**self._pending.commit, "digests": answers})
+        return None
 
     def _uploaded(self) -> Any:
         """The digest of this rank's part, or what became of it."""
@@ -154,25 +155,22 @@ class Saver:
         self._snapshot.wait()
         return self._uploader.answer()
 
-    def _conclude(self) -> None:
+    def _conclude(self) -> Happened:
         assert self._pending is not None
         answer = self._world.share(self._uploader.answer() if self._world.leads else None)
         if isinstance(answer, Exception):
-            self._give_up([answer])
-            return
+            return self._give_up([answer])
         self.commit, self.failure, self._failed_at = answer, None, None
         self.pace = (self._now() - self._pending.began) / max(1, self.size)
         self._pending = None
-        if self._world.leads:
-            self.saved(answer)
+        return self.commit
 
-    def _give_up(self, errors: list[Exception]) -> None:
+    def _give_up(self, errors: list[Exception]) -> Happened:
         """This save is lost. Raises what another save would not mend."""
         self._pending = None
         for error in errors:
             if not isinstance(error, JobError) or isinstance(error, Fenced | Corrupt):
                 raise error
         assert isinstance(errors[0], JobError)
-        first, self.failure, self._failed_at = self.failure is None, errors[0], self._now()
-        if self._world.leads:
-            self.failed(errors[0], first)
+        self.failure, self._failed_at = errors[0], self._now()
+        return errors[0]

@@ -121,7 +121,7 @@ def train(run: Run, job: Job, text: bytes, ray: bool, view: Screen, signals: dri
         view.say(f"{run.path.name}: {job.spec.training.steps} steps in {run.path}")
 
         def start() -> driver.Process:
-            process = driver.Process(run, [*driver.command(run.path, ray), "--talk-every", "1"])
+            process = driver.Process(run, [*driver.command(run.path, ray), "--sync-every", "1"])
             if killer is not None and not killer.began:
                 killer.begin(process)
             return process

@@ -1,8 +1,7 @@
 """The data of a job: where it comes from, in which order it is seen, what a batch is.
 
     source = open_source(spec, cache)
-    indices = order(seed, samples_seen, count, source.info.length)        # sampler.py
-    batch = source.batch(indices, noise)                                  # {"image": ...}, {"point": ...} or {"tokens": ...}
+    batch = source.batch(positions, seed, noise)      # {"image": ...}, {"point": ...} or {"tokens": ...}
 
 Importing this package and calling `preflight` imports no torch.
 """

@@ -19,7 +19,7 @@ from trainjobs.data import shapes
 from trainjobs.data.cache import cached
 from trainjobs.data.files import fingerprint
 from trainjobs.data.images import decoded, image_files
-from trainjobs.data.sampler import split
+from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
 
@@ -46,7 +46,8 @@ class ImageSource:
         info = DataInfo("image", (images.channels, images.size, images.size), length, heldout)
         return cls(info, pixels, *split(len(pixels), heldout), flips="horizontalFlip" in images.augment)
 
-    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        indices = order(positions, seed, self.info.length)
         image = scaled(moved(self.pixels.index_select(0, self.train[indices]), noise.samples.device))
         if self.flips:
             flipped = noise.uniform("horizontalFlip")[:, None, None, None] < 0.5

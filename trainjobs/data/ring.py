@@ -38,7 +38,10 @@ class PointSource:
     train: Tensor  # float [info.length, 2]
     held: Tensor  # float [info.heldout, 2]
 
-    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        from trainjobs.data.sampler import order
+
+        indices = order(positions, seed, self.info.length)
         return {"point": moved(self.train[indices], noise.samples.device)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:

@@ -26,19 +26,18 @@ def _epoch(seed: int, epoch: int, length: int) -> Tensor:
     return _permutation(length, "epoch", seed, epoch)
 
 
-def order(seed: int, start: int, count: int, length: int) -> Tensor:
-    """int64 [count]: the samples at positions start..start+count-1 of the endless stream of data.
+def order(positions: Tensor, seed: int, length: int) -> Tensor:
+    """int64 [B]: the samples at these positions (int64 [B], on the CPU) of the endless stream of data.
 
     Epoch e, positions e * length..(e + 1) * length - 1, holds every sample once, permuted by (seed, e). A batch may span epochs.
     """
-    parts = []
-    end = start + count
-    while start < end:
-        epoch, first = divmod(start, length)
-        last = min(length, first + end - start)
-        parts.append(_epoch(seed, epoch, length)[first:last])
-        start += last - first
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    epochs = positions.div(length, rounding_mode="floor")
+    within = positions - epochs * length
+    found = torch.empty_like(positions)
+    for epoch in sorted(set(epochs.tolist())):
+        here = epochs == epoch
+        found[here] = _epoch(seed, epoch, length)[within[here]]
+    return found
 
 
 def split(samples: int, heldout: int) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.tokens import Tokenizer
@@ -34,12 +35,23 @@ class Source(Protocol):
     @property
     def info(self) -> DataInfo: ...
 
-    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
-        """Training samples number `indices` (int64 [B] on the CPU, each below info.length), augmented with `noise`, on its device."""
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        """The training samples at `positions` (int64 [B] on the CPU, from 0 on without end) of the stream of data, augmented with `noise`,
+        on its device. Which samples those are is the source's own matter, a pure function of position and seed: curriculum, packing,
+        pairs, groups of a prompt are sources that wrap a source."""
         ...
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Held-out samples number `indices` (int64 [B], each below info.heldout), as they are, on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Source, Protocol):
+    """A data set whose samples are drawn for something: labels, prompts."""
+
+    def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """For samples number `rows` (int64 [B], from 0 on without end), what they are to be drawn for, on the CPU, as in a batch."""
         ...
 
 

@@ -19,6 +19,7 @@ from trainjobs.data.cache import cached
 from trainjobs.data.documents import documents, enough, settings, text_files
 from trainjobs.data.files import File, fingerprint
 from trainjobs.data.pixels import readonly
+from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.data.tokens import Tokenizer, open_tokenizer
 from trainjobs.noise import Noise
@@ -33,7 +34,8 @@ class TextSource:
     info: DataInfo
     sequences: Tensor
 
-    def batch(self, indices: Tensor, noise: Noise) -> dict[str, Tensor]:
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        indices = order(positions, seed, self.info.length)
         return {"tokens": moved(self.sequences.index_select(0, indices), noise.samples.device).long()}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from trainjobs.world import World
 
 
 class Ema:
-    """An exponential moving average of every network's trained weights, in fp32, each rank holding 1/W of it.
+    """An exponential moving average of every given network's trained weights, in fp32, each rank holding 1/W of it.
 
     Below ZeRO stage 3 each parameter belongs to one rank, dealt out so that sizes come out even; at stage 3 each rank averages the
     shard that ZeRO gave it. Either way an update needs no communication.

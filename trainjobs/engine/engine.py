@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +26,7 @@ from trainjobs.api.job import Spec
 from trainjobs.engine import zero
 from trainjobs.engine.parts import DTYPES, Part, part
 from trainjobs.optim import optimizers
+from trainjobs.optim.groups import Group
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.world import World
 
@@ -54,12 +55,18 @@ def connect(world: World) -> None:
 class Engine:
     """A network that DeepSpeed trains: `module` is the network with live weights, everything else goes through here."""
 
-    def __init__(self, name: str, module: nn.Module, spec: Spec, stage: int, micro: int, world: World) -> None:
+    def __init__(self, name: str, module: nn.Module, groups: Sequence[Group], spec: Spec, stage: int, micro: int, world: World) -> None:
+        """`groups` are those of the network (optim/groups.py), at least one."""
         self.name = name
         self.stage = stage
         self.skipped = False
-        self.settings = spec.training.optimizer(name)
-        self.trained = [(path, parameter) for path, parameter in module.named_parameters() if parameter.requires_grad]
+        self.groups = groups
+        self.settings = groups[0].settings
+        ours = {path for group in groups for path, _ in group.parameters}
+        # In the network's own order, which is that of its checkpoints, however it is grouped.
+        self.trained = [(path, parameter) for path, parameter in module.named_parameters() if path in ours]
+        self._asleep: frozenset[str] = frozenset()  # paths that do not train yet
+        self._thaws = any(group.thaws for group in groups)
         trainable = [parameter for _, parameter in self.trained]
         config = deepspeed_config(
             spec,
@@ -70,7 +77,7 @@ class Engine:
             tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
         )
         module.to(world.device)
-        optimizer = optimizers.build(self.settings, trainable)
+        optimizer = optimizers.build(groups)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
@@ -98,12 +105,41 @@ class Engine:
         self._engine.step()
         self.skipped = self._engine.skipped_steps > before
 
-    def set_rate(self, factor: float) -> float:
-        """Set the learning rate to `factor` times its peak, and return it."""
-        rate = factor * self.settings.learning_rate
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+    def set_rates(self, factor: float) -> dict[str, float]:
+        """Set every group's learning rate to `factor` times its peak, and return them by name. One that sleeps has none: else its
+        weights would decay."""
+        rates = {group.name: 0.0 if self._sleeps(group) else factor * group.settings.learning_rate for group in self.groups}
+        for group, there in zip(self.groups, self._engine.optimizer.param_groups, strict=True):
+            there["lr"] = rates[group.name]
+        return rates
+
+    def begin(self, step: int, factor: float) -> dict[str, float]:
+        """Before every step: what wakes wakes, and the rates are set."""
+        self.thaw(step)
+        return self.set_rates(factor)
+
+    def reach(self, step: int) -> None:
+        """The run stands before this step: which groups sleep at it. What the optimizer has of them counts for nothing."""
+        if self._thaws:
+            self._asleep = frozenset(path for group in self.groups if not group.trains(step) for path, _ in group.parameters)
+
+    def thaw(self, step: int) -> None:
+        """Before a step: a group that trains from it on begins with an optimizer that is new, whatever zero gradients have made of it."""
+        self.reach(step)
+        waking = {path for group in self.groups if group.thaws == step > 0 for path, _ in group.parameters} if self._thaws else set()
+        if not waking:
+            return
+        for here in zero.held(self.trained, self._engine.optimizer, self.stage, self._world.rank):
+            if here.name in waking:
+                for value in self._state(here.tensor).values():
+                    (here.of(value) if value.shape == here.tensor.shape else value).zero_()
+
+    def asleep(self) -> list[nn.Parameter]:
+        """The parameters that do not train yet."""
+        return [parameter for path, parameter in self.trained if path in self._asleep] if self._asleep else []
+
+    def _sleeps(self, group: Group) -> bool:
+        return group.parameters[0][0] in self._asleep
 
     def parts(self, *, own: bool) -> Iterator[Part]:
         """What this rank saves (`own`: of what every rank has, an equal share), or else all that it has: weights and optimizer state in
@@ -113,6 +149,8 @@ class Engine:
             held = list(zero.even(held, self._world.rank, self._world.size))
         for here in held:
             yield part(f"fp32/{here.name}", here.of(here.tensor), here.shape, here.start)
+            if here.name in self._asleep:
+                continue
             for kind, value in self._state(here.tensor).items():
                 if value.shape == here.tensor.shape:
                     yield part(f"{kind}/{here.name}", here.of(value), here.shape, here.start)
@@ -173,6 +211,20 @@ class Engine:
         """What this rank stores of a parameter: at stage 3 its flat shard, else the whole."""
         shard: Any = getattr(parameter, "ds_tensor", None)
         return parameter.detach() if self.stage < 3 or shard is None else shard.detach()
+
+
+@contextmanager
+def flowing(engines: Mapping[str, Engine], name: str) -> Iterator[None]:
+    """Gradients flow into what trains now, by phase and by thaw: the network `name`. Through the others they pass to its outputs."""
+    still = [parameter for other, engine in engines.items() if other != name for _, parameter in engine.trained]
+    still += engines[name].asleep()
+    for parameter in still:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in still:
+            parameter.requires_grad_(True)
 
 
 def persistent_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,47 +1,87 @@
-"""Looking at a model in training: held-out scores and a few samples. Every worker takes part, rank 0 keeps the samples."""
+"""Looking at a model in training: scores and a few samples. Every rank draws and measures its share, rank 0 keeps the samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
 from trainjobs.data import ring
-from trainjobs.data.source import Source
-from trainjobs.evaluate.coverage import coverage
+from trainjobs.data.source import Conditional, Source
+from trainjobs.evaluate.coverage import ModeCoverage
+from trainjobs.evaluate.heldout import Heldout
+from trainjobs.evaluate.score import Score, dealt, joined
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch, Objective, Samples
+from trainjobs.objectives.phase import At, Batch, Objective, Samples
 from trainjobs.world import World
 
-# Held-out samples looked at per worker: enough for a score that moves smoothly, few enough not to be noticed.
-HELDOUT = 256
 
-
-def look(
-    spec: Spec, source: Source, objective: Objective, networks: Mapping[str, nn.Module], world: World
+def evaluation(
+    spec: Spec, source: Source, objective: Objective, networks: Mapping[str, nn.Module], world: World, micro: int, at: At
 ) -> tuple[dict[str, float], Samples]:
-    """Scores ("heldout/loss", "modes", ...), equal on every rank, and samples that are the same at every step but for the weights."""
+    """Scores ("heldout/loss", "modes", ...), equal on every rank, and samples that are the same at every step but for the weights; on rank
+    0 all of them, elsewhere none. `micro` is how many rows pass a network at a time."""
+    wanted = measured(spec)
+    scores: dict[str, float] = {}
+    with looking(networks, spec, world):
+        for score in asked_for(spec, source, objective, wanted):
+            for rows, counts in dealt(min(score.heldout, source.info.heldout), micro, world.rank, world.size):
+                data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
+                noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
+                batch = Batch(data, noise, len(rows), at)
+                if counts:
+                    score.add(batch, None)
+                else:
+                    objective.heldout(batch)  # the other ranks need this one's share of the weights
+            for made in drawn(spec, source, objective, score.generated, 1, world, micro, at):
+                score.add(None, made)
+            scores |= score.result(world)
+        pieces = list(drawn(spec, source, objective, spec.evaluation.samples, 0, world, micro, at))
+    if "heldout/loss" in scores:
+        scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
+    turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
+    whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
+    return {name: value for name, value in scores.items() if name.removeprefix("heldout/").removesuffix("/quality") in wanted}, whole
+
+
+def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]) -> Sequence[Score]:
+    """The scores that give what the manifest wants to know."""
+    scores: list[Score] = [Heldout(objective.heldout)]
+    if source.info.modes is not None and "modes" in wanted:
+        scores.append(ModeCoverage(source.info.modes, ring.SIGMA))
+    return scores
+
+
+def drawn(spec: Spec, source: Source, objective: Objective, count: int, series: int, world: World, micro: int, at: At) -> Iterator[Samples]:
+    """This rank's share of `count` samples of a series (0: those that are shown), piece by piece. Sample n is the same on any number of
+    ranks: its noise and its conditions go by n."""
+    for rows, counts in dealt(count, micro, world.rank, world.size):
+        noise = Noise.of(spec.training.seed, series, "samples", rows.to(world.device))
+        data = {name: value.to(world.device) for name, value in conditions(source, rows).items()}
+        made = objective.sample(Batch(data, noise, len(rows), at))
+        if counts:
+            yield made
+
+
+def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
+    """What samples number `rows` are drawn for (labels, prompts), where the source has such a thing."""
+    return source.conditions(rows) if isinstance(source, Conditional) else {}
+
+
+@contextmanager
+def looking(networks: Mapping[str, nn.Module], spec: Spec, world: World) -> Iterator[None]:
+    """Eval mode, without gradients, in the run's precision; each network is put back into the mode that it was in."""
     was_training = {name: network.training for name, network in networks.items()}
     for network in networks.values():
         network.eval()
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    with torch.no_grad(), autocast:
-        wanted = measured(spec)
-        scores = {name: value for name, value in heldout(spec, source, objective, world).items() if name.removeprefix("heldout/") in wanted}
-        noise = Noise.of(spec.training.seed, 0, "samples", torch.arange(spec.evaluation.samples, device=world.device))
-        samples = objective.sample(spec.evaluation.samples, noise)
-        if source.info.modes is not None and "modes" in wanted:
-            many = Noise.of(spec.training.seed, 1, "samples", torch.arange(2000, device=world.device))
-            points = objective.sample(2000, many).points
-            if points is not None:
-                covered = coverage(points, source.info.modes, ring.SIGMA)
-                scores |= {"modes": float(covered.covered), "modes/quality": covered.high_quality}
+    with torch.no_grad(), torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16"):
+        yield
     for name, network in networks.items():
         network.train(was_training[name])
-    return scores, samples
 
 
 def measured(spec: Spec) -> set[str]:
@@ -49,22 +89,3 @@ def measured(spec: Spec) -> set[str]:
     best = spec.checkpoints.keep.best
     chosen = [best.metric.removeprefix("heldout/").removesuffix("/quality")] if best else []
     return {*spec.evaluation.metrics, *chosen}
-
-
-def heldout(spec: Spec, source: Source, objective: Objective, world: World) -> dict[str, float]:
-    """Means over held-out samples dealt to the ranks in equal shares."""
-    share = min(source.info.heldout // world.size, HELDOUT)
-    micro = spec.training.batch.micro or max(1, spec.training.batch.global_ // world.size)
-    totals: dict[str, float] = {}
-    for start in range(0, share, micro):
-        size = min(micro, share - start)
-        indices = torch.arange(start, start + size) * world.size + world.rank
-        noise = Noise.of(spec.training.seed, 0, "heldout", indices.to(world.device))
-        data = {name: value.to(world.device) for name, value in source.heldout_batch(indices).items()}
-        for name, value in objective.heldout(Batch(data, noise, size)).items():
-            totals[name] = totals.get(name, 0.0) + float(value) * size / share
-    means = world.sum([totals[name] / world.size for name in sorted(totals)])
-    scores = {f"heldout/{name}": value for name, value in zip(sorted(totals), means, strict=True)}
-    if "heldout/perplexity" in scores:
-        scores["heldout/perplexity"] = math.exp(scores["heldout/loss"])  # of the mean loss, not the mean over micro-batches
-    return scores

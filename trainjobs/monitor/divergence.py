@@ -1,4 +1,4 @@
-"""Metrics since the last talk, and what to do when one of them is no longer a number, or a loss far above what it was.
+"""What to do when a metric is no longer a number, or a loss far above what it was.
 
 A run that diverges goes back to its last commit and leaves out the batches up to the first bad one, so that what follows is another
 future: the same weights, later samples, other noise. The bad step is looked up in what every step measured, not taken from the moment
@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.recovery import Recovery
-from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.engine.engine import Engine
 from trainjobs.monitor.meter import Meter
@@ -53,23 +53,26 @@ def find(
 
 @dataclass
 class Lookout:
-    """Looks for spikes in the losses. `usual` is how the losses were up to the last talk; a commit keeps it."""
+    """Looks for spikes in the losses. `usual` is how the losses were up to the last sync; a commit keeps it."""
 
     recovery: Recovery
     usual: LossAverages = NOTHING
 
-    def back(self, commit: Commit | None) -> None:
-        """The run stands at this commit."""
-        self.usual = LossAverages.from_dict(commit.metadata.get("losses", {})) if commit else NOTHING
+    @property
+    def looks(self) -> bool:
+        return self.recovery.on_loss_spike != "ignore"
 
-    def kept(self) -> dict[str, object]:
-        """What a commit must keep."""
-        return {"losses": self.usual.to_dict()} if self.recovery.on_loss_spike != "ignore" else {}
+    def state(self) -> dict[str, Any]:
+        return dict(self.usual.to_dict())
 
-    def find(self, meter: Meter, world: World, saver: Saver, warn: Callable[[JobError], None]) -> Divergence | None:
-        """The first spike since the last talk that shall take the run back, the same on every rank; rank 0 `warn`s of others. Every rank
-        must call it. Without a checkpoint, the run goes on: a spike is no reason to lose everything."""
-        if self.recovery.on_loss_spike == "ignore":
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.usual = LossAverages.from_dict(state)
+
+    def find(self, meter: Meter, world: World, finish: Callable[[], Commit | None], warn: Callable[[JobError], None]) -> Divergence | None:
+        """The first spike since the last sync that shall take the run back, the same on every rank; rank 0 `warn`s of others. Every rank
+        must call it. `finish` ends what is being saved, and says which commit there is. Without one the run goes on: a spike is no reason
+        to lose everything."""
+        if not self.looks:
             return None
         limits = self.recovery.loss_spike
         for turns in zip(*world.gather(meter.losses()), strict=True):  # every rank's account of one step
@@ -77,8 +80,8 @@ class Lookout:
             losses = {name: math.fsum(means[name] for _, means in turns) / world.size for name in turns[0][1]}
             self.usual, spikes = self.usual.after(losses, limits.window, limits.z_score)
             if spikes and self.recovery.on_loss_spike == "rollback":
-                saver.finish()  # whether there is a checkpoint must not depend on how fast a store is
-                if saver.commit is not None:
+                commit = finish()  # whether there is a checkpoint must not depend on how fast a store is
+                if commit is not None:
                     return Divergence(", ".join(map(str, spikes)), state.step, state.samples, spike=True)
             if spikes and world.leads:
                 warn(_spiked(spikes, state.step, self.recovery.on_loss_spike == "rollback"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,23 +12,28 @@ from torch import Tensor
 from trainjobs.engine.engine import Engine
 from trainjobs.state import State
 
+Measured = Sequence[Mapping[str, Tensor]]  # of one step, by micro-batch
+
 
 @dataclass
 class Meter:
-    """What was measured since the last talk, kept on the device so that no step waits for the host."""
+    """Means over micro-batches, steps and ranks. A micro-batch of a phase that weighs its units counts as much as its loss does."""
 
     _step: list[Mapping[str, Tensor]] = field(default_factory=list)
-    _steps: list[tuple[State, list[str], list[Mapping[str, Tensor]]]] = field(default_factory=list)
+    _steps: list[tuple[State, list[str], Measured]] = field(default_factory=list)
 
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """The metrics of one micro-batch, scalars."""
-        self._step.append(metrics)
+    def add(self, metrics: Mapping[str, Tensor], weight: float = 1.0) -> None:
+        """The metrics of one micro-batch, scalars; `weight` is 1 where micro-batches are equal, and 1 in the mean over those of all
+        ranks where they are not."""
+        self._step.append(metrics if weight == 1.0 else {name: value * weight for name, value in metrics.items()})
 
-    def stepped(self, state: State, engines: Mapping[str, Engine]) -> None:
-        """A step is over, and this is where the run stands."""
+    def stepped(self, state: State, engines: Mapping[str, Engine]) -> Measured:
+        """A step is over, and this is where the run stands. Returns what it measured."""
         skipped = [name for name, engine in engines.items() if engine.skipped]
-        self._steps.append((State(state.step, state.samples), skipped, self._step))
+        measured = self._step
+        self._steps.append((State(state.step, state.samples), skipped, measured))
         self._step = []
+        return measured
 
     def take(self) -> dict[str, float]:
         """The means, by name in order."""
@@ -51,20 +56,23 @@ class Meter:
 
     def losses(self) -> list[tuple[State, dict[str, float]]]:
         """After each step, where the run stood and this worker's mean of each loss, in fp64. What is a loss is called so: loss, loss/G."""
-        found: list[tuple[State, dict[str, list[Tensor]]]] = []
-        for state, _, measured in self._steps:
-            values: dict[str, list[Tensor]] = {}
-            for metrics in measured:
-                for name, value in metrics.items():
-                    if name == "loss" or name.startswith("loss/"):
-                        values.setdefault(name, []).append(value.detach().double().reshape(()))
-            found.append((state, values))
-        all_of_them = [value for _, values in found for group in values.values() for value in group]
-        numbers = iter(torch.stack(all_of_them).tolist() if all_of_them else [])  # one transfer
-        return [
-            (state, {name: math.fsum(next(numbers) for _ in group) / len(group) for name, group in values.items()})
-            for state, values in found
-        ]
+        means = averaged([measured for *_, measured in self._steps], lambda name: name == "loss" or name.startswith("loss/"))
+        return [(state, mean) for (state, *_), mean in zip(self._steps, means, strict=True)]
 
     def clear(self) -> None:
         self._step, self._steps = [], []
+
+
+def averaged(steps: Sequence[Measured], wanted: Callable[[str], bool] = lambda name: True) -> list[dict[str, float]]:
+    """The means of each step's metrics, in fp64, by one transfer for all of them."""
+    found: list[dict[str, list[Tensor]]] = []
+    for measured in steps:
+        values: dict[str, list[Tensor]] = {}
+        for metrics in measured:
+            for name, value in metrics.items():
+                if wanted(name):
+                    values.setdefault(name, []).append(value.detach().double().reshape(()))
+        found.append(values)
+    everything = [value for values in found for group in values.values() for value in group]
+    numbers = iter(torch.stack(everything).tolist() if everything else [])
+    return [{name: math.fsum(next(numbers) for _ in group) / len(group) for name, group in values.items()} for values in found]

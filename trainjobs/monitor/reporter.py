@@ -1,4 +1,4 @@
-"""What rank 0 tells while it trains, and what it decides for all: when to talk next, whether to save, and whether to leave."""
+"""What rank 0 tells while it trains, and what it decides for all: when to sync next, whether to save, and whether to leave."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
-from trainjobs.checkpointer.saver import Saver
+from trainjobs.checkpointer.saver import Happened, Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
+from trainjobs.monitor.orders import Orders
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
+from trainjobs.run.outcome import Outcome
 from trainjobs.run.preemption import LastSave, Notice
 from trainjobs.state import State
 from trainjobs.world import World
 
-TALK_SECONDS = 0.5
+SYNC_SECONDS = 0.5
 
 
 class Reporter:
@@ -40,14 +43,14 @@ class Reporter:
         world: World,
         stage: int,
         saver: Saver,
-        talk_every: int | None = None,
+        sync_every: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
-        self._saver, self._talk_every = saver, talk_every
-        saver.saved, saver.failed = self.saved, self.not_saved
+        self._saver, self._sync_every = saver, sync_every
+        self._not_saved = False
         self._metrics = progress.Metrics(run, step, now)
         self._rate = progress.Rate()
         self._rate.start(step)
@@ -68,20 +71,19 @@ class Reporter:
             **({"checkpoint": self._checkpoint(commit)} if commit else {}),
         )  # fmt: skip
 
-    def orders(self, step: int) -> tuple[int, bool, bool]:
-        """(the step of the next talk, stop?, is a checkpoint due, by the clock or before the stop?)"""
+    def orders(self, step: int) -> Orders:
         rate = self._rate.look(step)
         self._steps_per_second = rate if self._steps_per_second == 0 else 0.7 * self._steps_per_second + 0.3 * rate
-        ahead = self._talk_every or max(1, min(1000, round(rate * TALK_SECONDS)))
+        ahead = self._sync_every or max(1, min(1000, round(rate * SYNC_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
         notice = preemption.pending(self._run)
         if notice is None:
-            return step + ahead, False, timed or bool(self._saver.again())
+            return Orders(step + ahead, False, timed or bool(self._saver.again()))
         verdict = self._would_save(0.0, None if notice.deadline is None else notice.deadline - self._now())
         self._leaving = notice, verdict
         self._show(phase="Stopping", message=told(notice, verdict))
-        return step + ahead, True, verdict.take
+        return Orders(step + ahead, True, verdict.take)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -117,15 +119,24 @@ class Reporter:
         save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
         progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
 
+    def heard(self, happened: Happened) -> None:
+        """What became of a save."""
+        if isinstance(happened, Commit):
+            self.saved(happened)
+        elif happened is not None:
+            self.not_saved(happened)
+
     def saved(self, commit: Commit) -> None:
+        self._not_saved = False
         self._saved_at, self._size, self._save_seconds = self._now(), commit.size_bytes, self._saver.pace * self._saver.size
         progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
         self._show(checkpoint=self._checkpoint(commit), checkpointFailure=None)
 
-    def not_saved(self, error: JobError, first: bool) -> None:
-        """A checkpoint could not be written; training goes on. `first`: it is news, the one before went well."""
-        if first:
+    def not_saved(self, error: JobError) -> None:
+        """A checkpoint could not be written; training goes on. It is news when the one before went well."""
+        if not self._not_saved:
             progress.warn(self._run, self._saver.attempt, error)
+        self._not_saved = True
         self._show(checkpointFailure=error.line())
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:
@@ -137,18 +148,21 @@ class Reporter:
         progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
         self._show(step=state.step, samples=state.samples, message=message)
 
-    def ended(self, how: str) -> None:
-        """`how` is finished or stopped; a group that is to be replaced stops, too."""
+    def ended(self, state: State, how: Literal["finished", "stopped"]) -> Outcome:
+        """The run is over, or this group of workers is. Returns what the ranks are to know of it: it stopped for another one to follow?"""
         self._metrics.close()
-        step = progress.read(self._run / "progress.json").get("step")
+        outcome = Outcome(how)
         if how == "finished" or self._leaving is None:
             event, phase, message = ("succeeded", "Succeeded", "") if how == "finished" else ("stopped", "Stopped", "")
         else:
             notice, verdict = self._leaving
             event, phase = notice.event, "Recovering" if notice.replaces else "Stopped"
             message = told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
-        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step, **({"message": message} if message else {}))
+            outcome = Outcome("replaced" if notice.replaces else "stopped", message)
+        more = {"message": message} if message else {}
+        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=state.step, **more)
         self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message)
+        return outcome
 
     def _would_save(self, wait: float, left: float | None) -> LastSave:
         """Whether a checkpoint that begins in `wait` seconds fits into what is left of the time."""
@@ -164,12 +178,12 @@ class Reporter:
             "committedAt": commit.committed_at,
             "sizeBytes": commit.size_bytes,
             **({"seconds": round(self._save_seconds, 3)} if self._save_seconds is not None else {}),
-            **({"fitsGrace": self._would_save(self._next_talk(), float(grace)).take} if grace else {}),
+            **({"fitsGrace": self._would_save(self._next_sync(), float(grace)).take} if grace else {}),
         }
 
-    def _next_talk(self) -> float:
+    def _next_sync(self) -> float:
         """Seconds until what is asked now is heard, at most."""
-        return max(TALK_SECONDS, 1 / self._steps_per_second if self._steps_per_second else 0.0)
+        return max(SYNC_SECONDS, 1 / self._steps_per_second if self._steps_per_second else 0.0)
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)

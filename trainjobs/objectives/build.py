@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from trainjobs.api.job import Spec
 from trainjobs.objectives import custom, vae
 from trainjobs.objectives.diffusion import build as diffusion
 from trainjobs.objectives.gan import build as gan
 from trainjobs.objectives.language import build as language
-from trainjobs.objectives.phase import Objective
+from trainjobs.objectives.phase import Model
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
 
-    Build = Callable[[Spec, DataInfo], tuple[dict[str, nn.Module], Objective]]
+    Build = Callable[[Spec, DataInfo], Model]
 
 FAMILIES: dict[str, Build] = {
     "gan": gan.build,
@@ -28,7 +26,7 @@ FAMILIES: dict[str, Build] = {
 }
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+def build(spec: Spec, info: DataInfo) -> Model:
     """The networks, by name, with random weights from torch's global generator, which the caller seeds, and what trains them.
 
     JobError GTJ0108 when family and data do not go together, GTJ0102 when a custom objective cannot be imported, GTJ0214 when it raises.

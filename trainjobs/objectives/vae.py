@@ -24,7 +24,7 @@ from trainjobs.api.vae import Vae, VaeLoss
 from trainjobs.data.kinds import image, point
 from trainjobs.models import mlp, vae
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch, Objective, Phase, Samples
+from trainjobs.objectives.phase import Batch, Model, Phase, Samples, model, over
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -43,6 +43,10 @@ class VaeObjective:
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train", trains="autoencoder", loss=self.bound),)
 
+    @property
+    def highest_stage(self) -> int:
+        return 3
+
     def bound(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return self._bound(batch, batch.noise)
 
@@ -54,13 +58,13 @@ class VaeObjective:
         loss = rebuilt + self.loss.beta * divergence
         return loss, {"loss": loss.detach(), "reconstruction": rebuilt.detach(), "kl": divergence.detach()}
 
-    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
+    def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
         """The loss with each sample's noise the same at every evaluation, so that two evaluations differ by the weights alone."""
         loss, _ = self._bound(batch, Noise.of(0, 0, "heldout", batch.noise.samples))
-        return {"loss": loss}
+        return {"loss": over(loss, batch.size)}
 
-    def sample(self, count: int, noise: Noise) -> Samples:
-        output: Tensor = self.autoencoder(noise.normal("z", self.latent_dim))[0]
+    def sample(self, batch: Batch) -> Samples:
+        output: Tensor = self.autoencoder(batch.noise.normal("z", self.latent_dim))[0]
         if self.loss.reconstruction == "bce":
             output = 2.0 * output.sigmoid() - 1.0
         return Samples(images=output.clamp(-1.0, 1.0)) if self.kind == "image" else Samples(points=output)
@@ -93,9 +97,9 @@ def networks(family: Vae, info: DataInfo) -> dict[str, nn.Module]:
     return {"autoencoder": vae.Autoencoder(encoder, decoder)}
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+def build(spec: Spec, info: DataInfo) -> Model:
     """The autoencoder and its bound."""
     assert spec.vae is not None
     made = networks(spec.vae, info)
     assert info.kind != "text"
-    return made, VaeObjective(made["autoencoder"], spec.vae.loss, spec.vae.network.latent_dim, info.kind)
+    return model(made, VaeObjective(made["autoencoder"], spec.vae.loss, spec.vae.network.latent_dim, info.kind))

@@ -2,7 +2,7 @@
 checkpoint fits into the time that is left.
 
 Who knows of it leaves a notice in the run folder: the driver, when it gets SIGTERM; the controller of the group, when a worker's node goes
-or more workers have room (nodes.py). Rank 0 reads it at the next talk, decides, and all ranks do alike: they save, if it fits, and leave. A
+or more workers have room (nodes.py). Rank 0 reads it at the next sync, decides, and all ranks do alike: they save, if it fits, and leave. A
 notice in the file `stop` ends the run's driver as well; one in `reclaim.json` only has another group started, which goes on there.
 """
 
@@ -52,7 +52,7 @@ class Replaced(Exception):
 
 
 def give(run: Path, notice: Notice) -> None:
-    """Leave a notice, to be read at the next talk."""
+    """Leave a notice, to be read at the next sync."""
     progress.replace(run / (REPLACE if notice.replaces else STOP), json.dumps(asdict(notice)))
 
 

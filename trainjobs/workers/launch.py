@@ -22,6 +22,7 @@ from typing import Any
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.run import failures, preemption, progress
+from trainjobs.run.outcome import left
 from trainjobs.workers.preflight import preflight
 from trainjobs.workers.process import COLLECTIVE_TIMEOUT, die_with_parent, held, leave, terminated, threads
 from trainjobs.workers.ray_train.start import on_ray
@@ -34,10 +35,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainjobs.workers.launch")
     parser.add_argument("run", type=Path)
     parser.add_argument("--no-ray", action="store_true")
-    parser.add_argument("--talk-every", type=int, help="exchange metrics every so many steps, instead of twice a second")
+    parser.add_argument("--sync-every", type=int, help="exchange metrics every so many steps, instead of twice a second")
     arguments = parser.parse_args()
     run: Path = arguments.run.resolve()
-    settings: dict[str, Any] = {"run": str(run), "since": since, "cwd": os.getcwd(), "talk_every": arguments.talk_every}
+    settings: dict[str, Any] = {"run": str(run), "since": since, "cwd": os.getcwd(), "sync_every": arguments.sync_every}
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return under_torchrun(run, settings)
     die_with_parent()
@@ -76,9 +77,9 @@ def outcome(run: Path) -> int:
         failure = JobError.from_dict(cause)
         failures.publish(run, failure, {key: cause[key] for key in ("rank", "logTail")})
         return failure.exit_code
-    phase = progress.read(run / "progress.json").get("phase")
-    if phase in ("Succeeded", "Stopped"):
-        return 0 if phase == "Succeeded" else STOPPED
+    ended = left(run)
+    if ended is not None and ended.how != "replaced":
+        return 0 if ended.how == "finished" else STOPPED
     failure = JobError("GTJ0213", "the workers ended without a result", where=str(run), how=f"read {failures.logs(run)}")
     failures.publish(run, failure, {})
     return failure.exit_code

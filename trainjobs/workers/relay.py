@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, preemption, progress
+from trainjobs.run.outcome import Outcome
 from trainjobs.workers import retries
 
 EVERY = 1.0  # seconds
@@ -43,7 +44,7 @@ class Admission(NamedTuple):
     records: dict[str, bytes]
 
 
-Notices = dict[str, bytes]  # the driver's notices to the workers (reclaim.py), by file name
+Notices = dict[str, bytes]  # the driver's notices to the workers (run/preemption.py), by file name
 Exchange = Callable[[list[Piece]], Notices]
 
 
@@ -63,6 +64,9 @@ class Collector:
 
     def explained(self) -> bool:
         return self._folder.explained()
+
+    def ended(self, outcome: Outcome) -> None:
+        self._folder.ended(outcome)
 
     def exchange(self, group: int, pieces: list[Piece]) -> Notices:
         """Take a group's pieces; what notices there are. A group that was replaced speaks no more."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from trainjobs.api.errors import JobError
 from trainjobs.run import progress
 from trainjobs.run.failures import accounts, culprit, explained, logs, orphaned, record
+from trainjobs.run.outcome import FILE, Outcome, leave
 
 # Restarts of the group in a row, without a step gained, after which the machine is blamed.
 FRUITLESS_RESTARTS = 10
@@ -31,6 +32,9 @@ class Ledger(Protocol):
     def explained(self) -> bool:
         """Whether some worker has said what somebody must mend: the others need not speak."""
 
+    def ended(self, outcome: Outcome) -> None:
+        """Rank 0 says how training ended; the driver's exit status follows from it."""
+
 
 class Folder:
     """The ledger of workers that share the run folder with their driver, which started at `driver`, seconds since the epoch."""
@@ -47,6 +51,10 @@ class Folder:
 
     def explained(self) -> bool:
         return not orphaned(self._run, self._driver) and explained(self._run)
+
+    def ended(self, outcome: Outcome) -> None:
+        if not orphaned(self._run, self._driver):
+            leave(self._run, outcome)
 
 
 def final(run: Path, retries: int) -> bool:
@@ -90,8 +98,8 @@ def verdict(run: Path, retries: int) -> JobError | None:
         message = "a worker was lost" if cause is None or lost else str(cause["what"])
         progress.mark(run, "worker-lost", step=step, message=message)
         progress.update(run, phase="Recovering", message=f"{message}: back to the last checkpoint", restarts=counts["restarts"] + 1)
-    for path in (run / "failures").glob("*.json"):
-        path.unlink()
+    for path in (*(run / "failures").glob("*.json"), run / "failures" / FILE):
+        path.unlink(missing_ok=True)
     # The furthest step, not the last: a group that falls back to its commit and dies a little earlier, then a little later, gains nothing.
     counts = {"failed": failed, "fruitless": fruitless, "step": max(step, counts["step"]), "restarts": counts["restarts"] + 1}
     progress.replace(run / "failures" / "counts", json.dumps(counts))

@@ -26,7 +26,7 @@ WAITING = ("torch/distributed/", "deepspeed/comm/")
 
 
 class Watchdog:
-    """While the block runs, `beat` must be heard every `timeout` seconds; else the process ends, with status 1."""
+    """While the block runs, `heartbeat` must be heard every `timeout` seconds; else the process ends, with status 1."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Watchdog:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    def beat(self, step: int) -> None:
+    def heartbeat(self, step: int) -> None:
         """A step was finished."""
         self._step, self._last = step, self._now()
 

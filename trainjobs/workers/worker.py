@@ -28,7 +28,7 @@ class Settings:
     run: str
     since: float  # when the driver started, seconds since the epoch
     cwd: str
-    talk_every: int | None = None
+    sync_every: int | None = None
     gpus: bool = False  # Ray has given each process a GPU
 
 
@@ -58,9 +58,15 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: retr
         note("imports")
         patience = seconds(job.spec.recovery.stall_timeout)
         with Watchdog(ledger, rank, patience, run / "logs" / f"stacks-{rank}.txt") as watchdog:
-            outcome = train(job, run, world, since=settings.since, talk_every=settings.talk_every, note=note, beat=watchdog.beat)
-        if outcome == "stopped":
-            leave_if_replaced(run, rank, world, ledger)
+            outcome = train(job, run, world, since=settings.since, sync_every=settings.sync_every, note=note, heartbeat=watchdog.heartbeat)
+        if world.leads:
+            ledger.ended(outcome)
+        if outcome.how == "replaced":
+            replaced = preemption.Replaced(outcome.why)
+            if world.leads:
+                ledger.record(rank, replaced)
+            world.barrier()  # it is in the ledger before any worker ends
+            raise replaced
     except preemption.Replaced:
         disconnect()
         raise
@@ -78,19 +84,6 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: retr
         if refused is None:
             raise
         disconnect()
-
-
-def leave_if_replaced(run: Path, rank: int, world: World, ledger: retries.Ledger) -> None:
-    """Raise Replaced, on every rank, when the group has stopped for another one to follow, and have it in the ledger before."""
-    why = None
-    if world.leads:
-        last = progress.read(run / "progress.json")
-        why = last.get("message") if last.get("phase") == "Recovering" else None
-        if why is not None:
-            ledger.record(rank, preemption.Replaced(why))
-    if world.share(why) is None:
-        return
-    raise preemption.Replaced(why or "rank 0 says so")
 
 
 def disconnect() -> None:

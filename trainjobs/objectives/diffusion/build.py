@@ -12,7 +12,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image
 from trainjobs.models.unet import UNet
 from trainjobs.objectives.diffusion.objective import DiffusionObjective
-from trainjobs.objectives.phase import Objective
+from trainjobs.objectives.phase import Model, model
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -41,8 +41,8 @@ def networks(family: Diffusion, info: DataInfo) -> dict[str, nn.Module]:
     }
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+def build(spec: Spec, info: DataInfo) -> Model:
     """The denoiser and what it learns to undo."""
     assert spec.diffusion is not None
     made = networks(spec.diffusion, info)
-    return made, DiffusionObjective(made["denoiser"], spec.diffusion.process, spec.diffusion.sampler, info.shape)
+    return model(made, DiffusionObjective(made["denoiser"], spec.diffusion.process, spec.diffusion.sampler, info.shape))

@@ -30,7 +30,7 @@ from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.process import cumulative_signal, signal_and_noise
 from trainjobs.objectives.diffusion.sampler import trailing_steps
-from trainjobs.objectives.phase import Batch, Phase, Samples
+from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,16 @@ class DiffusionObjective:
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train", trains="denoiser", loss=self.simple_loss),)
 
+    @property
+    def highest_stage(self) -> int:
+        return 3
+
     def simple_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         t_B = batch.noise.integers("t", self.process.timesteps, 1).squeeze(1)
         loss = self._loss(batch.data["image"], t_B, batch.noise)
         return loss, {"loss": loss.detach()}
 
-    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
+    def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
         """The loss at timesteps and noise that belong to the sample: the same at every evaluation, however the samples are batched.
 
         Sample number n has t = T frac(n phi), phi the golden ratio: the fractional parts of consecutive n are spread evenly (Weyl), so
@@ -60,7 +64,7 @@ class DiffusionObjective:
         samples = batch.noise.samples
         fraction = (samples.double() * ((math.sqrt(5.0) - 1.0) / 2.0)).frac()
         t_B = (fraction * self.process.timesteps).long()
-        return {"loss": self._loss(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples))}
+        return {"loss": over(self._loss(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples)), batch.size)}
 
     def _loss(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> Tensor:
         x = x_BCHW.float()
@@ -70,7 +74,8 @@ class DiffusionObjective:
         predicted: Tensor = self.denoiser(a * x + s * eps, t_B)
         return F.mse_loss(predicted.float(), target)
 
-    def sample(self, count: int, noise: Noise) -> Samples:
+    def sample(self, batch: Batch) -> Samples:
+        noise, count = batch.noise, batch.size
         x = noise.normal("start", *self.shape)
         # Numbers of the host, in double precision: 1 - abar_t / abar_s of neighbouring steps cancels in single precision.
         abar = cumulative_signal(self.process.schedule, self.process.timesteps).tolist()

@@ -11,7 +11,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
 from trainjobs.models import dcgan, mlp
 from trainjobs.objectives.gan.objective import GanObjective
-from trainjobs.objectives.phase import Objective
+from trainjobs.objectives.phase import Model, model
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -50,9 +50,9 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
     return {"generator": generator, "discriminator": discriminator}
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+def build(spec: Spec, info: DataInfo) -> Model:
     """Generator, discriminator and their game."""
     assert spec.gan is not None
     made = networks(spec.gan, info)
     assert info.kind != "text"
-    return made, GanObjective(made["generator"], made["discriminator"], spec.gan.loss, spec.gan.generator.latent_dim, info.kind)
+    return model(made, GanObjective(made["generator"], made["discriminator"], spec.gan.loss, spec.gan.generator.latent_dim, info.kind))

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainjobs.api.gan import GanLoss
-from trainjobs.noise import Noise
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
@@ -43,7 +42,7 @@ class GanObjective:
     def phases(self) -> tuple[Phase, ...]:
         return (
             Phase("D", trains="discriminator", loss=self.discriminator_loss, repeat=self.loss.critic_steps),
-            Phase("G", trains="generator", loss=self.generator_loss, draws=False),
+            Phase("G", trains="generator", loss=self.generator_loss, draws="nothing"),
         )
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -68,9 +67,13 @@ class GanObjective:
         loss = F.softplus(-score).mean() if self.loss.type == "bce" else -score.mean()
         return loss, {"loss/G": loss.detach()}
 
-    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
+    @property
+    def highest_stage(self) -> int:
+        return 2
+
+    def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
         return {}
 
-    def sample(self, count: int, noise: Noise) -> Samples:
-        made: Tensor = self.generator(noise.normal("z", self.latent_dim)).float()
+    def sample(self, batch: Batch) -> Samples:
+        made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim)).float()
         return Samples(images=made) if self.kind == "image" else Samples(points=made)

@@ -11,7 +11,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.data.kinds import mismatch
 from trainjobs.objectives.language.causal import LanguageObjective
-from trainjobs.objectives.phase import Objective
+from trainjobs.objectives.phase import Model, model
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -41,9 +41,9 @@ def networks(family: Language, info: DataInfo) -> dict[str, nn.Module]:
     return {"model": causal_language_model(network, info.vocabulary, info.tokenizer.end)}
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[dict[str, nn.Module], Objective]:
+def build(spec: Spec, info: DataInfo) -> Model:
     """A causal language model and its cross-entropy."""
     assert spec.language is not None
     made = networks(spec.language, info)
     assert info.tokenizer is not None
-    return made, LanguageObjective(made["model"], info.tokenizer, spec.language.network.context_length)
+    return model(made, LanguageObjective(made["model"], info.tokenizer, spec.language.network.context_length))

@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.models.generation import LONGEST_SAMPLE, draw
-from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch, Phase, Samples
+from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,25 @@ class LanguageObjective:
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("train", trains="model", loss=self.cross_entropy),)
 
+    @property
+    def highest_stage(self) -> int:
+        return 3
+
     def cross_entropy(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         loss = self._loss(batch.data["tokens"])
         return loss, {"loss": loss.detach()}
 
-    def heldout(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Over several batches, perplexity is the exponential of the mean loss, not the mean of these."""
-        loss = self._loss(batch.data["tokens"])
-        return {"loss": loss, "perplexity": loss.exp()}
+    def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Per token. Perplexity is the exponential of the mean over all of them."""
+        tokens_BT = batch.data["tokens"]
+        return {"loss": over(self._loss(tokens_BT), tokens_BT[:, 1:].numel())}
 
     def _loss(self, tokens_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self.model(input_ids=tokens_BT[:, :-1]).logits
         return F.cross_entropy(logits_BTV.float().flatten(0, 1), tokens_BT[:, 1:].flatten())
 
-    def sample(self, count: int, noise: Noise) -> Samples:
+    def sample(self, batch: Batch) -> Samples:
+        noise, count = batch.noise, batch.size
         length = min(self.context_length, LONGEST_SAMPLE)
         uniform_BT = noise.uniform("tokens", length)
         next_B1 = torch.full((count, 1), self.tokenizer.end, device=uniform_BT.device)

@@ -12,6 +12,7 @@ import ray
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, progress
+from trainjobs.run.outcome import Outcome
 from trainjobs.workers.relay import Admission, Collector, Notices, Piece, Relay
 
 CALL_SECONDS = 60.0  # within which the driver's side answers a worker
@@ -54,6 +55,9 @@ class Away:
 
     def explained(self) -> bool:
         return bool(self._ask("explained"))
+
+    def ended(self, outcome: Outcome) -> None:
+        self._ask("ended", outcome)
 
     def _exchange(self, group: int, pieces: list[Piece]) -> Notices:
         return dict(self._ask("exchange", group, pieces))

@@ -1,0 +1,150 @@
+"""What a phase trains on in one turn: this rank's part of the global batch, micro-batch by micro-batch.
+
+Positions in the stream of data name the samples and their noise, so the batch is the same however it is cut. A rollout's rows are cut
+into blocks of the global batch, and each block is dealt to the ranks, so they are the same on any number of ranks, too: a rank makes
+just those rows that it will train on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainjobs.api.errors import JobError
+from trainjobs.data.source import Source
+from trainjobs.noise import Noise, mix
+from trainjobs.objectives.phase import ROW, At, Batch, Phase, Rollout, Rows
+from trainjobs.plan.batch import Cut, largest_divisor
+from trainjobs.state import State
+from trainjobs.world import World
+
+Turn = Iterator[tuple[Batch, float]]
+
+
+@dataclass
+class Batches:
+    """`autocast` is entered to make rollouts, in which the `modules` are in eval mode."""
+
+    source: Source
+    seed: int
+    cut: Cut
+    world: World
+    modules: Mapping[str, nn.Module]
+    autocast: AbstractContextManager[Any]
+    _rolled: dict[int, tuple[Rollout, int, Rows]] = field(default_factory=dict)  # by identity: of which step, and this rank's rows
+
+    def check(self, phases: Sequence[Phase]) -> None:
+        """GTJ0214 for phases that cannot be cut so, GTJ0103 where the numbers do not come out even."""
+        parts: dict[int, Phase] = {}
+        for phase in phases:
+            rollout = phase.rollout
+            if rollout is None:
+                if phase.parts != 1:
+                    raise JobError("GTJ0214", f"phase {phase.name} has {phase.parts} parts, and draws no rollout", how="take parts out")
+                continue
+            other = parts.setdefault(id(rollout), phase)
+            if phase.repeat % phase.parts or other.parts != phase.parts:
+                why = f"its rows are cut into {other.parts} parts by phase {other.name}, and into {phase.parts} by {phase.name}"
+                how = "give all phases of a rollout as many parts, and repeat as a multiple of them"
+                raise JobError("GTJ0214", f"phase {phase.name} repeats {phase.repeat} times", why=why, how=how)
+            if self.cut.size % (phase.parts * self.world.size):
+                what = f"a global batch of {self.cut.size} does not divide by {phase.parts} parts and {self.world.size} processes"
+                why = f"each process takes an equal share of each part of phase {phase.name}"
+                unit = phase.parts * self.world.size
+                how = f"nearest size that does: {-(-self.cut.size // unit) * unit}"
+                raise JobError("GTJ0103", what, where="training.batch.global", why=why, how=how)
+
+    def turn(self, phase: Phase, number: int, state: State, at: At) -> Turn:
+        """The micro-batches of turn `number` of a phase, and by what the mean over each is divided before they are added up: how many
+        there are, or how much of what the phase weighs is everywhere, in units of this rank's share of this one.
+
+        A rollout is made when it is first asked for in a step, from the next batch of data.
+        """
+        if phase.rollout is not None:
+            cut = self._part(phase)
+            found = self._of_rollout(phase, phase.rollout, number, state, at)
+        else:
+            cut = self.cut
+            found = self._drawn(phase, number, state, at)
+        if phase.weigh is None:
+            for batch in found:
+                yield batch, float(cut.accumulation)
+            return
+        batches = list(found)
+        weights = [float(phase.weigh(batch)) for batch in batches]
+        (total,) = self.world.sum([math.fsum(weights)])
+        if total == 0:
+            why = "no micro-batch of this step has anything that its loss is a mean over"
+            how = "look at the data: every label may be masked, every answer empty"
+            raise JobError("GTJ0214", f"phase {phase.name} has nothing to learn from at step {at.step + 1}", why=why, how=how)
+        for batch, weight in zip(batches, weights, strict=True):
+            yield batch, total / (weight * self.world.size) if weight else math.inf
+
+    def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[Batch]:
+        for accumulated in range(self.cut.accumulation):
+            rows = self.cut.rows(self.world.rank, accumulated)
+            positions = torch.arange(state.samples + rows.start, state.samples + rows.stop)
+            yield self._batch(f"{phase.name}.{number}", positions, at, None if phase.advances else {})
+
+    def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> Batch:
+        """With the data at these positions, unless there are others."""
+        noise = Noise.of(self.seed, at.step, name, positions.to(self.world.device))
+        if data is None:
+            data = self.source.batch(positions, self.seed, noise)
+        # Dropout draws from torch's own generator: seeded here, it needs no saving either.
+        seed = mix(noise.seed, int(positions[0]))
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        return Batch(data, noise, len(positions), at)
+
+    # --- rollouts --------------------------------------------------------------------------------------------------------------------
+
+    def _part(self, phase: Phase) -> Cut:
+        """How one part of a rollout's rows is cut."""
+        size = self.cut.size // phase.parts
+        micro = largest_divisor(size // self.world.size, self.cut.micro)
+        return Cut(self.world.size, micro, size // (self.world.size * micro))
+
+    def _of_rollout(self, phase: Phase, rollout: Rollout, number: int, state: State, at: At) -> Iterator[Batch]:
+        if id(rollout) not in self._rolled or self._rolled[id(rollout)][1] != at.step:
+            self._rolled[id(rollout)] = (rollout, at.step, self._made(phase, rollout, state, at))
+        _, _, rows = self._rolled[id(rollout)]
+        start = state.samples - self.cut.size  # where the rollout's batch began
+        part, each = number % phase.parts, self._part(phase)
+        here = each.micro * each.accumulation  # this rank's rows of a part, which lie together
+        for first in range(part * here, (part + 1) * here, each.micro):
+            data = {name: value[first : first + each.micro] for name, value in rows.items()}
+            yield self._batch(f"{phase.name}.{number}", start + data[ROW].cpu(), at, data)
+
+    def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
+        was_training = {name: module.training for name, module in self.modules.items()}
+        for module in self.modules.values():
+            module.eval()
+        each, made, numbers = self._part(phase), list[Rows](), list[Tensor]()
+        with torch.no_grad(), self.autocast:
+            for part in range(phase.parts):
+                for accumulated in range(each.accumulation):
+                    rows = each.rows(self.world.rank, accumulated)
+                    number = torch.arange(rows.start, rows.stop) + part * each.size
+                    made.append(rollout.make(self._batch("rollout", state.samples + number, at, None)))
+                    numbers.append(number)
+            mine = torch.cat(numbers)
+            whole = {name: torch.cat([rows[name] for rows in made]) for name in made[0]}
+            whole[ROW] = mine.to(self.world.device)
+            order = torch.cat(self.world.gather(mine)).argsort()
+
+            def everywhere(rows: Tensor) -> Tensor:
+                return torch.cat(self.world.gather(rows.cpu()))[order].to(rows.device)
+
+            finished = {**whole, **rollout.finish(whole, everywhere)}
+        for name, module in self.modules.items():
+            module.train(was_training[name])
+        state.samples += self.cut.size
+        return finished
