@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import get_args
 
 from trainjobs.api.job import FAMILIES
@@ -16,6 +17,8 @@ def test_names_are_unique_and_families_and_data_exist() -> None:
 
 
 def test_curves_of_a_chart_stand_together_and_differ() -> None:
+    titles = [title for title, _ in groupby(metric.chart for metric in METRICS)]
+    assert len({*titles}) == len(titles)
     for metric in METRICS:
         chart = [other for other in METRICS if other.chart == metric.chart]
         assert len({other.label for other in chart}) == len(chart)

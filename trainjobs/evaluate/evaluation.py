@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainjobs.api.job import Spec
+from trainjobs.api.metrics import question
 from trainjobs.data import ring
 from trainjobs.data.source import Source
 from trainjobs.evaluate.coverage import coverage
@@ -47,8 +48,7 @@ def look(
 def measured(spec: Spec) -> set[str]:
     """The metrics that the manifest asks for, by evaluation.metrics or by choosing the best checkpoint."""
     best = spec.checkpoints.keep.best
-    chosen = [best.metric.removeprefix("heldout/").removesuffix("/quality")] if best else []
-    return {*spec.evaluation.metrics, *chosen}
+    return {*spec.evaluation.metrics, *([question(best.metric)] if best else [])}
 
 
 def heldout(spec: Spec, source: Source, objective: Objective, world: World) -> dict[str, float]:
