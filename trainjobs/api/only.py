@@ -1,8 +1,8 @@
 """When a field has an effect: said once, beside the field.
 
-    gradient_penalty: Annotated[float, Field(ge=0), only(type="wgan-gp")] = Field(10.0, description="Weight of the gradient penalty.")
+    layers: Annotated[int, Field(ge=1), only(architecture="mlp")] = Field(3, description="Hidden layers.")
 
-From it come the problem that Python reports, the rule in CEL, and the words "Only with type: wgan-gp." that end the field's description.
+From it come the problem that Python reports, the rule in CEL, and the words "Only with architecture: mlp." that end the description.
 A field that would be read by nobody is refused, because whoever wrote it expects something of it. Defaults never offend: the API server
 writes them out.
 """
