@@ -57,6 +57,10 @@ def test_losses_are_those_of_the_papers(kind: str) -> None:
         zero = torch.zeros(())
         expected_d = -sum(torch.minimum(zero, s - 1) for s in on_real) / B - sum(torch.minimum(zero, -s - 1) for s in on_fake) / B
         expected_g = -sum(on_fake) / B
+    elif kind == "lsgan":  # Mao et al.: squared distances to the labels 1 of real and 0 of generated samples, G's to 1
+        mse, real_B, fake_B = nn.MSELoss(), torch.stack(on_real), torch.stack(on_fake)
+        expected_d = 0.5 * mse(real_B, torch.ones_like(real_B)) + 0.5 * mse(fake_B, torch.zeros_like(fake_B))
+        expected_g = 0.5 * mse(fake_B, torch.ones_like(fake_B))
     else:  # Gulrajani et al., algorithm 1, lines 4 to 8, sample by sample
         assert kind == "wgan-gp"
         epsilon = b.noise.uniform("interpolation", 1).double()

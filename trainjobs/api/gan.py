@@ -37,7 +37,9 @@ class Discriminator(Model):
 
 
 class GanLoss(Model):
-    type: Literal["bce", "wgan-gp", "hinge"] = Field("bce", description="bce is the non-saturating loss of Goodfellow et al. (2014).")
+    type: Literal["bce", "wgan-gp", "hinge", "lsgan"] = Field(
+        "bce", description="bce is the non-saturating loss of Goodfellow et al. (2014), lsgan least squares (Mao et al., 2017)."
+    )
     gradient_penalty: Annotated[float, Field(ge=0, le=1e6), only(type="wgan-gp", harmless=(0.0,))] = Field(
         10.0, description="Weight of the gradient penalty."
     )

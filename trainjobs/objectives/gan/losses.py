@@ -8,6 +8,8 @@ hinge     L_D = E_x max(0, 1 - D(x)) + E_z max(0, 1 + D(G(z)))    L_G = -E_z D(G
 wgan-gp   L_D = E_z D(G(z)) - E_x D(x)                            L_G = -E_z D(G(z))
           Arjovsky et al., "Wasserstein GAN", 2017 (arXiv 1701.07875). What makes D nearly 1-Lipschitz is the penalty of Gulrajani et
           al., 2017, which needs D itself and is added to L_D in objective.py.
+lsgan     L_D = 1/2 E_x (D(x) - 1)^2 + 1/2 E_z D(G(z))^2          L_G = 1/2 E_z (D(G(z)) - 1)^2
+          Mao et al., "Least squares generative adversarial networks", 2017 (arXiv 1611.04076, equation 9).
 
 A loss is added here, to the values of GanLoss.type, to its test and to docs/tutorials/gan.md.
 """
@@ -45,6 +47,14 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    return 0.5 * (real - 1.0).square().mean() + 0.5 * fake.square().mean()
+
+
+def least_squares_generator(fake: Tensor) -> Tensor:
+    return 0.5 * (fake - 1.0).square().mean()
+
+
 def negated_mean(fake: Tensor) -> Tensor:
     return -fake.mean()
 
@@ -53,4 +63,5 @@ LOSSES = {
     "bce": Loss(bce_discriminator, bce_generator),
     "hinge": Loss(hinge_discriminator, negated_mean),
     "wgan-gp": Loss(wasserstein_discriminator, negated_mean),
+    "lsgan": Loss(least_squares_discriminator, least_squares_generator),
 }
