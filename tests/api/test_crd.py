@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from trainjobs.api import cel, crd
+from trainjobs.api import crd
+from trainjobs.api.rule import Rule
 from trainjobs.api.yaml import document
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +137,7 @@ def test_what_a_structural_schema_cannot_say_is_refused(model: type[BaseModel]) 
 
 def test_a_rule_for_a_field_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(KeyError):
-        crd._with_rules(crd.structural(Outer), (cel.Rule("inner.nothing", "true", ""),))
+        crd._with_rules(crd.structural(Outer), (Rule("inner.nothing", "GTJ0108", None, "true"),))
 
 
 def test_the_definition_fits_a_client_side_apply() -> None:

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.gan import GanLoss
+from trainjobs.api.shape import literals
 from trainjobs.models import dcgan, mlp
 from trainjobs.noise import Noise
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
+from trainjobs.objectives.gan.losses import LOSSES
 from trainjobs.objectives.gan.objective import GanObjective
 from trainjobs.objectives.phase import Batch
 
 B, Z = 6, 3
+KINDS = sorted(LOSSES)
 
 
 def objective(**loss: Any) -> GanObjective:
@@ -37,7 +40,11 @@ def scores(gan: GanObjective, b: Batch) -> tuple[list[Tensor], list[Tensor], Ten
     return [d(x[None])[0] for x in real], [d(x[None])[0] for x in fake], real, fake
 
 
-@pytest.mark.parametrize("kind", ["bce", "hinge", "wgan-gp"])
+def test_every_loss_of_the_api_is_there() -> None:
+    assert sorted(literals(GanLoss.model_fields["type"].annotation)) == KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_those_of_the_papers(kind: str) -> None:
     gan, b = objective(type=kind, gradientPenalty=10.0), batch()
     loss_d, metrics_d = gan.discriminator_loss(b)
@@ -50,7 +57,12 @@ def test_losses_are_those_of_the_papers(kind: str) -> None:
         zero = torch.zeros(())
         expected_d = -sum(torch.minimum(zero, s - 1) for s in on_real) / B - sum(torch.minimum(zero, -s - 1) for s in on_fake) / B
         expected_g = -sum(on_fake) / B
+    elif kind == "lsgan":  # Mao et al.: squared distances to the labels 1 of real and 0 of generated samples, G's to 1
+        mse, real_B, fake_B = nn.MSELoss(), torch.stack(on_real), torch.stack(on_fake)
+        expected_d = 0.5 * mse(real_B, torch.ones_like(real_B)) + 0.5 * mse(fake_B, torch.zeros_like(fake_B))
+        expected_g = 0.5 * mse(fake_B, torch.ones_like(fake_B))
     else:  # Gulrajani et al., algorithm 1, lines 4 to 8, sample by sample
+        assert kind == "wgan-gp"
         epsilon = b.noise.uniform("interpolation", 1).double()
         expected_d = torch.zeros((), dtype=torch.float64)
         for i in range(B):
@@ -140,7 +152,7 @@ def test_mean_of_micro_batches_is_the_batch() -> None:
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["bce", "hinge", "wgan-gp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_bf16_agrees_with_fp32_within_its_precision(kind: str, weights: torch.dtype) -> None:
     """Under autocast, and with the weights themselves in bf16 as DeepSpeed has them: losses float32, the penalty not rounded."""
     torch.manual_seed(0)

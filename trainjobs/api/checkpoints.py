@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    Model,
-    PositiveInt,
-    StoreUri,
-)
+from trainjobs.api import uris
+from trainjobs.api.fields import Model, PositiveInt, StoreUri
+from trainjobs.api.metrics import EXAMPLE
+from trainjobs.api.rule import Breach, Rule
 
 
 class Every(Model):
@@ -19,7 +19,7 @@ class Every(Model):
 
 
 class Best(Model):
-    metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="Name of an evaluation metric, e.g. heldout/loss.")
+    metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(description=f"Name of an evaluation metric, e.g. {EXAMPLE}.")
     mode: Literal["min", "max"] = Field("min", description="Whether lower or higher is better.")
 
 
@@ -40,3 +40,33 @@ class Checkpoints(Model):
     allow_optimizer_reset: bool = Field(
         False, description="Where optimizer or moving average differ from the checkpoint's, take its weights and begin the rest anew."
     )
+
+
+def beginning_is_somewhere(uri: str) -> Iterator[Breach]:
+    if uri not in ("latest", "none"):
+        yield from uris.prefix(uri)
+
+
+def interval_is_one(every: Every) -> Iterator[Breach]:
+    if (every.steps is None) == (every.minutes is None):
+        what = "spec.checkpoints.every needs one of steps and minutes" if every.steps is None else "steps beside minutes"
+        yield Breach((), what, "there is one interval between checkpoints", "write `every: {steps: 100}` or `every: {minutes: 10}`")
+
+
+RULES = (
+    Rule("spec.checkpoints.uri", "GTJ0107", uris.prefix, uris.PREFIX, uris.UNUSABLE),
+    Rule(
+        "spec.checkpoints.resumeFrom",
+        "GTJ0107",
+        beginning_is_somewhere,
+        f"self in ['latest', 'none'] || ({uris.PREFIX})",
+        uris.UNUSABLE,
+    ),
+    Rule(
+        "spec.checkpoints.every",
+        "GTJ0108",
+        interval_is_one,
+        "has(self.steps) != has(self.minutes)",
+        "exactly one of steps and minutes",
+    ),
+)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    LabelName,
-    Model,
-    ObjectName,
-    PositiveInt,
-)
+from trainjobs.api.fields import LabelName, Model, ObjectName, PositiveInt
+from trainjobs.api.rule import Breach, Rule
 
 Names = Annotated[list[LabelName], Field(max_length=16)]
 
@@ -74,3 +71,42 @@ class Pod(Model):
     service_account_name: ObjectName | None = Field(None, description="Service account; default: the profile's.")
     env: Annotated[list[Env], Field(max_length=64)] = Field([], description="Environment of the trainer.")
     volumes: Annotated[list[Volume], Field(max_length=8)] = Field([], description="Claims mounted into the pods.")
+
+
+def workers_ascend(workers: int | str) -> Iterator[Breach]:
+    low, _, high = str(workers).partition("-")
+    if high and int(low) > int(high):
+        yield Breach((), f'"{workers}" is not a range of workers', "the smaller number comes first", f'did you mean "{high}-{low}"?')
+
+
+def variable_has_one_value(env: Env) -> Iterator[Breach]:
+    if (env.value is None) == (env.secret_key_ref is None):
+        what = f"{env.name} needs a value or a secretKeyRef" if env.value is None else f"{env.name} has both a value and a secretKeyRef"
+        yield Breach((), what, "a variable has one value", "keep one of them: secretKeyRef for anything secret")
+
+
+def variables_differ(variables: list[Env]) -> Iterator[Breach]:
+    names = [env.name for env in variables]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Breach((index,), f"{name} is set twice", "the later one would win", "take one of them out")
+
+
+RULES = (
+    Rule(
+        "spec.compute.workers",
+        "GTJ0102",
+        workers_ascend,
+        "type(self) == int || int(string(self).split('-')[0]) <= int(string(self).split('-')[1])",
+        "not a range of workers: the smaller number comes first",
+    ),
+    Rule(
+        "spec.pod.env.*",
+        "GTJ0108",
+        variable_has_one_value,
+        "has(self.value) != has(self.secretKeyRef)",
+        "exactly one of value and secretKeyRef",
+    ),
+    # To the server the list is a map by name, in which there are no two of one name.
+    Rule("spec.pod.env", "GTJ0108", variables_differ),
+)

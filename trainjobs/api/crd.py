@@ -18,8 +18,9 @@ from pydantic import BaseModel
 from trainjobs.api import cel
 from trainjobs.api.job import GROUP, KIND, VERSION, Spec
 from trainjobs.api.profile import ProfileSpec
-from trainjobs.api.rules import OURS
+from trainjobs.api.rule import Rule
 from trainjobs.api.status import Status
+from trainjobs.api.training import OURS
 from trainjobs.api.yaml import document
 
 Schema = dict[str, Any]
@@ -172,17 +173,13 @@ def _needs(out: Schema, limit: str, path: str) -> None:
         raise NotExpressible(f"{path}: no {limit}")
 
 
-def _with_rules(schema: Schema, rules: tuple[cel.Rule, ...]) -> Schema:
-    """Adds each rule at its path: dots between fields, "[]" for the items of a list, "*" for the values of a map.
-
-    KeyError when there is no such path.
-    """
+def _with_rules(schema: Schema, rules: tuple[Rule, ...]) -> Schema:
+    """Adds each rule at its path. KeyError when there is no such path."""
     for rule in rules:
         at = schema
-        for part in rule.path.replace("[]", ".[]").split("."):
-            if part:
-                at = at["items"] if part == "[]" else at["additionalProperties"] if part == "*" else at["properties"][part]
-        validation = {"rule": rule.expression, "message": rule.message}
+        for key in rule.keys:
+            at = at["properties"][key] if key != "*" else at["items"] if "items" in at else at["additionalProperties"]
+        validation = {"rule": rule.cel, "message": f"{rule.code} {rule.message}"}
         at["x-kubernetes-validations"] = [*at.get("x-kubernetes-validations", ()), validation]
     return schema
 
@@ -201,7 +198,7 @@ def _without_defaults(schema: Schema) -> Schema:
 
 
 def _without_our_keys(config: Schema) -> Schema:
-    """DeepSpeed's own JSON without the settings that have a field of their own: rules.deepspeed_config_is_free, where CEL cannot look."""
+    """DeepSpeed's own JSON without the settings that have a field of their own: training.config_is_free, where CEL cannot look."""
     stage = {"required": ["zero_optimization"], "properties": {"zero_optimization": {"required": ["stage"]}}}
     zero = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {**config, "properties": {"zero_optimization": zero}, "not": {"anyOf": [*({"required": [key]} for key in OURS), stage]}}

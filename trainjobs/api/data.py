@@ -6,11 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    DataUri,
-    Identifier,
-    Model,
-)
+from trainjobs.api import uris
+from trainjobs.api.fields import DataUri, Identifier, Model
+from trainjobs.api.problem import listed
+from trainjobs.api.rule import Rule
 
 
 class Images(Model):
@@ -34,3 +33,14 @@ class Data(Model):
     images: Images = Images()
     text: Text = Text()
     holdout: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="Share of the data kept aside for the held-out loss.")
+
+
+RULES = (
+    Rule(
+        "spec.data.source",
+        "GTJ0107",
+        uris.source,
+        uris.SOURCE,
+        f"not a usable URI: a bucket or an absolute path, no user, query, fragment, space or ..; built in are {listed(uris.BUILTINS)}",
+    ),
+)

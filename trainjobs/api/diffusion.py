@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainjobs.api.fields import Model, Width
+from trainjobs.api.rule import Breach
 
 
 class UNet(Model):
@@ -41,3 +43,16 @@ class Diffusion(Model):
     network: UNet = UNet()
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
+
+
+# What must hold of spec.diffusion.network and spec.data.images.size together; learners.py makes a rule of it.
+RESOLUTIONS_FIT = "[1, 2, 4, 8, 16, 32, 64][self.diffusion.network.multipliers.size()] <= self.data.images.size"
+
+
+def resolutions_fit(network: UNet, size: int) -> Iterator[Breach]:
+    """Whether images of that size, a power of two, can be halved as often as the network does."""
+    levels, most = len(network.multipliers), (size // 2).bit_length()
+    if levels > most:
+        what = f"{levels} multipliers halve images of {size} pixels {levels - 1} times, to {size >> (levels - 1)}"
+        how = f"give at most {most} multipliers, or larger images"
+        yield Breach(("multipliers",), what, "the lowest resolution must keep 2 pixels a side", how)

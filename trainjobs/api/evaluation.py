@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    Model,
-    PositiveInt,
-)
+from trainjobs.api.fields import Model, PositiveInt
+from trainjobs.api.metrics import ASKED, Asked
 
 
 class Evaluation(Model):
     every_steps: PositiveInt | None = Field(
         None, description="Steps between evaluations; default: a tenth of the steps. The last step is always evaluated."
     )
-    metrics: Annotated[list[Literal["loss", "perplexity", "modes"]], Field(max_length=8)] = Field(
-        ["loss"], description="loss: held-out loss; perplexity: language models; modes: modes of builtin:ring covered."
-    )
+    metrics: Annotated[list[Asked], Field(max_length=8)] = Field(["loss"], description=ASKED)
     samples: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="Samples drawn at each evaluation.")

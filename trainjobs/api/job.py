@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,16 +14,12 @@ from trainjobs.api.custom import Custom
 from trainjobs.api.data import Data
 from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.evaluation import Evaluation
-from trainjobs.api.fields import (
-    DecimalString,
-    LabelName,
-    Model,
-    ObjectName,
-    PositiveInt,
-)
+from trainjobs.api.fields import DecimalString, LabelName, Model, ObjectName, PositiveInt
 from trainjobs.api.gan import Gan
 from trainjobs.api.language import Language
+from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.recovery import Recovery
+from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.training import DeepSpeed, Training
 from trainjobs.api.vae import Vae
 
@@ -57,9 +55,14 @@ class Spec(Model):
     )
 
     @property
+    def families(self) -> list[str]:
+        """Those that the manifest gives, of which there must be one."""
+        return [name for name in FAMILIES if getattr(self, name) is not None]
+
+    @property
     def family(self) -> str:
         """gan, vae, diffusion, language or custom."""
-        return next(name for name in FAMILIES if getattr(self, name) is not None)
+        return self.families[0]
 
 
 FAMILIES = ("gan", "vae", "diffusion", "language", "custom")
@@ -81,3 +84,45 @@ class Job(Model):
     kind: Literal["GenerativeTrainingJob"]
     metadata: Metadata
     spec: Spec
+
+
+def one_family(spec: Spec) -> Iterator[Breach]:
+    given = spec.families
+    if not given:
+        how = "add one of them, such as `vae: {}`, which takes every default"
+        yield Breach((), "spec says nothing to train", f"exactly one of {listed(FAMILIES)} is needed", how, on_key=True)
+    for name in given[1:]:
+        how = f"keep one of {listed(given)}, and write one manifest per model"
+        yield Breach((name,), f"spec.{name} beside spec.{given[0]}", "a job trains exactly one family", how, on_key=True)
+
+
+def optimizers_name_networks(family: str, spec: Spec) -> Iterator[Breach]:
+    if spec.families != [family]:
+        return
+    known = (*NETWORKS[family], "default")
+    for name in spec.training.optimizers:
+        if name not in known:
+            how = did_you_mean(name, known) or "use default to mean all of them"
+            what, why = f'"{name}" is no network of a {family}', f"networks: {listed(known)}"
+            yield Breach(("training", "optimizers", name), what, why, how, on_key=True)
+
+
+RULES = (
+    Rule(
+        "spec",
+        "GTJ0106",
+        one_family,
+        f"[{', '.join(f'has(self.{name})' for name in FAMILIES)}].exists_one(given, given)",
+        f"exactly one of {listed(FAMILIES)} is needed",
+    ),
+    *(
+        Rule(
+            "spec",
+            "GTJ0102",
+            partial(optimizers_name_networks, family),
+            f"!has(self.{family}) || self.training.optimizers.all(name, name in {[*networks, 'default']})",
+            f"training.optimizers names a network that a {family} does not have: {listed([*networks, 'default'])}",
+        )
+        for family, networks in NETWORKS.items()
+    ),
+)

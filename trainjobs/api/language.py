@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainjobs.api.fields import Model
+from trainjobs.api.only import only
+from trainjobs.api.problem import listed
+from trainjobs.api.rule import Breach, Rule
 
 
 class Transformer(Model):
@@ -17,12 +21,12 @@ class Transformer(Model):
     hidden: Annotated[int, Field(ge=8, le=65536)] = Field(128, description="Width of the residual stream.")
     heads: Annotated[int, Field(ge=1, le=256)] = Field(4, description="Attention heads; divides hidden.")
     context_length: Annotated[int, Field(ge=2, le=1048576)] = Field(128, description="Tokens of a training sequence.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Dropout probability (gpt2 only).")
+    dropout: Annotated[float, Field(ge=0, lt=1), only(architecture="gpt2")] = Field(0.0, description="Dropout probability.")
 
 
 class Tokenizer(Model):
     type: Literal["byte", "bpe"] = Field("byte", description="byte: one token per byte; bpe: byte-pair encoding trained on the data.")
-    vocabulary_size: Annotated[int, Field(ge=258, le=1048576)] = Field(1024, description="Size of the vocabulary (bpe only).")
+    vocabulary_size: Annotated[int, Field(ge=258, le=1048576), only(type="bpe")] = Field(1024, description="Size of the vocabulary.")
 
 
 class Language(Model):
@@ -30,3 +34,24 @@ class Language(Model):
 
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
+
+
+def heads_divide_hidden(network: Transformer) -> Iterator[Breach]:
+    step = 2 if network.architecture == "llama" else 1
+    legal = [heads for heads in range(1, network.hidden + 1) if network.hidden % heads == 0 and network.hidden // heads % step == 0]
+    if network.heads not in legal:
+        near = sorted(sorted(legal, key=lambda heads: abs(heads - network.heads))[:3])
+        why = "every head takes an equal share" + (", and rotary positions need an even one" if step == 2 else "")
+        what = f"hidden {network.hidden} does not divide into {network.heads} heads"
+        yield Breach(("heads",), what, why, f"nearest numbers that do: {listed(near)}" if near else "use an even hidden")
+
+
+RULES = (
+    Rule(
+        "spec.language.network",
+        "GTJ0108",
+        heads_divide_hidden,
+        "self.hidden % self.heads == 0 && (self.architecture != 'llama' || self.hidden / self.heads % 2 == 0)",
+        "hidden does not divide into that many heads (for llama: of even width)",
+    ),
+)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    Duration,
-    Model,
-)
+from trainjobs.api.fields import Duration, Model, seconds
+from trainjobs.api.only import only, unless
+from trainjobs.api.rule import Breach, Rule
 
 
 class LossSpike(Model):
@@ -31,8 +31,24 @@ class Recovery(Model):
     on_loss_spike: Literal["ignore", "warn", "rollback"] = Field(
         "ignore", description="What a loss far above its moving average does. Losses of GANs and rewards jump by nature."
     )
-    loss_spike: LossSpike = LossSpike()
-    max_rollbacks: Annotated[int, Field(ge=1, le=100)] = Field(
+    loss_spike: Annotated[LossSpike, only(on_loss_spike=unless("ignore"))] = LossSpike()
+    max_rollbacks: Annotated[int, Field(ge=1, le=100), only(on_non_finite_loss="rollback", on_loss_spike="rollback")] = Field(
         3, description="How often an attempt goes back to a checkpoint and leaves batches out before it fails."
     )
     stall_timeout: Duration = Field("30m", description="Time without a step after which the job counts as stalled.")
+
+
+def timeout_is_positive(timeout: str) -> Iterator[Breach]:
+    if seconds(timeout) == 0:
+        yield Breach((), f'"{timeout}" is not allowed for stallTimeout', "every step takes longer than that", "write 30m, say")
+
+
+RULES = (
+    Rule(
+        "spec.recovery.stallTimeout",
+        "GTJ0102",
+        timeout_is_positive,
+        "self.matches('[1-9]')",
+        "stallTimeout must be longer than nothing",
+    ),
+)

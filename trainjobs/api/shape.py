@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-
-from trainjobs.api.fields import Model
 
 Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of one model: `path` as users write it, "*" for a key of a map or an index of a list."""
+    """One field of one model, its holder: `path` as users write it, "*" for a key of a map or an index of a list."""
 
     path: tuple[str, ...]
     info: FieldInfo
     annotation: Any
+    holder: type[BaseModel]
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
@@ -34,7 +34,7 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Model)
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def element(annotation: Any) -> Any | None:
@@ -51,18 +51,23 @@ def is_list(annotation: Any) -> bool:
     return any(get_origin(member) is list for member in members(annotation))
 
 
-def model_of(annotation: Any) -> type[Model] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
     """The model an annotation holds, if it holds one."""
     return next((member for member in members(annotation) if is_model(member)), None)
 
 
 @cache
-def fields(model: type[Model]) -> dict[str, FieldInfo]:
+def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of a model under the names users write (camelCase)."""
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
-def annotation_at(root: type[Model], path: Path) -> Any | None:
+def attributes(model: type[BaseModel]) -> dict[str, str]:
+    """The names of a model's attributes by the names users write."""
+    return {info.alias or name: name for name, info in model.model_fields.items()}
+
+
+def annotation_at(root: type[BaseModel], path: Path) -> Any | None:
     """The type expected at a path, e.g. Optimizer at ("spec", "training", "optimizers", "default"); None when nothing may stand there."""
     current: Any = root
     for key in path:
@@ -77,11 +82,11 @@ def annotation_at(root: type[Model], path: Path) -> Any | None:
     return current
 
 
-def walk(root: type[Model], at: tuple[str, ...] = ()) -> Iterator[Field]:
+def walk(root: type[BaseModel], at: tuple[str, ...] = ()) -> Iterator[Field]:
     """Every field below a model, parents before children."""
     for name, info in fields(root).items():
         path = (*at, name)
-        yield Field(path, info, info.annotation)
+        yield Field(path, info, info.annotation, root)
         inner: Any = info.annotation
         while model_of(inner) is None and (below := element(inner)) is not None:
             inner, path = below, (*path, "*")

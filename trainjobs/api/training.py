@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isqrt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import (
-    Model,
-    PositiveInt,
-    StoreUri,
-)
+from trainjobs.api import uris
+from trainjobs.api.fields import Model, PositiveInt, StoreUri
+from trainjobs.api.only import only, unless
+from trainjobs.api.rule import Breach, Rule
 
 
 class Batch(Model):
@@ -35,18 +35,20 @@ class Batch(Model):
 class Optimizer(Model):
     name: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adamw", description="torch.optim's optimizer of that name.")
     learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2), only(name=("adam", "adamw"))] = Field(
         [0.9, 0.999], description="Adam's and AdamW's decay rates."
     )
     weight_decay: Annotated[float, Field(ge=0, le=10)] = Field(0.0, description="Decoupled for adamw, L2 otherwise.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Momentum of sgd and rmsprop.")
+    momentum: Annotated[float, Field(ge=0, lt=1), only(name=("rmsprop", "sgd"), because="whose momentum is betas[0]")] = Field(
+        0.0, description="Momentum."
+    )
 
 
 class Schedule(Model):
     name: Literal["constant", "linear", "cosine"] = Field("constant", description="Shape after the warm-up.")
     warmup_steps: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Steps of linear warm-up from 0.")
-    final_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Learning rate of the last step, as a share of the peak (linear and cosine)."
+    final_ratio: Annotated[float, Field(ge=0, le=1), only(name=unless("constant"))] = Field(
+        0.0, description="Learning rate of the last step, as a share of the peak."
     )
 
 
@@ -83,3 +85,44 @@ class DeepSpeed(Model):
     stage: Literal["auto", 0, 1, 2, 3] = Field("auto", description="ZeRO stage; auto takes the lowest that fits.")
     offload: Literal["none"] = Field("none", description="Where optimizer states live when they do not fit.")
     config: dict[str, Any] = Field({}, description="DeepSpeed's own JSON, merged last.")
+
+
+OURS = {
+    "train_batch_size": "spec.training.batch.global",
+    "train_micro_batch_size_per_gpu": "spec.training.batch.micro",
+    "gradient_accumulation_steps": "spec.training.batch",
+    "gradient_clipping": "spec.training.gradientClipping",
+    "optimizer": "spec.training.optimizers",
+    "scheduler": "spec.training.schedule",
+    "bf16": "spec.training.precision",
+    "fp16": "spec.training.precision",
+}
+
+
+def weights_lie_somewhere(uri: str) -> Iterator[Breach]:
+    return uris.prefix(uri, "weights lie in a folder of it")
+
+
+def config_is_free(config: dict[str, Any]) -> Iterator[Breach]:
+    """DeepSpeed's own JSON adds to the manifest and never contradicts it."""
+    why = "two places for one setting would contradict each other"
+    for key, field in OURS.items():
+        if key in config:
+            yield Breach((key,), f"{key} belongs to {field}", why, f"set {field} instead", on_key=True)
+    zero = config.get("zero_optimization")
+    if isinstance(zero, dict) and "stage" in zero:
+        where = ("zero_optimization", "stage")
+        yield Breach(where, "stage belongs to spec.deepspeed.stage", why, "set spec.deepspeed.stage instead", on_key=True)
+
+
+RULES = (
+    Rule(
+        "spec.training.initialWeights",
+        "GTJ0107",
+        weights_lie_somewhere,
+        uris.PREFIX,
+        "not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
+    ),
+    # CEL cannot look into free-form maps; crd.py says it with `not`.
+    Rule("spec.deepspeed.config", "GTJ0108", config_is_free),
+)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainjobs.api.fields import Model, Width
+from trainjobs.api.only import only
+from trainjobs.api.rule import Breach, Rule
+
+# What the networks of each architecture encode.
+LEARNS = {"conv": "image", "mlp": "point"}
 
 
 class VaeNetwork(Model):
     architecture: Literal["conv", "mlp"] = Field("conv", description="conv for images, mlp for points.")
     latent_dim: Width = Field(16, description="Dimension of the latent z.")
     channels: Width = Field(32, description="Feature maps at full resolution (conv) or units of a hidden layer (mlp).")
-    layers: Annotated[int, Field(ge=1, le=16)] = Field(2, description="Hidden layers (mlp only).")
+    layers: Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="whose depth follows from the image size")] = Field(
+        2, description="Hidden layers."
+    )
 
 
 class VaeLoss(Model):
@@ -26,3 +34,20 @@ class Vae(Model):
 
     network: VaeNetwork = VaeNetwork()
     loss: VaeLoss = VaeLoss()
+
+
+def likelihood_fits(vae: Vae) -> Iterator[Breach]:
+    if vae.network.architecture == "mlp" and vae.loss.reconstruction == "bce":
+        why = "a Bernoulli likelihood needs values from 0 to 1, such as pixels"
+        yield Breach(("loss", "reconstruction"), "bce cannot score points", why, "use mse")
+
+
+RULES = (
+    Rule(
+        "spec.vae",
+        "GTJ0108",
+        likelihood_fits,
+        "self.network.architecture != 'mlp' || self.loss.reconstruction != 'bce'",
+        "bce cannot score points: use mse",
+    ),
+)

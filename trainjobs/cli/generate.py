@@ -13,6 +13,8 @@ from trainjobs.api import crd
 from trainjobs.api.codes import CODES, index, page
 from trainjobs.api.fields import Model
 from trainjobs.api.job import API_VERSION, KIND, Job
+from trainjobs.api.metrics import METRICS
+from trainjobs.api.only import effects
 from trainjobs.api.schema import schema_text
 from trainjobs.api.shape import Field, element, is_list, literals, members, model_of, walk
 
@@ -45,30 +47,34 @@ def job_page() -> str:
         parts.setdefault(field.path[:-1], []).append(field)
     for path, fields in parts.items():
         lines += [f"## {'.'.join(path) or 'The manifest'}", ""]
-        summary = " ".join((holder(path).__doc__ or "").split())
+        summary = " ".join((fields[0].holder.__doc__ or "").split())
         lines += [summary, ""] if summary and "BaseModel" not in summary else []
         lines += ["| Field | Type | Default | Meaning |", "| --- | --- | --- | --- |", *map(row, fields), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *metrics_part()])
 
 
-def holder(path: tuple[str, ...]) -> type[Model]:
-    """The model whose fields stand at a path."""
-    current: Any = Job
-    for key in path:
-        model = model_of(current)
-        if model is None:
-            current = element(current)
-        else:
-            current = next(info.annotation for name, info in model.model_fields.items() if (info.alias or name) == key)
-    found = model_of(current)
-    assert found is not None
-    return found
+def metrics_part() -> list[str]:
+    """The metrics that are known by name; an objective of one's own measures what it likes."""
+    lines = [
+        "## Metrics",
+        "",
+        "What `metrics.jsonl`, reports and `keep.best` call what is measured; in bold what evaluations measure when they are asked.",
+        "",
+    ]
+    lines += ["| Metric | Chart | Measured for | Better | Unit |", "| --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
+        name = f"**{metric.name}**" if metric.asked else metric.name
+        better = {"min": "lower", "max": "higher", "": ""}[metric.mode]
+        lines.append(f"| {name} | {metric.chart}: {metric.label} | {metric.whose} | {better} | {metric.unit} |")
+    return [*lines, ""]
 
 
 def row(field: Field) -> str:
     name = field.path[-1]
     required = field.info.is_required()
-    text = cell(field.info.description or ("see below" if model_of(field.annotation) else ""))
+    sometimes = [effect.sentence for effect in effects(field.holder) if effect.name == name]
+    meaning = field.info.description or ("see below" if model_of(field.annotation) else "")
+    text = cell(" ".join([f"{meaning.removesuffix('.')}.", *sometimes]) if sometimes else meaning)
     return f"| {f'**{name}**' if required else name} | {cell(kind(field))} | {cell(default(field))} | {text} |"
 
 

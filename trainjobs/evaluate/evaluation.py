@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
+from trainjobs.api.metrics import question
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.coverage import ModeCoverage
@@ -45,7 +46,7 @@ def evaluation(
         scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
-    return {name: value for name, value in scores.items() if name.removeprefix("heldout/").removesuffix("/quality") in wanted}, whole
+    return {name: value for name, value in scores.items() if question(name) in wanted}, whole
 
 
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]) -> Sequence[Score]:
@@ -87,5 +88,4 @@ def looking(networks: Mapping[str, nn.Module], spec: Spec, world: World) -> Iter
 def measured(spec: Spec) -> set[str]:
     """The metrics that the manifest asks for, by evaluation.metrics or by choosing the best checkpoint."""
     best = spec.checkpoints.keep.best
-    chosen = [best.metric.removeprefix("heldout/").removesuffix("/quality")] if best else []
-    return {*spec.evaluation.metrics, *chosen}
+    return {*spec.evaluation.metrics, *([question(best.metric)] if best else [])}

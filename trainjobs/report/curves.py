@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+from trainjobs.api.metrics import METRICS
 from trainjobs.run.numbers import number
 
 LIMIT = 2000
@@ -32,28 +34,15 @@ class Chart:
     noisy: bool = False
 
 
-# What is drawn together, in this order: title, whether it is noisy, and metric -> label. What is not named here gets a chart of its own.
-TOGETHER: tuple[tuple[str, bool, dict[str, str]], ...] = (
-    ("Loss", True, {"loss": "training", "heldout/loss": "held-out"}),
-    ("Discriminator loss", True, {"loss/D": "D"}),
-    ("Generator loss", True, {"loss/G": "G"}),
-    ("Held-out perplexity", False, {"heldout/perplexity": "perplexity"}),
-    ("Discriminator's scores", True, {"score/real": "real samples", "score/fake": "generated samples"}),
-    ("Gradient penalty", True, {"gradient_penalty": "penalty"}),
-    ("Reconstruction", True, {"reconstruction": "training", "heldout/reconstruction": "held-out"}),
-    ("KL divergence", True, {"kl": "training", "heldout/kl": "held-out"}),
-)
-LAST = ("Learning rate", "Throughput")
-
-
 def charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """The charts of a run. Losses first, then what else was measured, learning rates and throughput last."""
+    """The charts of a run: metrics we know in their table's order, then those of the user's own, learning rates and throughput last."""
     found = collected(rows)
     drawn: list[Chart] = []
-    for title, noisy, members in TOGETHER:
-        series = tuple(Series(label, *found.pop(name)) for name, label in members.items() if name in found)
-        if series:
-            drawn.append(Chart(title, series, noisy))
+    for title, members in groupby(METRICS, key=lambda metric: metric.chart):
+        known = [metric for metric in members if metric.name in found]
+        if known:
+            series = tuple(Series(metric.label, *found.pop(metric.name)) for metric in known)
+            drawn.append(Chart(title, series, known[0].noisy))
     rates = sorted(name for name in found if name.startswith("lr/"))
     last = []
     if rates:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import CODES, JobError
+from trainjobs.api.metrics import METRICS
 from trainjobs.report.timeline import strip, told
 from trainjobs.run.folder import LIVE, Row, Run
 from trainjobs.run.numbers import duration, instant, moment, number, short, size
@@ -102,12 +103,10 @@ def tiles(run: Run, rows: list[Row], events: list[Row]) -> Iterator[tuple[str, s
     yield "steps", short(progress.get("step", 0)), f"of {total}" if total else ""
     if (seen := number(progress.get("samples"))) is not None:
         yield "samples", f"{seen:,.0f}", ""
-    for name in ("loss", "loss/D", "loss/G", "heldout/loss", "heldout/perplexity", "modes", "heldout/modes"):
-        values = [value for row in rows if (value := number(row.get(name))) is not None]
-        if values:
-            # Perplexity and modes are measured on held-out data only; of the loss there are two.
-            label = "held-out loss" if name == "heldout/loss" else name.removeprefix("heldout/")
-            yield label, short(values[-1]), f"from {short(values[0])}" if len(values) > 1 else ""
+    for metric in METRICS:
+        values = [value for row in rows if (value := number(row.get(metric.name))) is not None]
+        if metric.tile and values:
+            yield metric.tile, short(values[-1]), f"from {short(values[0])}" if len(values) > 1 else ""
     rate = progress.get("throughput") or {}
     if rate.get("value") is not None:
         yield "throughput", short(rate["value"]), str(rate.get("unit", ""))

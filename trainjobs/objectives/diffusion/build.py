@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainjobs.api.diffusion import Diffusion
-from trainjobs.api.errors import JobError
+from trainjobs.api.diffusion import Diffusion, resolutions_fit
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image
 from trainjobs.models.unet import UNet
@@ -21,15 +20,8 @@ if TYPE_CHECKING:
 def networks(family: Diffusion, info: DataInfo) -> dict[str, nn.Module]:
     network = family.network
     channels, size = image("diffusion.network.architecture", network.architecture, info)
-    halvings = len(network.multipliers) - 1
-    if size % 2**halvings or size < 2 ** (halvings + 1):
-        raise JobError(
-            "GTJ0108",
-            f"{len(network.multipliers)} resolutions do not fit images of {size} pixels",
-            where="diffusion.network.multipliers",
-            why=f"each entry after the first halves the resolution, and {size} pixels can be halved {size.bit_length() - 2} times",
-            how="Give fewer multipliers, or a larger images.size",
-        )
+    for breach in resolutions_fit(network, size):
+        raise breach.within("diffusion", "network").problem("GTJ0108", ()).error()
     return {
         "denoiser": UNet(
             image_channels=channels,

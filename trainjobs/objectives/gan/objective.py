@@ -1,12 +1,6 @@
-"""Generative adversarial networks: losses of a discriminator D (unbounded scores) and a generator G, with z ~ N(0, I).
+"""Generative adversarial networks: a discriminator D and a generator G that take turns, z ~ N(0, I). Their losses stand in losses.py.
 
-bce       L_D = E_x softplus(-D(x)) + E_z softplus(D(G(z)))       L_G = E_z softplus(-D(G(z)))
-          The minimax game's discriminator and the non-saturating generator of Goodfellow et al., "Generative adversarial nets", 2014
-          (arXiv 1406.2661, section 3); softplus(-s) = -log sigmoid(s).
-hinge     L_D = E_x max(0, 1 - D(x)) + E_z max(0, 1 + D(G(z)))    L_G = -E_z D(G(z))
-          Lim and Ye, "Geometric GAN", 2017 (arXiv 1705.02894); Miyato et al., 2018 (arXiv 1802.05957, equations 16 and 17).
-wgan-gp   L_D = E_z D(G(z)) - E_x D(x) + lambda E_y (||grad_y D(y)||_2 - 1)^2,   y = u x + (1 - u) G(z),  u ~ U[0, 1) per sample
-          L_G = -E_z D(G(z))
+wgan-gp adds a penalty to L_D: lambda E_y (||grad_y D(y)||_2 - 1)^2,   y = u x + (1 - u) G(z),  u ~ U[0, 1) per sample
           Gulrajani et al., "Improved training of Wasserstein GANs", 2017 (arXiv 1704.00028, equation 3 and algorithm 1).
 
 The penalty needs the derivative of a derivative. In bf16 that loses what it is to measure, so it is computed in float32 with autocast
@@ -21,10 +15,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainjobs.api.gan import GanLoss
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
+from trainjobs.objectives.gan.losses import LOSSES
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
 
@@ -52,19 +46,16 @@ class GanObjective:
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
         score_real, score_fake = self.discriminator(real).float(), self.discriminator(fake).float()
         metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
-        if self.loss.type == "bce":
-            loss = F.softplus(-score_real).mean() + F.softplus(score_fake).mean()
-        elif self.loss.type == "hinge":
-            loss = F.relu(1.0 - score_real).mean() + F.relu(1.0 + score_fake).mean()
-        else:
+        loss = LOSSES[self.loss.type].discriminator(score_real, score_fake)
+        if self.loss.type == "wgan-gp":
             penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
-            loss = score_fake.mean() - score_real.mean() + self.loss.gradient_penalty * penalty
+            loss = loss + self.loss.gradient_penalty * penalty
             metrics["gradient_penalty"] = penalty.detach()
         return loss, {"loss/D": loss.detach(), **metrics}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         score: Tensor = self.discriminator(self.generator(batch.noise.normal("z", self.latent_dim))).float()
-        loss = F.softplus(-score).mean() if self.loss.type == "bce" else -score.mean()
+        loss = LOSSES[self.loss.type].generator(score)
         return loss, {"loss/G": loss.detach()}
 
     @property

@@ -1,0 +1,141 @@
+"""Rules between parts of a spec that are neither the family's nor its data's: batch and workers, stage, beginnings, metrics, spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from math import lcm
+
+from trainjobs.api.job import Spec
+from trainjobs.api.metrics import METRICS, SCOPES, Asked, answers
+from trainjobs.api.problem import did_you_mean, listed
+from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.uris import builtin
+
+_EACH = "(self.compute.gpusPerWorker > 1 ? self.compute.gpusPerWorker : 1)"
+_MICRO = "(has(self.training.batch.micro) ? self.training.batch.micro : 1)"
+_BEST = "self.checkpoints.keep.best"
+
+
+def batch_divides(spec: Spec) -> Iterator[Breach]:
+    """The global batch is constant, so it divides by each end of an elastic range of workers, by their GPUs, and by their micro-batches.
+
+    Between its ends an elastic group only ever takes sizes that divide it, too: `Batch.sizes`.
+    """
+    batch = spec.training.batch
+    low, high = spec.compute.worker_range
+    if low > high:
+        return
+    each = spec.compute.each
+    micro = (batch.micro or 1) * each
+    unit = lcm(low * micro, high * micro)
+    if batch.global_ % unit == 0:
+        return
+    down, up = batch.global_ // unit * unit, (batch.global_ // unit + 1) * unit
+    groups = (f"{low} workers" if low == high else f"{low} and by {high} workers") + (f" of {each} GPUs" if each > 1 else "")
+    by = groups if batch.micro is None else f"{groups} of micro-batch {micro}"
+    legal = listed([size for size in (down, up) if size])
+    fitting = batch.sizes(low, high, each) if low < high else ()
+    also = f"; or, for this batch, of the numbers of workers in that range: {listed(fitting[:16])}" if fitting else ""
+    yield Breach(
+        ("training", "batch", "global"),
+        f"a global batch of {batch.global_} does not divide by {by}",
+        f"every {'GPU' if each > 1 else 'worker'} takes the same number of samples in each step",
+        f"nearest sizes that do: {legal}{also}",
+        beside=("compute", "workers"),
+    )
+
+
+def stage_allows(spec: Spec) -> Iterator[Breach]:
+    if spec.gan is None or spec.deepspeed.stage != 3:
+        return
+    why = "stage 3 splits the weights themselves, and two networks that take turns would gather each other's at every step"
+    if spec.gan.loss.type == "wgan-gp":
+        why = "the gradient penalty differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
+    yield Breach(("deepspeed", "stage"), "a GAN cannot train at ZeRO stage 3", why, "use stage 0, 1, 2 or auto")
+
+
+def one_beginning(spec: Spec) -> Iterator[Breach]:
+    if spec.training.initial_weights is not None and spec.checkpoints.resume_from not in ("latest", "none"):
+        what = "spec.training.initialWeights beside a checkpoint in spec.checkpoints.resumeFrom"
+        why = "both say with which weights the run begins"
+        how = "keep resumeFrom to go on at that checkpoint's step with its optimizer, initialWeights to begin at step 0 with a new one"
+        yield Breach(("training", "initialWeights"), what, why, how, on_key=True)
+
+
+def metric_suits(asked: Asked, spec: Spec) -> Iterator[Breach]:
+    measured = any(metric.suits(spec.families, builtin(spec.data.source)) for metric in answers(asked))
+    if asked in spec.evaluation.metrics and not measured:
+        yield Breach(("evaluation", "metrics"), f"{asked} {SCOPES[asked]}", how="take it out of spec.evaluation.metrics")
+
+
+def best_is_measured(spec: Spec) -> Iterator[Breach]:
+    """A metric that nobody measures would silently keep no checkpoint as the best. What a custom objective measures only it knows."""
+    best = spec.checkpoints.keep.best
+    if best is None or spec.custom is not None or len(spec.families) != 1:
+        return
+    known = [metric.name for metric in METRICS if metric.asked and metric.suits(spec.families, builtin(spec.data.source))]
+    if best.metric not in known:
+        why = f"measured here: {listed(known, 'and')}" if known else "nothing is measured that could choose the best"
+        how = did_you_mean(best.metric, known) or ("" if known else "take keep.best out")
+        yield Breach(("checkpoints", "keep", "best", "metric"), f'"{best.metric}" is not measured', why, how)
+
+
+def rollback_has_where_to(spec: Spec) -> Iterator[Breach]:
+    """A batch that spoils the weights shows in the next step's loss: a checkpoint between the two is spoilt, the one before is needed."""
+    if spec.recovery.on_loss_spike == "rollback" and spec.checkpoints.keep.last < 2:
+        path, what = ("checkpoints", "keep", "last"), "recovery.onLossSpike: rollback needs the last two checkpoints"
+        why = "the newest may have been taken just before the loss showed what had gone wrong"
+        yield Breach(path, what, why, "write `keep: {last: 2}` or more")
+
+
+RULES = (
+    Rule(
+        "spec",
+        "GTJ0103",
+        batch_divides,
+        # An elastic group divides the batch at either end of its range; a range that overflows divides nothing.
+        f"string(self.compute.workers).split('-').all(n, self.training.batch.global % (int(n) * {_EACH} * {_MICRO}) == 0)",
+        "training.batch.global does not divide by the workers, their GPUs and training.batch.micro",
+    ),
+    Rule(
+        "spec",
+        "GTJ0104",
+        stage_allows,
+        "!has(self.gan) || self.deepspeed.stage != 3",
+        "a GAN cannot train at ZeRO stage 3: use stage 0, 1, 2 or auto",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        one_beginning,
+        "!has(self.training.initialWeights) || self.checkpoints.resumeFrom in ['latest', 'none']",
+        "training.initialWeights beside a checkpoint in checkpoints.resumeFrom: both say with which weights the run begins",
+    ),
+    *(
+        Rule(
+            "spec",
+            "GTJ0108",
+            partial(metric_suits, asked),
+            " || ".join(dict.fromkeys([f"!('{asked}' in self.evaluation.metrics)", *(metric.cel for metric in answers(asked))])),
+            f"{asked} {scope}",
+        )
+        for asked, scope in SCOPES.items()
+    ),
+    Rule(
+        "spec",
+        "GTJ0102",
+        best_is_measured,
+        f"has(self.custom) || !has({_BEST}) || "
+        + " || ".join(f"({_BEST}.metric == '{metric.name}' && {metric.cel})" for metric in METRICS if metric.asked),
+        "checkpoints.keep.best.metric is not measured: "
+        + ", ".join(f"{metric.name} ({metric.whose})" for metric in METRICS if metric.asked),
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        rollback_has_where_to,
+        "self.recovery.onLossSpike != 'rollback' || self.checkpoints.keep.last >= 2",
+        "recovery.onLossSpike: rollback needs checkpoints.keep.last of at least 2",
+    ),
+)

@@ -1,0 +1,138 @@
+"""Which network learns from what: rules between a family and its data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from trainjobs.api import gan, vae
+from trainjobs.api.data import Images, Text
+from trainjobs.api.diffusion import RESOLUTIONS_FIT, resolutions_fit
+from trainjobs.api.fields import Model
+from trainjobs.api.job import Spec
+from trainjobs.api.only import untouched
+from trainjobs.api.problem import listed
+from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.shape import Path
+from trainjobs.api.uris import BUILTINS, builtin
+
+
+def family_fits_data(family: str, spec: Spec) -> Iterator[Breach]:
+    """Language learns from text, mlp networks from points, every other network from images."""
+    name = builtin(spec.data.source)
+    kind = BUILTINS.get(name, "") if name else "other"
+    for path, architecture, wanted in learners(spec):
+        if path[0] == family and kind and kind != wanted and not (kind == "other" and wanted != "point"):
+            good = [f"builtin:{known}" for known, its in BUILTINS.items() if its == wanted] + (
+                ["a file:// folder"] if wanted != "point" else []
+            )
+            have = f"{spec.data.source} holds {kind}s" if kind != "other" else "points come from builtin:ring only"
+            other = architecture_for(spec, kind if kind != "other" else "image")
+            swap = f", or architecture: {other}" if other else ""
+            yield Breach(path, f"{architecture} learns from {wanted}s", have, f"use data.source: {listed(good)}{swap}")
+
+
+def learners(spec: Spec) -> Iterator[tuple[Path, str, str]]:
+    """Path, architecture and kind of data of each network that sees data."""
+    if spec.gan is not None:
+        generator, discriminator = spec.gan.generator.architecture, spec.gan.discriminator.architecture
+        yield ("gan", "generator", "architecture"), generator, gan.LEARNS[generator]
+        if discriminator == generator:  # otherwise gan.networks_agree speaks
+            yield ("gan", "discriminator", "architecture"), discriminator, gan.LEARNS[discriminator]
+    if spec.vae is not None:
+        yield ("vae", "network", "architecture"), spec.vae.network.architecture, vae.LEARNS[spec.vae.network.architecture]
+    if spec.diffusion is not None:
+        yield ("diffusion",), "the unet of a diffusion model", "image"
+    if spec.language is not None:
+        yield ("language",), "a language model", "text"
+
+
+def architecture_for(spec: Spec, kind: str) -> str | None:
+    """The architecture of the same family that learns from such data."""
+    known = gan.LEARNS if spec.gan is not None else vae.LEARNS if spec.vae is not None else {}
+    return next((architecture for architecture, its in known.items() if its == kind), None)
+
+
+def images_are_looked_at(spec: Spec) -> Iterator[Breach]:
+    return left_alone("images", "image", spec.data.images != Images(), spec)
+
+
+def text_is_read(spec: Spec) -> Iterator[Breach]:
+    return left_alone("text", "text", spec.data.text != Text(), spec)
+
+
+def left_alone(field: str, kind: str, changed: bool, spec: Spec) -> Iterator[Breach]:
+    """That a part of spec.data is as it was where the family learns from something else."""
+    wanted = {its for _, _, its in learners(spec)}
+    if changed and wanted and kind not in wanted:
+        what = f"spec.data.{field} with a model of {wanted.pop()}s"
+        yield Breach(("data", field), what, how=f"take spec.data.{field} out", on_key=True)
+
+
+def halvings_fit(spec: Spec) -> Iterator[Breach]:
+    if spec.diffusion is not None:
+        for breach in resolutions_fit(spec.diffusion.network, spec.data.images.size):
+            yield breach.within("diffusion", "network")
+
+
+def holding(kind: str, *, other: bool = False) -> list[str]:
+    """The built-in data of a kind, or all `other`."""
+    return [f"builtin:{name}" for name, its in BUILTINS.items() if (its == kind) != other]
+
+
+def suits(architecture: str, known: dict[str, str]) -> str:
+    """In CEL, that the data are of the kind that the architecture learns from; a folder may hold images."""
+    points = [name for name, kind in known.items() if kind == "point"]
+    return f"({architecture} in {points} ? self.data.source in {holding('point')} : {_IMAGES})"
+
+
+def _unchanged(field: str, plain: Model) -> str:
+    return " && ".join(untouched(f"self.data.{field}", plain, type(plain), ()))
+
+
+_IMAGES = f"!(self.data.source in {holding('image', other=True)})"
+_LEARN = {  # family: that its data are of the right kind, in CEL and in words
+    "gan": (
+        f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
+        "dcgan learns from images, mlp from points (builtin:ring)",
+    ),
+    "vae": (suits("self.vae.network.architecture", vae.LEARNS), "conv learns from images, mlp from points (builtin:ring)"),
+    "diffusion": (_IMAGES, "a diffusion model learns from images"),
+    "language": (f"!(self.data.source in {holding('text', other=True)})", "a language model learns from text"),
+}
+_LOOKED_AT = " || ".join(
+    f"(has(self.{family}) && {network} in {[name for name, kind in known.items() if kind == 'image']})"
+    for family, network, known in (
+        ("vae", "self.vae.network.architecture", vae.LEARNS),
+        ("gan", "self.gan.generator.architecture", gan.LEARNS),
+        ("gan", "self.gan.discriminator.architecture", gan.LEARNS),
+    )
+)
+
+RULES = (
+    *(
+        Rule("spec", "GTJ0108", partial(family_fits_data, family), f"!has(self.{family}) || {fits}", words)
+        for family, (fits, words) in _LEARN.items()
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        images_are_looked_at,
+        f"has(self.custom) || has(self.diffusion) || {_LOOKED_AT} || ({_unchanged('images', Images())})",
+        "data.images has no effect: the model does not learn from images",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        text_is_read,
+        f"has(self.custom) || has(self.language) || ({_unchanged('text', Text())})",
+        "data.text has no effect: the model does not learn from text",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        halvings_fit,
+        f"!has(self.diffusion) || {RESOLUTIONS_FIT}",
+        "too many multipliers for data.images.size: the lowest resolution must keep 2 pixels a side",
+    ),
+)

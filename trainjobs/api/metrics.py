@@ -1,0 +1,94 @@
+"""The metrics we know: the one table of what is measured of whom, which way is better, and where a report shows it.
+
+A family's objective names what it measures, and whatever it measures is written down and drawn. What stands here can be asked for, can
+choose the best checkpoint, shares a chart with its relatives, and has a line in the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+# What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
+Asked = Literal["loss", "perplexity", "modes"]
+SAMPLED = ("vae", "diffusion", "language")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quantity of metrics.jsonl, measured for `families`, or for all where there are none, on `builtin` data, or on any.
+
+    `chart` and `label` are the titles of its chart and of its curve; `noisy` curves are drawn under their running mean; `tile` is its name
+    among the headline numbers. Evaluations measure those that a word of evaluation.metrics has `asked` for. `mode`: which way is better.
+    """
+
+    name: str
+    chart: str
+    label: str
+    families: tuple[str, ...] = ()
+    builtin: str | None = None
+    unit: str = ""
+    noisy: bool = True
+    tile: str = ""
+    asked: Asked | None = None
+    mode: Literal["min", "max", ""] = ""
+
+    def suits(self, families: Iterable[str], builtin: str | None) -> bool:
+        """Whether it can be measured in a job of these families on that data. What custom objectives measure is theirs to say."""
+        return (not self.families or bool({*self.families, "custom"} & {*families})) and self.builtin in (None, builtin)
+
+    @property
+    def cel(self) -> str:
+        """The same of a spec."""
+        family = " || ".join(f"has(self.{name})" for name in (*self.families, "custom"))
+        data = f"self.data.source == 'builtin:{self.builtin}'"
+        return " && ".join([*([f"({family})"] if self.families else []), *([data] if self.builtin else [])])
+
+    @property
+    def whose(self) -> str:
+        """In words: language, or data builtin:ring."""
+        return ", ".join([*self.families, *([f"data builtin:{self.builtin}"] if self.builtin else [])]) or "every family"
+
+
+# In the order of a report's charts.
+METRICS = (
+    Metric("loss", "Loss", "training", SAMPLED, tile="loss", mode="min"),
+    Metric("heldout/loss", "Loss", "held-out", SAMPLED, tile="held-out loss", asked="loss", mode="min"),
+    Metric("loss/D", "Discriminator loss", "D", ("gan",), tile="loss/D"),
+    Metric("loss/G", "Generator loss", "G", ("gan",), tile="loss/G"),
+    Metric(
+        "heldout/perplexity",
+        "Held-out perplexity",
+        "perplexity",
+        ("language",),
+        unit="tokens",
+        noisy=False,
+        tile="perplexity",
+        asked="perplexity",
+        mode="min",
+    ),
+    Metric("score/real", "Discriminator's scores", "real samples", ("gan",)),
+    Metric("score/fake", "Discriminator's scores", "generated samples", ("gan",)),
+    Metric("gradient_penalty", "Gradient penalty", "penalty", ("gan",)),
+    Metric("reconstruction", "Reconstruction", "training", ("vae",), mode="min"),
+    Metric("heldout/reconstruction", "Reconstruction", "held-out", ("vae",), mode="min"),
+    Metric("kl", "KL divergence", "training", ("vae",), unit="nats"),
+    Metric("heldout/kl", "KL divergence", "held-out", ("vae",), unit="nats"),
+    Metric("modes", "modes", "modes", builtin="ring", noisy=False, tile="modes", asked="modes", mode="max"),
+    Metric("modes/quality", "modes/quality", "quality", builtin="ring", unit="share", noisy=False, asked="modes", mode="max"),
+)
+EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
+# Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
+SCOPES: dict[Asked, str] = {"perplexity": "is a measure of language models", "modes": "counts the modes of builtin:ring"}
+ASKED = "; ".join(["loss: held-out loss", *(f"{asked} {scope}" for asked, scope in SCOPES.items())]) + "."
+
+
+def answers(asked: str) -> list[Metric]:
+    """The metrics that a word of evaluation.metrics asks for."""
+    return [metric for metric in METRICS if metric.asked == asked]
+
+
+def question(name: str) -> str:
+    """The word of evaluation.metrics that asks for a metric. Those of custom objectives are asked for by their own name."""
+    return next((metric.asked for metric in METRICS if metric.name == name and metric.asked), name.removeprefix("heldout/"))

@@ -1,0 +1,67 @@
+"""What a discriminator D and a generator G make of D's unbounded scores, with x from the data and z ~ N(0, I). Each is a mean over samples.
+
+bce       L_D = E_x softplus(-D(x)) + E_z softplus(D(G(z)))       L_G = E_z softplus(-D(G(z)))
+          The minimax game's discriminator and the non-saturating generator of Goodfellow et al., "Generative adversarial nets", 2014
+          (arXiv 1406.2661, section 3); softplus(-s) = -log sigmoid(s).
+hinge     L_D = E_x max(0, 1 - D(x)) + E_z max(0, 1 + D(G(z)))    L_G = -E_z D(G(z))
+          Lim and Ye, "Geometric GAN", 2017 (arXiv 1705.02894); Miyato et al., 2018 (arXiv 1802.05957, equations 16 and 17).
+wgan-gp   L_D = E_z D(G(z)) - E_x D(x)                            L_G = -E_z D(G(z))
+          Arjovsky et al., "Wasserstein GAN", 2017 (arXiv 1701.07875). What makes D nearly 1-Lipschitz is the penalty of Gulrajani et
+          al., 2017, which needs D itself and is added to L_D in objective.py.
+lsgan     L_D = 1/2 E_x (D(x) - 1)^2 + 1/2 E_z D(G(z))^2          L_G = 1/2 E_z (D(G(z)) - 1)^2
+          Mao et al., "Least squares generative adversarial networks", 2017 (arXiv 1611.04076, equation 9).
+
+A loss is added here, to the values of GanLoss.type, to its test and to docs/tutorials/gan.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Loss:
+    """L_D of the scores of real and of generated samples, L_G of the latter: float32, one score per sample, to a scalar."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+def bce_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def bce_generator(fake: Tensor) -> Tensor:
+    return F.softplus(-fake).mean()
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+
+
+def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    return fake.mean() - real.mean()
+
+
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    return 0.5 * (real - 1.0).square().mean() + 0.5 * fake.square().mean()
+
+
+def least_squares_generator(fake: Tensor) -> Tensor:
+    return 0.5 * (fake - 1.0).square().mean()
+
+
+def negated_mean(fake: Tensor) -> Tensor:
+    return -fake.mean()
+
+
+LOSSES = {
+    "bce": Loss(bce_discriminator, bce_generator),
+    "hinge": Loss(hinge_discriminator, negated_mean),
+    "wgan-gp": Loss(wasserstein_discriminator, negated_mean),
+    "lsgan": Loss(least_squares_discriminator, least_squares_generator),
+}
