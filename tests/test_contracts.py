@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def inside(room: str) -> str:
 
 
 def plants() -> list[Plant]:
-    upwards = [Plant(FLOORS, inside(lower[0]), inside(upper[0])) for upper, lower in zip(FLOOR, FLOOR[1:], strict=False)]
+    upwards = [Plant(FLOORS, inside(lower[0]), inside(upper[0])) for upper, lower in pairwise(FLOOR)]
     sideways = [Plant(FLOORS, inside(floor[-1]), inside(floor[0])) for floor in FLOOR if len(floor) > 1]
     families = CONTRACTS[FAMILIES]["modules"]
     across = [Plant(FAMILIES, first, second) for first, second in zip(families, [*families[1:], families[0]], strict=True)]
