@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "trainjobs").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILES = [f"/{path.relative_to(ROOT)}" for name in ("trainjobs", "operator", "tests", "bench") for path in (ROOT / name).rglob("*.py")]
 TRAINER = ROOT / "trainjobs"
 ROOMS = {path.parent.name for path in TRAINER.glob("*/__init__.py")}
 NO_ROOMS = {"chart", "cluster", "e2e", "e2e_local", "equivalence", "faults", "gpu", "integration", "operator"}  # folders of tests
@@ -178,6 +179,39 @@ def test_everything_that_is_required_is_pinned_within_its_range() -> None:
 def test_constraints_hold_names_and_versions_only() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)]
+
+
+def test_the_map_has_a_line_for_every_room() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("```text\n")[1].split("```")[0]
+    top, inner = (re.findall(rf"^{indent}((?:[a-z_]+(?:/|\.py) ?)+) +\S", section, re.MULTILINE) for indent in ("", "  "))
+    assert {name.rstrip("/") for line in inner for name in line.split() if name.endswith("/")} == ROOMS
+    assert len([line for line in inner if "/" in line]) == len(ROOMS)
+    assert {name for line in inner for name in line.split() if name.endswith(".py")} == {path.name for path in TRAINER.glob("[!_]*.py")}
+    assert [name for line in top for name in line.split() if not (ROOT / name).is_dir()] == []
+
+
+def known(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    path = ROOT / ("operator" if name.startswith("gentrain_operator") else "") / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = next((one for one in (path.parent.with_suffix(".py"), path.parent / "__init__.py") if one.exists()), None)
+    return module is not None and re.search(rf"\b{path.name}\b", module.read_text()) is not None
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_that_are_named_exist(path: Path) -> None:
+    """In prose too: `trainjobs.workers.launch`, `retries.py`, `ray_train/remote.py`."""
+    text = path.read_text()
+    assert [name for name in re.findall(r"\b(?:trainjobs|gentrain_operator)(?:\.[a-z_]\w*)+", text) if not known(name)] == []
+    assert [
+        name for name in re.findall(r"(?<![\w/.*-])(?:\w+/)*\w+\.py\b", text) if not any(one.endswith(f"/{name}") for one in FILES)
+    ] == []
+
+
+def test_canary_modules_that_do_not_exist_are_seen() -> None:
+    assert [known(f"trainjobs.{name}") for name in ("loop", "run", "run.numbers", "run.numbers.short")] == [True] * 4
+    assert [known(f"trainjobs.{name}") for name in ("loops", "run.shorts", "run.numbers.shorter")] == [False] * 3
 
 
 def test_no_package_index_is_named() -> None:

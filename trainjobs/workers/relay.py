@@ -43,7 +43,7 @@ class Admission(NamedTuple):
     records: dict[str, bytes]
 
 
-Notices = dict[str, bytes]  # the driver's notices to the workers (reclaim.py), by file name
+Notices = dict[str, bytes]  # the driver's notices to the workers (run/preemption.py), by file name
 Exchange = Callable[[list[Piece]], Notices]
 
 
