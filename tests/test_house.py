@@ -209,6 +209,18 @@ def test_modules_that_are_named_exist(path: Path) -> None:
     ] == []
 
 
+def test_programs_in_strings_import_what_exists() -> None:
+    """What a test hands to another process is checked by nobody before that process is started, which slow tests alone do."""
+    missing = []
+    for path in [*PAGES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        for module, names in re.findall(
+            r"\bfrom ((?:trainjobs|gentrain_operator)[\w.]*) import (\w+(?: as \w+)?(?:, \w+(?: as \w+)?)*)", path.read_text()
+        ):
+            named = [f"{module}.{name.split(' as ')[0]}" for name in names.split(", ")]
+            missing += [(str(path.relative_to(ROOT)), name) for name in named if not known(name)]
+    assert not missing
+
+
 def test_canary_modules_that_do_not_exist_are_seen() -> None:
     assert [known(f"trainjobs.{name}") for name in ("loop", "run", "run.numbers", "run.numbers.short")] == [True] * 4
     assert [known(f"trainjobs.{name}") for name in ("loops", "run.shorts", "run.numbers.shorter")] == [False] * 3
