@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "trainjobs").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILES = [f"/{path.relative_to(ROOT)}" for name in ("trainjobs", "operator", "tests", "bench") for path in (ROOT / name).rglob("*.py")]
+TRAINER = ROOT / "trainjobs"
+ROOMS = {path.parent.name for path in TRAINER.glob("*/__init__.py")}
+NO_ROOMS = {"chart", "cluster", "e2e", "e2e_local", "equivalence", "faults", "gpu", "integration", "operator"}  # folders of tests
+LEFT_OUT = {"crew", "crews", "courier", "couriers", "halves", "reclaim", "reclaims"}  # names that gave way to the field's own words
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line.strip() and not line.startswith("#"))
 
 
@@ -45,6 +52,44 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in plain | named}
 
 
+def imports(root: Path, package: str) -> dict[str, set[str]]:
+    """Of every module of a package that lies in `root`, the modules of the package that it names in an import, wherever in it."""
+    paths = {".".join(path.relative_to(root).with_suffix("").parts): path for path in (root / package).rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                above = name.split(".")[: (path.name == "__init__.py") - node.level or None] if node.level else []
+                whole = ".".join([*above, *([node.module] if node.module else [])])
+                named = {alias.name: f"{whole}.{alias.name}" for alias in node.names}
+                found[name] |= {inner if inner in modules else whole for inner in named.values()}
+        found[name] &= modules.keys()
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a ring, the first again at the end; [] when there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def words(name: str) -> set[str]:
+    """The words of a name: of `CrewList`, `_crew_list` and `CREW_LIST` crew and list."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+def misplaced(test: str, room: str, modules: set[str]) -> bool:
+    """Whether the file of a test is named neither for one of the modules of its room nor for the room."""
+    subject = test.removeprefix("test_").removesuffix(".py")
+    return not any(subject == name or subject.startswith(f"{name}_") for name in {room, *modules})
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -58,6 +103,60 @@ def test_operator_is_no_package_of_its_own() -> None:
 def test_modules_are_named_for_what_they_hold() -> None:
     vague = {"utils", "util", "helpers", "common", "manager", "base", "misc"}
     assert not [path for path in SOURCES if vague & {path.stem, path.parent.name}]
+
+
+def test_names_that_are_left_out_do_not_come_back() -> None:
+    assert words("CrewList") & words("_crew_list") & words("CREW_LIST") == {"crew", "list"}
+    defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    named = {(path, node.name) for path in SOURCES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, defined)}
+    modules = {(path, name) for path in SOURCES for name in (path.stem, path.parent.name)}
+    assert not {(str(path.relative_to(ROOT)), name) for path, name in named | modules if words(name) & LEFT_OUT}
+
+
+def test_the_root_of_the_trainer_holds_rooms_and_little_else() -> None:
+    modules = {"__init__.py", "loop.py", "noise.py", "state.py", "world.py", "py.typed"}
+    assert {path.name for path in TRAINER.iterdir()} - {"__pycache__"} == modules | ROOMS
+
+
+@pytest.mark.parametrize("package", ["trainjobs", "operator/gentrain_operator", "bench"])
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """An import within a function counts: it hides a circle, and opens none."""
+    graph = imports((ROOT / package).parent, Path(package).name)
+    assert any(graph.values())
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize(
+    "back", ["import p.room.a", "from p.room import a", "from p.room.a import x", "from . import a", "from .a import x"]
+)
+def test_canary_a_circle_is_found(back: str, tmp_path: Path) -> None:
+    (tmp_path / "p" / "room").mkdir(parents=True)
+    (tmp_path / "p" / "__init__.py").touch()
+    (tmp_path / "p" / "room" / "__init__.py").touch()
+    (tmp_path / "p" / "room" / "a.py").write_text("from p.room import b\n")
+    (tmp_path / "p" / "room" / "b.py").write_text("import ast\n")
+    assert circle(imports(tmp_path, "p")) == []
+    (tmp_path / "p" / "room" / "b.py").write_text(f"def late() -> None:\n    {back}\n")
+    assert set(circle(imports(tmp_path, "p"))) == {"p.room.a", "p.room.b"}
+
+
+def test_tests_lie_beside_the_rooms_that_they_are_about() -> None:
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
+    assert folders == (folders & ROOMS) | NO_ROOMS
+    astray = []
+    for room in sorted(folders & ROOMS):
+        modules = {path.stem.strip("_") for path in (TRAINER / room).iterdir() if path.name not in ("__init__.py", "__pycache__")}
+        astray += [f"{room}/{path.name}" for path in (ROOT / "tests" / room).glob("test_*.py") if misplaced(path.name, room, modules)]
+    assert not astray
+    about_all = {"contracts", "docs", "house", "loop", "noise", "state", "world"}
+    assert not [path.name for path in (ROOT / "tests").glob("test_*.py") if path.stem.split("_")[1] not in about_all]
+
+
+def test_canary_a_test_of_no_module_is_astray() -> None:
+    assert misplaced("test_fit.py", "checkpointer", {"matching", "saver"})
+    assert misplaced("test_savers.py", "checkpointer", {"matching", "saver"})
+    assert not misplaced("test_saver_twice.py", "checkpointer", {"matching", "saver"})
+    assert not misplaced("test_checkpointer_twice.py", "checkpointer", {"matching", "saver"})
 
 
 def test_modules_fit_in_one_sitting() -> None:
@@ -80,6 +179,51 @@ def test_everything_that_is_required_is_pinned_within_its_range() -> None:
 def test_constraints_hold_names_and_versions_only() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line)]
+
+
+def test_the_map_has_a_line_for_every_room() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("```text\n")[1].split("```")[0]
+    top, inner = (re.findall(rf"^{indent}((?:[a-z_]+(?:/|\.py) ?)+) +\S", section, re.MULTILINE) for indent in ("", "  "))
+    assert {name.rstrip("/") for line in inner for name in line.split() if name.endswith("/")} == ROOMS
+    assert len([line for line in inner if "/" in line]) == len(ROOMS)
+    assert {name for line in inner for name in line.split() if name.endswith(".py")} == {path.name for path in TRAINER.glob("[!_]*.py")}
+    assert [name for line in top for name in line.split() if not (ROOT / name).is_dir()] == []
+
+
+def known(name: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    path = ROOT / ("operator" if name.startswith("gentrain_operator") else "") / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = next((one for one in (path.parent.with_suffix(".py"), path.parent / "__init__.py") if one.exists()), None)
+    return module is not None and re.search(rf"\b{path.name}\b", module.read_text()) is not None
+
+
+@pytest.mark.parametrize("path", [*PAGES, *SOURCES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_that_are_named_exist(path: Path) -> None:
+    """In prose too: `trainjobs.workers.launch`, `retries.py`, `ray_train/remote.py`."""
+    text = path.read_text()
+    assert [name for name in re.findall(r"\b(?:trainjobs|gentrain_operator)(?:\.[a-z_]\w*)+", text) if not known(name)] == []
+    assert [
+        name for name in re.findall(r"(?<![\w/.*-])(?:\w+/)*\w+\.py\b", text) if not any(one.endswith(f"/{name}") for one in FILES)
+    ] == []
+
+
+def test_programs_in_strings_import_what_exists() -> None:
+    """What a test hands to another process is checked by nobody before that process is started, which slow tests alone do."""
+    missing = []
+    for path in [*PAGES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+        for module, names in re.findall(
+            r"\bfrom ((?:trainjobs|gentrain_operator)[\w.]*) import (\w+(?: as \w+)?(?:, \w+(?: as \w+)?)*)", path.read_text()
+        ):
+            named = [f"{module}.{name.split(' as ')[0]}" for name in names.split(", ")]
+            missing += [(str(path.relative_to(ROOT)), name) for name in named if not known(name)]
+    assert not missing
+
+
+def test_canary_modules_that_do_not_exist_are_seen() -> None:
+    assert [known(f"trainjobs.{name}") for name in ("loop", "run", "run.numbers", "run.numbers.short")] == [True] * 4
+    assert [known(f"trainjobs.{name}") for name in ("loops", "run.shorts", "run.numbers.shorter")] == [False] * 3
 
 
 def test_no_package_index_is_named() -> None:

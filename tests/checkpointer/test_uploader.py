@@ -81,7 +81,7 @@ def at_work() -> psutil.Process:
     return child
 
 
-def test_a_courier_that_is_killed_is_told_and_followed_by_another(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_one_that_is_killed_is_told_and_followed_by_another(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt = reader.begin()
     prefix = reader.prefix(1, attempt)
@@ -141,8 +141,8 @@ def test_a_fenced_attempt_commits_nothing(uploader: Uploader, snapshot: Snapshot
 WORKER = """
 import json, os, signal, sys, torch
 from pathlib import Path
-from trainjobs.api.job import Keep
-from trainjobs.uploader import Uploader
+from trainjobs.api.checkpoints import Keep
+from trainjobs.checkpointer.uploader import Uploader
 uploader = Uploader(sys.argv[1], Keep())
 line = uploader._open()
 print(json.dumps(uploader._pid()), flush=True)

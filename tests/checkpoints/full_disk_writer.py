@@ -1,4 +1,6 @@
-"""Saves until the disk refuses, in a process of its own, and looks what is left. Started by test_full_disk.py. Exit status 0: all held.
+"""Saves until the disk refuses, in a process of its own, and looks what is left. Exit status 0: all held.
+
+Started by test_checkpoints_full_disk.py:
 
 full_disk_writer.py <store> <stage> <bytes per save> <words the refusal must hold> [<limit on the size of a stored file>]
 """

@@ -51,7 +51,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
 
 PROBE = """
 import sys
-from trainjobs.api.job import Keep
+from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Checkpoints, open_store
 checkpoints = Checkpoints(open_store("file://" + sys.argv[1]), keep=Keep())

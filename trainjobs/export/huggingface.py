@@ -1,6 +1,6 @@
 """Hugging Face's layout: what the files beside `model.safetensors` say. Plain data: neither transformers nor torch is imported.
 
-A model of transformers is made from `configuration`, by us (models/transformer.py) and by whoever loads an export, so both are the same.
+A model of transformers is made from `configuration`, by us (models/transformers.py) and by whoever loads an export, so both are the same.
 The tokenizers are those of data/tokens.py in the `tokenizers` library's JSON: byte-level, with end-of-text behind the last token.
 """
 

@@ -1,9 +1,9 @@
 """Nodes of a Ray cluster, as a group of workers lives on them: how many workers there is room for, and which nodes are about to go.
 
 Both run where the group's controller does, on the machine of the driver, so what they have to say is a notice in the run folder
-(reclaim.py): the group takes a checkpoint and leaves, and the next one is put where there is room then. Ray Train's own elastic policy
-ends a healthy group in the middle of a step instead, whose steps since the last checkpoint are lost; it counts a pod of four cores as
-four workers, though every worker has a pod of its own; and it asks through an actor that imports Ray Data.
+(run/preemption.py): the group takes a checkpoint and leaves, and the next one is put where there is room then. Ray Train's own elastic
+policy ends a healthy group in the middle of a step instead, whose steps since the last checkpoint are lost; it counts a pod of four cores
+as four workers, though every worker has a pod of its own; and it asks through an actor that imports Ray Data.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from trainjobs.api.errors import JobError
 from trainjobs.plan.group import Group
 from trainjobs.run import failures, progress
 from trainjobs.workers import retries
-from trainjobs.workers.ray_train import trainer
 from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
 
 
@@ -28,8 +27,8 @@ class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
         self._groups, self._unheard = 0, 0
 
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
-        if starved := trainer.starved(str(training_failed_error)):
-            rank, error = starved
+        if memory := starved(str(training_failed_error)):
+            rank, error = memory
             failures.enter(self._run, failures.account(rank, error, failures.logs(self._run)))
         elif self._never_began():
             why, how = "no group came as far as to look for a checkpoint", f"read {failures.logs(self._run)}"
