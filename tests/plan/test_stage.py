@@ -52,3 +52,11 @@ def test_when_nothing_fits_the_highest_is_taken() -> None:
 def test_one_worker_gains_nothing_from_a_stage() -> None:
     assert lowest_stage(10**6, 1, "fp32", 10**9) == 0
     assert len({states_bytes(10**6, stage, 1, "fp32") for stage in range(4)}) == 1
+
+
+def test_frozen_weights_are_weights_alone_and_split_at_stage_3() -> None:
+    assert states_bytes(100, 0, 4, "fp32", frozen=1000) == 100 * 16 + 1000 * 4
+    assert states_bytes(100, 2, 4, "bf16", frozen=1000) == states_bytes(100, 2, 4, "bf16") + 1000 * 2
+    assert states_bytes(100, 3, 4, "bf16", frozen=1000) == states_bytes(100, 3, 4, "bf16") + 1000 * 2 // 4
+    assert lowest_stage(100, 4, "fp32", 10_000) == 0
+    assert lowest_stage(100, 4, "fp32", 10_000, frozen=2000) == 3

@@ -34,7 +34,7 @@ def order(positions: Tensor, seed: int, length: int) -> Tensor:
     epochs = positions.div(length, rounding_mode="floor")
     within = positions - epochs * length
     found = torch.empty_like(positions)
-    for epoch in sorted(set(epochs.tolist())):
+    for epoch in torch.unique(epochs).tolist():
         here = epochs == epoch
         found[here] = _epoch(seed, epoch, length)[within[here]]
     return found
