@@ -113,8 +113,8 @@ def test_pages_are_served_while_the_driver_works(ends: Callable[..., Ended], tmp
         return 0
 
     cluster_pages: list[Any] = []
-    enter = head.Pages.__enter__
-    monkeypatch.setattr(head.Pages, "__enter__", lambda self: (cluster_pages.append(self), enter(self))[1])
+    enter = head.MetricsServer.__enter__
+    monkeypatch.setattr(head.MetricsServer, "__enter__", lambda self: (cluster_pages.append(self), enter(self))[1])
     monkeypatch.setattr(head.subprocess.Popen, "wait", wait)
     assert ends("exit 0")[0] == 0
     assert json.loads(read[0])["phase"] == "Preparing"
@@ -149,7 +149,7 @@ def test_what_every_worker_reaches_is_not_refused(parts: dict[str, Any], ends: C
 
 
 def test_no_job_and_no_port(ends: Callable[..., Ended], tmp_path: Path) -> None:
-    with head.Pages(dict, {}, 0) as taken:
+    with head.MetricsServer(dict, {}, 0) as taken:
         status, _, told = ends("echo started", port=taken.port)
     assert (status, told.code) == (7, "GTJ0114")
     assert "in use" in told.detail

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gentrain_operator import report
-from trainjobs.head.metrics_server import CLIENTS, LIMIT, Pages, Report, bounded, exposition
+from trainjobs.head.metrics_server import CLIENTS, LIMIT, MetricsServer, Report, bounded, exposition
 from trainjobs.run import progress
 
 LABELS = {"namespace": "team-a", "job": "faces"}
@@ -40,12 +40,12 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pages(run: Path) -> Iterator[Pages]:
-    with Pages(Report(run).read, LABELS, 0) as pages:
+def pages(run: Path) -> Iterator[MetricsServer]:
+    with MetricsServer(Report(run).read, LABELS, 0) as pages:
         yield pages
 
 
-def ask(pages: Pages, method: str, path: str) -> tuple[int, dict[str, str], str]:
+def ask(pages: MetricsServer, method: str, path: str) -> tuple[int, dict[str, str], str]:
     connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=10)
     try:
         connection.request(method, path)
@@ -62,7 +62,7 @@ def samples(text: str) -> dict[tuple[str, str], float]:
     return {(one.name, "".join(value for key, value in one.labels.items() if key not in LABELS)): one.value for one in found}
 
 
-def test_the_operator_reads_the_report(pages: Pages) -> None:
+def test_the_operator_reads_the_report(pages: MetricsServer) -> None:
     told = report.fetch("127.0.0.1", pages.port)
     assert report.failure(told) is None
     read = report.progress(told, 100)
@@ -71,13 +71,13 @@ def test_the_operator_reads_the_report(pages: Pages) -> None:
     assert report.checkpoint(told) == {"uri": "steps/10-a1", "step": 10, "committedAt": "2023-11-14T22:13:20Z"}
 
 
-def test_a_failure_is_part_of_it(pages: Pages, run: Path) -> None:
+def test_a_failure_is_part_of_it(pages: MetricsServer, run: Path) -> None:
     progress.replace(run / "failure.json", json.dumps({"code": "GTJ0207", "what": "loss not finite", "rank": 1}))
     assert report.failure(report.fetch("127.0.0.1", pages.port)) == {"code": "GTJ0207", "what": "loss not finite", "rank": 1}
     assert samples(ask(pages, "GET", "/metrics")[2])["gentrain_training_failed", "GTJ0207"] == 1
 
 
-def test_metrics(pages: Pages) -> None:
+def test_metrics(pages: MetricsServer) -> None:
     status, headers, text = ask(pages, "GET", "/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     values = samples(text)
@@ -98,7 +98,7 @@ REFUSED = [
 ]
 
 
-def test_what_is_refused(pages: Pages) -> None:
+def test_what_is_refused(pages: MetricsServer) -> None:
     for method, path, status in REFUSED:
         answered, headers, text = ask(pages, method, path)
         assert (method, path, answered) == (method, path, status)
@@ -110,7 +110,7 @@ def test_what_is_refused(pages: Pages) -> None:
 TORN = [b"", b'{"step": 1', b"[1]", b"null", b"\0\0", b'{"step": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"step": 13, "message": "\xff"}']
 
 
-def test_what_is_torn_is_answered_with_what_was_whole(pages: Pages, run: Path) -> None:
+def test_what_is_torn_is_answered_with_what_was_whole(pages: MetricsServer, run: Path) -> None:
     before = report.fetch("127.0.0.1", pages.port)
     for torn in TORN:
         (run / "progress.json").write_bytes(torn)
@@ -121,7 +121,7 @@ def test_what_is_torn_is_answered_with_what_was_whole(pages: Pages, run: Path) -
 
 
 def test_before_the_first_word(tmp_path: Path) -> None:
-    with Pages(Report(tmp_path).read, LABELS, 0) as pages:
+    with MetricsServer(Report(tmp_path).read, LABELS, 0) as pages:
         assert report.fetch("127.0.0.1", pages.port) == {}
         assert samples(ask(pages, "GET", "/metrics")[2]) == {("gentrain_training_restarts_total", ""): 0}
 
@@ -152,7 +152,7 @@ def test_a_log_keeps_its_last_lines_and_a_message_its_first() -> None:
     assert read["failure"]["what"].startswith("first")
 
 
-def test_readers_while_it_is_written(pages: Pages, run: Path) -> None:
+def test_readers_while_it_is_written(pages: MetricsServer, run: Path) -> None:
     over = threading.Event()
 
     def write() -> None:
@@ -175,7 +175,7 @@ def test_readers_while_it_is_written(pages: Pages, run: Path) -> None:
 
 def test_clients_that_say_nothing_keep_nobody_out_for_long(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainjobs.head.metrics_server._Handler.timeout", 0.2)
-    with Pages(Report(run).read, LABELS, 0) as pages:
+    with MetricsServer(Report(run).read, LABELS, 0) as pages:
         silent = [socket.create_connection(("127.0.0.1", pages.port), timeout=30) for _ in range(CLIENTS + 4)]
         assert [one.recv(1) for one in silent[CLIENTS:]] == [b""] * 4, "too many are sent away at once"
         assert [one.recv(1) for one in silent[:CLIENTS]] == [b""] * CLIENTS, "and silent ones after a while"
@@ -191,6 +191,6 @@ def test_clients_that_say_nothing_keep_nobody_out_for_long(run: Path, monkeypatc
             pytest.fail("nobody is served any more")
 
 
-def test_a_port_that_is_taken(pages: Pages, run: Path) -> None:
+def test_a_port_that_is_taken(pages: MetricsServer, run: Path) -> None:
     with pytest.raises(OSError, match="in use"):
-        Pages(Report(run).read, LABELS, pages.port)
+        MetricsServer(Report(run).read, LABELS, pages.port)

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
-from trainjobs.head.metrics_server import Pages, Report, bounded, whole
+from trainjobs.head.metrics_server import MetricsServer, Report, bounded, whole
 from trainjobs.run import failures, preemption, progress
 
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
@@ -45,13 +45,13 @@ def main() -> int:
         job = frozen(arguments.job)
         run = prepared(arguments.run_dir or Path(tempfile.gettempdir()) / f"gentrain-{job.metadata.uid or job.metadata.name}", job)
         labels = {"namespace": job.metadata.namespace or "", "job": job.metadata.name}
-        with Pages(Report(run).read, labels, arguments.port) as pages:
-            print(f"run folder {run}, /progress and /metrics on port {pages.port}", flush=True)
+        with MetricsServer(Report(run).read, labels, arguments.port) as server:
+            print(f"run folder {run}, /progress and /metrics on port {server.port}", flush=True)
             code, failure = refused(job, run) or driven(run)
             if code != STOPPED:
                 # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever. And the
                 # last checkpoint is known from here only.
-                pages.told.wait(arguments.linger if code else min(arguments.linger, LAST_WORDS))
+                server.told.wait(arguments.linger if code else min(arguments.linger, LAST_WORDS))
     except (JobError, OSError) as error:
         refusal = error if isinstance(error, JobError) else JobError("GTJ0114", "nothing can be prepared in this pod", why=str(error))
         code, failure = refusal.exit_code, refusal.to_dict()

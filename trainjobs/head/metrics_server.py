@@ -127,7 +127,7 @@ def _escaped(text: str) -> str:
     return text[:128].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-class Pages(ThreadingHTTPServer):
+class MetricsServer(ThreadingHTTPServer):
     """Serves the pages while the block runs. Port 0 takes a free one: `port` says which."""
 
     daemon_threads = True
@@ -145,7 +145,7 @@ class Pages(ThreadingHTTPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
-    def __enter__(self) -> Pages:
+    def __enter__(self) -> MetricsServer:
         self._thread.start()
         return self
 
@@ -176,7 +176,7 @@ class Pages(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Pages
+    server: MetricsServer
     timeout = CLIENT_SECONDS
     server_version, sys_version = "gentrain", ""
 
