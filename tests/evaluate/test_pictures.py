@@ -1,42 +1,16 @@
-"""Mode coverage on mixtures whose answer is known; pictures read back with Pillow."""
+"""Pictures read back with Pillow."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from trainjobs.data.ring import MODES, SIGMA, draw
-from trainjobs.evaluate.coverage import Coverage, coverage
+from trainjobs.data.ring import MODES, SIGMA
 from trainjobs.evaluate.pictures import GAP, MARGIN, PLOT, document, grid, save_samples, scatter, ticks
 from trainjobs.objectives.phase import Samples
-
-
-def test_the_true_mixture_covers_all_modes_at_the_chi_square_share() -> None:
-    scores = coverage(draw(torch.arange(20_000)), MODES, SIGMA)
-    assert scores.covered == 8
-    assert scores.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.003)
-
-
-def test_a_collapsed_generator_covers_what_it_hits() -> None:
-    assert coverage(torch.tensor(MODES[3]).expand(100, 2), MODES, SIGMA) == Coverage(covered=1, high_quality=1.0)
-
-
-def test_points_between_the_modes_are_of_low_quality() -> None:
-    angle = torch.arange(8) * math.tau / 8 + math.tau / 16
-    between = 2.0 * torch.stack([angle.cos(), angle.sin()], dim=1)
-    assert coverage(between, MODES, SIGMA) == Coverage(covered=0, high_quality=0.0)
-    assert coverage(torch.full((4, 2), float("nan")), MODES, SIGMA) == Coverage(covered=0, high_quality=0.0)
-
-
-def test_three_sigma_is_the_edge_and_a_mode_may_need_more_samples() -> None:
-    points = torch.tensor([[2.99, 0.0], [3.01, 0.0], [0.0, 0.0]]) * SIGMA
-    assert coverage(points, [(0.0, 0.0)], SIGMA).high_quality == pytest.approx(2 / 3)
-    assert coverage(points, [(0.0, 0.0)], SIGMA, least=2).covered == 1
-    assert coverage(points, [(0.0, 0.0)], SIGMA, least=3).covered == 0
 
 
 def test_small_images_become_cells_that_can_be_seen(tmp_path: Path) -> None:

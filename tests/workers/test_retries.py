@@ -1,4 +1,4 @@
-"""How a run fails, as tables: who is to blame, what is tried again, when it ends."""
+"""What is tried again after a failure, and when a run ends, as tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, progress
 from trainjobs.workers import retries
-from trainjobs.workers.ray_train import trainer
 
 APP = RuntimeError("size mismatch")
 VICTIM = RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer [10.0.0.2]:2101")
@@ -36,77 +35,6 @@ def codes(run: Path, allowed: int, *attempts: tuple[int, Exception | None]) -> l
             failures.record(run, 0, error)
         found.append(retries.verdict(run, allowed))
     return [error.code if error else None for error in found]
-
-
-@pytest.mark.parametrize(
-    ("error", "known", "victim"),
-    [
-        (KNOWN, True, False),
-        (APP, False, False),
-        (VICTIM, False, True),
-        (RuntimeError("Connection reset by peer"), False, True),
-        (RuntimeError("NCCL error: ncclRemoteError: A call failed possibly due to a network error"), False, True),
-        (ConnectionRefusedError(111, "Connection refused"), False, True),
-        (BrokenPipeError(32, "Broken pipe"), False, True),
-        (type("DistNetworkError", (RuntimeError,), {})("the client socket has failed"), False, True),
-        (JobError("GTJ0211", "No space left on device"), True, False),
-    ],
-)
-def test_an_account_says_who_speaks(error: Exception, known: bool, victim: bool, run: Path) -> None:
-    failures.record(run, 3, error)
-    (account,) = failures.accounts(run)
-    assert (account["known"], account["victim"], account["rank"]) == (known, victim, 3)
-    assert type(error).__name__ in account["logTail"]
-
-
-def test_a_traceback_is_kept_of_what_nobody_foresaw(run: Path) -> None:
-    for number, error in enumerate((KNOWN, APP)):
-        try:
-            raise error
-        except Exception as raised:
-            failures.record(run, number, raised)
-    known, unknown = (account["logTail"] for account in failures.accounts(run))
-    assert "Traceback" not in known
-    assert "Traceback" in unknown
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "what"),
-    [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "GTJ0206", "CUDA out of memory. Tried to allocate 2 GiB"),
-        (ValueError("bad shape\nsecond line"), "GTJ0214", "ValueError: bad shape"),
-        (KeyError(), "GTJ0214", "KeyError"),
-        (RuntimeError("\n  \n"), "GTJ0214", "RuntimeError"),
-    ],
-)
-def test_an_unexpected_error_gets_a_code(error: Exception, code: str, what: str) -> None:
-    failure = failures.unexpected(error, "the log")
-    assert (failure.code, failure.what) == (code, what)
-
-
-@pytest.mark.parametrize(
-    ("errors", "blamed"),
-    [
-        ([], None),
-        ([VICTIM], 0),
-        ([VICTIM, APP], 1),
-        ([APP, VICTIM], 0),
-        ([VICTIM, APP, KNOWN], 2),
-        ([VICTIM, VICTIM], 0),
-        ([APP, ValueError("later")], 0),
-        ([KNOWN, JobError("GTJ0209", "later")], 0),
-    ],
-)
-def test_culprit(errors: list[Exception], blamed: int | None, run: Path) -> None:
-    for rank, error in enumerate(errors):
-        failures.record(run, rank, error)
-    cause = failures.culprit(run)
-    assert (cause["rank"] if cause else None) == blamed
-
-
-def test_a_torn_account_is_not_one(run: Path) -> None:
-    (run / "failures" / "1-0.json").write_text('{"code": "GTJ02')
-    assert failures.culprit(run) is None
 
 
 LOST = None
@@ -169,51 +97,36 @@ def test_a_driver_of_its_own_counts_afresh(run: Path) -> None:
     assert codes(run, 0, (2, LOST)) == [None, None]
 
 
-def test_publish_leaves_the_failure_where_it_is_looked_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    at(run, 12)
-    failures.publish(run, KNOWN, {"rank": 1, "logTail": "trace"})
-    written = json.loads((run / "failure.json").read_text())
-    assert (written["code"], written["step"], written["rank"], written["logTail"]) == ("GTJ0207", 12, 1, "trace")
-    assert JobError.from_dict(written).line() == KNOWN.line()
-    assert progress.read(run / "progress.json")["phase"] == "Failed"
-    assert KNOWN.line() in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("allowed", "failed", "errors", "over"),
+    [
+        (3, 0, [], False),
+        (3, 0, [VICTIM], False),
+        (3, 0, [APP], False),
+        (3, 3, [APP], True),
+        (0, 0, [APP, VICTIM], True),
+        (3, 0, [VICTIM, KNOWN], True),
+    ],
+)
+def test_no_group_is_started_that_would_be_sent_home(allowed: int, failed: int, errors: list[Exception], over: bool, run: Path) -> None:
+    retries.verdict(run, allowed)
+    counts = progress.read(run / "failures" / "counts")
+    progress.replace(run / "failures" / "counts", json.dumps({**counts, "failed": failed}))
+    for rank, error in enumerate(errors):
+        failures.record(run, rank, error)
+    assert retries.final(run, allowed) is over
+    assert (retries.verdict(run, allowed) is not None) is over, "as `verdict` says"
 
 
-def test_a_full_disk_does_not_hide_the_failure(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def full(self: Path, text: str, encoding: str) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    failures.record(run, 0, KNOWN)
-    failures.publish(run, KNOWN, {})
-    assert KNOWN.line() in capsys.readouterr().err
-
-
-def test_a_new_driver_clears_the_accounts_and_leaves_orphans_without_a_voice(run: Path) -> None:
-    failures.begin(run, 1.5)
-    failures.record(run, 0, VICTIM)
-    assert not failures.orphaned(run, 1.5)
-    failures.begin(run, 2.25)
-    assert failures.accounts(run) == []
-    assert failures.orphaned(run, 1.5)
-    assert not failures.orphaned(run, 2.25)
-
-
-# As Ray 2.60 says it, without what stands in between.
-KILLED = """Training failed due to worker errors:
-[Rank 0 Error Snippet]:
-ray.exceptions.ActorDiedError: The actor died because its owner has died.
-[Rank 1 Error Snippet]:
-1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.2) was 0.66GB used / 0.68GB limit (0.96)
-OOM kill reason: Memory usage 704151552B exceeded threshold of 697303040B (95.0% of 734003200B limit)
-"""
-
-
-def test_a_worker_that_ray_ended_for_its_memory_is_explained() -> None:
-    found = trainer.starved(KILLED)
-    assert found is not None
-    rank, error = found
-    assert (rank, error.code) == (1, "GTJ0205")
-    assert "0.66 of the 0.68 GB" in (error.why or "")
-    assert "1.4 GB for a start" in (error.how or "")
-    assert trainer.starved("Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nValueError: no") is None
+def test_a_worker_whose_driver_was_followed_by_another_has_no_voice(tmp_path: Path) -> None:
+    failures.begin(tmp_path, 1.5)
+    own, orphan = retries.Folder(tmp_path, 1.5), retries.Folder(tmp_path, 0.5)
+    orphan.record(0, KNOWN)
+    assert failures.accounts(tmp_path) == []
+    own.record(1, APP)
+    assert not own.explained()
+    own.record(1, KNOWN)
+    assert own.explained()
+    assert not orphan.explained()
+    assert own.verdict(3) is None
+    assert own.verdict(3) is not None

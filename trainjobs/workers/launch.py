@@ -63,7 +63,7 @@ def begin(run: Path, since: float) -> None:
     """Clear what a former driver left: its failures, notices to its workers, its scratch."""
     for name in ("failure.json", preemption.STOP, preemption.REPLACE):
         (run / name).unlink(missing_ok=True)
-    for leftover in [*run.glob("save-*"), *run.glob("restore-*")]:
+    for leftover in [*run.glob("restore-*"), *run.glob("initial-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
     failures.begin(run, since)
     (run / "logs").mkdir(exist_ok=True)

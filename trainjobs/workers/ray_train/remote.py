@@ -71,7 +71,7 @@ def own_folder(run: Path, job: str, rank: int) -> Path:
 
     A manifest that names no place for checkpoints means the run folder: that is the driver's path, on whatever is mounted there.
     """
-    folder = Path(tempfile.gettempdir()) / f"gentrain-{run.name}-{rank}"
+    folder = Path(tempfile.gettempdir()) / f"gentrain-{run.name.removeprefix('gentrain-')}-{rank}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     (folder / "logs").mkdir()
