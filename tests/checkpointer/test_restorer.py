@@ -51,6 +51,9 @@ class Engine:
         self.asked.append("forget")
         self.state.clear()
 
+    def reach(self, step: int) -> None:
+        self.reached = step
+
     def publish(self) -> None:
         self.asked.append("publish")
 
@@ -139,7 +142,8 @@ class Run:
         identity, reset = options.pop("identity", {}), options.pop("reset", False)
         world = Alone(rank, size, torch.device("cpu"))
         object.__setattr__(world, "said", said)
-        trained: Any = Trained({"net": engine}, State(), options.pop("ema", None), options.pop("objective", None))  # type: ignore[dict-item]
+        keeps = {"objective": options.pop("objective")} if "objective" in options else {}
+        trained: Any = Trained({"net": engine}, State(), options.pop("ema", None), keeps)  # type: ignore[dict-item]
         scratch = self.folder / "scratch"
         scratch.mkdir(exist_ok=True)
         try:

@@ -12,6 +12,7 @@ import pytest
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, preemption, progress
+from trainjobs.run.outcome import Outcome, leave, left
 from trainjobs.run.preemption import Notice
 from trainjobs.workers import launch
 
@@ -39,23 +40,14 @@ def test_what_a_killed_driver_left_is_cleared_and_nothing_else(tmp_path: Path) -
     assert (shown["phase"], shown["step"]) == ("Starting", 7)
 
 
-@pytest.mark.parametrize(("phase", "status"), [("Succeeded", 0), ("Stopped", 130), ("Running", 5), (None, 5)])
-def test_the_exit_status_follows_from_the_phase_when_nobody_failed(phase: str | None, status: int, tmp_path: Path) -> None:
-    launch.begin(tmp_path, 1.5)
-    progress.update(tmp_path, phase=phase)
-    assert launch.outcome(tmp_path) == status
-    code = progress.read(tmp_path / "failure.json").get("code")
-    assert code == (None if status in (0, 130) else "GTJ0213")
-
-
 def test_the_exit_status_is_that_of_the_culprit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launch.begin(tmp_path, 1.5)
     progress.update(tmp_path, phase="Succeeded", step=9)
     failures.record(tmp_path, 1, RuntimeError("Connection closed by peer"))
     failures.record(tmp_path, 0, KNOWN)
     assert launch.outcome(tmp_path) == KNOWN.exit_code != 0
-    left = json.loads((tmp_path / "failure.json").read_text())
-    assert (left["code"], left["rank"], left["step"]) == ("GTJ0207", 0, 9)
+    told = json.loads((tmp_path / "failure.json").read_text())
+    assert (told["code"], told["rank"], told["step"]) == ("GTJ0207", 0, 9)
     assert KNOWN.line() in capsys.readouterr().err
 
 
@@ -84,8 +76,8 @@ def test_workers_are_started_after_the_checks(driver: dict[str, Any], tmp_path: 
 
     def train(run: Path, settings: dict[str, Any], spec: Any) -> None:
         seen.append(spec.family)
-        assert (run, settings["run"], settings["talk_every"]) == (tmp_path, str(tmp_path), None)
-        progress.update(run, phase="Succeeded")
+        assert (run, settings["run"], settings["sync_every"]) == (tmp_path, str(tmp_path), None)
+        leave(run, Outcome("finished"))
 
     driver["on_ray"] = train
     assert launch.main() == 0
@@ -94,11 +86,11 @@ def test_workers_are_started_after_the_checks(driver: dict[str, Any], tmp_path: 
 
 
 def test_without_ray_the_worker_is_this_process(driver: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["launch", str(tmp_path), "--no-ray", "--talk-every", "3"])
-    driver["here"] = lambda settings: progress.update(Path(settings["run"]), phase="Succeeded", message=str(settings["talk_every"]))
+    monkeypatch.setattr("sys.argv", ["launch", str(tmp_path), "--no-ray", "--sync-every", "3"])
+    driver["here"] = lambda settings: leave(Path(settings["run"]), Outcome("finished", str(settings["sync_every"])))
     driver["on_ray"] = lambda *arguments: pytest.fail("Ray was started")
     assert launch.main() == 0
-    assert progress.read(tmp_path / "progress.json")["message"] == "3"
+    assert left(tmp_path) == Outcome("finished", "3")
 
 
 def test_a_check_that_fails_is_the_failure_and_no_worker_starts(driver: dict[str, Any], tmp_path: Path) -> None:
@@ -118,8 +110,8 @@ def test_what_ray_says_of_a_failed_group_does_not_hide_what_a_worker_said(driver
 
     driver["on_ray"] = fail
     assert launch.main() != 0
-    left = progress.read(tmp_path / "failure.json")
-    assert (left["what"], left["rank"]) == ("ValueError: the culprit", 1)
+    told = progress.read(tmp_path / "failure.json")
+    assert (told["what"], told["rank"]) == ("ValueError: the culprit", 1)
 
 
 def test_a_full_disk_of_the_drivers_own_is_told_in_words(driver: dict[str, Any], tmp_path: Path) -> None:
