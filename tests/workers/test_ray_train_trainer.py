@@ -1,0 +1,137 @@
+"""Ray Train gives up when the run has, and what Ray says of memory is understood: its policy without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from trainjobs.api.errors import JobError
+from trainjobs.plan.group import Group
+from trainjobs.run import failures, progress
+from trainjobs.workers import retries
+from trainjobs.workers.ray_train import trainer
+from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
+from trainjobs.workers.ray_train.trainer import RunFailurePolicy, Trainer
+
+RETRY, RAISE = FailureDecision.RETRY, FailureDecision.RAISE
+
+
+# As Ray 2.60 says it, without what stands in between.
+KILLED = """Training failed due to worker errors:
+[Rank 0 Error Snippet]:
+ray.exceptions.ActorDiedError: The actor died because its owner has died.
+[Rank 1 Error Snippet]:
+1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.0.0.2) was 0.66GB used / 0.68GB limit (0.96)
+OOM kill reason: Memory usage 704151552B exceeded threshold of 697303040B (95.0% of 734003200B limit)
+"""
+
+
+def test_a_worker_that_ray_ended_for_its_memory_is_explained() -> None:
+    found = trainer.starved(KILLED)
+    assert found is not None
+    rank, error = found
+    assert (rank, error.code) == (1, "GTJ0205")
+    assert "0.66 of the 0.68 GB" in (error.why or "")
+    assert "1.4 GB for a start" in (error.how or "")
+    assert trainer.starved("Training failed due to worker errors:\n[Rank 0 Error Snippet]:\nValueError: no") is None
+
+
+def test_a_rank_is_not_blamed_for_the_memory_of_another() -> None:
+    """The first rank's snippet ends where the next one begins."""
+    found = trainer.starved(KILLED.replace("[Rank 1", "[Rank 12"))
+    assert found is not None
+    assert found[0] == 12
+
+
+def ended(said: str = "a worker died") -> WorkerGroupError:
+    return WorkerGroupError(said, {1: RuntimeError(said)})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    failures.begin(tmp_path, 1.5)
+    return tmp_path
+
+
+def policy(run: Path, retries: int = 0) -> RunFailurePolicy:
+    return RunFailurePolicy(FailureConfig(max_failures=-1), run, retries)
+
+
+def test_a_group_that_lost_a_worker_is_started_again(run: Path) -> None:
+    ours = policy(run)
+    for restart in range(3):
+        assert retries.verdict(run, 0) is None
+        progress.update(run, step=restart + 1)
+        assert ours.make_decision(ended()) is RETRY
+
+
+@pytest.mark.parametrize(
+    ("error", "allowed", "decision"),
+    [
+        (JobError("GTJ0207", "loss not finite"), 9, RAISE),
+        (ValueError("bad shape"), 0, RAISE),
+        (ValueError("bad shape"), 1, RETRY),
+        (RuntimeError("Connection closed by peer"), 0, RETRY),
+    ],
+)
+def test_no_group_follows_one_whose_accounts_are_the_end(error: Exception, allowed: int, decision: FailureDecision, run: Path) -> None:
+    retries.verdict(run, allowed)
+    failures.record(run, 1, error)
+    assert policy(run, allowed).make_decision(ended()) is decision
+
+
+def test_a_worker_that_ran_out_of_memory_is_accounted_for_in_its_name(run: Path) -> None:
+    retries.verdict(run, 9)
+    assert policy(run, 9).make_decision(ended(KILLED)) is RAISE
+    cause = failures.culprit(run)
+    assert cause is not None
+    assert (cause["code"], cause["rank"]) == ("GTJ0205", 1)
+
+
+def test_groups_that_never_come_to_ask_are_counted_here(run: Path) -> None:
+    """A worker that dies while it starts has asked nobody whether to train, so no verdict counts it."""
+    ours = policy(run)
+    for _ in range(retries.FRUITLESS_RESTARTS):
+        assert ours.make_decision(ended()) is RETRY
+    assert ours.make_decision(ended()) is RAISE
+    cause = failures.culprit(run)
+    assert cause is not None
+    assert cause["code"] == "GTJ0213"
+    assert f"{retries.FRUITLESS_RESTARTS + 1} times in a row while they started" in cause["what"]
+
+
+def test_a_group_that_asks_begins_that_count_again(run: Path) -> None:
+    ours = policy(run)
+    for step in range(1, 3 * retries.FRUITLESS_RESTARTS):
+        if step % retries.FRUITLESS_RESTARTS == 0:
+            assert retries.verdict(run, 0) is None
+            progress.update(run, step=step)
+        assert ours.make_decision(ended()) is RETRY
+
+
+def made(run: Path, workers: Any) -> Trainer:
+    group = Group(1, (1, 2), False)
+    scaling, config = ScalingConfig(num_workers=workers), RunConfig(failure_config=FailureConfig(max_failures=-1))
+    return Trainer(lambda: None, run=run, retries=3, group=group, scaling_config=scaling, run_config=config)
+
+
+def test_parts_that_the_job_has_no_use_for_are_left_out_and_ours_are_put_in(run: Path) -> None:
+    idle, wanted, fixed = object.__new__(DatasetsCallback), SimpleNamespace(name="wanted"), SimpleNamespace(name="fixed")
+    parts = made(run, 2)._lighter({"callbacks": [idle, wanted], "scaling_policy": fixed, "failure_policy": None, "train_fn_ref": 7})
+    assert parts["callbacks"][0] is wanted
+    assert [type(callback) for callback in parts["callbacks"][1:]] == [PreemptionWatch]
+    assert isinstance(parts["failure_policy"], RunFailurePolicy)
+    assert parts["scaling_policy"] is fixed
+    assert parts["train_fn_ref"] == 7
+
+
+def test_a_group_of_several_sizes_is_scaled_by_us(run: Path) -> None:
+    parts = made(run, (1, 2))._lighter({"callbacks": [], "scaling_policy": None, "failure_policy": None})
+    assert isinstance(parts["scaling_policy"], Elastic)
