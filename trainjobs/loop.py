@@ -22,10 +22,11 @@ import torch
 
 from trainjobs.api.job import Job, Spec
 from trainjobs.checkpointer import initial
-from trainjobs.checkpointer.identity import essentials, frozen_digest, hidden_digest, store_uri, versions
+from trainjobs.checkpointer.identity import essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
+from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import open_source
 from trainjobs.data.encoded import Encoded

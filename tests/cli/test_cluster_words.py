@@ -262,3 +262,11 @@ def test_every_refusal_says_what_where_why_and_how(status: int, message: str, co
 
 def test_only_what_may_pass_is_waited_for() -> None:
     assert [passing(ApiError(status, "", "")) for status in (0, 429, 500, 503, 400, 401, 403, 404, 409, 422)] == [True] * 4 + [False] * 6
+
+
+@pytest.mark.parametrize("spec", [{"training": 5, "vae": {}}, {"training": {"steps": 3}}, 7, None])
+def test_a_job_of_another_definition_is_a_row_like_any(spec: Any) -> None:
+    job = {"metadata": {"name": "strange", "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec}
+    assert row(job)["name"] == "strange"
+    assert row(job)["totalSteps"] == (3 if spec == {"training": {"steps": 3}} else None)
+    assert cells(job, NOW)[0] == "strange"

@@ -68,7 +68,6 @@ def test_no_answer_may_be_another_the_next_time_and_a_refusal_is_the_users(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="checkpointer.identity imports torch when it is imported")
 def test_neither_torch_nor_ray_is_imported_by_the_driver_or_by_gtj_run() -> None:
     """A second each, of the time before the first step."""
     program = "import sys, trainjobs.workers.launch, trainjobs.cli.run; print(sorted({'torch', 'ray'} & set(sys.modules)))"

@@ -26,6 +26,14 @@ def status_of(job: Object) -> dict[str, Any]:
     return found
 
 
+def within(value: Any, *keys: str) -> Any:
+    """What stands at the keys, or None: a job that was made under another definition may have anything there, and a list of all
+    namespaces meets it."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def phase(job: Object) -> str:
     """The operator's phase; Deleting when the job is on its way out, Pending before anybody looked at it."""
     if job["metadata"].get("deletionTimestamp"):
@@ -34,7 +42,7 @@ def phase(job: Object) -> str:
 
 
 def family(job: Object) -> str:
-    return next((name for name in FAMILIES if name in (job.get("spec") or {})), "-")
+    return next((name for name in FAMILIES if within(job, "spec", name) is not None), "-")
 
 
 def condition(job: Object, type_: str) -> dict[str, Any] | None:
@@ -55,7 +63,7 @@ def progress_of(job: Object) -> dict[str, Any]:
         "phase": now,
         "message": now.lower() if said.lower() in ("", now.lower()) else f"{now.lower()}: {said}",
         "step": reported.get("step", 0),
-        "totalSteps": reported.get("totalSteps") or (job.get("spec") or {}).get("training", {}).get("steps"),
+        "totalSteps": reported.get("totalSteps") or within(job, "spec", "training", "steps"),
         "metrics": {one["name"]: numeric(one["value"]) for one in reported.get("metrics") or ()},
         "etaSeconds": reported.get("etaSeconds"),
         "startedAt": instant(status.get("startedAt")),

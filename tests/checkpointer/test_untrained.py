@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainjobs.checkpointer.identity import frozen_digest, hidden_digest
+from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.objectives.custom import current
 
 
