@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_no_answer_may_be_another_the_next_time_and_a_refusal_is_the_users(
         return Refusing(tmp_path / "store", reason)
 
     monkeypatch.setattr(module, "open_store", opened)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    monkeypatch.setattr(module, "Checkpoints", partial(module.Checkpoints, pause=lambda seconds: None))
     with pytest.raises(JobError) as refused:
         preflight(job(uri="s3://bucket/runs"), tmp_path)
     assert (refused.value.code, refused.value.why) == (code, "as the store says")

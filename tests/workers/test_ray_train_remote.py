@@ -18,7 +18,7 @@ from trainjobs.workers.relay import Collector
 KNOWN = JobError("GTJ0207", "loss not finite", where="step 7", how="lower the rate")
 
 
-@pytest.mark.parametrize(("run", "folder"), [("gentrain-0f3c", "gentrain-0f3c-2"), ("faces", "gentrain-faces-2")])
+@pytest.mark.parametrize(("run", "folder"), [("gentrain-0f3c", "gentrain-0f3c_2"), ("faces", "gentrain-faces_2")])
 def test_a_workers_folder_is_named_for_the_run_and_the_rank(run: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote.tempfile, "gettempdir", lambda: str(tmp_path))
     assert remote.own_folder(tmp_path / "driver" / run, "{}", 2) == tmp_path / folder
@@ -26,7 +26,7 @@ def test_a_workers_folder_is_named_for_the_run_and_the_rank(run: str, folder: st
 
 def test_a_workers_folder_is_emptied_and_keeps_checkpoints_where_the_driver_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    run, left = tmp_path / "mounted" / "gentrain-0f3c", tmp_path / "tmp" / "gentrain-0f3c-0"
+    run, left = tmp_path / "mounted" / "gentrain-0f3c", tmp_path / "tmp" / "gentrain-0f3c_0"
     (left / "logs").mkdir(parents=True)
     (left / "metrics.jsonl").write_text("of another group")
     (run / "checkpoints").mkdir(parents=True)

@@ -116,6 +116,12 @@ def test_a_group_that_asks_begins_that_count_again(run: Path) -> None:
         assert ours.make_decision(ended()) is RETRY
 
 
+def test_groups_that_never_ask_after_one_that_did_are_counted_from_the_first(run: Path) -> None:
+    assert retries.verdict(run, 0) is None
+    ours = policy(run)
+    assert [ours.make_decision(ended()) for _ in range(retries.FRUITLESS_RESTARTS + 1)] == [RETRY] * retries.FRUITLESS_RESTARTS + [RAISE]
+
+
 def made(run: Path, workers: Any) -> Trainer:
     group = Group(1, (1, 2), False)
     scaling, config = ScalingConfig(num_workers=workers), RunConfig(failure_config=FailureConfig(max_failures=-1))

@@ -71,7 +71,9 @@ def own_folder(run: Path, job: str, rank: int) -> Path:
 
     A manifest that names no place for checkpoints means the run folder: that is the driver's path, on whatever is mounted there.
     """
-    folder = Path(tempfile.gettempdir()) / f"gentrain-{run.name.removeprefix('gentrain-')}-{rank}"
+    folder = (
+        Path(tempfile.gettempdir()) / f"gentrain-{run.name.removeprefix('gentrain-')}_{rank}"
+    )  # no name of a job has an underscore, so no other run's folder is emptied
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     (folder / "logs").mkdir()
