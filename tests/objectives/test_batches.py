@@ -117,6 +117,16 @@ def test_shares_follow_what_is_weighed() -> None:
     assert alone == [float("inf"), 1.0]  # the first sample weighs 0, and is computed all the same
 
 
+def test_dropout_is_seeded_in_front_of_every_loss_also_where_all_micro_batches_are_read_first() -> None:
+    def drawn(**more: Any) -> list[float]:
+        turn = batches(Cut(1, 2, 3)).turn(Phase("train", "net", never, **more), 0, State(0, 0), At())
+        return [torch.rand(1).item() for _ in turn]
+
+    plain = drawn()
+    assert len(set(plain)) == 3
+    assert drawn(weigh=lambda batch: torch.tensor(1.0)) == plain
+
+
 def test_a_step_with_nothing_to_learn_from_is_an_error_that_names_it() -> None:
     phase = Phase("train", "net", never, weigh=lambda batch: torch.tensor(0.0))
     with pytest.raises(JobError) as raised:

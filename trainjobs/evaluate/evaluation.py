@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.score import Score, dealt, joined
 from trainjobs.noise import Noise
+from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Objective, Samples
 from trainjobs.world import World
 
@@ -28,7 +28,8 @@ def evaluation(
     0 all of them, elsewhere none. `micro` is how many rows pass a network at a time."""
     wanted = measured(spec)
     scores: dict[str, float] = {}
-    with looking(networks, spec, world):
+    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
+    with inference(networks, autocast):
         for score in asked_for(spec, source, objective, wanted):
             for rows, counts in dealt(min(score.heldout, source.info.heldout), micro, world.rank, world.size):
                 data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
@@ -71,18 +72,6 @@ def drawn(spec: Spec, source: Source, objective: Objective, count: int, series: 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
     """What samples number `rows` are drawn for (labels, prompts), where the source has such a thing."""
     return source.conditions(rows) if isinstance(source, Conditional) else {}
-
-
-@contextmanager
-def looking(networks: Mapping[str, nn.Module], spec: Spec, world: World) -> Iterator[None]:
-    """Eval mode, without gradients, in the run's precision; each network is put back into the mode that it was in."""
-    was_training = {name: network.training for name, network in networks.items()}
-    for network in networks.values():
-        network.eval()
-    with torch.no_grad(), torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16"):
-        yield
-    for name, network in networks.items():
-        network.train(was_training[name])
 
 
 def measured(spec: Spec) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,36 +73,39 @@ class Batches:
             cut = self.cut
             found = self._drawn(phase, number, state, at)
         if phase.weigh is None:
-            for batch in found:
+            for batch, seed in found:
+                self._dropout(seed)
                 yield batch, float(cut.accumulation)
             return
         batches = list(found)
-        weights = [float(phase.weigh(batch)) for batch in batches]
+        weights = [float(phase.weigh(batch)) for batch, _ in batches]
         (total,) = self.world.sum([math.fsum(weights)])
         if total == 0:
             why = "no micro-batch of this step has anything that its loss is a mean over"
             how = "look at the data: every label may be masked, every answer empty"
             raise JobError("GTJ0214", f"phase {phase.name} has nothing to learn from at step {at.step + 1}", why=why, how=how)
-        for batch, weight in zip(batches, weights, strict=True):
+        for (batch, seed), weight in zip(batches, weights, strict=True):
+            self._dropout(seed)
             yield batch, total / (weight * self.world.size) if weight else math.inf
 
-    def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[Batch]:
+    def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
         for accumulated in range(self.cut.accumulation):
             rows = self.cut.rows(self.world.rank, accumulated)
             positions = torch.arange(state.samples + rows.start, state.samples + rows.stop)
             yield self._batch(f"{phase.name}.{number}", positions, at, None if phase.advances else {})
 
-    def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> Batch:
-        """With the data at these positions, unless there are others."""
+    def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> tuple[Batch, int]:
+        """With the data at these positions (on the CPU), unless there are others; and the seed of its dropout."""
         noise = Noise.of(self.seed, at.step, name, positions.to(self.world.device))
         if data is None:
             data = self.source.batch(positions, self.seed, noise)
-        # Dropout draws from torch's own generator: seeded here, it needs no saving either.
-        seed = mix(noise.seed, int(positions[0]))
+        return Batch(data, noise, len(positions), at), mix(noise.seed, int(positions[0]))
+
+    def _dropout(self, seed: int) -> None:
+        """Dropout draws from torch's own generator: seeded in front of every loss, it needs no saving either."""
         torch.default_generator.manual_seed(seed)
         if self.world.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        return Batch(data, noise, len(positions), at)
 
     # --- rollouts --------------------------------------------------------------------------------------------------------------------
 
@@ -112,29 +115,28 @@ class Batches:
         micro = largest_divisor(size // self.world.size, self.cut.micro)
         return Cut(self.world.size, micro, size // (self.world.size * micro))
 
-    def _of_rollout(self, phase: Phase, rollout: Rollout, number: int, state: State, at: At) -> Iterator[Batch]:
+    def _numbers(self, phase: Phase, part: int) -> list[Tensor]:
+        """Of each of this rank's micro-batches of a part, the rows' numbers in the global batch."""
+        each = self._part(phase)
+        rows = [each.rows(self.world.rank, accumulated) for accumulated in range(each.accumulation)]
+        return [torch.arange(found.start, found.stop) + part * each.size for found in rows]
+
+    def _of_rollout(self, phase: Phase, rollout: Rollout, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
         if id(rollout) not in self._rolled or self._rolled[id(rollout)][1] != at.step:
             self._rolled[id(rollout)] = (rollout, at.step, self._made(phase, rollout, state, at))
         _, _, rows = self._rolled[id(rollout)]
         start = state.samples - self.cut.size  # where the rollout's batch began
-        part, each = number % phase.parts, self._part(phase)
-        here = each.micro * each.accumulation  # this rank's rows of a part, which lie together
-        for first in range(part * here, (part + 1) * here, each.micro):
-            data = {name: value[first : first + each.micro] for name, value in rows.items()}
-            yield self._batch(f"{phase.name}.{number}", start + data[ROW].cpu(), at, data)
+        part = number % phase.parts
+        first = part * self.cut.size // (phase.parts * self.world.size)  # this rank's rows of a part lie together
+        for numbers in self._numbers(phase, part):
+            data = {name: value[first : first + len(numbers)] for name, value in rows.items()}
+            yield self._batch(f"{phase.name}.{number}", start + numbers, at, data)
+            first += len(numbers)
 
     def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
-        was_training = {name: module.training for name, module in self.modules.items()}
-        for module in self.modules.values():
-            module.eval()
-        each, made, numbers = self._part(phase), list[Rows](), list[Tensor]()
-        with torch.no_grad(), self.autocast:
-            for part in range(phase.parts):
-                for accumulated in range(each.accumulation):
-                    rows = each.rows(self.world.rank, accumulated)
-                    number = torch.arange(rows.start, rows.stop) + part * each.size
-                    made.append(rollout.make(self._batch("rollout", state.samples + number, at, None)))
-                    numbers.append(number)
+        numbers = [number for part in range(phase.parts) for number in self._numbers(phase, part)]
+        with inference(self.modules, self.autocast):
+            made = [rollout.make(self._batch("rollout", state.samples + number, at, None)[0]) for number in numbers]
             mine = torch.cat(numbers)
             whole = {name: torch.cat([rows[name] for rows in made]) for name in made[0]}
             whole[ROW] = mine.to(self.world.device)
@@ -144,7 +146,17 @@ class Batches:
                 return torch.cat(self.world.gather(rows.cpu()))[order].to(rows.device)
 
             finished = {**whole, **rollout.finish(whole, everywhere)}
-        for name, module in self.modules.items():
-            module.train(was_training[name])
         state.samples += self.cut.size
         return finished
+
+
+@contextmanager
+def inference(modules: Mapping[str, nn.Module], autocast: AbstractContextManager[Any]) -> Iterator[None]:
+    """Eval mode, without gradients, in the run's precision; each network is put back into the mode that it was in."""
+    was_training = {name: module.training for name, module in modules.items()}
+    for module in modules.values():
+        module.eval()
+    with torch.no_grad(), autocast:
+        yield
+    for name, module in modules.items():
+        module.train(was_training[name])
