@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.shown import CHART_PAGE, FILES, OTHERS, PACKAGES, PAGES, ROOT, codes, is_part, patterns, wrong, wrong_inline, wrong_sets
+from tests.shown import CHART_PAGE, FILES, OTHERS, PACKAGES, PAGES, ROOT, Loader, codes, is_part, patterns, wrong, wrong_inline, wrong_sets
 from trainjobs.api.job import API_VERSION, KIND, Job
 from trainjobs.api.profile import Profile
 from trainjobs.api.status import Status
@@ -126,6 +126,36 @@ def test_inline_code_is_judged(text: str, page: str, good: bool) -> None:
 def test_sets_are_judged() -> None:
     assert wrong_sets("gtj run --set training.steps=3 --set crds.enabled=false") == []
     assert wrong_sets("gtj run --set spec.training.steps=3 --set steps=3") == ["--set knows no spec.training.steps", "--set knows no steps"]
+
+
+# --- Other readers -------------------------------------------------------------------------------------------------------------------
+
+SHIPPED = [
+    *(path for folder in ("manifests", "charts/gentrain/files") for path in sorted((ROOT / folder).rglob("*.yaml"))),
+    *sorted((ROOT / "trainjobs" / "cli" / "templates").glob("*.yaml")),
+]
+
+
+def yaml_shown() -> Iterator[tuple[str, str]]:
+    """Everything in YAML that a user may copy: (where, text)."""
+    yield from ((str(path.relative_to(ROOT)), path.read_text()) for path in SHIPPED)
+    yield from ((code.where, code.text) for page in PAGES for code in codes(page) if code.language == "yaml")
+
+
+def told_apart(where: str, text: str) -> list[str]:
+    """Where YAML 1.1, which Ansible and Kubernetes' Python client read, and 1.2 do not see the same: 2e-3 is a string there."""
+    try:
+        old, new = (list(yaml.load_all(text, loader)) for loader in (yaml.SafeLoader, Loader))
+    except yaml.YAMLError:
+        return []  # other tests hold that it is YAML
+    return [] if repr(old) == repr(new) else [where]
+
+
+def test_yaml_that_is_shown_reads_the_same_in_every_yaml() -> None:
+    shown = list(yaml_shown())
+    assert len(shown) > 30
+    assert not [found for where, text in shown for found in told_apart(where, text)], "write 0.002, not 2e-3"
+    assert told_apart("x", "learningRate: 2e-3") == ["x"]
 
 
 # --- Links, and the run folder -------------------------------------------------------------------------------------------------------

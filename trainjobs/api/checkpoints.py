@@ -14,16 +14,22 @@ from trainjobs.api.rule import Breach, Rule
 
 
 class Every(Model):
+    """When a checkpoint is taken."""
+
     steps: PositiveInt | None = Field(None, description="Steps between checkpoints.")
     minutes: PositiveInt | None = Field(None, description="Minutes between checkpoints.")
 
 
 class Best(Model):
+    """Which checkpoint is the best."""
+
     metric: Annotated[str, Field(min_length=1, max_length=63)] = Field(description=f"Name of an evaluation metric, e.g. {EXAMPLE}.")
     mode: Literal["min", "max"] = Field("min", description="Whether lower or higher is better.")
 
 
 class Keep(Model):
+    """Which checkpoints are kept."""
+
     last: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="Newest checkpoints kept.")
     every_steps: PositiveInt | None = Field(None, description="Checkpoints at multiples of this are kept for ever.")
     best: Best | None = Field(None, description="The best checkpoint by a metric is kept.")
@@ -31,6 +37,8 @@ class Keep(Model):
 
 
 class Checkpoints(Model):
+    """Where checkpoints go, how often they are taken, what a run begins with."""
+
     uri: StoreUri | None = Field(None, description="Prefix for checkpoints; gtj run without one uses the run folder.")
     every: Every | None = Field(None, description="Interval; default: a tenth of the steps. The last step is always saved.")
     keep: Keep = Keep()

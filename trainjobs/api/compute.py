@@ -14,6 +14,8 @@ Names = Annotated[list[LabelName], Field(max_length=16)]
 
 
 class Compute(Model):
+    """The machines it is learned on."""
+
     profiles: Names = Field([], description="ComputeProfiles tried in order.")
     workers: PositiveInt | Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*-[1-9][0-9]*$")] = Field(
         1,

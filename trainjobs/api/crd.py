@@ -3,7 +3,8 @@
 pydantic writes JSON schema 2020-12; Kubernetes wants a structural OpenAPI v3 schema: no `$ref`, a type everywhere, nothing but validations
 inside `anyOf`, booleans for exclusive bounds. `structural` translates what both can say and **refuses** the rest, so that a model which the
 API server would understand differently fails when the CRD is generated and not on somebody's cluster. It also refuses a string, list or map
-without a maximum size: the API server prices a CEL rule by the largest value that could reach it.
+without a maximum size, because the API server prices a CEL rule by the largest value that could reach it; and `explained` a field of which
+`kubectl explain` could say nothing.
 """
 
 from __future__ import annotations
@@ -173,6 +174,17 @@ def _needs(out: Schema, limit: str, path: str) -> None:
         raise NotExpressible(f"{path}: no {limit}")
 
 
+def explained(schema: Schema, path: str) -> Schema:
+    """The schema, if `kubectl explain` can say something of each of its fields; NotExpressible names the first of which it cannot."""
+    for name, inner in schema.get("properties", {}).items():
+        _needs(inner, "description", f"{path}.{name}")
+        explained(inner, f"{path}.{name}")
+    for below in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(below, dict):
+            explained(below, f"{path}[]")
+    return schema
+
+
 def _with_rules(schema: Schema, rules: tuple[Rule, ...]) -> Schema:
     """Adds each rule at its path. KeyError when there is no such path."""
     for rule in rules:
@@ -200,7 +212,11 @@ def _without_defaults(schema: Schema) -> Schema:
 def _without_our_keys(config: Schema) -> Schema:
     """DeepSpeed's own JSON without the settings that have a field of their own: training.config_is_free, where CEL cannot look."""
     stage = {"required": ["zero_optimization"], "properties": {"zero_optimization": {"required": ["stage"]}}}
-    zero = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    zero = {
+        "type": "object",
+        "description": "DeepSpeed's settings of ZeRO, but for the stage.",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
     return {**config, "properties": {"zero_optimization": zero}, "not": {"anyOf": [*({"required": [key]} for key in OURS), stage]}}
 
 
@@ -210,7 +226,7 @@ def _definition(kind: str, short: str, scope: str, schema: Schema, columns: list
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": schema},
+        "schema": {"openAPIV3Schema": explained(schema, kind)},
         "additionalPrinterColumns": [*columns, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}],
         **subresources,
     }
@@ -231,7 +247,11 @@ def _definition(kind: str, short: str, scope: str, schema: Schema, columns: list
 
 
 def _root(description: str, properties: Schema) -> Schema:
-    standing = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    standing = {
+        "apiVersion": {"type": "string", "description": "Group and version of this definition."},
+        "kind": {"type": "string", "description": "Name of this definition."},
+        "metadata": {"type": "object", "description": "Name, namespace, labels and annotations."},
+    }
     return {"type": "object", "description": description, "properties": {**standing, **properties}, "required": ["spec"]}
 
 

@@ -13,6 +13,8 @@ from trainjobs.api.rule import Rule
 
 
 class Images(Model):
+    """How pictures are read."""
+
     size: Literal[8, 16, 32, 64, 128, 256] = Field(
         32, description="Height and width in pixels; other sizes are resized and centre-cropped."
     )
@@ -23,6 +25,8 @@ class Images(Model):
 
 
 class Text(Model):
+    """How text is read."""
+
     field: Identifier = Field("text", description="Field of a JSONL record that holds the text.")
 
 

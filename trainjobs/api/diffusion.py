@@ -12,6 +12,8 @@ from trainjobs.api.rule import Breach
 
 
 class UNet(Model):
+    """The network that removes noise."""
+
     architecture: Literal["unet"] = Field("unet", description="A UNet with residual blocks and self-attention at the lowest resolution.")
     channels: Width = Field(32, description="Feature maps at full resolution.")
     multipliers: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1, max_length=6)] = Field(
@@ -22,6 +24,8 @@ class UNet(Model):
 
 
 class DiffusionProcess(Model):
+    """How noise is added, and what the network predicts of it."""
+
     prediction: Literal["epsilon", "v"] = Field(
         "epsilon", description="What the network predicts: the noise (Ho et al., 2020) or v (Salimans and Ho, 2022)."
     )
@@ -32,6 +36,8 @@ class DiffusionProcess(Model):
 
 
 class Sampler(Model):
+    """How samples are drawn."""
+
     name: Literal["ddim"] = Field("ddim", description="DDIM (Song et al., 2021).")
     steps: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="Network evaluations per sample.")
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance.")

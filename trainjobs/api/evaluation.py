@@ -11,6 +11,8 @@ from trainjobs.api.metrics import ASKED, Asked
 
 
 class Evaluation(Model):
+    """Scores and samples on the way."""
+
     every_steps: PositiveInt | None = Field(
         None, description="Steps between evaluations; default: a tenth of the steps. The last step is always evaluated."
     )

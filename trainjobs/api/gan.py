@@ -37,6 +37,8 @@ class Discriminator(Model):
 
 
 class GanLoss(Model):
+    """What generator and discriminator minimise."""
+
     type: Literal["bce", "wgan-gp", "hinge", "lsgan"] = Field(
         "bce", description="bce is the non-saturating loss of Goodfellow et al. (2014), lsgan least squares (Mao et al., 2017)."
     )

@@ -14,6 +14,8 @@ from trainjobs.api.rule import Breach, Rule
 
 
 class Transformer(Model):
+    """The network, built from its configuration."""
+
     architecture: Literal["gpt2", "llama"] = Field(
         "gpt2", description="Configuration of Hugging Face transformers the network is made from, with random weights."
     )
@@ -25,6 +27,8 @@ class Transformer(Model):
 
 
 class Tokenizer(Model):
+    """How text becomes tokens."""
+
     type: Literal["byte", "bpe"] = Field("byte", description="byte: one token per byte; bpe: byte-pair encoding trained on the data.")
     vocabulary_size: Annotated[int, Field(ge=258, le=1048576), only(type="bpe")] = Field(1024, description="Size of the vocabulary.")
 

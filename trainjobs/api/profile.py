@@ -15,6 +15,8 @@ ImageName = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class Accelerator(Model):
+    """The accelerators of a node."""
+
     type: Identifier | None = Field(None, description="Kind of accelerator, e.g. h100-80gb; for people and for the plan.")
     resource: Annotated[str, Field(min_length=1, max_length=317)] = Field(
         "nvidia.com/gpu", description="Extended resource that a worker asks for."

@@ -24,6 +24,8 @@ class LossSpike(Model):
 
 
 class Recovery(Model):
+    """What happens after a failure."""
+
     max_retries: Annotated[int, Field(ge=0, le=100)] = Field(
         3, description="Restarts after application failures; infrastructure failures are free."
     )

@@ -26,63 +26,75 @@ FailureClass = Literal["Infrastructure", "Preemption", "Application", "Configura
 class Condition(Model):
     """One condition, after KEP-1623."""
 
-    type: Annotated[str, Field(max_length=64)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(max_length=64)]
-    message: Line = ""
-    observed_generation: Count | None = None
-    last_transition_time: Time
+    type: Annotated[str, Field(max_length=64)] = Field(description="Kind of condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, Field(max_length=64)] = Field(description="Why, as one word for programs.")
+    message: Line = Field("", description="Why, as a sentence for people.")
+    observed_generation: Count | None = Field(None, description="Generation of the spec that this is about.")
+    last_transition_time: Time = Field(description="When status last changed.")
 
 
 class Restarts(Model):
     """Attempts that ended and were followed by another, by the class of what ended them."""
 
-    infrastructure: Count = 0
-    application: Count = 0
-    preemption: Count = 0
+    infrastructure: Count = Field(0, description="Ended by a node, the network or the cluster.")
+    application: Count = Field(0, description="Ended by the training itself.")
+    preemption: Count = Field(0, description="Ended because its machines or its quota were taken back.")
 
 
 class Metric(Model):
-    name: Short
-    value: Short
+    """One number of the last report."""
+
+    name: Short = Field(description="Name, such as loss/G.")
+    value: Short = Field(description="Value, as text.")
 
 
 class Throughput(Model):
-    value: Short
-    unit: Short
+    """How much is learned in a second."""
+
+    value: Short = Field(description="Number, as text.")
+    unit: Short = Field(description="Of what: samples/s or tokens/s.")
 
 
 class Progress(Model):
-    step: Count = 0
-    total_steps: Count = 0
-    samples: Count = 0
-    percent: Annotated[int, Field(ge=0, le=100)] = 0
-    eta_seconds: Count | None = None
-    updated_at: Time | None = None
-    metrics: Annotated[list[Metric], Field(max_length=32)] | None = None
-    throughput: Throughput | None = None
+    """What the trainer last reported."""
+
+    step: Count = Field(0, description="Optimizer steps done.")
+    total_steps: Count = Field(0, description="Optimizer steps of the whole job.")
+    samples: Count = Field(0, description="Training samples seen.")
+    percent: Annotated[int, Field(ge=0, le=100)] = Field(0, description="Of the steps.")
+    eta_seconds: Count | None = Field(None, description="Time left, as the trainer estimates it.")
+    updated_at: Time | None = Field(None, description="When the step last changed.")
+    metrics: Annotated[list[Metric], Field(max_length=32)] | None = Field(None, description="Numbers of the last report.")
+    throughput: Throughput | None = Field(None, description="How much is learned in a second.")
     display: Short = Field("", description='Percent and steps, e.g. "24% 1200/5000".')
     message: Line | None = Field(None, description="Why the trainer makes no steps just now; absent while it does.")
 
 
 class LastCheckpoint(Model):
-    uri: Line
-    step: Count
-    committed_at: Time | None = None
-    size_bytes: Count | None = None
+    """The newest committed checkpoint."""
+
+    uri: Line = Field(description="Where it is.")
+    step: Count = Field(description="Optimizer steps it has.")
+    committed_at: Time | None = Field(None, description="When it was committed.")
+    size_bytes: Count | None = Field(None, description="Size of all its files.")
     fits_grace: bool | None = Field(None, description="Whether another one would be taken if the machines were taken back now.")
 
 
 class Plan(Model):
-    zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
+    """What was chosen for the attempt."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] | None = Field(None, description="ZeRO stage.")
     workers: Count | None = Field(None, description="Of an elastic group, as many as it has now.")
-    profile: Short | None = None
+    profile: Short | None = Field(None, description="ComputeProfile of the current attempt.")
 
 
 class Cost(Model):
+    """What the attempts have cost together."""
+
     usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
-    gpu_hours: Short = "0"
-    rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD")
+    gpu_hours: Short = Field("0", description="GPUs times hours.")
+    rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
     minutes: Count | None = Field(None, description="Of an elastic group: minutes that workerMinutes covers.")
     worker_minutes: Count | None = Field(None, description="Of an elastic group: minutes of all its workers together.")
 
@@ -90,48 +102,50 @@ class Cost(Model):
 class FailureStatus(Model):
     """Why the job failed, or why its last attempt did."""
 
-    code: Annotated[str, Field(max_length=7)]
-    class_: FailureClass = Field(alias="class")
-    summary: Line
-    detail: Line = ""
-    resolution: Line = ""
-    rank: Count | None = None
-    node: Name | None = None
-    step: Count | None = None
-    log_tail: Annotated[str, Field(max_length=4096)] | None = None
+    code: Annotated[str, Field(max_length=7)] = Field(description="Code, explained in docs/errors.")
+    class_: FailureClass = Field(alias="class", description="Who has to do something about it: decides whether another attempt follows.")
+    summary: Line = Field(description="What failed, in a few words.")
+    detail: Line = Field("", description="What is known of it.")
+    resolution: Line = Field("", description="What to do about it.")
+    rank: Count | None = Field(None, description="Rank that failed first.")
+    node: Name | None = Field(None, description="Node it ran on.")
+    step: Count | None = Field(None, description="Last step before it.")
+    log_tail: Annotated[str, Field(max_length=4096)] | None = Field(None, description="Last lines of its log.")
 
 
 class RayStatus(Model):
-    ray_job: Name | None = None
-    ray_cluster: Name | None = None
-    dashboard: Line | None = None
+    """KubeRay's objects of the current attempt."""
+
+    ray_job: Name | None = Field(None, description="RayJob of the current attempt.")
+    ray_cluster: Name | None = Field(None, description="RayCluster of the current attempt.")
+    dashboard: Line | None = Field(None, description="Address of Ray's dashboard within the cluster.")
 
 
 class Summary(Model):
     """Preformatted texts of the printer columns."""
 
-    loss: Short = ""
-    eta: Short = ""
-    gpus: Short = ""
-    restarts: Short = ""
-    cost: Short = ""
-    family: Short = ""
-    zero: Short = ""
-    throughput: Short = ""
-    checkpoint: Short = ""
-    reason: Short = ""
+    loss: Short = Field("", description="LOSS.")
+    eta: Short = Field("", description="ETA.")
+    gpus: Short = Field("", description="GPUS.")
+    restarts: Short = Field("", description="RESTARTS.")
+    cost: Short = Field("", description="COST.")
+    family: Short = Field("", description="FAMILY.")
+    zero: Short = Field("", description="ZERO: the stage.")
+    throughput: Short = Field("", description="THROUGHPUT.")
+    checkpoint: Short = Field("", description="CHECKPOINT: its step.")
+    reason: Short = Field("", description="REASON.")
 
 
 class Status(Model):
-    observed_generation: Count | None = None
+    observed_generation: Count | None = Field(None, description="Generation of the spec that the operator last looked at.")
     phase: Phase | None = Field(None, description="A summary for people; programs read the conditions.")
-    message: Line | None = None
-    conditions: Annotated[list[Condition], Field(max_length=16)] | None = None
+    message: Line | None = Field(None, description="One line about it all.")
+    conditions: Annotated[list[Condition], Field(max_length=16)] | None = Field(None, description="What programs read, by type.")
     attempts: Count | None = Field(None, description="RayJobs created so far.")
     ended: Count | None = Field(None, description="Attempts whose end has been accounted for; equal to attempts when none is under way.")
     restarts: Restarts | None = None
-    started_at: Time | None = None
-    finished_at: Time | None = None
+    started_at: Time | None = Field(None, description="When the first attempt began.")
+    finished_at: Time | None = Field(None, description="When the job ended.")
     active_seconds: Count | None = Field(None, description="Time the attempts have run together; what the deadline counts.")
     active_until: Time | None = Field(None, description="Until when activeSeconds has been counted.")
     retry_at: Time | None = Field(None, description="When the next attempt starts.")

@@ -15,6 +15,8 @@ from trainjobs.api.rule import Breach, Rule
 
 
 class Batch(Model):
+    """Samples of one optimizer step, and how they are cut."""
+
     global_: PositiveInt = Field(64, alias="global", description="Samples per optimizer step, over all workers.")
     micro: PositiveInt | None = Field(
         None,
@@ -33,6 +35,8 @@ class Batch(Model):
 
 
 class Optimizer(Model):
+    """The optimizer of one network."""
+
     name: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adamw", description="torch.optim's optimizer of that name.")
     learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2), only(name=("adam", "adamw"))] = Field(
@@ -45,6 +49,8 @@ class Optimizer(Model):
 
 
 class Schedule(Model):
+    """How the learning rate changes over the steps."""
+
     name: Literal["constant", "linear", "cosine"] = Field("constant", description="Shape after the warm-up.")
     warmup_steps: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Steps of linear warm-up from 0.")
     final_ratio: Annotated[float, Field(ge=0, le=1), only(name=unless("constant"))] = Field(
@@ -53,6 +59,8 @@ class Schedule(Model):
 
 
 class Ema(Model):
+    """An exponential moving average of the weights."""
+
     decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="Weights averaged as decay * average + (1 - decay) * weights, after each step."
     )
@@ -82,6 +90,8 @@ class Training(Model):
 
 
 class DeepSpeed(Model):
+    """How states are spread over the processes."""
+
     stage: Literal["auto", 0, 1, 2, 3] = Field("auto", description="ZeRO stage; auto takes the lowest that fits.")
     offload: Literal["none"] = Field("none", description="Where optimizer states live when they do not fit.")
     config: dict[str, Any] = Field({}, description="DeepSpeed's own JSON, merged last.")

@@ -16,6 +16,8 @@ LEARNS = {"conv": "image", "mlp": "point"}
 
 
 class VaeNetwork(Model):
+    """Encoder and decoder."""
+
     architecture: Literal["conv", "mlp"] = Field("conv", description="conv for images, mlp for points.")
     latent_dim: Width = Field(16, description="Dimension of the latent z.")
     channels: Width = Field(32, description="Feature maps at full resolution (conv) or units of a hidden layer (mlp).")
@@ -25,6 +27,8 @@ class VaeNetwork(Model):
 
 
 class VaeLoss(Model):
+    """The evidence lower bound: reconstruction and KL term."""
+
     reconstruction: Literal["mse", "bce"] = Field("mse", description="Likelihood of a pixel: Gaussian (mse) or Bernoulli (bce).")
     beta: Annotated[float, Field(ge=0, le=1e6)] = Field(1.0, description="Weight of the KL term (Higgins et al., 2017).")
 
