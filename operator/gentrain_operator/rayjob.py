@@ -72,7 +72,12 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     # Kueue admits no job that scales itself: quota is asked for the largest group then, which still shrinks when it loses a pod.
     scales = spec.compute.elastic and spec.compute.queue is None
     marks = labels(job, attempt)
-    metadata: Object = {"name": rayjob_name(job["metadata"]["name"], attempt), "labels": dict(marks)}
+    # Whoever counts cost or sets policy by labels meets the RayJob first, and Kueue reads its priority class there.
+    metadata: Object = {
+        "name": rayjob_name(job["metadata"]["name"], attempt),
+        "labels": {**spec.pod.labels, **marks},
+        **({"annotations": dict(spec.pod.annotations)} if spec.pod.annotations else {}),
+    }
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
     pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, scales=scales)
@@ -158,6 +163,10 @@ class _Pod:
                     {"name": f"claim-{number}", "mountPath": volume.mount_path, "readOnly": volume.read_only}
                     for number, volume in enumerate(spec.pod.volumes)
                 ),
+                *(
+                    {"name": f"files-{number}", "mountPath": files.mount_path, "readOnly": True}
+                    for number, files in enumerate(spec.pod.files)
+                ),
             ],
         }
         if ports:
@@ -183,6 +192,11 @@ class _Pod:
                     {"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": volume.claim_name, "readOnly": volume.read_only}}
                     for number, volume in enumerate(spec.pod.volumes)
                 ),
+                *(
+                    {"name": f"files-{number}"}
+                    | ({"secret": {"secretName": files.secret}} if files.secret else {"configMap": {"name": files.config_map}})
+                    for number, files in enumerate(spec.pod.files)
+                ),
             ],
         }
         account = spec.pod.service_account_name or profile.service_account_name
@@ -190,11 +204,20 @@ class _Pod:
             body["serviceAccountName"] = account
         if spec.pod.image_pull_secrets:
             body["imagePullSecrets"] = [{"name": secret} for secret in spec.pod.image_pull_secrets]
-        if selector:
-            body["nodeSelector"] = dict(selector)
+        # The job's own wishes are for the workers: the head runs where the profile puts it, on a cheap and lasting node.
+        chosen = selector if name == HEAD else {**spec.pod.node_selector, **selector}
+        if chosen:
+            body["nodeSelector"] = chosen
+        if spec.pod.affinity and name != HEAD:
+            body["affinity"] = spec.pod.affinity
+        if spec.pod.priority_class_name:
+            body["priorityClassName"] = spec.pod.priority_class_name
+        if spec.pod.runtime_class_name:
+            body["runtimeClassName"] = spec.pod.runtime_class_name
         if profile.tolerations:
             body["tolerations"] = [one.model_dump(by_alias=True, exclude_none=True) for one in profile.tolerations]
-        return {"metadata": {"labels": labels(self._job, self._attempt), "annotations": dict(_KEEP)}, "spec": body}
+        marks = {**spec.pod.labels, **labels(self._job, self._attempt)}
+        return {"metadata": {"labels": marks, "annotations": {**_KEEP, **spec.pod.annotations}}, "spec": body}
 
     def _environment(self) -> list[dict[str, Any]]:
         # The drain must end before the kubelet's patience does.

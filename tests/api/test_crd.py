@@ -174,9 +174,7 @@ def test_yaml_reads_back_as_written(data: Any) -> None:
     assert yaml.safe_load(document(data)) == data
 
 
-def test_a_field_without_a_description_is_refused() -> None:
-    with pytest.raises(crd.NotExpressible, match=r"Outer\.inner: no description"):
-        crd.explained(crd.structural(Outer), "Outer")
-    deep = {"properties": {"a": {"description": "A.", "items": {"properties": {"b": {"type": "string"}}}}}}
-    with pytest.raises(crd.NotExpressible, match=r"X\.a\[\]\.b: no description"):
-        crd.explained(deep, "X")
+def test_a_definition_with_a_field_that_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crd, "ProfileSpec", Outer)
+    with pytest.raises(crd.NotExpressible, match=r"ComputeProfile\.spec\.inner: no description"):
+        crd.profile_definition()

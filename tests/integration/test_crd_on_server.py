@@ -79,7 +79,17 @@ STRINGS = [
     ),
     *("a" * 64, "a" * 254, "A", "a-b", "-a", "a.b", "mine.gan:build", "mine:build:x", "/data", "relative", "fp32", "adam", "auto"),
 ]
-ENTRIES = [{"name": "A", "value": ""}, {"name": "A", "secretKeyRef": {"name": "s", "key": "k"}}, {"name": "B"}]
+ENTRIES = [
+    *({"name": "A", "value": ""}, {"name": "A", "secretKeyRef": {"name": "s", "key": "k"}}, {"name": "B"}),
+    *({"secret": "a", "mountPath": "/a"}, {"configMap": "b", "mountPath": "/b"}, {"secret": "a", "configMap": "b", "mountPath": "/c"}),
+    *({"claimName": "c", "mountPath": "/d"}, {"claimName": "c", "mountPath": "e"}),
+]
+# Keys of labels, and of annotations: allowed, reserved, and none.
+KEYS = [
+    *("team", "example.com/team", "kueue.x-k8s.io/priority-class", "a_B.c-d", "a" * 63, "a." * 120 + "a/b"),
+    *("gentrain.dev/job", "ray.io/cluster", "app.kubernetes.io/managed-by", "kueue.x-k8s.io/queue-name"),
+    *("", "a b", "/a", "a/", "a/b/c", "-a", "a-", "A.com/x", "a" * 64, "\u00e4", "a\n"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -168,6 +178,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         at: Any = spec
         for part in path[:-1]:
             at = at.setdefault(draw(NETWORK_NAMES) if part == "*" else part, {})
+        if path[-1] == "*":  # a map of plain values
+            path = (draw(st.sampled_from(KEYS)),)
         if draw(st.integers(0, 29)) == 0:
             at[draw(st.sampled_from(["unknown", path[-1] + "s"]))] = 1
         else:

@@ -113,3 +113,43 @@ def test_the_frozen_job_is_whole_and_its_name_says_its_content() -> None:
     assert frozen.spec == spec()
     volumes = rayjob(JOB, spec(), ProfileSpec(), 1, "i")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]
     assert {"name": "job", "configMap": {"name": first["metadata"]["name"]}} in volumes
+
+
+WISHES: dict[str, Any] = {
+    "labels": {"team": "vision", "azure.workload.identity/use": "true", "kueue.x-k8s.io/priority-class": "high"},
+    "annotations": {"sidecar.istio.io/inject": "false", "cluster-autoscaler.kubernetes.io/safe-to-evict": "true"},
+    "nodeSelector": {"zone": "a", "pool": "mine"},
+    "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "priorityClassName": "high",
+    "runtimeClassName": "nvidia",
+    "files": [{"secret": "token", "mountPath": "/run/hf"}, {"configMap": "conf", "mountPath": "/etc/mine"}],
+}
+
+
+def test_what_a_job_asks_of_its_pods_reaches_them() -> None:
+    made = rayjob(JOB, spec(pod=WISHES), ProfileSpec(selector={"pool": "gpu"}), 3, "i")
+    cluster = made["spec"]["rayClusterSpec"]
+    head, worker = cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]
+    for marked in (made, head, worker):
+        assert WISHES["labels"].items() <= marked["metadata"]["labels"].items()
+        assert marked["metadata"]["labels"]["gentrain.dev/attempt"] == "3"
+        assert WISHES["annotations"].items() <= marked["metadata"]["annotations"].items()
+    for template in (head, worker):
+        body = template["spec"]
+        assert (body["priorityClassName"], body["runtimeClassName"]) == ("high", "nvidia")
+        volumes = {one["name"]: one for one in body["volumes"]}
+        assert volumes["files-0"]["secret"] == {"secretName": "token"}
+        assert volumes["files-1"]["configMap"] == {"name": "conf"}
+        mounts = {one["name"]: one for one in body["containers"][0]["volumeMounts"]}
+        assert mounts["files-0"] == {"name": "files-0", "mountPath": "/run/hf", "readOnly": True}
+    # The head is on the profile's lasting nodes, whatever a job wants for its workers; and a job does not leave its pool.
+    assert not {"nodeSelector", "affinity"} & set(head["spec"])
+    assert worker["spec"]["nodeSelector"] == {"zone": "a", "pool": "gpu"}
+    assert worker["spec"]["affinity"] == WISHES["affinity"]
+
+
+def test_a_job_that_asks_nothing_has_the_plain_pods() -> None:
+    made = rayjob(JOB, spec(), ProfileSpec(), 1, "i")
+    body = made["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    assert "annotations" not in made["metadata"]
+    assert not {"nodeSelector", "affinity", "priorityClassName", "runtimeClassName"} & set(body)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -63,6 +64,27 @@ class Volume(Model):
     read_only: bool = Field(False, description="Mount read-only.")
 
 
+class Files(Model):
+    """Files out of a Secret or a ConfigMap: each key is a file."""
+
+    secret: ObjectName | None = Field(None, description="Secret in the job's namespace.")
+    config_map: ObjectName | None = Field(None, description="ConfigMap in the job's namespace.")
+    mount_path: Annotated[str, Field(max_length=1024, pattern=r"^/.+$")] = Field(description="Folder in the pods, read-only.")
+
+
+# <domain>/<name> or <name>, as Kubernetes wants the keys of labels and annotations.
+KEY = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LabelText = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+RESERVED = {
+    # Beginnings of keys that the operator, KubeRay or Kueue write, and what to do instead.
+    "gentrain.dev/": "the operator finds its objects by it",
+    "ray.io/": "KubeRay finds its objects by it",
+    "app.kubernetes.io/managed-by": "the operator finds its objects by it",
+    "kueue.x-k8s.io/queue-name": "write compute.queue",
+    "kueue.x-k8s.io/managed": "Kueue writes it",
+}
+
+
 class Pod(Model):
     """What a job may change about its pods; everything else belongs to its ComputeProfile."""
 
@@ -73,6 +95,19 @@ class Pod(Model):
     service_account_name: ObjectName | None = Field(None, description="Service account; default: the profile's.")
     env: Annotated[list[Env], Field(max_length=64)] = Field([], description="Environment of the trainer.")
     volumes: Annotated[list[Volume], Field(max_length=8)] = Field([], description="Claims mounted into the pods.")
+    files: Annotated[list[Files], Field(max_length=8)] = Field([], description="Secrets and ConfigMaps mounted into the pods as files.")
+    labels: Annotated[dict[str, LabelText], Field(max_length=32)] = Field(
+        {}, description="Labels of the RayJob and of every pod. Those of metadata stay on the job."
+    )
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] = Field(
+        {}, description="Annotations of the RayJob and of every pod. Those of metadata stay on the job."
+    )
+    node_selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field(
+        {}, description="Node labels that workers need beside the profile's."
+    )
+    affinity: dict[str, Any] | None = Field(None, description="Affinity of the workers, as in a pod.")
+    priority_class_name: ObjectName | None = Field(None, description="PriorityClass of head and workers.")
+    runtime_class_name: ObjectName | None = Field(None, description="RuntimeClass of head and workers, such as nvidia or gvisor.")
 
 
 def workers_ascend(workers: int | str) -> Iterator[Breach]:
@@ -94,7 +129,53 @@ def variables_differ(variables: list[Env]) -> Iterator[Breach]:
             yield Breach((index,), f"{name} is set twice", "the later one would win", "take one of them out")
 
 
+def keys_are_keys(marks: dict[str, str]) -> Iterator[Breach]:
+    for key in marks:
+        if len(key) > 317 or not re.fullmatch(KEY, key):
+            why = "keys are made of letters, digits, -, _ and ., up to 63 of them, perhaps with a domain and / before"
+            yield Breach((key,), f'"{key[:64]}" is no key of a label', why, "such as team or example.com/team", on_key=True)
+
+
+def keys_are_free(marks: dict[str, str]) -> Iterator[Breach]:
+    for key in marks:
+        if begin := next((begin for begin in RESERVED if key.startswith(begin)), None):
+            yield Breach((key,), f"{key} is not yours to set", RESERVED[begin], "take it out", on_key=True)
+
+
+def files_have_one_source(files: Files) -> Iterator[Breach]:
+    if (files.secret is None) == (files.config_map is None):
+        what = (
+            f"{files.mount_path} needs a secret or a configMap"
+            if files.secret is None
+            else f"{files.mount_path} has both a secret and a configMap"
+        )
+        yield Breach((), what, "a folder has one source", "keep one of them, and write another entry for the other")
+
+
+_FREE = "self.all(key, " + " && ".join(f"!key.startsWith('{begin}')" for begin in RESERVED) + ")"
+
 RULES = (
+    *(
+        Rule(
+            f"spec.pod.{field}",
+            "GTJ0102",
+            keys_are_keys,
+            f"self.all(key, key.size() <= 317 && key.matches(r'{KEY}'))",
+            "a key is letters, digits, -, _ and ., up to 63 of them, perhaps with a domain and / before",
+        )
+        for field in ("labels", "annotations", "nodeSelector")
+    ),
+    *(
+        Rule(f"spec.pod.{field}", "GTJ0108", keys_are_free, _FREE, f"keys that begin with {', '.join(RESERVED)} are not yours to set")
+        for field in ("labels", "annotations")
+    ),
+    Rule(
+        "spec.pod.files.*",
+        "GTJ0108",
+        files_have_one_source,
+        "has(self.secret) != has(self.configMap)",
+        "exactly one of secret and configMap",
+    ),
     Rule(
         "spec.compute.workers",
         "GTJ0102",

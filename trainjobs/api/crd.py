@@ -3,7 +3,7 @@
 pydantic writes JSON schema 2020-12; Kubernetes wants a structural OpenAPI v3 schema: no `$ref`, a type everywhere, nothing but validations
 inside `anyOf`, booleans for exclusive bounds. `structural` translates what both can say and **refuses** the rest, so that a model which the
 API server would understand differently fails when the CRD is generated and not on somebody's cluster. It also refuses a string, list or map
-without a maximum size, because the API server prices a CEL rule by the largest value that could reach it; and `explained` a field of which
+without a maximum size, because the API server prices a CEL rule by the largest value that could reach it, and a field of which
 `kubectl explain` could say nothing.
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from trainjobs.api import cel
+from trainjobs.api.described import undescribed
 from trainjobs.api.job import GROUP, KIND, VERSION, Spec
 from trainjobs.api.profile import ProfileSpec
 from trainjobs.api.rule import Rule
@@ -174,17 +175,6 @@ def _needs(out: Schema, limit: str, path: str) -> None:
         raise NotExpressible(f"{path}: no {limit}")
 
 
-def explained(schema: Schema, path: str) -> Schema:
-    """The schema, if `kubectl explain` can say something of each of its fields; NotExpressible names the first of which it cannot."""
-    for name, inner in schema.get("properties", {}).items():
-        _needs(inner, "description", f"{path}.{name}")
-        explained(inner, f"{path}.{name}")
-    for below in (schema.get("items"), schema.get("additionalProperties")):
-        if isinstance(below, dict):
-            explained(below, f"{path}[]")
-    return schema
-
-
 def _with_rules(schema: Schema, rules: tuple[Rule, ...]) -> Schema:
     """Adds each rule at its path. KeyError when there is no such path."""
     for rule in rules:
@@ -221,12 +211,14 @@ def _without_our_keys(config: Schema) -> Schema:
 
 
 def _definition(kind: str, short: str, scope: str, schema: Schema, columns: list[Schema], subresources: Schema) -> Schema:
+    if (silent := next(undescribed(schema, kind), None)) is not None:
+        raise NotExpressible(f"{silent}: no description")
     plural = kind.lower() + "s"
     version = {
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": explained(schema, kind)},
+        "schema": {"openAPIV3Schema": schema},
         "additionalPrinterColumns": [*columns, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}],
         **subresources,
     }
@@ -250,7 +242,7 @@ def _root(description: str, properties: Schema) -> Schema:
     standing = {
         "apiVersion": {"type": "string", "description": "Group and version of this definition."},
         "kind": {"type": "string", "description": "Name of this definition."},
-        "metadata": {"type": "object", "description": "Name, namespace, labels and annotations."},
+        "metadata": {"type": "object"},  # the server's own, of which it lets nobody say more
     }
     return {"type": "object", "description": description, "properties": {**standing, **properties}, "required": ["spec"]}
 
