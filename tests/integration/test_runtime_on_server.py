@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Event, Recorder
 from gentrain_operator.kube.lease import Lease
 from gentrain_operator.kube.reflector import Reflector
-from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, LEASES, Object
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, LEASES, Object, Resource
 from gentrain_operator.kube.store import Key, Store
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.half_open import half_open
@@ -50,6 +51,25 @@ def eventually(true: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 # -- client
+
+
+def test_as_whom_a_kubeconfig_says_is_who_asks(cluster: ControlPlane, namespace: str) -> None:
+    """`as` with groups, a uid and more: kubectl honours it, and the official Python client does not."""
+    content = json.loads(cluster.kubeconfig.read_text())
+    content["users"][0]["user"] |= {"as": "jane", "as-uid": "7", "as-groups": ["a", "b"], "as-user-extra": {"acme.io/team": ["x", "y"]}}
+    path = cluster.folder / "acting.kubeconfig"
+    path.write_text(json.dumps(content))
+    client = Client(from_kubeconfig(str(path)))
+    whoami = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
+    try:
+        body = {"apiVersion": whoami.api_version, "kind": whoami.kind, "metadata": {}}
+        user = client.create(whoami, None, body)["status"]["userInfo"]
+        assert (user["username"], user["uid"], user["extra"]) == ("jane", "7", {"acme.io/team": ["x", "y"]})
+        assert {"a", "b"} <= set(user["groups"])
+        with pytest.raises(ApiError, match='User "jane" cannot list resource'):
+            client.list(CONFIGMAPS, namespace)
+    finally:
+        client.close()
 
 
 def test_the_token_is_sent_and_a_rotated_one_is_used(cluster: ControlPlane, namespace: str) -> None:

@@ -14,13 +14,15 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import kubernetes.config
+import urllib3
 import urllib3.exceptions
+from kubernetes.client import configuration as _client
 from kubernetes.client.api_client import ApiClient
-from kubernetes.client.configuration import Configuration as Configuration
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, KubeConfigMerger
 
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import Object, Resource
@@ -41,6 +43,12 @@ def _ignore(verb: str, resource: str, status: int, seconds: float) -> None:
     pass
 
 
+class Configuration(_client.Configuration):
+    """The official client's, and the headers that say as whom requests act: a kubeconfig's `as`, which that client ignores."""
+
+    acting: tuple[tuple[str, str], ...] = ()
+
+
 def in_cluster() -> Configuration:
     """Credentials of the pod's service account; the token is read again every minute, because it is rotated."""
     configuration = _configuration()
@@ -52,7 +60,29 @@ def from_kubeconfig(path: str | None = None) -> Configuration:
     """Credentials of a kubeconfig; None for KUBECONFIG or ~/.kube/config."""
     configuration = _configuration()
     kubernetes.config.load_kube_config(path, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    content = KubeConfigMerger(path or KUBE_CONFIG_DEFAULT_LOCATION).config.value  # type: ignore[no-untyped-call]
+    configuration.acting = acting(content, content.get("current-context"))
     return configuration
+
+
+def acting(kubeconfig: Mapping[str, Any], context: str | None) -> tuple[tuple[str, str], ...]:
+    """The headers of impersonation that a context's user asks for with as, as-uid, as-groups and as-user-extra; none where it does not.
+
+    Without them a request would be made with the rights of whoever logged in, which are usually more.
+    """
+    contexts, users = ({one["name"]: _plain(one[kind]) or {} for one in kubeconfig.get(f"{kind}s") or ()} for kind in ("context", "user"))
+    user = users.get(contexts.get(context, {}).get("user"), {})
+    named = [("Impersonate-User", user.get("as")), ("Impersonate-Uid", user.get("as-uid"))]
+    groups = [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
+    extra = [
+        (f"Impersonate-Extra-{quote(key, safe='')}", value) for key, values in (user.get("as-user-extra") or {}).items() for value in values
+    ]
+    return tuple((name, str(value)) for name, value in (*named, *groups, *extra) if value)
+
+
+def _plain(node: Any) -> Any:
+    """What the client's reader of kubeconfigs wraps some mappings in, taken off."""
+    return getattr(node, "value", node)
 
 
 def _configuration() -> Configuration:
@@ -76,6 +106,7 @@ class Client:
     ) -> None:
         self._api = ApiClient(configuration)
         self._api.user_agent = "gentrain-operator"
+        self._acting = configuration.acting
         self._observe = observe
         self._timeout = timeout
         self._clock = clock
@@ -174,7 +205,11 @@ class Client:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response: urllib3.HTTPResponse = self._api.call_api(*request, _request_timeout=timeout or self._timeout).response
+            headers = urllib3.HTTPHeaderDict(request[2])
+            for name, value in self._acting:
+                headers.add(name, value)  # a line each: a second group stands beside the first
+            answer = self._api.call_api(*request[:2], headers, *request[3:5], timeout or self._timeout)
+            response: urllib3.HTTPResponse = answer.response
             status = response.status
             if status >= 400:
                 raise _refusal(response)

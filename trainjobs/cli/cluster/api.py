@@ -15,7 +15,7 @@ import kubernetes.config
 import urllib3.exceptions
 from kubernetes.config.kube_config import KubeConfigMerger
 
-from gentrain_operator.kube.client import TIMEOUT, Client, Configuration, in_cluster
+from gentrain_operator.kube.client import TIMEOUT, Client, Configuration, acting, in_cluster
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import PODS, Object, Resource
 from trainjobs.api.errors import JobError
@@ -83,7 +83,9 @@ def login(target: Target) -> Login:
         how = did_you_mean(name or "", known) or (f"there is {listed(known, 'and')}" if known else "it has no contexts at all")
         raise _nowhere(f'there is no context "{name}"' if name else "no context is current", path, "", f"choose one with --context: {how}")
     said = known[name]
-    where = f"context {name}, {configuration.host}, as {said.get('user', '?')}"
+    configuration.acting = acting(content, name)
+    another = "".join(f" acting as {value}" for header, value in configuration.acting if header == "Impersonate-User")
+    where = f"context {name}, {configuration.host}, as {said.get('user', '?')}{another}"
     return Login(configuration, target.namespace or said.get("namespace") or "default", where)
 
 
