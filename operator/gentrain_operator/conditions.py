@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gentrain_operator.kube.events import Event, clean
@@ -10,6 +10,7 @@ from gentrain_operator.kube.resource import Object
 
 # The order in which they are shown: the order in which a job goes through them.
 TYPES = (
+    "Ready",
     "Accepted",
     "QuotaReserved",
     "ResourcesReady",
@@ -57,7 +58,8 @@ def settled(before: Iterable[Object], wanted: Iterable[Condition], generation: i
     """The conditions to write: each wanted one, with the time of its last change kept while its status stays. Others go away."""
     old = {one["type"]: one for one in before}
     written = {}
-    for one in wanted:
+    conditions = list(wanted)
+    for one in (ready(conditions), *conditions):
         status = "True" if one.status else "False"
         last = old.get(one.type, {})
         changed = last.get("status") != status
@@ -72,6 +74,19 @@ def settled(before: Iterable[Object], wanted: Iterable[Condition], generation: i
     return [written[type_] for type_ in TYPES if type_ in written]
 
 
+def ready(conditions: Sequence[Condition]) -> Condition:
+    """One condition for tools that know nothing of jobs, such as Flux and whatever else follows kstatus. True while steps advance and when all are done; else False, with the reason of the first condition that does not hold."""
+    by_type = {one.type: one for one in conditions}
+    for good in ("Complete", "Running"):
+        if good in by_type and by_type[good].status:
+            return Condition("Ready", True, by_type[good].reason, by_type[good].message)
+    for ended in ("Failed", "Suspended"):
+        if ended in by_type and by_type[ended].status:
+            return Condition("Ready", False, by_type[ended].reason, by_type[ended].message)
+    waits = next((one for one in conditions if not one.status and one.type not in ("CheckpointReady", "Suspended")), None)
+    return Condition("Ready", False, waits.reason, waits.message) if waits else Condition("Ready", False, "Starting")
+
+
 def is_true(conditions: Iterable[Object], type_: str) -> bool:
     return any(one["type"] == type_ and one["status"] == "True" for one in conditions)
 
@@ -82,8 +97,8 @@ _WARNINGS = {
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
 }
-# Finished comes with Complete or Failed, and what was never asked for is no news.
-_SILENT = {"Finished", "NotQueued", "NotSuspended"}
+# Finished comes with Complete or Failed, Ready with all of them, and what was never asked for is no news.
+_SILENT_TYPES, _SILENT_REASONS = {"Finished", "Ready"}, {"NotQueued", "NotSuspended"}
 
 
 def events(before: Iterable[Object], after: Iterable[Object]) -> Iterator[Event]:
@@ -93,6 +108,6 @@ def events(before: Iterable[Object], after: Iterable[Object]) -> Iterator[Event]
         is_news = old.get(one["type"], ("False", one["reason"])) != (one["status"], one["reason"]) or (
             one["type"] not in old and one["reason"] in _WARNINGS
         )
-        if is_news and not _SILENT & {one["type"], one["reason"]}:
+        if is_news and one["type"] not in _SILENT_TYPES and one["reason"] not in _SILENT_REASONS:
             warning = one["reason"] in _WARNINGS
             yield Event("Warning" if warning else "Normal", one["reason"], one["type"], one["message"] or one["reason"])

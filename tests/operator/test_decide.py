@@ -66,7 +66,7 @@ def decided(seen: Observed, now: datetime.datetime = NOW) -> Decision:
 
 def reasons(decision: Decision) -> dict[str, str]:
     assert decision.status is not None
-    return {one["type"]: f"{one['status']} {one['reason']}" for one in decision.status["conditions"]}
+    return {one["type"]: f"{one['status']} {one['reason']}" for one in decision.status["conditions"] if one["type"] != "Ready"}
 
 
 def seen(status: Object | None = None, rayjobs: Sequence[Object] = (), **more: Any) -> Observed:

@@ -45,9 +45,9 @@ def test_shares_round_down() -> None:
 
 def test_conditions_are_in_order_and_keep_their_time() -> None:
     before = settled([], [Condition("Running", False, "Starting"), Condition("Accepted", True, "Accepted")], 1, "t1")
-    assert [one["type"] for one in before] == ["Accepted", "Running"]
+    assert [one["type"] for one in before] == ["Ready", "Accepted", "Running"]
     after = settled(before, [Condition("Accepted", True, "Accepted"), Condition("Running", True, "Stepping")], 2, "t2")
-    assert [(one["lastTransitionTime"], one["observedGeneration"]) for one in after] == [("t1", 2), ("t2", 2)]
+    assert [(one["lastTransitionTime"], one["observedGeneration"]) for one in after] == [("t2", 2), ("t1", 2), ("t2", 2)]
     assert is_true(after, "Running")
     assert not is_true(before, "Running")
 
