@@ -75,7 +75,10 @@ def settled(before: Iterable[Object], wanted: Iterable[Condition], generation: i
 
 
 def ready(conditions: Sequence[Condition]) -> Condition:
-    """One condition for tools that know nothing of jobs, such as Flux and whatever else follows kstatus. True while steps advance and when all are done; else False, with the reason of the first condition that does not hold."""
+    """One condition for tools that know nothing of jobs, such as Flux and whatever else follows kstatus.
+
+    True while steps advance and when all are done; else False, with the reason of the first condition that does not hold.
+    """
     by_type = {one.type: one for one in conditions}
     for good in ("Complete", "Running"):
         if good in by_type and by_type[good].status:

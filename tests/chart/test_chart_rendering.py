@@ -208,6 +208,14 @@ def test_what_labels_and_images_are_given() -> None:
     assert (container["image"], container["args"][0]) == ("r/o:v7", "--trainer-image=r/t:8")
 
 
+def test_a_digest_is_taken_instead_of_the_tag() -> None:
+    digest = "sha256:" + "0a" * 32
+    images = f"image.repository=r/o,image.tag=v7,image.digest={digest},trainerImage=r/t@{digest}"
+    container = objects(f"--set={images}")["Deployment", "gentrain"]["spec"]["template"]["spec"]["containers"][0]
+    assert (container["image"], container["args"][0]) == (f"r/o@{digest}", f"--trainer-image=r/t@{digest}")
+    assert "image" in helm("template", str(CHART), "--set=image.digest=sha256:short", check=False).stderr
+
+
 def test_labels_of_a_user_do_not_break_the_selector() -> None:
     deployment = objects(r"--set=podLabels.app\.kubernetes\.io/name=mine")["Deployment", "gentrain"]["spec"]
     assert deployment["selector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
