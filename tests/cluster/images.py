@@ -4,6 +4,7 @@ Debian's buildah builds in a chroot. Where no registry is reached, its base imag
 made by debootstrap, with this machine's certificates. The node gets the layers that it lacks (layers.py).
 
     python -m tests.cluster.images [operator] [trainer] [s3]      build, and load into the node when it is up
+    python -m tests.cluster.images check                          say what is missing for that, and end with 1
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from tests.cluster import archive
+from tests.cluster import archive, binaries
 from tests.cluster.binaries import Unavailable
 from tests.cluster.layers import Layer, Store
 from tests.cluster.layers import archive as archive_of
 from tests.cluster.node import Node
+from tests.cluster.node import missing as missing_of_the_node
 from tests.stores import binaries as servers
 
 ROOT = Path(__file__).parents[2]
@@ -51,15 +53,23 @@ def built() -> set[str]:
     return {name for one in json.loads(listed) for name in one.get("names") or ()}
 
 
-def build(target: str) -> str:
-    """The image of a target of the Dockerfile, by a name that says its content. Unavailable where it cannot be built."""
+def missing() -> str:
+    """Why no image can be built here; empty when they can. Asked before anything that takes minutes."""
     absent = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
     if absent:
-        raise Unavailable(f"no images: apt-get install {' '.join(absent)}")
+        return f"no images: apt-get install {' '.join(absent)}"
     if BASE not in built():
         STORE.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(STORE).free < FREE_GB << 30:
-            raise Unavailable(f"no images: building, storing and loading them takes {FREE_GB} GB of disk below {STORE}")
+            return f"no images: building, storing and loading them takes {FREE_GB} GB of disk below {STORE}"
+    return ""
+
+
+def build(target: str) -> str:
+    """The image of a target of the Dockerfile, by a name that says its content. Unavailable where it cannot be built."""
+    if reason := missing():
+        raise Unavailable(reason)
+    if BASE not in built():
         _base()
     arguments = {"PYTHON_IMAGE": BASE, "OPERATOR_IMAGE": BASE}
     given = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
@@ -136,7 +146,14 @@ def provide(node: Node, names: Iterable[str], say: Callable[[str], None] = print
     return found
 
 
+def check() -> str:
+    """Everything that a cluster with the project's images lacks on this machine, a line each, before anything is built."""
+    return "\n".join(reason for reason in (missing_of_the_node(), binaries.missing(), missing()) if reason)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["check"]:
+        sys.exit(check() or None)
     try:
         provide(Node(), sys.argv[1:] or ["s3", "operator", "trainer"])
     except (Unavailable, RuntimeError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import archive, layers, node
+from tests.cluster import archive, binaries, images, layers, node
 
 
 def members(data: bytes) -> dict[str, bytes]:
@@ -90,3 +90,22 @@ def test_what_is_missing_is_named_as_debian_names_it(monkeypatch: pytest.MonkeyP
     assert node.missing() == "no node: apt-get install containerd ipset"
     monkeypatch.setattr(node.os, "geteuid", lambda: 1000)
     assert node.missing() == "no node: it needs Linux and root"
+
+
+def test_what_a_cluster_lacks_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of it at once, and not the disk's size after twelve minutes of building."""
+    monkeypatch.setattr(images, "missing_of_the_node", lambda: "no node: it needs Linux and root")
+    monkeypatch.setattr(images.shutil, "which", lambda tool: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho go1.25.4\n")
+    go.chmod(0o755)
+    monkeypatch.setattr(binaries, "_go", lambda: str(go))
+    machine, programs, project = images.check().splitlines()
+    assert (machine, project) == ("no node: it needs Linux and root", "no images: apt-get install buildah debootstrap")
+    assert "Go 1.26 is needed, and go1.25.4 is here" in programs
+    go.write_text("#!/bin/sh\necho go1.26.8\n")
+    assert len(images.check().splitlines()) == 2
+    makefile = (images.ROOT / "Makefile").read_text()
+    assert makefile.index("tests.cluster.images check") < makefile.index("tests.cluster.node up")

@@ -95,7 +95,7 @@ CODES: dict[str, Code] = {
             "store's packages are not installed is refused with this code too; the message says which.",
             "`file:` URIs have three slashes and an absolute path: `file:///data/faces`. Azure's name the account first: "
             "`az://account/container/folder`.",
-            "`pip install 'gentrain[cloud]'` brings what `s3://`, `gs://` and `az://` need.",
+            "`pip install '.[cloud]'` in a clone of the repository brings what `s3://`, `gs://` and `az://` need.",
             "Credentials come from the environment, a service account or `pod.env` with `secretKeyRef`.",
         ),
     ),

@@ -24,7 +24,7 @@ from trainjobs.cli.version import installed
 from trainjobs.run.numbers import size
 
 GIB = 1024**3
-TRAIN = 'pip install "gentrain[train]"'
+TRAIN = "in a clone of Gentrain: make install, or pip install '.[train]'"
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 

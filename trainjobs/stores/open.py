@@ -14,6 +14,7 @@ from trainjobs.stores.s3 import S3
 from trainjobs.stores.store import BlobStore
 
 SHAPES = {"s3": "s3://bucket/folder", "gs": "gs://bucket/folder", "az": "az://account/container/folder"}
+PACKAGES = {"s3": "boto3", "gs": "google-cloud-storage", "az": "azure-storage-blob azure-identity"}  # by the names that pip knows
 MODULES = {"s3": ("boto3",), "gs": ("google.cloud.storage",), "az": ("azure.storage.blob", "azure.identity")}
 
 
@@ -43,7 +44,7 @@ def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
 def _installed(scheme: str, uri: str) -> None:
     for module in MODULES[scheme]:
         if not _there(module):
-            why, how = f"{scheme}:// needs the package {module}", "pip install 'gentrain[cloud]'"
+            why, how = f"{scheme}:// needs the package {module}", f"pip install {PACKAGES[scheme]}"
             raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how)
 
 

@@ -188,7 +188,7 @@ def connect(target: Target, timeout: tuple[float, float] = (5, 30)) -> Cluster:
     try:
         from trainjobs.cli.cluster.api import Api, login
     except ImportError as error:
-        how = 'pip install "gentrain[cluster]"'
+        how = "pip install kubernetes, or '.[cluster]' in a clone of Gentrain's repository"
         raise JobError("GTJ0302", "the Kubernetes client is not installed", why=f"no module {error.name}", how=how) from None
     found = login(target)
     return Cluster(Api(found.configuration, timeout), target, found.namespace, found.where)
