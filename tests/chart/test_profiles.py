@@ -42,9 +42,10 @@ def test_workers_ask_for_what_the_nodes_offer(path: Path) -> None:
     limits = pod["containers"][0]["resources"]["limits"]
     assert limits["cpu"] == profile.node.cpu
     assert limits.get("nvidia.com/gpu") == (str(gpus) if gpus else None)
-    assert pod["nodeSelector"]["node.kubernetes.io/instance-type"] in path.read_text().splitlines()[0]
+    if profile.provider != "generic":
+        assert pod["nodeSelector"]["node.kubernetes.io/instance-type"] in path.read_text().splitlines()[0]
     if gpus:
-        head = cluster["headGroupSpec"]["template"]["spec"]["nodeSelector"]
+        head = cluster["headGroupSpec"]["template"]["spec"].get("nodeSelector", {})
         pool = yaml.safe_load((path.parent / f"{path.stem.split('-')[0]}-cpu.yaml").read_text())
         assert head == pool["spec"]["selector"]
 
