@@ -16,7 +16,14 @@ def _same(field: str) -> str:
 RULES = (
     *(rule for rule in rules.RULES if rule.cel),
     *(
-        Rule("", "GTJ0108", None, f"{_NOT_STARTED} || {_same(f'spec.{field}')}", f"spec.{field} cannot change once the job has started")
+        Rule(
+            "",
+            "GTJ0108",
+            None,
+            f"{_NOT_STARTED} || {_same(f'spec.{field}')}",
+            f"spec.{field} cannot change once the job has started",
+            field=f"spec.{field}",  # at the root the server would name "<nil>"
+        )
         for field in (*FAMILIES, "data", "training.seed", "training.batch.global")
     ),
 )

@@ -181,7 +181,7 @@ def _with_rules(schema: Schema, rules: tuple[Rule, ...]) -> Schema:
         at = schema
         for key in rule.keys:
             at = at["properties"][key] if key != "*" else at["items"] if "items" in at else at["additionalProperties"]
-        validation = {"rule": rule.cel, "message": f"{rule.code} {rule.message}"}
+        validation = {"rule": rule.cel, "message": f"{rule.code} {rule.message}", **({"fieldPath": f".{rule.field}"} if rule.field else {})}
         at["x-kubernetes-validations"] = [*at.get("x-kubernetes-validations", ()), validation]
     return schema
 

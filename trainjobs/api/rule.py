@@ -49,7 +49,8 @@ class Rule:
     """`path` is dotted, with "*" for each value of a map or item of a list.
 
     `check` yields how the value there breaks the rule; None where only a server can know. `cel` must be true of the same value, and the
-    server says `code` and `message` where it is not; empty where the definition's schema says the same by other means.
+    server says `code` and `message` where it is not; empty where the definition's schema says the same by other means. `field`, dotted
+    from the part on, is what the server is to name where it is not the part itself.
     """
 
     path: str
@@ -57,6 +58,7 @@ class Rule:
     check: Check | None
     cel: str = ""
     message: str = ""
+    field: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
