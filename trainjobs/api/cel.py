@@ -17,6 +17,6 @@ RULES = (
     *(rule for rule in rules.RULES if rule.cel),
     *(
         Rule("", "GTJ0108", None, f"{_NOT_STARTED} || {_same(f'spec.{field}')}", f"spec.{field} cannot change once the job has started")
-        for field in (*FAMILIES, "data", "training.seed", "training.batch.global")
+        for field in (*FAMILIES, "data", "training.seed", "training.batch.global", "compute.queue")
     ),
 )
