@@ -142,6 +142,22 @@ def queues(namespace: str, *, cpu: str, name: str = "team") -> str:
     return "\n---\n".join(map(json.dumps, objects))
 
 
+def bare_definition(plural: str, kind: str) -> dict[str, Any]:
+    """As much of Kueue's definitions as reading them takes: its own are not at hand."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.kueue.x-k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
+        "spec": {
+            "group": "kueue.x-k8s.io",
+            "scope": "Namespaced",
+            "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
+            "versions": [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
 if __name__ == "__main__":
     os.environ["GENTRAIN_KUEUE"] = "build"
     for wanted in sys.argv[1:] or MODULES:
