@@ -97,6 +97,7 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
     "UploadFailed",
+    *("KueueNotInstalled", "QueueNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
 }

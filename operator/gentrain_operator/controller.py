@@ -22,7 +22,8 @@ from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trim
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
-from gentrain_operator.rayjob import PORT
+from gentrain_operator.queues import UNKNOWN, look
+from gentrain_operator.rayjob import PORT, QUEUE_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class Controller:
         self._polls.follow(key, _endpoint(current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key))
+        kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue)
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""
@@ -152,6 +154,11 @@ def _endpoint(rayjob: Object | None) -> Endpoint | None:
     if rayjob is None or not address or status.get("jobDeploymentStatus") not in ("Initializing", "Running"):
         return None
     return Endpoint(str(address), PORT, attempt_of(rayjob))
+
+
+def _queued(rayjob: Object) -> bool:
+    """Whether a queue holds the RayJob back."""
+    return bool(rayjob["spec"].get("suspend")) and QUEUE_LABEL in (rayjob["metadata"].get("labels") or {})
 
 
 def _pods_matter(job: Object, current: Object | None) -> bool:

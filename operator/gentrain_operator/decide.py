@@ -22,6 +22,7 @@ from gentrain_operator.limits import overdue
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
+from gentrain_operator.queues import LOOK, UNKNOWN, Looked, held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Job, Spec
@@ -37,7 +38,8 @@ EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created."""
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created; `kueue` is
+    asked for while a queue holds the RayJob."""
 
     job: Object
     rayjobs: Sequence[Object] = ()
@@ -45,6 +47,7 @@ class Observed:
     pods: Sequence[Object] = ()
     report: Object | None = None
     taken: str = ""
+    kueue: Looked = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     over = overdue(job, spec, now, child)
     if over is not None:
         return _failed(seen, spec, now, attempt, child, over)
-    queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
+    queued, suspended = queue_of(spec, child) is not None, bool(child["spec"].get("suspend"))
     if spec.suspend and queued:
         # Kueue owns `suspend`; giving the RayJob up gives its quota back as well.
         changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
@@ -194,7 +197,8 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
-    again = None if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
+    waits = LOOK if queued and suspended else None
+    again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 
 
@@ -215,7 +219,9 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
         changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
-    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
+    queue = queue_of(spec, child)
+    wait = held(queue, seen.kueue) if queue else None
+    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait)
     return present.status(job, now, phase, conditions, spec, changes)
 
 

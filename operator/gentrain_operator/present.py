@@ -57,20 +57,25 @@ def status(
 
 
 def conditions(
-    spec: Spec, child: Object, now_status: Object, attempt: int, stuck: Waiting | None, now: datetime.datetime
+    spec: Spec,
+    child: Object,
+    now_status: Object,
+    attempt: int,
+    stuck: Waiting | None,
+    now: datetime.datetime,
+    wait: Condition | None = None,
 ) -> tuple[str, list[Condition]]:
     """Phase and conditions of an attempt under way. `now_status` is the status as it will be; `unsaved` in it says why the last checkpoint
-    could not be written."""
+    could not be written. `wait`, of a RayJob in a queue: what it waits for where the queue holds it."""
     ray = child.get("status") or {}
     deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
-    queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
+    queued, suspended = wait is not None, bool(child["spec"].get("suspend"))
     accepted = Condition("Accepted", False, stuck.reason, stuck.message) if stuck and stuck.condition == "Accepted" else _ACCEPTED
     if spec.suspend or (suspended and not queued):
         done = deployment == "Suspended"
         return "Suspended", [accepted, Condition("Suspended", done, "Suspended" if done else "Suspending", "spec.suspend is true")]
-    if queued and suspended:
-        reason = "Preempted" if now_status.get("progress") else "WaitingForQuota"
-        return "Queued", [accepted, Condition("QuotaReserved", False, reason, f"queue {spec.compute.queue} has not admitted the job")]
+    if wait is not None and suspended:
+        return "Queued", [accepted, wait]
 
     out = [accepted, Condition("QuotaReserved", True, "Admitted" if queued else "NotQueued"), Condition("Suspended", False, "NotSuspended")]
     cluster = ray.get("rayClusterStatus") or {}

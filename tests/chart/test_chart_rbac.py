@@ -21,6 +21,7 @@ from gentrain_operator.main import Operator, Settings
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
 from tests.cluster.at_work import IMAGE, Bench, Driver, report
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kueue import bare_definition
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,13 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.running("late")
     bench.until(lambda: "late" not in [one["metadata"]["name"] for one in bench.jobs()])
     bench.until(lambda: "late-a1" not in bench.kuberay.rayjobs())
+
+    # In a queue: what holds it is asked.
+    for plural, kind in (("workloads", "Workload"), ("localqueues", "LocalQueue")):
+        bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(bare_definition(plural, kind)))
+    bench.cluster.wait_for_kinds("kueue.x-k8s.io", 2)
+    bench.apply("queued", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team-a"})
+    bench.until(lambda: bench.reason("QuotaReserved", "queued") == "QueueNotFound")
 
     # Its name is taken: both children are looked at.
     theirs = {"apiVersion": RAYJOBS.api_version, "kind": RAYJOBS.kind, "metadata": {"name": "taken-a1"}, "spec": {"entrypoint": "theirs"}}

@@ -60,13 +60,20 @@ PROGRAMS = {
 }
 
 
+# What only some tests run, and nothing builds unasked: kueue.py.
+OTHERS = {
+    "kueue": Program("sigs.k8s.io/kueue/cmd/kueue", "kueue-v0.17.0", "kueue"),
+    "ray-operator": Program("github.com/ray-project/kuberay/ray-operator", "kuberay-v1.6.0", "kuberay"),
+}
+
+
 class Unavailable(Exception):
     """A binary is neither there nor can be built here; the message says why."""
 
 
 def binary(name: str, say: Callable[[str], None] = lambda line: None) -> Path:
     """Where `name` is, building it first if need be (minutes, once). `say` gets a line when a build starts and one when it ends."""
-    program = PROGRAMS[name]
+    program = PROGRAMS.get(name) or OTHERS[name]
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and (Path(assets) / name).exists():
         return Path(assets) / name

@@ -18,6 +18,7 @@ import yaml
 from tests.cluster.binaries import binary
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kubelet_standin import Kubelet
+from tests.cluster.kueue import bare_definition
 from trainjobs.api import crd
 from trainjobs.cli.cluster import logs as logs_module
 from trainjobs.cli.cluster import wait as wait_module
@@ -271,29 +272,13 @@ def test_pods_that_do_not_come_up(bench: Bench, gtj: Gtj) -> None:
     assert "GTJ0118 pod job-a1-head has no log yet" in err
 
 
-def kueue(plural: str, kind: str) -> dict[str, Any]:
-    """As much of Kueue's definitions as reading them takes: its own are not at hand."""
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.kueue.x-k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
-        "spec": {
-            "group": "kueue.x-k8s.io",
-            "scope": "Namespaced",
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind},
-            "versions": [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}],
-        },
-    }
-
-
 def test_a_queued_job(bench: Bench, gtj: Gtj) -> None:
     bench.apply(compute={"queue": "team-a", "gpusPerWorker": 0})
     rayjob = bench.rayjob("job-a1")
     bench.phase("Queued")
     assert "this cluster has no Kueue to admit it" in " ".join(gtj("explain", "job")[1].split())
     for plural, kind in (("workloads", "Workload"), ("localqueues", "LocalQueue")):
-        bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(kueue(plural, kind)))
+        bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(bare_definition(plural, kind)))
     bench.cluster.wait_for_kinds("kueue.x-k8s.io", 2)
     assert "no LocalQueue of that name" in " ".join(gtj("explain", "job")[1].split())
     owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": "job-a1", "uid": rayjob["metadata"]["uid"]}

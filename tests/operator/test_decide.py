@@ -12,6 +12,7 @@ import pytest
 
 from gentrain_operator.decide import Decision, Observed, decide
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.queues import Looked
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 STARTED = "2026-01-01T11:00:00Z"
@@ -70,7 +71,7 @@ def reasons(decision: Decision) -> dict[str, str]:
 
 
 def seen(status: Object | None = None, rayjobs: Sequence[Object] = (), **more: Any) -> Observed:
-    observed = {name: more.pop(name) for name in ("profiles", "pods", "report", "taken") if name in more}
+    observed = {name: more.pop(name) for name in ("profiles", "pods", "report", "taken", "kueue") if name in more}
     return Observed(job(status, **more), tuple(rayjobs), **observed)
 
 
@@ -300,13 +301,50 @@ def test_kueue_owns_suspend() -> None:
     compute = {"queue": "team-a", "gpusPerWorker": 0}
     waiting = decided(seen(ONE, [child(suspend=True)], compute=compute))
     assert (waiting.suspend, reasons(waiting)["QuotaReserved"]) == (None, "False WaitingForQuota")
-    back = decided(seen({**ONE, "progress": {"step": 5}}, [child(suspend=True, jobDeploymentStatus="Suspended")], compute=compute))
-    assert reasons(back)["QuotaReserved"] == "False Preempted"
+    # Progress is no sign of it: an attempt that resumes waits like any other.
+    back = seen({**ONE, "progress": {"step": 5}}, [child(suspend=True, jobDeploymentStatus="Suspended")], compute=compute)
+    assert reasons(decided(back))["QuotaReserved"] == "False WaitingForQuota"
+    evicted = {"status": {"conditions": [{"type": "Evicted", "status": "True", "message": "preempted by another"}]}}
+    assert reasons(decided(replace(back, kueue=Looked(True, ("team-a",), evicted))))["QuotaReserved"] == "False Preempted"
     given_up = decided(seen(ONE, [running()], compute=compute, suspend=True))
     assert given_up.suspend is None
     assert [one["metadata"]["name"] for one in given_up.delete] == ["job-a1"]
     assert given_up.status is not None
     assert (given_up.status["ended"], given_up.status.get("restarts")) == (1, None)
+
+
+def held_by_kueue(attempt: int = 1, **status: Any) -> Object:
+    """A RayJob to which Kueue itself gave a queue, a LocalQueue called default."""
+    one = child(attempt, suspend=True, **status)
+    return {**one, "metadata": {**one["metadata"], "labels": {"kueue.x-k8s.io/queue-name": "default"}}}
+
+
+def test_a_rayjob_that_kueue_took_by_itself_is_not_let_go() -> None:
+    waiting = decided(seen(ONE, [held_by_kueue()], kueue=Looked(True, ("default",), None)))
+    assert (waiting.suspend, waiting.again) == (None, 30.0)
+    assert reasons(waiting) == {"Accepted": "True Accepted", "QuotaReserved": "False WaitingForQuota"}
+    assert waiting.status is not None
+    assert waiting.status["phase"] == "Queued"
+    stopped = decided(seen(ONE, [held_by_kueue()], suspend=True))
+    assert stopped.suspend is None
+    assert [one["metadata"]["name"] for one in stopped.delete] == ["job-a1"]
+
+
+def test_a_queue_that_is_not_there_is_said() -> None:
+    def told(looked: Looked) -> tuple[str, str]:
+        status = decided(seen(ONE, [child(suspend=True)], compute={"queue": "taem", "gpusPerWorker": 0}, kueue=looked)).status
+        assert status is not None
+        return next((one["reason"], one["message"]) for one in status["conditions"] if one["type"] == "QuotaReserved")
+
+    assert told(Looked(False)) == (
+        "KueueNotInstalled",
+        "compute.queue is taem, and this cluster has no Kueue (kueue.x-k8s.io): install it, or make the job without a queue",
+    )
+    assert told(Looked(True, ("team", "other"))) == ("QueueNotFound", "there is no LocalQueue taem in this namespace; did you mean team?")
+    assert told(Looked(True, ()))[1].endswith("there is none at all: ask who runs the cluster for one")
+    assert told(Looked())[0] == "WaitingForQuota"
+    waits = {"status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": "insufficient unused quota"}]}}
+    assert told(Looked(True, ("taem",), waits)) == ("WaitingForQuota", "queue taem has not admitted the job: insufficient unused quota")
 
 
 def test_a_head_that_has_just_crashed_is_given_a_moment_to_be_seen_down() -> None:

@@ -24,6 +24,6 @@ RULES = (
             f"spec.{field} cannot change once the job has started",
             field=f"spec.{field}",  # at the root the server would name "<nil>"
         )
-        for field in (*FAMILIES, "data", "training.seed", "training.batch.global")
+        for field in (*FAMILIES, "data", "training.seed", "training.batch.global", "compute.queue")
     ),
 )

@@ -1,0 +1,97 @@
+"""Kueue: whether a RayJob is its to suspend, and why one that it holds waits.
+
+Whoever suspends a RayJob that carries a queue's name is Kueue, also where the job names no queue: a LocalQueue called `default` takes every
+RayJob of its namespace. The operator never turns `suspend` of such a RayJob: with the quota used up the two would fight over it, and each
+turn starts a cluster. What Kueue says is asked for only while a RayJob waits, and it may be that nobody can be asked.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gentrain_operator.conditions import Condition
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import Object, Resource
+from gentrain_operator.rayjob import QUEUE_LABEL
+from trainjobs.api.job import Spec
+
+VERSIONS = ("v1beta2", "v1beta1")
+LOOK = 30.0  # seconds: nothing tells the operator that a Workload has changed
+
+
+class Server(Protocol):
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object: ...
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What Kueue knows. `served`: whether there is one, None when it cannot be told; `queues`: the namespace's LocalQueues; `workload`:
+    what stands for the RayJob there."""
+
+    served: bool | None = None
+    queues: tuple[str, ...] | None = None
+    workload: Object | None = None
+
+
+UNKNOWN = Looked()
+
+
+def queue_of(spec: Spec, rayjob: Object) -> str | None:
+    """The LocalQueue whose RayJob it is, if any. What the RayJob carries counts: Kueue puts a queue there by itself, and taking
+    compute.queue out of a job does not take a RayJob away from Kueue."""
+    labels = rayjob["metadata"].get("labels") or {}
+    return labels.get(QUEUE_LABEL) or spec.compute.queue
+
+
+def look(server: Server, namespace: str, rayjob: Object) -> Looked:
+    """Asks for the namespace's queues and the RayJob's Workload. Raises nothing that is a refusal: what it adds is a reason."""
+    for version in VERSIONS:
+        queues, workloads = (
+            Resource("kueue.x-k8s.io", version, plural, kind) for plural, kind in (("localqueues", "LocalQueue"), ("workloads", "Workload"))
+        )
+        try:
+            names = tuple(str(one["metadata"]["name"]) for one in server.list(queues, namespace, limit=100).get("items") or ())
+            uid = rayjob["metadata"]["uid"]
+            found = server.list(workloads, namespace, labels=f"kueue.x-k8s.io/job-uid={uid}", limit=1).get("items") or ()
+        except ApiError as error:
+            if error.not_found:
+                continue  # not served, or not in this version
+            if not error.status or error.status >= 500 or error.status == 429:
+                raise
+            return UNKNOWN
+        return Looked(True, names, next(iter(found), None))
+    return Looked(served=False)
+
+
+def held(queue: str, looked: Looked) -> Condition:
+    """QuotaReserved of a RayJob that waits in a queue."""
+    if looked.served is False:
+        message = f"compute.queue is {queue}, and this cluster has no Kueue (kueue.x-k8s.io): install it, or make the job without a queue"
+        return Condition("QuotaReserved", False, "KueueNotInstalled", message)
+    if looked.queues is not None and queue not in looked.queues:
+        return Condition(
+            "QuotaReserved", False, "QueueNotFound", f"there is no LocalQueue {queue} in this namespace; {_others(queue, looked.queues)}"
+        )
+    conditions = ((looked.workload or {}).get("status") or {}).get("conditions") or ()
+    evicted = _true(conditions, "Evicted")
+    if evicted is not None:
+        return Condition("QuotaReserved", False, "Preempted", f"queue {queue} has taken the quota back: {evicted}")
+    why = next(
+        (str(one.get("message", "")) for one in conditions if one.get("type") == "QuotaReserved" and one.get("status") != "True"), ""
+    )
+    return Condition("QuotaReserved", False, "WaitingForQuota", f"queue {queue} has not admitted the job" + (f": {why}" if why else ""))
+
+
+def _true(conditions: Iterable[Object], type_: str) -> str | None:
+    """The message of a condition that holds."""
+    return next((str(one.get("message", "")) for one in conditions if one.get("type") == type_ and one.get("status") == "True"), None)
+
+
+def _others(queue: str, names: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(queue, names, 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"there is {', '.join(sorted(names)[:8])}" if names else "there is none at all: ask who runs the cluster for one"

@@ -1,0 +1,142 @@
+"""Jobs in queues, with the real Kueue on a real API server; KubeRay is the stand-in, which does what `suspend` says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object
+from tests.cluster.at_work import Bench, Driver, report
+from tests.cluster.binaries import Unavailable
+from tests.cluster.control_plane import ControlPlane, control_plane
+from tests.cluster.kueue import Kueue, queues
+from trainjobs.api import crd
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None], kuberay_crds: str) -> Iterator[ControlPlane]:
+    """A control plane of this module's own, with Kueue: what it leaves behind is nobody else's business."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(control_plane(tmp_path_factory.mktemp("kueue"), say))
+            running.kubectl("apply", "--server-side", "-f", kuberay_crds)
+            for definition in crd.definitions().values():
+                running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+            running.wait_for_kinds("gentrain.dev", 2)
+            running.wait_for_kinds("ray.io", 2)
+            kueue = Kueue(running, say)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        stack.callback(kueue.stop)
+        kueue.start()
+        running.start_controller_manager()
+        yield running
+
+
+@pytest.fixture
+def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
+    running = Bench(cluster, namespace, driver)
+    yield running
+    running.stop()
+
+
+def queue(bench: Bench, *, cpu: str, name: str = "team") -> None:
+    """A LocalQueue in the bench's namespace, once Kueue admits to it."""
+    bench.cluster.kubectl("apply", "-f", "-", stdin=queues(bench.namespace, cpu=cpu, name=name))
+    bench.cluster.kubectl("-n", bench.namespace, "wait", "--for=condition=Active", f"localqueue/{name}", "--timeout=60s")
+
+
+def rayjob(bench: Bench, name: str) -> Object:
+    return bench.client.get(RAYJOBS, bench.namespace, name)
+
+
+def suspended(bench: Bench, name: str) -> bool:
+    return bool(rayjob(bench, name)["spec"].get("suspend"))
+
+
+def quota(bench: Bench, name: str = "job") -> tuple[str, str]:
+    """Reason and message of QuotaReserved."""
+    conditions = bench.status(name).get("conditions", ())
+    return next(((one["reason"], one["message"]) for one in conditions if one["type"] == "QuotaReserved"), ("", ""))
+
+
+def compute(**more: Any) -> Object:
+    return {"gpusPerWorker": 0, "workers": 2, **more}
+
+
+def test_who_suspends_a_rayjob_with_a_queue_is_kueue(bench: Bench) -> None:
+    """A LocalQueue called `default` takes jobs that name none. With the quota used up Kueue holds the RayJob, and nobody lets it go."""
+    queue(bench, cpu="1", name="default")
+    bench.apply()
+    bench.until(lambda: quota(bench)[0] == "WaitingForQuota")
+    bench.until(lambda: "insufficient quota for cpu" in quota(bench)[1], 60)
+    before = rayjob(bench, "job-a1")["metadata"]["generation"]
+    for _ in range(5):  # each look at it could let it go
+        bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": str(_)}}})
+        bench.until(lambda: bench.status()["phase"] == "Queued")
+    found = rayjob(bench, "job-a1")
+    assert found["spec"]["suspend"] is True
+    assert found["metadata"]["generation"] == before
+    assert list(bench.kuberay.rayjobs()) == ["job-a1"]
+
+
+def test_a_second_job_waits_for_the_quota_of_the_first_and_says_so(bench: Bench) -> None:
+    queue(bench, cpu="10")  # a head and two workers take nine
+    bench.apply("first", compute=compute(queue="team"))
+    bench.until(lambda: not suspended(bench, "first-a1"))
+    bench.running("first")
+    bench.apply("second", compute=compute(queue="team"))
+    assert "insufficient unused quota for cpu" in bench.until(
+        lambda: "unused" in quota(bench, "second")[1] and quota(bench, "second")[1], 60
+    )
+    assert bench.status("second")["phase"] == "Queued"
+    bench.kuberay.succeed("first-a1")
+    bench.until(lambda: not suspended(bench, "second-a1"))
+    bench.running("second")
+    bench.phase("Starting", "second")
+    assert quota(bench, "second")[0] == "Admitted"
+
+
+def test_an_eviction_is_called_that_and_waiting_again_is_not(bench: Bench) -> None:
+    queue(bench, cpu="10")
+    bench.apply(compute=compute(queue="team"))
+    bench.until(lambda: not suspended(bench, "job-a1"))
+    bench.driver.report = report(5)
+    bench.running()
+    bench.phase("Running")
+    both = f"{bench.namespace}-team"
+    stop = ("patch", "clusterqueue", both, "--type=merge", "-p")
+    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "HoldAndDrain"}}))
+    bench.until(lambda: suspended(bench, "job-a1"))
+    bench.kuberay.suspend("job-a1")
+    assert bench.until(lambda: quota(bench) if quota(bench)[0] == "Preempted" else None)[1].startswith(
+        "queue team has taken the quota back"
+    )
+    assert bench.status()["progress"]["step"] == 5
+    # Stopped by its user and resumed, it waits in the queue like any other.
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": True}})
+    bench.until(lambda: not bench.kuberay.rayjobs())
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": False}})
+    bench.rayjob("job-a2")
+    bench.until(lambda: quota(bench)[0] == "WaitingForQuota")
+    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "None"}}))
+    bench.until(lambda: not suspended(bench, "job-a2"))
+
+
+def test_a_misspelt_queue_is_named_and_a_queue_stays_where_it_began(bench: Bench) -> None:
+    queue(bench, cpu="10")
+    bench.apply(compute=compute(queue="taem"))
+    bench.until(lambda: quota(bench)[0] == "QueueNotFound")
+    assert quota(bench)[1] == "there is no LocalQueue taem in this namespace; did you mean team?"
+    for change in ({"queue": None}, {"queue": "team"}):
+        with pytest.raises(ApiError, match=r"spec\.compute\.queue cannot change once the job has started"):
+            bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"compute": change}})
+    queue(bench, cpu="10", name="taem")
+    bench.until(lambda: not suspended(bench, "job-a1"), 60)
