@@ -22,6 +22,7 @@ class Evaluation(Model):
     metrics: Annotated[list[Asked], Field(max_length=8)] = Field(["loss"], description=ASKED)
     samples: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
-        description="Samples drawn at each evaluation; default: 64, or as many, and only at the last one if need be, as leave all evaluations "
-        "within a tenth of the run, at least 4. The run says which. Without everySteps, a number given here is drawn as often as that allows.",
+        description="Samples drawn at each evaluation; default: 64, or as many, and only at the last one if need be, as leave all "
+        "evaluations within a tenth of the run, at least 4; the run says which. Without everySteps, a number given here is drawn as often "
+        "as that allows.",
     )

@@ -63,9 +63,8 @@ class Reporter:
         rewind(run, step, now)
         self._metrics = progress.Metrics(run, step, now)
         before, every = progress.read(run / "progress.json"), job.spec.checkpoints.every
-        spent = before.get("spent") if isinstance(before.get("spent"), dict) else {}
         plan = plan or beside(job.spec, info.heldout, 0)
-        self._times = Times(job.spec.training.steps, plan, every.minutes if every else None, spent, clock)
+        self._times = Times(job.spec.training.steps, plan, every.minutes if every else None, before.get("spent") or {}, clock)
         self._times.begin(step)
         self._clock, self._told_at = clock, -math.inf
         self._saved_at = now()

@@ -1,12 +1,12 @@
 """What a run does beside its steps, and when: held-out scores, samples, checkpoints.
 
-What a manifest names is done as named. What it leaves out is chosen so that evaluations take a tenth of the run at most. Time is not looked at:
-the choice is counted in passes of networks, so it is the same on every worker, after every restart and on every machine.
+What a manifest names is done as named. What it leaves out is chosen so that evaluations take a tenth of the run at most. Time is not
+looked at: the choice is counted in passes of networks, so it is the same on every worker, after every restart and on every machine.
 
-The unit is the forward pass of one row. A step is three for each row of the global batch (backward costs two). A pass is never counted as less
-than a quarter of one over the global batch: on a GPU a small one takes as long as a larger one, and on two cores a pass over 1 image of 16 x 16
-pixels took 4 % of one over 64, over 4 images 7 %. A pass of a language model over one token counts as three tokens of a sequence: 64 texts
-of 128 tokens took 2.3 times as long, token by token, as one pass over all of them.
+The unit is the step: three forward passes over the global batch (backward costs two). A pass is never counted as less than a quarter of
+one over the global batch, because on a GPU a small one takes as long as a larger one; on one core a pass over 1 image of 16 x 16 pixels
+took 4 % of one over 64, over 4 images 7 %. A token that is drawn counts as three tokens of a sequence: 64 texts of 128 tokens took
+2.3 times as long, token by token, as one pass over all of them.
 """
 
 from __future__ import annotations

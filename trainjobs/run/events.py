@@ -1,7 +1,7 @@
 """TensorBoard event files, by tensorboardX's messages: no TensorFlow, no torch.
 
-Written here record by record, in one write each, and not through tensorboardX's writer: that one keeps what it is given in a queue and a buffer
-for seconds, so a run that is killed behind a commit would lack points in front of it.
+Written here record by record, in one write each, and not through tensorboardX's writer: that one keeps what it is given in a queue and a
+buffer for seconds, so a run that is killed behind a commit would lack points in front of it.
 """
 
 from __future__ import annotations

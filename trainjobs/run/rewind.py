@@ -1,7 +1,7 @@
 """Going back to a step: what a run folder tells of later steps is of a future that did not happen, and is taken out.
 
-Rows of metrics.jsonl and the TensorBoard events are progress.Metrics' business. Here are the rest: what was drawn, and what the timeline says
-of evaluations and checkpoints. What happened to the run itself, a worker that was lost, a warning, stays in the timeline: it happened.
+Rows of metrics.jsonl and the TensorBoard events are progress.Metrics' business. Here is the rest: what was drawn, and what the timeline
+says of evaluations and checkpoints. What happened to the run itself, a worker that was lost, a warning, stays in the timeline.
 """
 
 from __future__ import annotations
