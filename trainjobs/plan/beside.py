@@ -58,6 +58,8 @@ def beside(spec: Spec, heldout: int, generated: int) -> Beside:
     samples, each = chosen(spec, often if every else 1, left)
     if given.every_steps is not None and given.samples is not None:
         each = True
+    if not each and not asked and once == 0.0:
+        every, each = None, True  # there would be nothing to see in between
     told = told_of(spec, every is None, samples, each, often, once)
     return Beside(every, samples, each, save_interval(spec), once, draw(spec, samples), told)
 
