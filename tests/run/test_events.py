@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import tensorboard
+import as_tensorboard as tensorboard
 
 from trainjobs.run import progress
 from trainjobs.run.events import Events
