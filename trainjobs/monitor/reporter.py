@@ -66,7 +66,7 @@ class Reporter:
         plan = plan or beside(job.spec, info.heldout, 0)
         self._times = Times(job.spec.training.steps, plan, every.minutes if every else None, before.get("spent") or {}, clock)
         self._times.begin(step)
-        self._clock, self._told_at = clock, -math.inf
+        self._clock, self._told_at, self._step = clock, -math.inf, step
         self._saved_at = now()
         self._size, self._save_seconds = commit.size_bytes if commit else 0, (before.get("checkpoint") or {}).get("seconds")
         self._leaving: tuple[Notice, LastSave] | None = None
