@@ -23,16 +23,18 @@ def train(run: Path, after: int, until: int, value: float) -> progress.Metrics:
 
 def test_what_is_written_is_in_the_file_at_once(tmp_path: Path) -> None:
     """A run that is killed behind a commit lacks no point in front of it."""
-    train(tmp_path, 0, 5, 0.5)
+    metrics = train(tmp_path, 0, 5, 0.5)  # held: the interpreter closes what nobody holds
     assert tensorboard.steps(tmp_path / "events")["loss"] == [1, 2, 3, 4, 5]
+    metrics.close()
 
 
 def test_twenty_steps_are_twenty_points_after_a_kill_and_a_resume(tmp_path: Path) -> None:
-    train(tmp_path, 0, 16, 0.5)  # killed: nothing is closed; the last commit is of step 10
+    killed = train(tmp_path, 0, 16, 0.5)  # nothing is closed; the last commit is of step 10
     train(tmp_path, 10, 20, 0.25).close()
     found = tensorboard.shown(tmp_path / "events")
     assert found["loss"] == [(step, 0.5 if step <= 10 else 0.25) for step in range(1, 21)]
     assert [step for step, _ in found["samples"]] == list(range(1, 21))
+    killed.close()
 
 
 def test_going_back_several_times_within_a_second_keeps_what_was_before(tmp_path: Path) -> None:
