@@ -11,7 +11,6 @@ module that calls `backward` and `step`.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -35,7 +34,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
-from trainjobs.evaluate.evaluation import evaluation
+from trainjobs.evaluate.evaluation import evaluation, looked_at
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
@@ -49,6 +48,7 @@ from trainjobs.objectives.phase import Adaptive, At, Model
 from trainjobs.optim.groups import Group, divided
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import cut
+from trainjobs.plan.beside import beside, due
 from trainjobs.plan.stage import lowest_stage
 from trainjobs.run import progress
 from trainjobs.run.outcome import Outcome
@@ -113,8 +113,15 @@ def train(
     saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
-    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every) if world.leads else None
+    plan = beside(spec, *looked_at(spec, source, objective))
+    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan) if world.leads else None
     note("resume")
+
+    def tell(words: str) -> None:
+        """What is being done beside steps: said by rank 0, and for every worker a sign of life."""
+        heartbeat(state.step)
+        if reporter:
+            reporter.doing(words)
 
     def finish(*, required: bool = False) -> Commit | None:
         """End what is being saved; the commit that there is then."""
@@ -163,8 +170,8 @@ def train(
 
         # What is due now? Every worker finds the same answer.
         last = state.step == spec.training.steps
-        evaluate = last or due(state.step, spec.evaluation.every_steps or math.ceil(spec.training.steps / 10))
-        save = last or due(state.step, save_interval(spec))
+        evaluate = last or due(state.step, plan.every)
+        save = last or due(state.step, plan.save)
         stop = False
         if save or evaluate or state.step >= sync_at:
             means, orders, happened = sync(meter, world, reporter, saver, state.step)
@@ -189,17 +196,19 @@ def train(
 
         # A look at what it has learned.
         if evaluate:
-            with reporter.aside() if reporter else nullcontext():
+            count = plan.drawn(last)
+            with reporter.aside("drawings" if count else "scores", state.step) if reporter else nullcontext():
                 share_buffers(engines, world)
                 with ema.applied() if ema else nullcontext():
                     here = At(state.step, state.samples, spec.training.steps)
-                    scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here)
-            if reporter:
-                reporter.evaluated(state, scores, samples)
+                    scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here, count, tell)
+                if reporter:
+                    reporter.evaluated(state, scores, samples)
 
         # A checkpoint, beside the next steps.
         if save:
-            with reporter.aside() if reporter else nullcontext():
+            with reporter.aside("saves", state.step) if reporter else nullcontext():
+                tell(f"saving step {state.step}")
                 if window:
                     window.gather(world)
                 happened = saver.save(reporter.scores if reporter else {})
@@ -215,16 +224,6 @@ def train(
     outcome: Outcome = world.share(reporter.ended(state, how) if reporter else None)
     saver.close()
     return outcome
-
-
-def due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0
-
-
-def save_interval(spec: Spec) -> int | None:
-    """Steps between checkpoints: as the manifest says, else a tenth of the run; None when the clock decides."""
-    every = spec.checkpoints.every
-    return math.ceil(spec.training.steps / 10) if every is None else every.steps
 
 
 def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]], world: World) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from trainjobs.cli import doctor, version
 from trainjobs.cli.logs import Keep as Lines
 from trainjobs.cli.logs import Times, period, tail, wanted, written
 from trainjobs.cli.main import gtj, status
+from trainjobs.run import progress
 from trainjobs.run.folder import Run
 
 Gtj = Callable[..., Result]
@@ -75,6 +78,18 @@ def test_status_by_name_and_by_folder(gtj_here: Gtj) -> None:
     assert "2 workers" in by_name
     data = json.loads(gtj_here("status", "gentrain-runs/faces", "-o", "json").output)
     assert (data["phase"], data["metrics"]["loss/G"], data["failure"]) == ("Succeeded", 1.25, None)
+
+
+def test_status_says_what_a_run_is_doing_beside_its_steps(gtj_here: Gtj, tmp_path: Path) -> None:
+    run = tmp_path / "gentrain-runs" / "digits"
+    progress.update(run, activity="drawing 64 samples, 23/64", etaSeconds=600)
+    assert "drawing" not in gtj_here("status", "digits").output, "nobody is"
+    with (run / "gtj.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert re.search(r"doing +drawing 64 samples, 23/64\n.*40% 40/100 +ETA 10m", gtj_here("status", "digits").output)
+        assert json.loads(gtj_here("status", "digits", "-o", "json").output)["activity"] == "drawing 64 samples, 23/64"
+        progress.update(run, activity=None, message="resumed from step 40")
+        assert re.search(r"doing +resumed from step 40", gtj_here("status", "digits").output)
 
 
 @pytest.mark.parametrize("verb", [["status"], ["logs"], ["report"], ["checkpoints", "ls"], ["checkpoints", "verify"]])

@@ -13,6 +13,7 @@ import pytest
 from trainjobs.api.errors import JobError
 from trainjobs.cli.follow import MAX_FRUITLESS, Outcome, follow
 from trainjobs.cli.screen import Plain
+from trainjobs.run import progress
 from trainjobs.run.folder import Run
 
 Action = Callable[[], None]
@@ -251,6 +252,19 @@ def test_a_log_gets_a_line_in_ten_seconds_and_none_when_nothing_changed(world: W
     assert [line.split()[2] for line in lines] == ["10/100,", "20/100,", "30/100,", "40/100,", "50/100,"]
 
 
+def test_a_log_is_never_silent_for_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    plain = Plain("demo", sys.stdout)
+    drawing = {"phase": "Running", "step": 5, "totalSteps": 10, "metrics": {"loss": 0.5}}
+    for tick in range(0, 3000):
+        activity = f"drawing 64 samples, {tick // 50}/64" if tick < 1000 else "drawing 64 samples, 20/64"
+        plain.show({**drawing, "activity": activity}, 1000 + tick / 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "demo: 50% 5/10, drawing 64 samples, 2/64, loss 0.5"
+    assert len(lines) == 10 + 3, "every ten seconds while it goes on, every minute while nothing is heard"
+
+
 def test_a_reader_that_has_gone_does_not_end_the_training(tmp_path: Path) -> None:
     closed = (tmp_path / "log").open("w")
     closed.close()
@@ -269,3 +283,23 @@ def test_warnings_of_the_timeline_are_said_once_and_those_of_earlier_runs_not_ag
     world.driver(3, 0, then=lambda: None)
     world.follow()
     assert world.screen.said == ["warning: step 6 is corrupt"]
+
+
+def test_notes_of_the_timeline_are_said_as_such(world: World) -> None:
+    timeline = world.run.path / "attempts.jsonl"
+    world.driver(3, 0)
+    world.clock.later(1, lambda: timeline.write_text('{"event": "note", "message": "samples: 64 -> 16"}\n'))
+    world.follow()
+    assert [line for line in world.screen.said if "samples" in line] == ["note: samples: 64 -> 16"]
+
+
+def test_a_timeline_that_becomes_shorter_loses_no_warning_and_repeats_none(world: World) -> None:
+    timeline = world.run.path / "attempts.jsonl"
+    first, second = '{"event": "warning", "message": "first"}\n', '{"event": "rolled back", "message": "second"}\n'
+    evaluated = '{"event": "evaluated", "step": 15}\n' * 20
+    world.driver(9, 0)
+    world.clock.later(1, lambda: timeline.write_text(first + evaluated))
+    world.clock.later(3, lambda: progress.replace(timeline, first))
+    world.clock.later(5, lambda: timeline.write_text(first + second))
+    world.follow()
+    assert [line for line in world.screen.said if line.startswith("warning")] == ["warning: first", "warning: second"]

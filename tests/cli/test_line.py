@@ -56,3 +56,15 @@ def test_a_loss_that_is_not_a_number_is_shown_as_such(value: object) -> None:
 
 def test_an_empty_progress_is_a_line_too() -> None:
     assert live("a", {}, width=79, tick=0, elapsed=0) == "⠋ a  starting  0s"
+
+
+def test_what_is_done_beside_steps_stands_beside_the_step() -> None:
+    drawing = {**RUNNING, "activity": "drawing 64 samples, 23/64"}
+    line = live("faces-wgan", drawing, width=79, tick=0, elapsed=3)
+    assert line == "⠋ 24% 1200/5000  drawing 64 samples, 23/64  loss D 0.612 G 1.321  ETA 1h12m"
+    assert plain("faces-wgan", drawing, elapsed=3).startswith("faces-wgan: 24% 1200/5000, drawing 64 samples, 23/64, loss D")
+
+
+@pytest.mark.parametrize("value", [None, 5, {"a": 1}, ""])
+def test_no_activity_is_none(value: object) -> None:
+    assert plain("a", {**RUNNING, "activity": value}, elapsed=3) == plain("a", RUNNING, elapsed=3)

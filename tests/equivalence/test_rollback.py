@@ -13,7 +13,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "run"))
 
+import as_tensorboard
 import group
 import plain
 
@@ -95,6 +97,16 @@ def test_the_user_is_told_and_the_curve_has_no_future_that_did_not_happen(root: 
     steps = [row["step"] for row in rows if "loss" in row]
     assert steps == sorted(set(steps)) == list(range(1, STEPS + 1))
     assert "nan" not in (run / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tensorboard_shows_every_step_once_and_the_curve_of_metrics(name: str, root: Path) -> None:
+    run = root / f"{name}-1"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    expected = [(row["step"], pytest.approx(row["loss"], rel=1e-6)) for row in rows if "loss" in row]
+    assert as_tensorboard.shown(run / "events")["loss"] == expected
+    if CASES[name][0]["talk"] == 1:
+        assert [step for step, _ in expected] == list(range(1, STEPS + 1))
 
 
 def test_a_run_that_diverges_again_and_again_ends(root: Path) -> None:

@@ -71,6 +71,15 @@ def test_the_operator_reads_the_report(pages: MetricsServer) -> None:
     assert report.checkpoint(told) == {"uri": "steps/10-a1", "step": 10, "committedAt": "2023-11-14T22:13:20Z"}
 
 
+def test_what_is_done_beside_steps_is_told_and_harms_no_reader(pages: MetricsServer, run: Path) -> None:
+    before = report.progress(report.fetch("127.0.0.1", pages.port), 100)
+    spent = {"steps": 12.5, "evaluations": 300.0, "saves": 0.5}
+    progress.update(run, lambda: 1.7e9, activity="drawing 64 samples, 23/64", spent=spent, wentBack={"step": 10, "time": 1.7e9})
+    told = report.fetch("127.0.0.1", pages.port)
+    assert (told["activity"], told["spent"]) == ("drawing 64 samples, 23/64", spent)
+    assert report.progress(told, 100) == before, "an operator that does not know the word says what it said"
+
+
 def test_a_failure_is_part_of_it(pages: MetricsServer, run: Path) -> None:
     progress.replace(run / "failure.json", json.dumps({"code": "GTJ0207", "what": "loss not finite", "rank": 1}))
     assert report.failure(report.fetch("127.0.0.1", pages.port)) == {"code": "GTJ0207", "what": "loss not finite", "rank": 1}

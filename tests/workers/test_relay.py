@@ -10,6 +10,7 @@ import pytest
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, preemption, progress
+from trainjobs.run.rewind import rewind
 from trainjobs.workers import retries
 from trainjobs.workers.relay import BLOCK, Collector, Notices, Piece, Relay
 
@@ -93,6 +94,32 @@ def test_a_new_group_goes_on_with_the_records_and_drops_a_future_that_did_not_ha
     progress.update(folder, step=99)
     first.carry()
     assert progress.read(run / "progress.json")["step"] == 5, "a group that was replaced speaks no more"
+
+
+def test_samples_of_a_future_that_did_not_happen_go_from_the_drivers_folder_too(folder: Path, run: Path, collector: Collector) -> None:
+    """The new group's folder is another pod's: it never saw them."""
+
+    def draw(into: Path, *steps: int) -> None:
+        (into / "samples").mkdir(exist_ok=True)
+        for step in steps:
+            (into / "samples" / f"step-{step:06d}.png").write_bytes(bytes([step]))
+
+    first = relay(folder, collector)
+    rewind(folder, 0, lambda: 1.0)
+    draw(folder, 2, 4, 6, 8)
+    first.carry()
+    other = folder.with_name("other")
+    other.mkdir()
+    second = relay(other, collector)
+    rewind(other, 4, lambda: 2.0)
+    draw(other, 7)
+    second.carry()
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-000002.png", "step-000004.png", "step-000007.png"]
+    draw(other, 9)
+    progress.update(other, step=9)
+    second.carry()
+    assert (run / "samples" / "step-000007.png").exists(), "once"
+    assert (run / "samples" / "step-000009.png").exists()
 
 
 def test_random_edits_carried_at_random_moments(folder: Path, run: Path, collector: Collector) -> None:

@@ -55,6 +55,20 @@ def test_steps_in_time_are_left_alone(parts: Any) -> None:
     assert not watchdog._stacks.exists()
 
 
+def test_an_evaluation_of_hours_is_left_alone_while_it_goes_on(parts: Any) -> None:
+    """Every pass of a network is a sign of life; that the loop gives them is shown in tests/equivalence/test_going_back.py."""
+    watchdog, ledger, clock, _ = parts
+    with watchdog:
+        watchdog.heartbeat(7)
+        for _ in range(200):
+            clock.time += 59.0
+            assert not watchdog.look()
+            watchdog.heartbeat(7)
+        clock.time += 61.0
+        assert watchdog.look(), "but not when it hangs"
+    assert ledger.said[0]["where"] == "after step 7"
+
+
 def test_a_worker_that_hangs_says_where_and_ends(parts: Any) -> None:
     watchdog, ledger, clock, ended = parts
     with watchdog:

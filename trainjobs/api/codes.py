@@ -308,7 +308,8 @@ CODES: dict[str, Code] = {
         "training stalled",
         FAILED,
         _page(
-            "No step was finished for `recovery.stallTimeout`. The message says which ranks wait and which one is missing.",
+            "No step was finished for `recovery.stallTimeout`. The message says which ranks wait and which one is missing. An evaluation "
+            "is no stall, however long it takes, while the networks pass their samples.",
             "Look at the log of the missing rank: `gtj logs NAME`.",
             "If steps are honestly that slow, raise `recovery.stallTimeout`.",
         ),

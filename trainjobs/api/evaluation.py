@@ -9,12 +9,22 @@ from pydantic import Field
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.metrics import ASKED, Asked
 
+SAMPLES = 64  # drawn at an evaluation, where there is time
+LONGEST_SAMPLE = 256  # tokens: a picture of what the model does, not a benchmark
+
 
 class Evaluation(Model):
     """Scores and samples on the way."""
 
     every_steps: PositiveInt | None = Field(
-        None, description="Steps between evaluations; default: a tenth of the steps. The last step is always evaluated."
+        None,
+        description="Steps between evaluations; default: a tenth of the steps, or in a run so short that this would take more than a "
+        "tenth of its time, only the last step. The last step is always evaluated.",
     )
     metrics: Annotated[list[Asked], Field(max_length=8)] = Field(["loss"], description=ASKED)
-    samples: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="Samples drawn at each evaluation.")
+    samples: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None,
+        description="Samples drawn at each evaluation; default: 64, or as many, and only at the last one if need be, as leave all "
+        "evaluations within a tenth of the run, at least 4; the run says which. Without everySteps, a number given here is drawn as often "
+        "as that allows.",
+    )

@@ -37,7 +37,9 @@ class Recovery(Model):
     max_rollbacks: Annotated[int, Field(ge=1, le=100), only(on_non_finite_loss="rollback", on_loss_spike="rollback")] = Field(
         3, description="How often an attempt goes back to a checkpoint and leaves batches out before it fails."
     )
-    stall_timeout: Duration = Field("30m", description="Time without a step after which the job counts as stalled.")
+    stall_timeout: Duration = Field(
+        "30m", description="Time without a step, or a pass of an evaluation that goes on, after which the job counts as stalled."
+    )
 
 
 def timeout_is_positive(timeout: str) -> Iterator[Breach]:

@@ -32,6 +32,7 @@ from trainjobs.run.progress import mark, replace
 POLL = 0.2
 MAX_FRUITLESS = 10
 MAX_BACKOFF = 60.0
+SAID = {"warning": "warning", "rolled back": "warning", "note": "note"}  # events that are said, and how
 FULL = 64 * 2**10  # bytes left on a disk: no room for a failure.json and a few lines of log
 
 
@@ -122,23 +123,33 @@ def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: C
 
 
 class Warnings:
-    """What is added to a run's timeline as a warning from now on; each is said once."""
+    """What is added to a run's timeline as a warning, or a note, from now on; each is said once."""
 
     def __init__(self, run: Run) -> None:
         self._path = run.path / "attempts.jsonl"
-        self._read = self._path.stat().st_size if self._path.exists() else 0  # bytes
+        self._state: tuple[int, int, int] | None = None  # of the file, when it was read
+        self._known: set[str] = set()
+        self._known = set(self._added())
 
     def say(self, screen: Screen) -> None:
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._read)
-            added = file.read()
-        whole = added[: added.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for row in objects(whole.decode("utf-8", errors="replace")):
-            if row.get("event") in ("warning", "rolled back"):
-                screen.say(f"warning: {row.get('message', '')}")
+        for line in self._added():
+            self._known.add(line)
+            for row in objects(line):
+                if row.get("event") in SAID:
+                    screen.say(f"{SAID[row['event']]}: {row.get('message', '')}")
+
+    def _added(self) -> list[str]:
+        """Whole lines that are new. The file is not only added to: a run that goes back takes rows out."""
+        try:
+            found = self._path.stat()
+            state = found.st_ino, found.st_size, found.st_mtime_ns
+            if state == self._state:
+                return []
+            text = self._path.read_bytes().decode("utf-8", errors="replace")
+        except OSError:
+            return []
+        self._state = state
+        return [line for line in text[: text.rfind("\n") + 1].splitlines() if line not in self._known]
 
 
 def pause(seconds: float, clock: Clock, interrupts: Interrupts) -> bool:

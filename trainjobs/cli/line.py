@@ -23,7 +23,8 @@ def live(name: str, progress: Mapping[str, Any], *, width: int, tick: int, elaps
         (6, name),
         (5, bar(fraction(progress), ascii_only)),
         (0, position(progress)),
-        (1, losses(progress)),
+        (1, activity(progress)),
+        (2, losses(progress)),
         (7, heldout(progress)),
         (3, throughput(progress)),
         (4, memory(progress)),
@@ -39,7 +40,8 @@ def plain(name: str, progress: Mapping[str, Any], *, elapsed: float) -> str:
     """The same for a log file: everything, on one line, whatever its length."""
     if not started(progress):
         return f"{name}: {waiting_for(progress)} ({duration(elapsed)})"
-    parts = (position(progress), losses(progress), heldout(progress), throughput(progress), memory(progress), eta(progress))
+    figures = (losses(progress), heldout(progress), throughput(progress), memory(progress), eta(progress))
+    parts = (position(progress), activity(progress), *figures)
     return f"{name}: " + ", ".join(part for part in parts if part)
 
 
@@ -69,6 +71,12 @@ def bar(share: float, ascii_only: bool) -> str:
 
 def position(progress: Mapping[str, Any]) -> str:
     return f"{fraction(progress):4.0%} {progress.get('step', 0)}/{progress.get('totalSteps', '?')}".strip()
+
+
+def activity(progress: Mapping[str, Any]) -> str:
+    """What is being done beside steps, if anything: "drawing 64 samples, 23/64"."""
+    found = progress.get("activity")
+    return found if isinstance(found, str) else ""
 
 
 def losses(progress: Mapping[str, Any]) -> str:

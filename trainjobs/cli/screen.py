@@ -10,6 +10,7 @@ from typing import Any, Protocol, TextIO
 from trainjobs.cli.line import live, plain
 
 INTERVAL = 10.0
+SILENCE = 60.0  # what has not changed for so long is said again: it is still going on
 
 
 class Screen(Protocol):
@@ -24,13 +25,13 @@ class Screen(Protocol):
 
 
 class Plain:
-    """For pipes, files and continuous integration: at most one line in ten seconds, and none when nothing has changed."""
+    """For pipes, files and continuous integration: at most one line in ten seconds, and one in a minute while nothing changes."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
         self.name = name
         self.stream = stream
         self.began: float | None = None
-        self.due = 0.0
+        self.due, self.said = 0.0, 0.0
         self.last = ""
 
     def show(self, progress: Mapping[str, Any], now: float) -> None:
@@ -40,8 +41,8 @@ class Plain:
             return
         self.due = now + INTERVAL
         line = plain(self.name, progress, elapsed=now - self.began)
-        if line != self.last:
-            self.last = line
+        if line != self.last or now - self.said >= SILENCE:
+            self.last, self.said = line, now
             self.say(line)
 
     def say(self, text: str) -> None:

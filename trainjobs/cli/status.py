@@ -12,7 +12,7 @@ from trainjobs.api.errors import CODES, JobError
 from trainjobs.cli.cluster.options import complete_either, place_options
 from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.diagnostics import plain
-from trainjobs.cli.line import eta, memory, position, throughput
+from trainjobs.cli.line import activity, eta, memory, position, throughput
 from trainjobs.cli.output import CLUSTER, coloured, emit, entry, find, format_option, painted
 from trainjobs.cli.screen import screen
 from trainjobs.run.folder import INTERRUPTED, LIVE, Run
@@ -75,8 +75,8 @@ def status(run: Run) -> dict[str, Any]:
 def described(run: Run, now: float) -> Iterator[str]:
     progress, phase = run.progress(), run.phase()
     yield f"{painted(run.path.name, bold=True)}  {run.family()}  {coloured(phase)}"
-    if phase in LIVE and progress.get("message"):
-        yield entry("doing", str(progress["message"]))
+    if phase in LIVE and (doing := activity(progress) or progress.get("message")):
+        yield entry("doing", str(doing))
     if progress.get("totalSteps"):
         yield entry("progress", "  ".join(part for part in (position(progress), eta(progress) if phase in LIVE else "") if part))
     metrics = progress.get("metrics") or {}

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from trainjobs.api.evaluation import SAMPLES
 from trainjobs.api.job import Spec
 from trainjobs.api.metrics import question
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
-from trainjobs.evaluate.score import Score, dealt, joined
+from trainjobs.evaluate.looking import Looking
+from trainjobs.evaluate.score import Score, joined
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Objective, Samples
+from trainjobs.plan.beside import passes
 from trainjobs.world import World
 
 
 def evaluation(
-    spec: Spec, source: Source, objective: Objective, networks: Mapping[str, nn.Module], world: World, micro: int, at: At
+    spec: Spec,
+    source: Source,
+    objective: Objective,
+    networks: Mapping[str, nn.Module],
+    world: World,
+    micro: int,
+    at: At,
+    samples: int = SAMPLES,
+    tell: Callable[[str], None] = lambda words: None,
 ) -> tuple[dict[str, float], Samples]:
-    """Scores ("heldout/loss", "modes", ...), equal on every rank, and samples that are the same at every step but for the weights; on rank
-    0 all of them, elsewhere none. `micro` is how many rows pass a network at a time."""
-    wanted = measured(spec)
+    """Scores ("heldout/loss", "modes", ...), equal on every rank, and `samples` that are the same at every step but for the weights; on
+    rank 0 all of them, elsewhere none. `micro` is how many rows pass a network at a time. `tell` hears on every rank what is done,
+    at each pass of a network."""
+    wanted, looking = measured(spec), Looking(tell, passes(spec))
     scores: dict[str, float] = {}
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    with inference(networks, autocast):
+    with inference(networks, autocast), looking.listening(networks):
         for score in asked_for(spec, source, objective, wanted):
-            for rows, counts in dealt(min(score.heldout, source.info.heldout), micro, world.rank, world.size):
+            for rows, counts in looking.turns("evaluating", min(score.heldout, source.info.heldout), micro, world):
                 data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
                 noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
                 batch = Batch(data, noise, len(rows), at)
@@ -39,15 +51,21 @@ def evaluation(
                     score.add(batch, None)
                 else:
                     objective.heldout(batch)  # the other ranks need this one's share of the weights
-            for made in drawn(spec, source, objective, score.generated, 1, world, micro, at):
+            for made in drawn(spec, source, objective, score.generated, 1, world, micro, at, looking):
                 score.add(None, made)
             scores |= score.result(world)
-        pieces = list(drawn(spec, source, objective, spec.evaluation.samples, 0, world, micro, at))
+        pieces = list(drawn(spec, source, objective, samples, 0, world, micro, at, looking))
     if "heldout/loss" in scores:
         scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
     return {name: value for name, value in scores.items() if question(name) in wanted}, whole
+
+
+def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, int]:
+    """How many held-out samples an evaluation looks at, and how many it draws for its scores."""
+    scores = asked_for(spec, source, objective, measured(spec))
+    return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores)
 
 
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]) -> Sequence[Score]:
@@ -58,10 +76,21 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
     return scores
 
 
-def drawn(spec: Spec, source: Source, objective: Objective, count: int, series: int, world: World, micro: int, at: At) -> Iterator[Samples]:
+def drawn(
+    spec: Spec,
+    source: Source,
+    objective: Objective,
+    count: int,
+    series: int,
+    world: World,
+    micro: int,
+    at: At,
+    looking: Looking | None = None,
+) -> Iterator[Samples]:
     """This rank's share of `count` samples of a series (0: those that are shown), piece by piece. Sample n is the same on any number of
     ranks: its noise and its conditions go by n."""
-    for rows, counts in dealt(count, micro, world.rank, world.size):
+    looking = looking or Looking()
+    for rows, counts in looking.turns(f"drawing {count} samples,", count, micro, world, looking.passes):
         noise = Noise.of(spec.training.seed, series, "samples", rows.to(world.device))
         data = {name: value.to(world.device) for name, value in conditions(source, rows).items()}
         made = objective.sample(Batch(data, noise, len(rows), at))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A picture of what the model does, not a benchmark: longer texts would make every evaluation of a long-context model slow.
-LONGEST_SAMPLE = 256
-
 
 def draw(logits_BV: Tensor, uniform_B1: Tensor) -> Tensor:
     """int64 [B, 1]: the token at which the cumulative distribution passes `uniform`. Double precision, lest a large vocabulary's rare

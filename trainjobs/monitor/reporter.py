@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -21,15 +22,20 @@ from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
 from trainjobs.monitor.orders import Orders
+from trainjobs.monitor.times import Kind, Times
 from trainjobs.objectives.phase import Samples
+from trainjobs.plan.beside import Beside, beside
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
 from trainjobs.run.outcome import Outcome
 from trainjobs.run.preemption import LastSave, Notice
+from trainjobs.run.rewind import rewind
 from trainjobs.state import State
 from trainjobs.world import World
 
 SYNC_SECONDS = 0.5
+TOLD_SECONDS = 0.5  # between two words of what is being done beside steps
+ACTIVITY = 200  # characters of it, at most
 
 
 class Reporter:
@@ -45,35 +51,41 @@ class Reporter:
         saver: Saver,
         sync_every: int | None = None,
         now: Callable[[], float] = time.time,
+        plan: Beside | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now` is seconds since the epoch, for people; `clock` measures."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
         self._saver, self._sync_every = saver, sync_every
         self._not_saved = False
+        rewind(run, step, now)
         self._metrics = progress.Metrics(run, step, now)
-        self._rate = progress.Rate()
-        self._rate.start(step)
-        self._steps_per_second = 0.0
+        before, every = progress.read(run / "progress.json"), job.spec.checkpoints.every
+        plan = plan or beside(job.spec, info.heldout, 0)
+        self._times = Times(job.spec.training.steps, plan, every.minutes if every else None, before.get("spent") or {}, clock)
+        self._times.begin(step)
+        self._clock, self._told_at, self._step = clock, -math.inf, step
         self._saved_at = now()
-        before = progress.read(run / "progress.json").get("checkpoint") or {}
-        self._size, self._save_seconds = commit.size_bytes if commit else 0, before.get("seconds")
+        self._size, self._save_seconds = commit.size_bytes if commit else 0, (before.get("checkpoint") or {}).get("seconds")
         self._leaving: tuple[Notice, LastSave] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
         group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
-        progress.mark(run, event, now, attempt=attempt, step=step, message=group)
+        progress.mark(run, event, now, attempt=attempt, step=step, message=group, spent=self._times.spent())
+        if plan.told and not progress.marked(run, plan.told):
+            progress.mark(run, "note", now, attempt=attempt, step=step, message=plan.told)
         self._show(
-            phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
+            phase="Running", totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
             device=world.device.type, message=f"resumed from step {step}" if commit else "",
-            **({"checkpoint": self._checkpoint(commit)} if commit else {}),
+            **self._stands(step), **({"samples": commit.samples, "checkpoint": self._checkpoint(commit)} if commit else {"samples": 0}),
         )  # fmt: skip
 
     def orders(self, step: int) -> Orders:
-        rate = self._rate.look(step)
-        self._steps_per_second = rate if self._steps_per_second == 0 else 0.7 * self._steps_per_second + 0.3 * rate
+        rate = self._times.look(step)
         ahead = self._sync_every or max(1, min(1000, round(rate * SYNC_SECONDS)))
         every = self._job.spec.checkpoints.every
         timed = every is not None and every.minutes is not None and self._now() - self._saved_at >= 60 * every.minutes
@@ -86,25 +98,33 @@ class Reporter:
         return Orders(step + ahead, True, verdict.take)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time in the block is not time of training."""
-        started = time.monotonic()
-        yield
-        self._rate.away(time.monotonic() - started)
+    def aside(self, kind: Kind, step: int) -> Iterator[None]:
+        """In the block something else is done than a step; `doing` says how far it is."""
+        self._told_at, self._step = -math.inf, step
+        with self._times.aside(kind, step):
+            yield
+        self._show(activity=None, etaSeconds=self._eta(step), spent=self._times.spent())
+
+    def doing(self, words: str) -> None:
+        """What is being done beside steps, in a few words. Asked much more often than it is written."""
+        if self._clock() - self._told_at >= TOLD_SECONDS:
+            self._told_at = self._clock()
+            self._show(activity=words[:ACTIVITY], etaSeconds=self._eta(self._step))
 
     def stepped(self, state: State, row: Mapping[str, float]) -> None:
         """A row of metrics."""
         steps = self._job.spec.training.steps
         unit = "tokens/s" if self._info.kind == "text" else "samples/s"
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
-        throughput = self._steps_per_second * per_step
+        throughput = self._times.per_second * per_step
         self._metrics.write(state.step, {"samples": state.samples, **row, "throughput": throughput})
         self._show(
             step=state.step,
             samples=state.samples,
             percent=round(100 * state.step / steps, 1),
-            etaSeconds=round((steps - state.step) / self._steps_per_second) if self._steps_per_second else None,
+            etaSeconds=self._eta(state.step),
             metrics={name: progress.plain(value) for name, value in row.items() if not name.startswith("lr/")},
+            spent=self._times.spent(),
             throughput={"value": round(throughput, 1), "unit": unit},
             memoryBytes=_memory(self._world.device),
         )
@@ -114,9 +134,8 @@ class Reporter:
         self.scores = dict(scores)
         if scores:
             self._metrics.write(state.step, scores)
-        folder = self._run / "samples"
-        folder.mkdir(exist_ok=True)
-        save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
+        if samples != Samples():
+            save_samples(samples, self._run / "samples" / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
         progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
 
     def heard(self, happened: Happened) -> None:
@@ -142,11 +161,12 @@ class Reporter:
     def rolled_back(self, state: State, what: str, bad: int) -> None:
         """The run went back to `state`, because of `what` at step `bad`: "loss not finite"."""
         self._metrics.close()
+        rewind(self._run, state.step, self._now)
         self._metrics = progress.Metrics(self._run, state.step, self._now)
-        self._rate.start(state.step)
+        self._times.begin(state.step)
         message = f"{what} at step {bad}: back to step {state.step}, the batches in between are left out"
         progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
-        self._show(step=state.step, samples=state.samples, message=message)
+        self._show(samples=state.samples, message=message, **self._stands(state.step))
 
     def ended(self, state: State, how: Literal["finished", "stopped"]) -> Outcome:
         """The run is over, or this group of workers is. Returns what the ranks are to know of it: it stopped for another one to follow?"""
@@ -161,7 +181,7 @@ class Reporter:
             outcome = Outcome("replaced" if notice.replaces else "stopped", message)
         more = {"message": message} if message else {}
         progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=state.step, **more)
-        self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message)
+        self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message, activity=None, spent=self._times.spent())
         return outcome
 
     def _would_save(self, wait: float, left: float | None) -> LastSave:
@@ -183,7 +203,23 @@ class Reporter:
 
     def _next_sync(self) -> float:
         """Seconds until what is asked now is heard, at most."""
-        return max(SYNC_SECONDS, 1 / self._steps_per_second if self._steps_per_second else 0.0)
+        return max(SYNC_SECONDS, 1 / self._times.per_second if self._times.per_second else 0.0)
+
+    def _eta(self, step: int) -> int | None:
+        left = self._times.left(step)
+        return None if left is None else round(left)
+
+    def _stands(self, step: int) -> dict[str, object]:
+        """What progress.json says where nothing was trained yet behind `step`: the metrics are those of the rows that stay."""
+        last = self._metrics.last
+        metrics = {name: value for name, value in last.items() if name not in ("step", "time", "samples", "throughput")}
+        return {
+            "step": step,
+            "percent": round(100 * step / self._job.spec.training.steps, 1),
+            "etaSeconds": None,
+            "activity": None,
+            "metrics": {name: value for name, value in metrics.items() if not name.startswith("lr/")},
+        }
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)

@@ -45,6 +45,12 @@ def mark(run: Path, event: str, now: Callable[[], float] = time.time, **fields: 
         file.write(json.dumps({"time": now(), "event": event, **fields}) + "\n")
 
 
+def marked(run: Path, message: str) -> bool:
+    """Whether the timeline has a row with this message."""
+    path = run / "attempts.jsonl"
+    return path.exists() and f'"message": {json.dumps(message)}' in path.read_text()
+
+
 def warn(run: Path, attempt: int, error: Exception) -> None:
     """Add to the timeline what the user should know although the run goes on; `gtj run` prints it."""
     mark(run, "warning", attempt=attempt, message=str(error))
@@ -66,15 +72,20 @@ class Metrics:
     """metrics.jsonl and the TensorBoard events beside it."""
 
     def __init__(self, run: Path, step: int, now: Callable[[], float] = time.time) -> None:
-        """Opens the files of a run that goes on from `step`: rows beyond it are of a future that did not happen."""
-        self._path = run / "metrics.jsonl"
+        """Opens the files of a run that goes on from `step`: rows beyond it are of a future that did not happen. `last` is the newest row
+        of training that stays, {} without one."""
+        self._path, self._step = run / "metrics.jsonl", step
         self._now = now
+        kept: list[str] = []
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step(line) <= step]
             replace(self._path, "".join(line + "\n" for line in kept))
+        self.last: dict[str, Any] = next((row for row in map(json.loads, reversed(kept)) if "samples" in row), {})
         self._file = self._path.open("a", buffering=1)
         self._folder = run / "events"
         self._events: Any = None
+        if any(self._folder.glob("events.out.tfevents.*")):
+            self._tensorboard()  # purges what is beyond the step, whether a row follows or not
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         self._file.write(json.dumps({"step": step, "time": self._now(), **{key: plain(value) for key, value in row.items()}}) + "\n")
@@ -90,7 +101,7 @@ class Metrics:
         if self._events is None:
             from trainjobs.run.events import Events
 
-            self._events = Events(self._folder)
+            self._events = Events(self._folder, self._step, self._now)
         return self._events
 
 
@@ -107,11 +118,11 @@ def plain(value: float) -> float | str:
 
 
 class Rate:
-    """Steps per second since the last look, leaving out time spent on anything but steps."""
+    """Steps per second since the last look, leaving out time spent on anything but steps. `seconds` went to steps up to the last look."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._since, self._step, self._away = now(), 0, 0.0
+        self._since, self._step, self._away, self.seconds = now(), 0, 0.0, 0.0
 
     def start(self, step: int) -> None:
         self._since, self._step, self._away = self._now(), step, 0.0
@@ -124,5 +135,6 @@ class Rate:
         """Steps per second since the last look; 0 when there were none."""
         elapsed = self._now() - self._since - self._away
         steps = step - self._step
+        self.seconds += max(0.0, elapsed) if steps else 0.0
         self.start(step)
         return steps / elapsed if elapsed > 0 else 0.0

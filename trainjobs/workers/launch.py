@@ -67,7 +67,7 @@ def begin(run: Path, since: float) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     failures.begin(run, since)
     (run / "logs").mkdir(exist_ok=True)
-    progress.update(run, phase="Starting", message="looking at the data")
+    progress.update(run, phase="Starting", message="looking at the data", activity=None)
 
 
 def outcome(run: Path) -> int:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from trainjobs.api.errors import JobError
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.outcome import Outcome
+from trainjobs.run.rewind import drop_samples
 from trainjobs.workers import retries
 
 EVERY = 1.0  # seconds
@@ -75,11 +76,20 @@ class Collector:
         for name, offset, data in pieces:
             if (name not in RECORDS and name.split("/")[0] not in FOLDERS) or ".." in name.split("/"):
                 raise ValueError(f"not a file of a run: {name!r}")
+            before = went_back(self._run)
             put(self._run / name, offset, data)
+            # The samples that a group before drew are here alone. progress.json comes in front of what the new one drew.
+            if (back := went_back(self._run)) and back != before:
+                drop_samples(self._run, back["step"])
         return {name: (self._run / name).read_bytes() for name in (preemption.STOP, preemption.REPLACE) if (self._run / name).exists()}
 
     def _group(self) -> int:
         return int(progress.read(self._run / "failures" / "counts").get("restarts", 0))
+
+
+def went_back(run: Path) -> dict[str, int]:
+    """Where and when the run last went back to a step."""
+    return progress.read(run / "progress.json").get("wentBack") or {}
 
 
 def put(path: Path, offset: int, data: bytes) -> None:

@@ -47,7 +47,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def heartbeat(self, step: int) -> None:
-        """A step was finished."""
+        """A step was finished, or what is done beside steps goes on after it."""
         self._step, self._last = step, self._now()
 
     def __enter__(self) -> Watchdog:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.data.tokens import Tokenizer
-from trainjobs.models.generation import LONGEST_SAMPLE, draw
+from trainjobs.models.generation import draw
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 
