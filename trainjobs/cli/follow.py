@@ -137,7 +137,7 @@ class Warnings:
         whole = added[: added.rfind(b"\n") + 1]
         self._read += len(whole)
         for row in objects(whole.decode("utf-8", errors="replace")):
-            if row.get("event") in ("warning", "rolled back"):
+            if row.get("event") in ("warning", "rolled back", "dataChanged", "changed"):
                 screen.say(f"warning: {row.get('message', '')}")
 
 
