@@ -20,15 +20,16 @@ from typing import Literal
 import torch
 
 from trainjobs.api.job import Job, Spec
-from trainjobs.checkpointer import initial
-from trainjobs.checkpointer.identity import essentials, store_uri, versions
+from trainjobs.checkpointer import before, initial
+from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
-from trainjobs.data import open_source
+from trainjobs.data import open_source, origin_of, rule_of
 from trainjobs.data.encoded import Encoded
+from trainjobs.data.origin import NAME
 from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
@@ -74,9 +75,13 @@ def train(
     """
     spec, seed = job.spec, job.spec.training.seed
 
-    # What is trained, and on what.
+    # What is trained, and on what: as it was, for a run that goes on.
     connect(world)
-    source = open_source(spec, run / "cache")
+    began = world.lead(before.look, store_uri(job, run), spec, since)
+    data = world.lead(origin_of, spec)
+    changed = before.compare_data(began, data, spec)
+    rule = began.rule or rule_of(spec)
+    source = open_source(spec, run / "cache", rule=rule, tokenizer=began.tokenizer)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)
@@ -86,6 +91,8 @@ def train(
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
+    around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
+    identity |= before.account(spec, data, rule, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     engines = {name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world) for name, own in groups.items() if own}
@@ -106,7 +113,8 @@ def train(
     keeps |= {"window": window} if window else {}
 
     # Where it goes on.
-    trained = Trained(engines, state, ema, keeps, beside=kept(source.info.tokenizer))
+    beside = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
+    trained = Trained(engines, state, ema, keeps, beside=beside)
     saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)
     restorer = Restorer(saver.checkpoints, trained, world, identity, run, reset=spec.checkpoints.allow_optimizer_reset)
@@ -115,6 +123,8 @@ def train(
         initial.load(spec.training.initial_weights, trained, world, run)
     plan = beside(spec, *looked_at(spec, source, objective))
     reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan) if world.leads else None
+    if reporter and saver.commit is not None:
+        reporter.resumed(changed, before.changes(began, identity))
     note("resume")
 
     def tell(words: str) -> None:

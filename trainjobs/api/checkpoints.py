@@ -45,6 +45,9 @@ class Checkpoints(Model):
     resume_from: Annotated[str, Field(max_length=1024, pattern=r"^(latest|none|(file://|s3://|gs://|az://).+)$")] = Field(
         "latest", description="latest, none, or a checkpoint's URI."
     )
+    allow_data_change: bool = Field(
+        False, description="Go on although the data is not what it was at the checkpoint; the step is marked in the report."
+    )
     allow_optimizer_reset: bool = Field(
         False, description="Where optimizer or moving average differ from the checkpoint's, take its weights and begin the rest anew."
     )

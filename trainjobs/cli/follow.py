@@ -32,7 +32,10 @@ from trainjobs.run.progress import mark, replace
 POLL = 0.2
 MAX_FRUITLESS = 10
 MAX_BACKOFF = 60.0
-SAID = {"warning": "warning", "rolled back": "warning", "note": "note"}  # events that are said, and how
+SAID = {
+    **dict.fromkeys(("warning", "rolled back", "dataChanged"), "warning"),
+    **dict.fromkeys(("note", "changed"), "note"),
+}  # events that are said, and how
 FULL = 64 * 2**10  # bytes left on a disk: no room for a failure.json and a few lines of log
 
 

@@ -9,13 +9,17 @@ Importing this package and calling `preflight` imports no torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.source import DataInfo as DataInfo
 from trainjobs.data.source import Source as Source
 from trainjobs.data.tokens import Tokenizer as Tokenizer
+
+if TYPE_CHECKING:
+    from trainjobs.data.holdout import Rule
+    from trainjobs.data.origin import Origin
 
 _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:digits": "image",
@@ -25,24 +29,39 @@ _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
 }
 
 
-def open_source(spec: Spec, cache: Path) -> Source:
-    """The data of a job. `cache` is a folder for what is derived from it, which may be shared and may not exist yet.
+def open_source(spec: Spec, cache: Path, *, rule: Rule | None = None, tokenizer: bytes | None = None) -> Source:
+    """The data of a job. `cache` is a folder for what is derived from it, which may be shared and may not exist yet. A run that goes on
+    gives what it began with: the `rule` by which samples are held out, and its trained `tokenizer`.
 
     JobError GTJ0107, GTJ0108, GTJ0113 (see `preflight`), and GTJ0114 when `cache` cannot be written.
     """
-    from trainjobs.data import digits, pixels, ring, text
+    from trainjobs.data import digits, images, pixels, ring, text
 
     data = spec.data
     kind = _kind(spec)
     if kind == "text":
-        return text.open_text(spec, cache)
+        return text.open_text(spec, cache, rule or rule_of(spec), tokenizer)
     if data.source == "builtin:ring":
         return ring.open_ring(data)
     if data.source == "builtin:digits":
         return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
     if data.source == "builtin:shapes":
         return pixels.open_shapes(data, cache)
-    return pixels.open_folder(data, cache)
+    return pixels.open_folder(images.image_files(data.source), data, cache, rule or rule_of(spec))
+
+
+def rule_of(spec: Spec) -> Rule:
+    """How a run that begins now holds samples out: what is built in cannot grow."""
+    return "place" if spec.data.source.startswith("builtin:") else "name"
+
+
+def origin_of(spec: Spec) -> Origin:
+    """What the data is, cheaply; JobErrors as of `preflight`."""
+    from trainjobs.data import documents, images, origin
+
+    if _kind(spec) == "text":
+        return origin.origin(spec, documents.text_files(spec.data.source))
+    return origin.origin(spec, None if spec.data.source.startswith("builtin:") else images.image_files(spec.data.source))
 
 
 def preflight(spec: Spec) -> str:

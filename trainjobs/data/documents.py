@@ -15,10 +15,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.data.files import File, file_at, listing, locate, megabytes, unreadable
+from trainjobs.data.holdout import is_held
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
 
 SUFFIXES = (".jsonl", ".md", ".py", ".txt")
+PIECE = 16_384  # characters: several contexts of a small model, and enough of them in a megabyte to hold out a twentieth
 CHECKED = 64_000_000  # characters that `check` reads; the rest is first read when training prepares its data
 _STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top modules are 4.7 MB
 
@@ -52,12 +54,17 @@ def documents(files: Iterable[File], field: str) -> Iterator[str]:
 
     JobError GTJ0113 names the file, and the line of a record, that cannot be read.
     """
+    return (text for _, text in named(files, field))
+
+
+def named(files: Iterable[File], field: str) -> Iterator[tuple[str, str]]:
+    """The same with what each is called by: a file's name; of a record its text, since another line before it is no other record."""
     for file in files:
         try:
             if file.path.suffix.lower() == ".jsonl":
-                yield from filter(None, _records(file.path, field))
+                yield from ((text, text) for text in _records(file.path, field) if text)
             elif text := file.path.read_text(encoding="utf-8-sig"):
-                yield text
+                yield file.name, text
         except UnicodeDecodeError as error:
             raise JobError(
                 "GTJ0113", f"{file.path.name} is not UTF-8 text", where=str(file.path), why=str(error), how="convert or remove the file"
@@ -98,6 +105,18 @@ def _records(path: Path, field: str) -> Iterator[str]:
                 )
             # JSON can spell half a surrogate pair, which no encoding can write.
             yield text.encode("utf-8", "replace").decode()
+
+
+def divided(name: str, text: str, holdout: float) -> Iterator[tuple[bool, str]]:
+    """A document's parts, each with whether it is held out. A long one is divided into pieces of PIECE characters, each by its name and
+    number, so that one file of everything has two sides as well; pieces that follow each other on one side stay together."""
+    since = 0
+    for start in range(0, len(text), PIECE):
+        stop = start + PIECE
+        side = is_held(f"{name}#{start // PIECE}", holdout)
+        if stop >= len(text) or is_held(f"{name}#{start // PIECE + 1}", holdout) != side:
+            yield side, text[since:stop]
+            since = stop
 
 
 def settings(spec: Spec) -> Language:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trainjobs.api.data import Data, Images
 from trainjobs.api.errors import JobError
 from trainjobs.data.files import File, listing, locate, unreadable
-from trainjobs.data.source import divide
+from trainjobs.data.holdout import sides
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +66,7 @@ def decoded(files: tuple[File, ...], images: Images) -> Iterator[npt.NDArray[np.
 def found(data: Data) -> str:
     """What the folder holds, in a line; JobError GTJ0113 when training could not read it. Decodes up to CHECKED images, evenly spread."""
     files = image_files(data.source)
-    divide(len(files), data.holdout, data.source, "image")
+    sides([file.name for file in files], data, "image")
     step = -(-len(files) // CHECKED)
     for file in files[::step]:
         decode(file.path, data.images.size, data.images.channels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,8 +17,9 @@ from torch import Tensor
 from trainjobs.api.data import Data, Images
 from trainjobs.data import shapes
 from trainjobs.data.cache import cached
-from trainjobs.data.files import fingerprint
-from trainjobs.data.images import decoded, image_files
+from trainjobs.data.files import File, fingerprint
+from trainjobs.data.holdout import Rule, sides
+from trainjobs.data.images import decoded
 from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
@@ -40,11 +41,15 @@ class ImageSource:
     flips: bool
 
     @classmethod
-    def of(cls, pixels: Tensor, data: Data) -> ImageSource:
+    def of(cls, pixels: Tensor, data: Data, names: Sequence[str] | None = None) -> ImageSource:
+        """With `names`, one for each picture, these say which are held out; else their places do."""
         images = data.images
-        length, heldout = divide(len(pixels), data.holdout, data.source, "image")
-        info = DataInfo("image", (images.channels, images.size, images.size), length, heldout)
-        return cls(info, pixels, *split(len(pixels), heldout), flips="horizontalFlip" in images.augment)
+        if names is None:
+            train, held = split(len(pixels), divide(len(pixels), data.holdout, data.source, "image")[1])
+        else:
+            train, held = (torch.tensor(numbers, dtype=torch.int64) for numbers in sides(names, data, "image"))
+        info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
+        return cls(info, pixels, train, held, flips="horizontalFlip" in images.augment)
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         indices = order(positions, seed, self.info.length)
@@ -66,13 +71,13 @@ def scaled(image: Tensor) -> Tensor:
     return image.float().div_(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
 
 
-def open_folder(data: Data, cache: Path) -> ImageSource:
-    """A folder of images, decoded into `cache` once for each state of the folder and each setting of size and channels."""
-    files = image_files(data.source)
+def open_folder(files: tuple[File, ...], data: Data, cache: Path, rule: Rule) -> ImageSource:
+    """The images of a folder, decoded into `cache` once for each state of the folder and each setting of size and channels."""
     divide(len(files), data.holdout, data.source, "image")  # before the work
     images = data.images
     name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
-    return ImageSource.of(table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images)), data)
+    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images))
+    return ImageSource.of(pixels, data, [file.name for file in files] if rule == "name" else None)
 
 
 def open_shapes(data: Data, cache: Path) -> ImageSource:

@@ -67,11 +67,11 @@ def divide(samples: int, holdout: float, where: str, noun: str) -> tuple[int, in
     """
     heldout = max(1, round(samples * holdout)) if holdout > 0 else 0
     if samples - heldout < 1:
-        raise JobError(
-            "GTJ0113",
-            "no training samples are left",
-            where=where,
-            why=f"{samples} {noun} found, and held out by data.holdout {holdout:g}",
-            how="add data, or set data.holdout to 0",
-        )
+        raise none_left(samples, holdout, where, noun)
     return samples - heldout, heldout
+
+
+def none_left(samples: int, holdout: float, where: str, noun: str) -> JobError:
+    """GTJ0113: everything is held out."""
+    why = f"{samples} {noun} found, and held out by data.holdout {holdout:g}"
+    return JobError("GTJ0113", "no training samples are left", where=where, why=why, how="add data, or set data.holdout to 0")

@@ -116,6 +116,13 @@ def kept(tokenizer: Tokenizer | None) -> dict[str, bytes]:
     return {TRAINED: tokenizer.inner.to_str().encode()} if isinstance(tokenizer, BpeTokenizer) else {}
 
 
+def read_tokenizer(data: bytes) -> Tokenizer:
+    """The tokenizer whose file `kept` gave to a checkpoint."""
+    from tokenizers import Tokenizer
+
+    return BpeTokenizer(Tokenizer.from_str(data.decode()))
+
+
 def open_tokenizer(spec: TokenizerSpec, documents: Iterable[str], path: Path) -> Tokenizer:
     """The tokenizer of a job. One that is trained is kept in `path`, as JSON of the `tokenizers` library."""
     if spec.type == "byte":

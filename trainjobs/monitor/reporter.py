@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -83,6 +83,16 @@ class Reporter:
             device=world.device.type, message=f"resumed from step {step}" if commit else "",
             **self._stands(step), **({"samples": commit.samples, "checkpoint": self._checkpoint(commit)} if commit else {"samples": 0}),
         )  # fmt: skip
+
+    def resumed(self, data: str | None, others: Sequence[str]) -> None:
+        """Tell what is not as it was at the checkpoint: of the data, and of all else. Once: the next checkpoint has it as it is now."""
+        step, attempt = self._saver.commit.step if self._saver.commit else 0, self._saver.attempt
+        if data is not None:
+            message = f"the data has changed since the checkpoint of step {step}: {data}"
+            progress.mark(self._run, "dataChanged", self._now, attempt=attempt, step=step, message=message)
+        if others:
+            message = f"changed since the checkpoint of step {step}: {', '.join(others)}"
+            progress.mark(self._run, "changed", self._now, attempt=attempt, step=step, message=message)
 
     def orders(self, step: int) -> Orders:
         rate = self._times.look(step)

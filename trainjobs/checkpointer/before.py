@@ -1,0 +1,113 @@
+"""What a run that goes on began with, looked at before anything is built: its data, its tokenizer, and what else was another one.
+
+A checkpoint fits a network as long as the tensors have the same shapes, and says nothing of what they were trained on. So each commit
+carries an account of all that has a part in the result, and whoever goes on from it compares: of the data a difference is refused, unless
+the manifest allows it; of everything else it is told, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
+from trainjobs.checkpoints import Checkpoints, Corrupt, locate, open_store
+from trainjobs.data import origin
+from trainjobs.data.holdout import Rule
+from trainjobs.data.origin import Origin
+from trainjobs.data.tokens import TRAINED
+
+# What has no part in the result: where it runs, how long it may, who pays.
+WITHOUT_EFFECT = (
+    *("pod", "budget", "suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished"),
+    *("compute.profiles", "compute.queue", "checkpoints", "recovery.maxRetries", "recovery.stallTimeout"),
+)
+
+
+@dataclass(frozen=True)
+class Before:
+    """Of the checkpoint that the run goes on from; empty for a run that begins. `files` are its small ones, by name."""
+
+    step: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> Rule | None:
+        """How it held samples out; None for a run that begins. Before there was a choice, by place."""
+        if not self.metadata:
+            return None
+        found: Rule = self.metadata.get("data", {}).get("rule", "place")
+        return found
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        return self.files.get(TRAINED)
+
+
+def look(uri: str, spec: Spec, since: float) -> Before:
+    """The newest checkpoint at `uri`, or the one that the manifest resumes from: as the restorer will choose, but nothing is verified, and
+    where nothing can be found the restorer will say so."""
+    with contextlib.suppress(JobError):
+        checkpoints, source = Checkpoints(open_store(uri), keep=spec.checkpoints.keep), spec.checkpoints.resume_from
+        commit = checkpoints.newest()
+        if commit is None or (source != "latest" and commit.committed_at < since):
+            if source in ("latest", "none"):
+                return Before()
+            checkpoints, commit = locate(source)
+        files = {}
+        for name in (TRAINED, origin.NAME):
+            with contextlib.suppress(Corrupt, KeyError, StopIteration):
+                files[name] = checkpoints.read(commit, 0, name)
+        return Before(commit.step, commit.metadata, files)
+    return Before()
+
+
+def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:
+    """What has changed of the data, in words; None when nothing has, or it cannot be told. JobError GTJ0216 unless that is allowed."""
+    account = before.metadata.get("data")
+    what = origin.difference(account, now, lambda: before.files.get(origin.NAME)) if account else None
+    if what is not None and not spec.checkpoints.allow_data_change:
+        raise origin.refuse(before.step, what)
+    return what
+
+
+def account(spec: Spec, data: Origin, rule: Rule, **more: Any) -> dict[str, Any]:
+    """What a commit keeps, for `changes` and `compare_data`: the job, the data, and what is not in the manifest."""
+    return {"job": dict(_leaves(spec)), "data": {**data.metadata(), "rule": rule}, "around": more}
+
+
+def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:
+    """Everything that had another value when the checkpoint was taken: the manifest's fields, then what is around it. `identity` is what
+    the saver keeps now."""
+    lines = []
+    if "around" not in before.metadata:
+        return []  # a checkpoint of before such accounts were kept
+    for part in ("job", "around", "versions"):
+        old, new = before.metadata[part], identity[part]
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                lines.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
+    return lines
+
+
+def _leaves(spec: Spec) -> Iterator[tuple[str, Any]]:
+    """The manifest's fields with their values, dotted, but for those without effect."""
+
+    def walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if path in WITHOUT_EFFECT:
+            return
+        if isinstance(value, Mapping) and value:
+            for key, inner in value.items():
+                yield from walk(f"{path}.{key}" if path else key, inner)
+        elif value is not None:
+            yield path, value
+
+    yield from walk("", spec.model_dump(mode="json", by_alias=True))
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)[:64]

@@ -1,0 +1,101 @@
+"""What a run's data is, to tell whether it is still the same when the run goes on. No torch here.
+
+Names and sizes of the files; of text its contents as well, which cost a second a gigabyte, up to CHEAP. Not the times: a copy is the same
+data. The list of files goes into every checkpoint beside the digest, up to LISTED of them, so that what was added, removed or changed can
+be named; of more, only how many there were.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
+from trainjobs.data import digits, documents, ring, shapes
+from trainjobs.data.files import File, megabytes, unreadable
+
+CHEAP = 256_000_000  # bytes of text whose contents are hashed
+LISTED = 100_000
+NAME = "data.json.gz"  # in a checkpoint
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`files` maps names to [size, digest of the contents or ""]; empty for what is built in and for more than LISTED."""
+
+    source: str
+    count: int  # files; samples of what is built in
+    size: int  # bytes
+    digest: str
+    files: Mapping[str, tuple[int, str]]
+
+    def metadata(self) -> dict[str, Any]:
+        """What a commit keeps of it."""
+        return {"source": self.source, "count": self.count, "size": self.size, "digest": self.digest}
+
+    def listed(self) -> bytes:
+        """The list of files, as bytes that are the same for the same list."""
+        return gzip.compress(json.dumps(self.files, sort_keys=True).encode(), mtime=0)
+
+
+def origin(spec: Spec, files: tuple[File, ...] | None) -> Origin:
+    """Of a job's data. `files` are those that its source reads; None for what is built in."""
+    source = spec.data.source
+    if files is None:
+        count = {"builtin:ring": ring.COUNT, "builtin:digits": digits.COUNT, "builtin:shapes": shapes.COUNT}[source]
+        content = _content(digits.path()) if source == "builtin:digits" else ""
+        return Origin(source, count, 0, _digest([source, count, content]), {})
+    size = sum(file.size for file in files)
+    hashed = all(file.path.suffix.lower() in documents.SUFFIXES for file in files) and size <= CHEAP
+    rows = {file.name: (file.size, _content(file.path) if hashed else "") for file in files}
+    listed = rows if len(rows) <= LISTED else {}
+    return Origin(source, len(files), size, _digest(sorted(rows.items())), listed)
+
+
+def difference(before: Mapping[str, Any], now: Origin, listed: Callable[[], bytes | None]) -> str | None:
+    """In words, what has changed of the data since `before`, a commit's own account; None when nothing has. `listed` reads the list of
+    files that the commit has beside it, and is asked only then."""
+    if before["digest"] == now.digest:
+        return None
+    packed = listed() if now.files else None
+    old: dict[str, list[Any]] = json.loads(gzip.decompress(packed)) if packed else {}
+    if not old:
+        what = f"{before['count']} files of {megabytes(before['size'])} then, {now.count} of {megabytes(now.size)} now"
+        return what if now.source == before["source"] else f"{before['source']} then, {now.source} now"
+    changed = [name for name, row in now.files.items() if name in old and list(row) != old[name]]
+    parts = [
+        _named("added", [name for name in now.files if name not in old]),
+        _named("removed", [name for name in old if name not in now.files]),
+        _named("changed", changed),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def refuse(step: int, what: str) -> JobError:
+    """GTJ0216."""
+    why = f"{what}. Going on would train on other data than the run began with, and its losses would not compare"
+    how = "put the data back; or set checkpoints.allowDataChange: true, and the report marks the step; or start afresh with --fresh"
+    return JobError("GTJ0216", f"the data has changed since the checkpoint of step {step}", where="data.source", why=why, how=how)
+
+
+def _named(how: str, names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {how} ({shown})" if names else ""
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
