@@ -113,8 +113,8 @@ def train(
     keeps |= {"window": window} if window else {}
 
     # Where it goes on.
-    beside = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
-    trained = Trained(engines, state, ema, keeps, beside=beside)
+    small = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
+    trained = Trained(engines, state, ema, keeps, beside=small)
     saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)
     restorer = Restorer(saver.checkpoints, trained, world, identity, run, reset=spec.checkpoints.allow_optimizer_reset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import documents, open_source
 from trainjobs.data.text import TextSource
+from trainjobs.data.tokens import kept
 from trainjobs.noise import Noise
 
 Make = Callable[..., Spec]
@@ -129,3 +131,56 @@ def test_repetitive_text_that_shrinks_to_nothing_is_an_error_when_it_is_opened(j
     path.write_text("\n".join(["a" * 5000] * 20))
     with pytest.raises(JobError, match=r"GTJ0113 the text is too short .* tokens found, 257 needed for one sequence of 256"):
         opened(job, path, tmp_path / "cache", context=256, tokenizer={"type": "bpe", "vocabularySize": 8000})
+
+
+def long_text(count: int) -> str:
+    return "".join(f"Sentence {number} says {number * number}.\n" for number in range(count))
+
+
+def halves(source: TextSource) -> tuple[str, str]:
+    """What is trained on and what is held out, as text, end-of-text tokens as newlines."""
+    train = everything(source)
+    held = source.heldout_batch(torch.arange(source.info.heldout))["tokens"].tolist()
+    return tuple("".join(chr(token) if token < END else "\n" for row in rows for token in row[1:]) for rows in (train, held))  # type: ignore[return-value]
+
+
+def test_text_that_grows_moves_nothing_to_the_other_side(job: Make, tmp_path: Path) -> None:
+    """By place, the last twentieth of a longer text is another twentieth, which was trained on before."""
+    path = tmp_path / "data" / "a.txt"
+    path.parent.mkdir()
+    path.write_text(long_text(60_000))
+    _, held = halves(opened(job, path.parent, tmp_path / "cache", context=64, holdout=0.1))
+    path.write_text(long_text(60_000) + "And this was added.\n" * 4_000)
+    (path.parent / "0.txt").write_text("A file in front. " * 2_000)
+    train, later = halves(opened(job, path.parent, tmp_path / "cache", context=64, holdout=0.1))
+    sentences = set(re.findall(r"^Sentence \d+ says \d+\.$", held, re.MULTILINE))
+    assert len(sentences) > 3_000
+    kept = set(re.findall(r"^Sentence \d+ says \d+\.$", later, re.MULTILINE))
+    assert len(sentences - kept) <= 40, "but for those at the edges of sequences"
+    assert not sentences & set(re.findall(r"^Sentence \d+ says \d+\.$", train, re.MULTILINE))
+
+
+def test_a_record_stays_on_its_side_wherever_its_line_is(job: Make, tmp_path: Path) -> None:
+    records = [json.dumps({"text": f"record {number} " * 20}) for number in range(400)]
+    (tmp_path / "a.jsonl").write_text("\n".join(records))
+    _, held = halves(opened(job, tmp_path / "a.jsonl", tmp_path / "cache", context=8, holdout=0.2))
+    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps({"text": "new " * 40}), *reversed(records)]))
+    _, later = halves(opened(job, tmp_path / "a.jsonl", tmp_path / "cache", context=8, holdout=0.2))
+    assert len(set(re.findall(r"record \d+ ", held))) > 50
+    assert set(re.findall(r"record \d+ ", held)) == set(re.findall(r"record \d+ ", later))
+
+
+def test_a_run_that_goes_on_keeps_its_tokenizer_and_its_rule(job: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(long_text(30_000))
+    options = {"network": {"contextLength": 8}, "tokenizer": {"type": "bpe", "vocabularySize": 300}}
+    first = open_source(job("language", f"file://{path}", options), tmp_path / "cache")
+    files = kept(first.info.tokenizer)
+    path.write_text(long_text(30_000) + "zzzz qqqq " * 40_000)
+    again = open_source(job("language", f"file://{path}", options), tmp_path / "cache", tokenizer=files["tokenizer.json"])
+    new = open_source(job("language", f"file://{path}", options), tmp_path / "cache")
+    assert kept(again.info.tokenizer) == files
+    assert kept(new.info.tokenizer) != files
+    placed = open_source(job("language", f"file://{path}", options), tmp_path / "cache", rule="place")
+    sequences = placed.info.length + placed.info.heldout
+    assert placed.info.heldout == round(sequences * 0.05)

@@ -367,8 +367,8 @@ CODES: dict[str, Code] = {
         INVALID,
         _page(
             "The run goes on from a checkpoint that was trained on other data: files were added, removed, or have another size (of text: "
-            "other contents). Every checkpoint carries the names and sizes of its data; its tokenizer, and the rule by which samples are held "
-            "out, stay what they were.",
+            "other contents). Every checkpoint carries the names and sizes of its data. Its tokenizer, and the rule by which samples are "
+            "held out, stay what they were.",
             "Put the data back. The message names the first files that differ.",
             "If the data was meant to grow: `checkpoints.allowDataChange: true`, and the report marks the step.",
             "If it is another experiment: `gtj run --fresh`, or another name.",
