@@ -26,6 +26,7 @@ from typing import Protocol
 
 from trainjobs.api.errors import CODES, JobError
 from trainjobs.cli.screen import Screen
+from trainjobs.run.failures import kept
 from trainjobs.run.folder import LIVE, Run, objects
 from trainjobs.run.progress import mark, replace
 
@@ -166,7 +167,7 @@ def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
             "the run folder cannot be written",
             where=str(run.path),
             why=f"its disk is full ({free} bytes are free), and the trainer could not even say why it ended",
-            how="free disk space there, and run again: the last checkpoint is intact",
+            how=f"free disk space there, and run again: {kept(run.path)}",
         )
         fail(run, error, now)
     else:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +21,12 @@ from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
+from trainjobs.monitor.diary import Diary
 from trainjobs.monitor.orders import Orders
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
+from trainjobs.run.numbers import short
 from trainjobs.run.outcome import Outcome
 from trainjobs.run.preemption import LastSave, Notice
 from trainjobs.state import State
@@ -45,12 +48,15 @@ class Reporter:
         saver: Saver,
         sync_every: int | None = None,
         now: Callable[[], float] = time.time,
+        say: Callable[[str], None] = partial(print, flush=True),
     ) -> None:
+        """`say` takes lines for rank 0's log."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
         self._saver, self._sync_every = saver, sync_every
         self._not_saved = False
+        self._diary = Diary(job.spec.training.steps, say, now)
         self._metrics = progress.Metrics(run, step, now)
         self._rate = progress.Rate()
         self._rate.start(step)
@@ -64,7 +70,7 @@ class Reporter:
         group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
-        progress.mark(run, event, now, attempt=attempt, step=step, message=group)
+        self._mark(event, step=step, message=group)
         self._show(
             phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
             device=world.device.type, message=f"resumed from step {step}" if commit else "",
@@ -99,6 +105,7 @@ class Reporter:
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
         throughput = self._steps_per_second * per_step
         self._metrics.write(state.step, {"samples": state.samples, **row, "throughput": throughput})
+        self._diary.stepped(state.step, row, f"{throughput:.0f} {unit}")
         self._show(
             step=state.step,
             samples=state.samples,
@@ -117,7 +124,9 @@ class Reporter:
         folder = self._run / "samples"
         folder.mkdir(exist_ok=True)
         save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
-        progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
+        self._mark(
+            "evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=state.step, metrics=dict(scores)
+        )
 
     def heard(self, happened: Happened) -> None:
         """What became of a save."""
@@ -129,7 +138,7 @@ class Reporter:
     def saved(self, commit: Commit) -> None:
         self._not_saved = False
         self._saved_at, self._size, self._save_seconds = self._now(), commit.size_bytes, self._saver.pace * self._saver.size
-        progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
+        self._mark("checkpoint", step=commit.step)
         self._show(checkpoint=self._checkpoint(commit), checkpointFailure=None)
 
     def not_saved(self, error: JobError) -> None:
@@ -145,7 +154,7 @@ class Reporter:
         self._metrics = progress.Metrics(self._run, state.step, self._now)
         self._rate.start(state.step)
         message = f"{what} at step {bad}: back to step {state.step}, the batches in between are left out"
-        progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
+        self._mark("rolled back", step=state.step, message=message)
         self._show(step=state.step, samples=state.samples, message=message)
 
     def ended(self, state: State, how: Literal["finished", "stopped"]) -> Outcome:
@@ -160,7 +169,7 @@ class Reporter:
             message = told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
             outcome = Outcome("replaced" if notice.replaces else "stopped", message)
         more = {"message": message} if message else {}
-        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=state.step, **more)
+        self._mark(event, step=state.step, **more)
         self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message)
         return outcome
 
@@ -184,6 +193,11 @@ class Reporter:
     def _next_sync(self) -> float:
         """Seconds until what is asked now is heard, at most."""
         return max(SYNC_SECONDS, 1 / self._steps_per_second if self._steps_per_second else 0.0)
+
+    def _mark(self, event: str, *, step: int, said: str = "", **fields: object) -> None:
+        """In the timeline, and in rank 0's log: there with `said` where it has no message."""
+        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step, **fields)
+        self._diary.event(event, step, str(fields.get("message") or said))
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)
