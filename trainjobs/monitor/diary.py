@@ -5,6 +5,7 @@ The files of the run folder hold the same and more; a log is where people look f
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -17,6 +18,12 @@ EVERY = 10.0  # seconds between lines about steps
 def stamp(now: float) -> str:
     """Local time, as Python's logging writes it: `gtj logs --since` reads it."""
     return datetime.fromtimestamp(now).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def aloud(line: str) -> None:
+    """To this process's output, at once. A log on a full disk ends no training."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
 
 
 class Diary:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.pictures import save_samples
-from trainjobs.monitor.diary import Diary
+from trainjobs.monitor.diary import Diary, aloud
 from trainjobs.monitor.orders import Orders
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.group import counted
@@ -48,7 +47,7 @@ class Reporter:
         saver: Saver,
         sync_every: int | None = None,
         now: Callable[[], float] = time.time,
-        say: Callable[[str], None] = partial(print, flush=True),
+        say: Callable[[str], None] = aloud,
     ) -> None:
         """`say` takes lines for rank 0's log."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now

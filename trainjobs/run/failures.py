@@ -110,7 +110,7 @@ def refused(error: Exception, run: Path) -> JobError | None:
     if not isinstance(error, OSError) or error.errno not in DISK:
         return None
     where, why = str(error.filename or run), error.strerror or str(error)
-    how = f"free disk space there, and run again"
+    how = "free disk space there, and run again"
     return JobError("GTJ0211", "the run folder cannot be written", where=where, why=why, how=how)
 
 
@@ -130,6 +130,12 @@ def unexpected(error: BaseException, log: str) -> JobError:
 def accounts(run: Path) -> list[dict[str, Any]]:
     """The accounts of this attempt, the earliest first."""
     return [account for path in sorted((run / "failures").glob("*.json")) if (account := progress.read(path))]
+
+
+def forget(run: Path) -> None:
+    """Another group begins: what the one before said is not for it."""
+    for path in (run / "failures").glob("*.json"):
+        path.unlink(missing_ok=True)
 
 
 def culprit(run: Path) -> dict[str, Any] | None:
