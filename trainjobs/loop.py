@@ -36,6 +36,7 @@ from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.evaluation import evaluation
+from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
@@ -82,6 +83,7 @@ def train(
     model = build(spec, source.info)
     objective, modules = model.objective, model.modules
     groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.training.optimizer)
+    parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
@@ -113,7 +115,9 @@ def train(
     saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
-    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every) if world.leads else None
+    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, parameters=parameters) if world.leads else None
+    if reporter:
+        reporter.real(real(source, spec))
     note("resume")
 
     def finish(*, required: bool = False) -> Commit | None:
@@ -194,8 +198,10 @@ def train(
                 with ema.applied() if ema else nullcontext():
                     here = At(state.step, state.samples, spec.training.steps)
                     scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here)
+                    rebuilt = reconstructions(spec, source, objective, modules, world, batch_cut.micro, here)
             if reporter:
                 reporter.evaluated(state, scores, samples)
+                reporter.reconstructed(state, rebuilt)
 
         # A checkpoint, beside the next steps.
         if save:

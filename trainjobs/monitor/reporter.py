@@ -19,7 +19,8 @@ from trainjobs.checkpointer.saver import Happened, Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
-from trainjobs.evaluate.pictures import save_samples
+from trainjobs.evaluate.pictures import save_pairs, save_samples
+from trainjobs.evaluate.shown import Pairs
 from trainjobs.monitor.diary import Diary, aloud
 from trainjobs.monitor.orders import Orders
 from trainjobs.objectives.phase import Samples
@@ -46,10 +47,12 @@ class Reporter:
         stage: int,
         saver: Saver,
         sync_every: int | None = None,
+        *,
+        parameters: Mapping[str, int] | None = None,
         now: Callable[[], float] = time.time,
         say: Callable[[str], None] = aloud,
     ) -> None:
-        """`say` takes lines for rank 0's log."""
+        """`parameters` of each network; `say` takes lines for rank 0's log."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
@@ -72,7 +75,8 @@ class Reporter:
         self._mark(event, step=step, message=group)
         self._show(
             phase="Running", step=step, totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
-            device=world.device.type, message=f"resumed from step {step}" if commit else "",
+            device=world.device.type, parameters=dict(parameters or {}), trainingSamples=info.length, heldoutSamples=info.heldout,
+            message=f"resumed from step {step}" if commit else "",
             **({"checkpoint": self._checkpoint(commit)} if commit else {}),
         )  # fmt: skip
 
@@ -126,6 +130,17 @@ class Reporter:
         self._mark(
             "evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=state.step, metrics=dict(scores)
         )
+
+    def real(self, samples: Samples | None) -> None:
+        """Real samples, to look at beside what the model draws."""
+        if samples is not None:
+            save_samples(samples, self._run / "samples" / "real", modes=self._info.modes, sigma=ring.SIGMA)
+
+    def reconstructed(self, state: State, pairs: Pairs | None) -> None:
+        """Held-out samples, and what the model made of them."""
+        if pairs is not None:
+            stem = self._run / "samples" / f"reconstructed-{state.step:06d}"
+            save_pairs(pairs.originals, pairs.rebuilt, stem, modes=self._info.modes, sigma=ring.SIGMA)
 
     def heard(self, happened: Happened) -> None:
         """What became of a save."""
