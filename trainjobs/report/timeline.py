@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from trainjobs.report.marks import BEGINS
 from trainjobs.run.folder import Row
 from trainjobs.run.numbers import duration, instant, moment
 
-BEGINS = ("started", "resumed")
 ENDS = {"worker-lost": "warn", "stopped": "warn", "failed": "bad", "succeeded": "good"}
 ROUTINE = ("checkpoint", "evaluated")
 MOST = 200
@@ -75,7 +75,7 @@ def row(event: Row, first: float | None) -> dict[str, Any]:
         "when": moment(at),
         "after": f"+{duration(at - first)}" if at is not None and first is not None else "",
         "kind": kind,
-        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind in ("warning", "rolled back") else ""),
+        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind in ("warning", "rolled back", "dataChanged") else ""),
         "step": "" if step is None else str(step),
         "message": str(event.get("message") or ""),
     }
