@@ -38,8 +38,8 @@ class Axes:
         return HEIGHT - BOTTOM - (at - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def axes(chart: Chart, log: bool) -> Axes | None:
-    """None when there is nothing finite to draw. `log`: all values are positive."""
+def axes(chart: Chart, log: bool = False, span: tuple[int, int] | None = None) -> Axes | None:
+    """None when there is nothing finite to draw. `log`: all values are positive. `span`: first and last step, by default its own."""
     values = chart.values
     steps = [step for series in chart.series for step in series.steps]
     if not values:
@@ -51,12 +51,13 @@ def axes(chart: Chart, log: bool) -> Axes | None:
         # A flat curve in the middle of the chart, not on its edge; a tenth of room otherwise.
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         low, high = (0.0 if low >= 0 and low <= margin * 3 else low - margin), high + margin
-    return Axes(min(steps), max(steps), low, high, log)
+    first, last = span or (min(steps), max(steps))
+    return Axes(first, last, low, high, log)
 
 
-def drawn(chart: Chart, marks: Sequence[Mark] = (), log: bool = False) -> dict[str, Any]:
+def drawn(chart: Chart, marks: Sequence[Mark] = (), log: bool = False, span: tuple[int, int] | None = None) -> dict[str, Any]:
     """{"title", "svg", "legend", "note", "hover"}: what the template prints for one chart."""
-    frame = axes(chart, log)
+    frame = axes(chart, log, span)
     small = [downsampled(series, LIMIT) for series in chart.series]
     legend = [{"label": series.label, "last": short(series.values[-1])} for series in chart.series]
     if frame is None:
@@ -125,7 +126,7 @@ def broken(series: Series, frame: Axes) -> Iterator[str]:
 def names(quantity: str) -> Iterator[str]:
     """What the axes count: the quantity above its axis, steps beside theirs."""
     yield f'<text class="tick name" x="4" y="14">{escape(quantity)}</text>'
-    yield f'<text class="tick name" x="{LEFT - 12}" y="{HEIGHT - 7}" text-anchor="end">step</text>'
+    yield f'<text class="tick name" x="4" y="{HEIGHT - 7}">step</text>'
 
 
 def lines(marks: Sequence[Mark], frame: Axes) -> Iterator[str]:

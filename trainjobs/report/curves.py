@@ -46,6 +46,12 @@ class Chart:
         return [value for one in self.series for value in one.values if math.isfinite(value)]
 
 
+def steps(drawn: Sequence[Chart]) -> tuple[int, int] | None:
+    """The first and the last step of all charts: they share their horizontal axis."""
+    found = [step for chart in drawn for one in chart.series for step in one.steps]
+    return (min(found), max(found)) if found else None
+
+
 def logarithmic(drawn: Sequence[Chart]) -> list[bool]:
     """Which charts have a logarithmic axis of values. The rule: all values are positive, and the largest is LOG_RATIO times the smallest
     or more. Charts of losses are compared with each other, so one that needs it takes along the others whose values are all positive."""
@@ -71,7 +77,7 @@ def charts(rows: Sequence[Mapping[str, Any]], family: str = "", rate: str = "") 
     last = []
     if rates:
         names = tuple(Series(name.removeprefix("lr/"), *found.pop(name)) for name in rates)
-        last.append(Chart("Learning rate", names, unit="a step"))
+        last.append(Chart("Learning rate", names))
     if "throughput" in found:
         last.append(Chart("Throughput", (Series("throughput", *found.pop("throughput")),), unit=rate or "per second"))
     others = [

@@ -52,13 +52,13 @@ def context(run: Run, budget: int) -> dict[str, Any]:
     """What the template prints. Plain data: nothing in it is read from the disk later."""
     from trainjobs.report.chart import drawn
     from trainjobs.report.configuration import changed, effective, highlighted
-    from trainjobs.report.curves import charts, logarithmic
+    from trainjobs.report.curves import charts, logarithmic, steps
     from trainjobs.report.gallery import real, samples
 
     rows, events, progress, phase = run.metrics(), run.attempts(), run.progress(), run.phase()
     rate = progress.get("throughput")
     curves = charts(rows, run.family(), str(rate.get("unit", "")) if isinstance(rate, dict) else "")
-    marked, beside, scales = marks(events), real(run.path / "samples"), logarithmic(curves)
+    marked, beside, scales, span = marks(events), real(run.path / "samples"), logarithmic(curves), steps(curves)
     return {
         "name": run.name,
         "subject": SUBJECTS.get(run.family(), ""),
@@ -69,13 +69,14 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "sentence": sentence(run, phase),
         "tiles": list(tiles(run, rows, events)),
         "failure": failure(run) if phase == "Failed" else None,
-        "charts": [drawn(chart, marked, log) for chart, log in zip(curves, scales, strict=True)],
+        "charts": [drawn(chart, marked, log, span) for chart, log in zip(curves, scales, strict=True)],
         "logarithmic": any(scales),
         "marks": list({mark.word: {"word": mark.word, "tone": mark.tone} for mark in marked}.values()),
+        "heldout": bool(progress.get("heldoutSamples")),
         "real": asdict(beside) if beside else None,
         "samples": [asdict(sample) for sample in samples(run.path / "samples", budget=budget)],
         "strip": strip(events),
-        "timeline": told(events),
+        "timeline": told(events, said_above=phase == "Failed" and run.failure() is not None),
         "checkpoints": checkpoints(run),
         "manifest": highlighted(text(run.path / "job.yaml")),
         "changes": changed(run.changes()),
@@ -90,12 +91,12 @@ def context(run: Run, budget: int) -> dict[str, Any]:
 def sentence(run: Run, phase: str) -> str:
     """How it went, in one sentence."""
     progress = run.progress()
-    step, total = progress.get("step", 0), progress.get("totalSteps")
+    step, total = progress.get("step") or 0, progress.get("totalSteps")
     at = f"step {step} of {total}" if total else f"step {step}"
     if phase == "Succeeded":
         return f"Trained for {step} steps."
     if phase == "Failed":
-        return f"Failed at {at}."
+        return f"Failed at {at}." if step else "Failed before its first step."
     if phase == "Stopped":
         return f"Stopped on request at {at}; the same command goes on from there."
     if phase in LIVE:
@@ -111,6 +112,8 @@ def failure(run: Run) -> dict[str, Any] | None:
     code = str(found["code"])
     error = JobError.from_dict({"what": "", **found}) if code in CODES else None
     log = str(found.get("logTail") or text(run.driver_log))
+    if len(log.strip().splitlines()) == 1 and code in log:
+        log = ""  # the error itself once more
     return {
         "code": code,
         "title": CODES[code].title if error else "",

@@ -52,10 +52,14 @@ def bar(began: tuple[float, Row], end: float, tone: str, percent: Any) -> dict[s
     }
 
 
-def told(events: list[Row]) -> list[dict[str, Any]]:
-    """One row per event; runs of checkpoints and evaluations become one row. The last 200."""
+def told(events: list[Row], *, said_above: bool = False) -> list[dict[str, Any]]:
+    """One row per event; runs of checkpoints and evaluations become one row. The last 200. `said_above`: why it failed in the end stands
+    elsewhere on the page already."""
     first = next((at for event in events if (at := instant(event.get("time"))) is not None), None)
-    return list(rows(events, first))[-MOST:]
+    found = list(rows(events, first))[-MOST:]
+    if said_above and found and found[-1]["kind"] == "failed":
+        found[-1]["message"] = "for the reason above"
+    return found
 
 
 def rows(events: list[Row], first: float | None) -> Iterator[dict[str, Any]]:
