@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from trainjobs.report.curves import LIMIT, SMOOTH_FROM, Chart, Series, downsampled, smoothed
+from trainjobs.report.curves import LIMIT, SMOOTH_FROM, Chart, Series, downsampled, scales, smoothed
 from trainjobs.report.marks import Mark
 from trainjobs.run.numbers import short
 
@@ -38,13 +38,15 @@ class Axes:
         return HEIGHT - BOTTOM - (at - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def axes(chart: Chart, log: bool = False, span: tuple[int, int] | None = None) -> Axes | None:
-    """None when there is nothing finite to draw. `log`: all values are positive. `span`: first and last step, by default its own."""
+def axes(chart: Chart, log: bool | None = None, span: tuple[int, int] | None = None) -> Axes | None:
+    """None when there is nothing finite to draw. `log`: all values are positive; None: as the chart alone wants it. `span`: first and last
+    step, by default its own."""
     values = chart.values
     steps = [step for series in chart.series for step in series.steps]
     if not values:
         return None
     low, high = min(values), max(values)
+    log = scales([chart])[0] if log is None else log
     if log and low == high:
         low, high = low / 2, high * 2
     if not log:
@@ -55,7 +57,7 @@ def axes(chart: Chart, log: bool = False, span: tuple[int, int] | None = None) -
     return Axes(first, last, low, high, log)
 
 
-def drawn(chart: Chart, marks: Sequence[Mark] = (), log: bool = False, span: tuple[int, int] | None = None) -> dict[str, Any]:
+def drawn(chart: Chart, marks: Sequence[Mark] = (), log: bool | None = None, span: tuple[int, int] | None = None) -> dict[str, Any]:
     """{"title", "svg", "legend", "note", "hover"}: what the template prints for one chart."""
     frame = axes(chart, log, span)
     small = [downsampled(series, LIMIT) for series in chart.series]

@@ -52,7 +52,7 @@ def steps(drawn: Sequence[Chart]) -> tuple[int, int] | None:
     return (min(found), max(found)) if found else None
 
 
-def logarithmic(drawn: Sequence[Chart]) -> list[bool]:
+def scales(drawn: Sequence[Chart]) -> list[bool]:
     """Which charts have a logarithmic axis of values. The rule: all values are positive, and the largest is LOG_RATIO times the smallest
     or more. Charts of losses are compared with each other, so one that needs it takes along the others whose values are all positive."""
     positive = [bool(chart.values) and min(chart.values) > 0 for chart in drawn]
@@ -79,7 +79,7 @@ def charts(rows: Sequence[Mapping[str, Any]], family: str = "", rate: str = "") 
         names = tuple(Series(name.removeprefix("lr/"), *found.pop(name)) for name in rates)
         last.append(Chart("Learning rate", names))
     if "throughput" in found:
-        last.append(Chart("Throughput", (Series("throughput", *found.pop("throughput")),), unit=rate or "per second"))
+        last.append(Chart("Throughput", (Series("per second", *found.pop("throughput")),), unit=rate or "per second"))
     others = [
         Chart(name, (Series(name.rsplit("/", 1)[-1], *found[name]),), name.startswith("loss/"), losses=name.startswith("loss/"))
         for name in sorted(found)

@@ -52,13 +52,13 @@ def context(run: Run, budget: int) -> dict[str, Any]:
     """What the template prints. Plain data: nothing in it is read from the disk later."""
     from trainjobs.report.chart import drawn
     from trainjobs.report.configuration import changed, effective, highlighted
-    from trainjobs.report.curves import charts, logarithmic, steps
+    from trainjobs.report.curves import charts, scales, steps
     from trainjobs.report.gallery import real, samples
 
     rows, events, progress, phase = run.metrics(), run.attempts(), run.progress(), run.phase()
     rate = progress.get("throughput")
     curves = charts(rows, run.family(), str(rate.get("unit", "")) if isinstance(rate, dict) else "")
-    marked, beside, scales, span = marks(events), real(run.path / "samples"), logarithmic(curves), steps(curves)
+    marked, beside, span = marks(events), real(run.path / "samples"), steps(curves)
     return {
         "name": run.name,
         "subject": SUBJECTS.get(run.family(), ""),
@@ -69,8 +69,7 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "sentence": sentence(run, phase),
         "tiles": list(tiles(run, rows, events)),
         "failure": failure(run) if phase == "Failed" else None,
-        "charts": [drawn(chart, marked, log, span) for chart, log in zip(curves, scales, strict=True)],
-        "logarithmic": any(scales),
+        "charts": [drawn(chart, marked, log, span) for chart, log in zip(curves, scales(curves), strict=True)],
         "marks": list({mark.word: {"word": mark.word, "tone": mark.tone} for mark in marked}.values()),
         "heldout": bool(progress.get("heldoutSamples")),
         "real": asdict(beside) if beside else None,
