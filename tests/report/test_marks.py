@@ -40,7 +40,10 @@ def test_what_did_not_simply_go_on_is_marked_once_a_step() -> None:
         ([event("started", 0.0), event("checkpoint", 5.0), event("resumed", DAY), event("succeeded", DAY + 8.0)], [{"time": 11.0}], 19.0),
         # Nobody noticed for an hour that a worker was gone, and then the driver said that it had failed.
         (
-            [event("started", 0.0), event("checkpoint", 5.0), event("worker-lost", 3605.0), event("resumed", 3606.0), event("failed", 9000.0)],
+            [
+                event("started", 0.0), event("checkpoint", 5.0), event("worker-lost", 3605.0),
+                event("resumed", 3606.0), event("failed", 9000.0),
+            ],
             [], 5.0,
         ),
         # Still running: up to the last row.

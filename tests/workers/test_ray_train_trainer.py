@@ -190,6 +190,15 @@ def test_a_worker_that_dies_with_its_machine_does_not(cause: str, stays: bool, r
     assert failures.culprit(run) is None
 
 
+@pytest.mark.parametrize(("workers", "gained", "counted"), [(2, 0, False), (2, 1, True), (1, 0, True)])
+def test_where_a_smaller_group_may_live_it_is_tried_first(workers: int, gained: int, counted: bool, run: Path) -> None:
+    """Two workers that this machine cannot bear, and no step gained: a size is given up before the run is."""
+    ours = RunFailurePolicy(FailureConfig(max_failures=-1), run, 0, smallest=1)
+    assert retries.verdict(run, 0) is None
+    progress.update(run, step=gained, workers=workers)
+    assert ours.make_decision(WorkerGroupError("a worker died", {1: lost(SELF)})) is (RAISE if counted else RETRY)
+
+
 def test_a_worker_that_dies_while_it_starts_is_not_started_ten_times(run: Path) -> None:
     """Nobody has asked for a verdict then."""
     ours = policy(run, 1)

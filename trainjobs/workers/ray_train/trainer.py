@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,18 @@ from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
 class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
     """No further group for a run whose accounts say that it would be sent home. The controller lives on the driver's machine."""
 
-    def __init__(self, failure_config: Any, run: Path, retries: int, remains: Callable[[str], bool] = lambda address: True) -> None:
-        """`remains`: whether the machine at an address is still there; by default all are one, this one."""
+    def __init__(
+        self,
+        failure_config: Any,
+        run: Path,
+        retries: int,
+        remains: Callable[[str], bool] = lambda address: True,
+        smallest: int = sys.maxsize,
+    ) -> None:
+        """`remains`: whether the machine at an address is still there; by default all are one, this one. `smallest`: workers of the
+        smallest group that there may be."""
         super().__init__(failure_config)
+        self._smallest = smallest
         self._run, self._retries, self._remains = run, retries, remains
         self._groups, self._unheard, self._deaths, self._asked = 0, 0, 0, False
 
@@ -52,10 +62,15 @@ class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
             return False
         spoke = {account["rank"] for account in failures.accounts(self._run)}
         death = next((death for death in died(error) if death.rank not in spoke), None)
-        if death is None or not self._remains(death.address):
+        if death is None or self._may_be_too_many() or not self._remains(death.address):
             return False
         failures.enter(self._run, death.account(failures.logs(self._run)))
         return True
+
+    def _may_be_too_many(self) -> bool:
+        """Whether a smaller group may live where this one gained no step: then nodes.Elastic is to try it."""
+        told, counts = progress.read(self._run / "progress.json"), progress.read(self._run / "failures" / "counts")
+        return told.get("workers", 0) > self._smallest and told.get("step", 0) <= counts.get("step", 0)
 
     def _never_began(self) -> bool:
         """Whether so many groups in a row have ended without having asked for a verdict, which counts those that did."""
@@ -86,7 +101,9 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
         callbacks = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
         machines = remains if self.pods else lambda address: True
-        policy = RunFailurePolicy(self.run_config.failure_config, self._run, self._retries, machines)
+        policy = RunFailurePolicy(
+            self.run_config.failure_config, self._run, self._retries, machines, self._group.sizes[0] // self._group.each
+        )
         scaling = self._fixed(parts)
         if self.scaling_config.elasticity_enabled:
             scaling = Elastic(self.scaling_config, self._run, self._group, pods=self.pods)
