@@ -22,7 +22,7 @@ KINDS = ("gan", "vae", "diffusion", "language", "custom")
 def command(family: str, output: Path | None, name: str | None) -> int:
     """Write a commented manifest for a gan, vae, diffusion or language model. It trains as it is, in minutes, without a network.
 
-    For a custom one, a model of your own, the Python file that it names is written beside it: -o mine.yaml gives mine_objective.py.
+    For a custom one, a model of your own, the Python file that it names is written beside it: -o mine.yaml gives the module mine_objective.
     """
     if name is None and output is not None and re.fullmatch(DNS_SUBDOMAIN, output.stem) and output.stem != "job":
         name = output.stem
@@ -71,7 +71,7 @@ def taken(path: Path) -> click.UsageError:
 
 def objective(manifest: Path) -> Path:
     """The Python file of a custom job, beside its manifest, under a name that can be imported."""
-    return manifest.with_name(re.sub(r"\W|^(?=\d)", "_", manifest.stem, flags=re.ASCII) + "_objective.py")
+    return manifest.with_name(re.sub(r"\W|^(?=\d)", "_", manifest.stem, flags=re.ASCII) + "_objective").with_suffix(".py")
 
 
 def template(family: str, name: str | None = None) -> str:

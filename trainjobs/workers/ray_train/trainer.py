@@ -70,7 +70,7 @@ class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
     def _may_be_too_many(self) -> bool:
         """Whether a smaller group may live where this one gained no step: then nodes.Elastic is to try it."""
         told, counts = progress.read(self._run / "progress.json"), progress.read(self._run / "failures" / "counts")
-        return told.get("workers", 0) > self._smallest and told.get("step", 0) <= counts.get("step", 0)
+        return bool((told.get("workers") or 0) > self._smallest and (told.get("step") or 0) <= counts.get("step", 0))
 
     def _never_began(self) -> bool:
         """Whether so many groups in a row have ended without having asked for a verdict, which counts those that did."""
