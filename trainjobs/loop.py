@@ -36,6 +36,7 @@ from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.evaluation import evaluation, looked_at
+from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
@@ -87,6 +88,7 @@ def train(
     model = build(spec, source.info)
     objective, modules = model.objective, model.modules
     groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.training.optimizer)
+    parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
@@ -122,9 +124,11 @@ def train(
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
     plan = beside(spec, *looked_at(spec, source, objective))
-    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan) if world.leads else None
-    if reporter and saver.commit is not None:
+    reporter = None
+    if world.leads:
+        reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, before.changes(began, identity))
+        reporter.real(real(source, spec, plan.samples))
     note("resume")
 
     def tell(words: str) -> None:
@@ -212,8 +216,10 @@ def train(
                 with ema.applied() if ema else nullcontext():
                     here = At(state.step, state.samples, spec.training.steps)
                     scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here, count, tell)
+                    rebuilt = reconstructions(spec, source, objective, modules, world, batch_cut.micro, here) if count else None
                 if reporter:
                     reporter.evaluated(state, scores, samples)
+                    reporter.reconstructed(state, rebuilt)
 
         # A checkpoint, beside the next steps.
         if save:

@@ -15,12 +15,14 @@ import yaml
 from click.testing import CliRunner, Result
 
 from trainjobs.api.checkpoints import Keep
+from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Checkpoints, files_below, open_store
 from trainjobs.cli import doctor, version
 from trainjobs.cli.logs import Keep as Lines
 from trainjobs.cli.logs import Times, period, tail, wanted, written
 from trainjobs.cli.main import gtj, status
 from trainjobs.run import progress
+from trainjobs.run.failures import publish
 from trainjobs.run.folder import Run
 
 Gtj = Callable[..., Result]
@@ -92,6 +94,17 @@ def test_status_says_what_a_run_is_doing_beside_its_steps(gtj_here: Gtj, tmp_pat
         assert re.search(r"doing +resumed from step 40", gtj_here("status", "digits").output)
 
 
+def test_status_of_a_run_that_failed_says_why_once(gtj_here: Gtj) -> None:
+    run = Run(Path("gentrain-runs/early"))
+    make(run.path, "vae", phase="Failed")
+    (run.path / "attempts.jsonl").unlink()
+    publish(run.path, JobError("GTJ0113", "no image is readable", where="/data", how="look at them"), {})
+    said = gtj_here("status", "early").output
+    assert "None" not in said
+    assert "  failed" in said
+    assert said.count("no image is readable") == 1
+
+
 @pytest.mark.parametrize("verb", [["status"], ["logs"], ["report"], ["checkpoints", "ls"], ["checkpoints", "verify"]])
 def test_a_name_that_does_not_exist(gtj_here: Gtj, verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert status([*verb, "fases"]) == 7
@@ -116,6 +129,16 @@ def test_logs_of_all_and_of_one_rank(gtj_here: Gtj, capsys: pytest.CaptureFixtur
     assert "0, 1, 2, 10" in capsys.readouterr().err
     assert status(["logs", "faces", "--grep", "("]) == 2
     assert status(["logs", "faces", "--since", "soon"]) == 2
+
+
+def test_an_empty_log_is_said_to_be_empty(gtj_here: Gtj) -> None:
+    logs = Path("gentrain-runs/faces/logs")
+    (logs / "worker-0.log").write_text("")
+    (logs / "worker-1.log").write_text("a line\n")
+    empty = gtj_here("logs", "faces", "--rank", "0")
+    assert (empty.stdout, empty.stderr) == ("", "nothing was written yet: gentrain-runs/faces/logs/worker-0.log is empty\n")
+    filtered = gtj_here("logs", "faces", "--rank", "1", "--grep", "nowhere")
+    assert (filtered.stdout, filtered.stderr) == ("", "no line of worker-1.log is kept by --since and --grep\n")
 
 
 def test_since_keeps_lines_without_a_time_with_the_one_before() -> None:

@@ -219,6 +219,20 @@ def test_restarts_without_a_newer_checkpoint_back_off_and_end(world: World) -> N
     assert failure["code"] == "GTJ0213"
 
 
+@pytest.mark.parametrize(("allowed", "started"), [({}, 4), ({"maxRetries": 1}, 2), ({"maxRetries": 0}, 1)])
+def test_a_trainer_that_crashes_is_started_again_as_often_as_the_job_allows(allowed: dict[str, int], started: int, world: World) -> None:
+    """Whatever it saves in between: what crashes by itself is no machine's doing."""
+    job = world.run.job()
+    (world.run.path / "job.json").write_text(json.dumps({**job, "spec": {**job.get("spec", {}), "recovery": allowed}}))
+    for step in range(6):
+        world.driver(0, -signal.SIGSEGV, then=lambda step=step: world.progress(checkpoint={"step": step + 1}))  # type: ignore[misc]
+    outcome = world.follow()
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.exit_code, len(world.started)) == ("GTJ0214", 5, started)
+    assert "SIGSEGV" in outcome.error.what
+    assert f"the last checkpoint, of step {started}, is kept" in (outcome.error.how or "")
+
+
 def test_a_newer_checkpoint_forgives_all_restarts_before(world: World) -> None:
     for step in range(3 * MAX_FRUITLESS):
         world.driver(0, -signal.SIGKILL, then=lambda step=step: world.progress(checkpoint={"step": step // 5 + 1}))  # type: ignore[misc]

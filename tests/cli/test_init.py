@@ -7,6 +7,7 @@ import pytest
 from trainjobs.cli.init import KINDS, template
 from trainjobs.cli.main import status
 from trainjobs.cli.manifest import load_job
+from trainjobs.data.documents import text_files
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -26,6 +27,41 @@ def test_template_is_short_commented_and_known_to_editors(family: str) -> None:
     assert 25 <= len(lines) <= 35
     assert sum("#" in line for line in lines) >= 8
     assert max(map(len, lines)) <= 140
+
+
+def test_a_custom_job_comes_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path, code = tmp_path / "my-flow.2.yaml", tmp_path / "my_flow_2_objective.py"
+    assert status(["init", "custom"]) == 2
+    assert "gtj init custom -o mine.yaml" in capsys.readouterr().err
+    assert status(["init", "custom", "-o", str(path), "--name", "flow"]) == 0
+    assert f"PYTHONPATH={tmp_path} gtj run -f {path}" in capsys.readouterr().out, "it is not where the command was run"
+    job = load_job(str(path)).job
+    assert job is not None
+    assert job.spec.custom is not None
+    assert job.spec.custom.objective == "my_flow_2_objective:build"
+    assert "OBJECTIVE" not in path.read_text()
+    path.unlink()
+    code.write_text("precious")
+    assert status(["init", "custom", "-o", str(path)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (code.read_text(), path.exists()) == ("precious", False)
+    path.write_text("precious")
+    code.unlink()
+    assert status(["init", "custom", "-o", str(path)]) == 2
+    assert not code.exists(), "nothing is written when one of the two cannot be"
+    monkeypatch.chdir(tmp_path)
+    path.unlink()
+    assert status(["init", "custom", "-o", path.name]) == 0
+    assert "here:           gtj run -f my-flow.2.yaml" in capsys.readouterr().out
+
+
+def test_what_the_language_template_trains_on_is_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(template("language"))
+    assert "the source code of Python's standard library" in path.read_text()
+    job = load_job(str(path)).job
+    assert job is not None
+    assert {file.path.suffix for file in text_files(job.spec.data.source)} == {".py"}
 
 
 def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,21 @@ def test_samples_are_valid(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert printed.err == ""
 
 
+@pytest.mark.parametrize("flow", [True, False])
+def test_a_long_line_is_shown_around_the_mistake(flow: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, name = tmp_path / "job.yaml", "n" * 300
+    written = f"metadata: {{labels: {{a: b}}, name: {name}}}" if flow else f"metadata:\n  name: {name}"
+    path.write_text(Path(GOOD).read_text().replace("metadata: {name: vae-digits}", written))
+    assert status(["validate", "-f", str(path)]) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines[1:])) <= 140
+    shown, carets = next((line, lines[index + 1]) for index, line in enumerate(lines) if "nnn" in line and " | " in line)
+    assert shown.endswith("…")
+    assert 1 <= carets.count("^") <= 40
+    assert shown[carets.index("^")] == "n"
+    assert shown[carets.index("^") - 2] == ":", "the carets begin where the value does"
+
+
 def test_invalid_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(Path(GOOD).read_text().replace("steps: 1500", "stepps: 2000").replace("workers: 2", "workers: 3"))

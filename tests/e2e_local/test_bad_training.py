@@ -56,6 +56,29 @@ def test_code_that_cannot_be_imported(shell: Shell) -> None:
     refused(shell.train(), "GTJ0102", 3, "nowhere.at_all:build cannot be imported", "No module named 'nowhere'", "PYTHONPATH")
 
 
+@pytest.mark.parametrize("end", ["os._exit(1)", "ctypes.string_at(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_worker_that_dies_by_itself_is_started_again_as_often_as_the_job_allows(end: str, shell: Shell) -> None:
+    (shell.path / "raising.py").write_text("import ctypes, os, signal\n" + RAISING.replace('raise ValueError("my own mistake")', end))
+    custom = {"objective": "raising:build", "options": {"rank": 1}}
+    training = {**SPEC["training"], "steps": 12}
+    shell.manifest(vae=None, custom=custom, training=training, recovery={"maxRetries": 1}, compute={"workers": 2, "gpusPerWorker": 0})
+    done = shell.gtj("run", "-f", "job.yaml", "--run-dir", "run")
+    refused(done, "GTJ0214", 5, "the process of rank 1 died by itself", "its machine is still there", "run/logs/worker-1.log", "is kept")
+    explained(shell.run, "GTJ0214")
+    assert len([event for event in shell.run.attempts() if event["event"] in ("started", "resumed")]) == 2
+
+
+def test_a_loss_that_is_not_finite_is_told_once(shell: Shell) -> None:
+    """On the screen, in the worker's log, and by `gtj status`."""
+    optimizers = {"default": {"name": "sgd", "learningRate": 100}}
+    shell.manifest(training={**SPEC["training"], "steps": 12, "optimizers": optimizers}, recovery={"onNonFiniteLoss": "halt"})
+    done = shell.gtj("run", "-f", "job.yaml", "--run-dir", "run")
+    refused(done, "GTJ0207", 5, "not finite")
+    assert done.stderr.count("not finite") == 1
+    assert (shell.run.path / "logs" / "worker-0.log").read_text().count("not finite") == 1
+    assert shell.gtj("status", "run").stdout.count("not finite") == 1
+
+
 def test_code_that_raises_in_one_worker_of_two(shell: Shell) -> None:
     """The message, the log that is named and its traceback are that worker's, not those of the one that lost sight of it."""
     raising(shell, rank=1, compute={"workers": 2, "gpusPerWorker": 0})

@@ -33,6 +33,7 @@ def test_learns_on_two_workers(sample: str, stage: int, tmp_path: Path) -> None:
     pictures = sorted((run / "samples").iterdir())
     assert pictures[-1].stat().st_size > 0
     assert int(pictures[-1].stem.removeprefix("step-")) == STEPS[sample]
+    shown(run, sample)
     if sample == "gan-ring":
         modes = [row["modes"] for row in rows if "modes" in row]
         print(f"{sample} stage {stage}: modes {modes}")
@@ -50,3 +51,18 @@ def test_learns_on_two_workers(sample: str, stage: int, tmp_path: Path) -> None:
     if sample == "language-stdlib":
         perplexity = [row["heldout/perplexity"] for row in rows if "heldout/perplexity" in row]
         assert perplexity[-1] < perplexity[0]
+
+
+def shown(run: Path, sample: str) -> None:
+    """What there is to look at beside what was drawn, and rank 0's log of a good run."""
+    names = {path.name for path in (run / "samples").iterdir()}
+    assert ("real.txt" if sample == "language-stdlib" else "real.png") in names
+    rebuilt = {name for name in names if name.startswith("reconstructed-")}
+    assert len(rebuilt) == (4 if sample == "vae-digits" else 0)
+    page = (run / "report.html").read_text()
+    assert "training samples" in page
+    assert f"--steps {STEPS[sample]}; " in page
+    log = (run / "logs" / "worker-0.log").read_text()
+    assert f"succeeded at step {STEPS[sample]}" in log
+    assert log.count(f" step 1/{STEPS[sample]}, ") == 1
+    assert "rank 1 of 2 on " in (run / "logs" / "worker-1.log").read_text()

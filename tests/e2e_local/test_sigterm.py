@@ -59,7 +59,28 @@ def test_sigterm(grace: str | None, taken: bool, shell: Shell) -> None:
     assert expected in last["message"]
 
 
-def started(run: Path, output: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "trainjobs.workers.launch", str(run), "--no-ray"]
+@pytest.mark.parametrize("ray", [False, True])
+def test_ctrl_c_to_a_driver_that_was_started_by_hand(ray: bool, shell: Shell) -> None:
+    """It takes a checkpoint and leaves no traceback, neither of ours nor of Ray's."""
+    (shell.path / "slow.py").write_text(SLOW)
+    spec = {name: SPEC[name] for name in ("data", "compute")} | {"custom": {"objective": "slow:build"}}
+    spec["training"] = {**SPEC["training"], "steps": 100_000}
+    job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "job"}, "spec": spec}
+    run, output = shell.run.path, shell.path / "output.log"
+    run.mkdir()
+    (run / "job.json").write_text(json.dumps(job))
+    process = started(run, output, shell.environment, ray=ray)
+    until(lambda: read(run / "progress.json").get("step"), process, output)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130, output.read_text()
+    last = read(run / "progress.json")
+    assert (last["phase"], last["checkpoint"]["step"]) == ("Stopped", last["step"])
+    said = output.read_text() + "".join(path.read_text() for path in (run / "logs").glob("*.log"))
+    assert "Traceback" not in said, said
+    assert f"stopped at step {last['step']}" in said
+
+
+def started(run: Path, output: Path, environment: dict[str, str], *, ray: bool = False) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "trainjobs.workers.launch", str(run), *([] if ray else ["--no-ray"])]
     with output.open("wb") as log:
         return subprocess.Popen(command, cwd=run.parent, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from trainjobs.data.ring import MODES, SIGMA
-from trainjobs.evaluate.pictures import GAP, MARGIN, PLOT, document, grid, save_samples, scatter, ticks
+from trainjobs.evaluate.pictures import GAP, MARGIN, PLOT, ROW, document, grid, save_pairs, save_samples, scatter, ticks
 from trainjobs.objectives.phase import Samples
 
 
@@ -28,6 +28,28 @@ def test_small_images_become_cells_that_can_be_seen(tmp_path: Path) -> None:
         assert picture.getpixel((GAP + 68 + 31, GAP)) == 128
         assert picture.getpixel((GAP + 68 + 31, GAP + 4)) == 0  # a pixel is 4 x 4 here
         assert picture.getpixel((GAP + 68 + 5, GAP + 34 + 5)) == 128  # no sixth image: the ground
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(3, 3, 2), (8, 8, 2), (11, 8, 4)])
+def test_each_original_stands_above_what_was_made_of_it(count: int, columns: int, rows: int, tmp_path: Path) -> None:
+    originals = torch.linspace(-1.0, 0.0, count).view(-1, 1, 1, 1).expand(count, 1, 32, 32)
+    path = save_pairs(Samples(images=originals), Samples(images=-originals), tmp_path / "reconstructed-000010")
+    assert path == tmp_path / "reconstructed-000010.png"
+    with Image.open(path) as picture:
+        assert picture.size == (columns * 34 + GAP, rows * 34 + GAP)
+        for number in range(count):
+            x, y = GAP + number % ROW * 34 + 9, GAP + number // ROW * 2 * 34 + 9
+            above, below = picture.getpixel((x, y)), picture.getpixel((x, y + 34))
+            assert isinstance(above, int)
+            assert isinstance(below, int)
+            assert above + below == pytest.approx(255, abs=1)
+            assert above == pytest.approx((float(originals[number, 0, 0, 0]) + 1) * 127.5, abs=1)
+
+
+def test_reconstructed_points_are_a_plot_and_texts_are_none(tmp_path: Path) -> None:
+    points = Samples(points=torch.zeros(4, 2))
+    assert save_pairs(points, points, tmp_path / "a") == tmp_path / "a.png"
+    assert save_pairs(Samples(texts=("a",)), Samples(texts=("a",)), tmp_path / "b") is None
 
 
 def test_colour_images_keep_their_size_and_colours_and_bad_values_are_shown() -> None:

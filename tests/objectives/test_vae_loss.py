@@ -121,6 +121,19 @@ def test_samples_are_images(likelihood: str) -> None:
         torch.testing.assert_close((images + 1) / 2, Bernoulli(logits=logits).probs)
 
 
+def test_reconstructions_are_of_the_mean_and_the_same_whatever_the_noise() -> None:
+    objective = VaeObjective(network(), VaeLoss(), 4, "image")
+    first, second = batch(6), batch(6, step=9)
+    with torch.no_grad():
+        images, again = (objective.reconstruct(Batch(first.data, one.noise, 6)).images for one in (first, second))
+        _, mean, _ = objective.autoencoder(torch.zeros(6, 4), first.data["image"])
+        decoded = objective.autoencoder(mean)[0].clamp(-1, 1)
+    assert images is not None
+    assert again is not None
+    assert torch.equal(images, again)
+    torch.testing.assert_close(images, decoded)
+
+
 def test_bf16_agrees_with_fp32_within_its_precision() -> None:
     objective = VaeObjective(network(), VaeLoss(), 4, "image")
     exact = objective.bound(batch())[0]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainjobs.report.chart import axes, drawn, linear, logarithmic
-from trainjobs.report.curves import Chart, Series, charts, downsampled, smoothed
+from trainjobs.report.curves import Chart, Series, charts, downsampled, scales, smoothed, steps
+from trainjobs.report.marks import Mark
 
 VALUES = st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf)), min_size=1, max_size=400)
 
@@ -81,6 +83,40 @@ def test_a_wide_range_of_positive_values_gets_a_logarithmic_axis() -> None:
     assert narrow is not None
     assert (wide.log, narrow.log) == (True, False)
     assert axes(Chart("a", (series([math.nan]),))) is None
+
+
+def test_losses_have_one_scale() -> None:
+    wide, narrow, signed = ([0.01, 50.0], [1.0, 50.0], [-1.0, 50.0])
+    charts = [Chart(str(values), (series(values),), losses=losses) for losses in (True, False) for values in (wide, narrow, signed)]
+    assert scales(charts) == [True, True, False, True, False, False]
+    assert scales(charts[1:]) == [False, False, True, False, False], "none of the losses needs it now"
+
+
+def test_axes_are_named_and_shared() -> None:
+    language = charts(
+        [{"step": 5, "loss": 2.0, "throughput": 5.0}, {"step": 80, "heldout/loss": 2.5, "modes": 1.0}], "language", "tokens/s"
+    )
+    assert [(chart.title, chart.unit) for chart in language] == [("Loss", "nats a token"), ("modes", ""), ("Throughput", "tokens/s")]
+    assert steps(language) == (5, 80)
+    pictures = [drawn(chart, (), None, steps(language)) for chart in language]
+    for picture, name in zip(pictures, ("nats a token", "modes", "tokens/s"), strict=True):
+        assert re.findall(r'class="tick name"[^>]*>([^<]*)<', picture["svg"]) == [name, "step"]
+        assert (picture["hover"]["first"], picture["hover"]["last"]) == (5, 80)
+    assert charts([{"step": 1, "loss": 2.0}], "vae")[0].unit == "nats a sample"
+    assert charts([{"step": 1, "loss/D": 2.0}], "gan")[0].unit == ""
+
+
+def test_marks_stand_where_they_belong_and_their_words_do_not_overlap() -> None:
+    told = [Mark(step, "resumed", "live", "<b>") for step in (0, 30, 31, 32, 90, 100, 500)]
+    svg = drawn(Chart("a", (series([1.0] * 101),)), told)["svg"]
+    lines = [float(x) for x in re.findall(r'<g class="mark m-live">.*?<path d="M([\d.]+) ', svg)]
+    assert len(lines) == 6, "what lies beyond the chart is not on it"
+    assert lines == sorted(lines)
+    words = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="\d+" text-anchor="\w+">resumed', svg)]
+    assert len(words) == 2
+    assert words[1] - words[0] >= 70
+    assert "&lt;b&gt;" in svg
+    assert "<b>" not in svg
 
 
 @given(VALUES)

@@ -121,6 +121,72 @@ def test_discriminator_and_generator_have_charts_of_their_own(run: Path) -> None
     assert curves[1][0]["texts"][:2] == ["2", "2"]
 
 
+def test_real_samples_and_reconstructions_stand_beside_what_was_drawn(run: Path) -> None:
+    text, elements = read(run)
+    assert "real" not in [image.get("alt") for image in elements.all("img")]
+    (run / "samples" / "real.png").write_bytes(PNG)
+    (run / "samples" / "reconstructed-000020.png").write_bytes(PNG)
+    (run / "samples" / "reconstructed-000099.png").write_bytes(PNG)
+    text, elements = read(run)
+    assert [bool(sample["rebuilt"]) for sample in embedded(text)["samples"]] == [False, True, False]
+    shown = {image["alt"]: image for image in elements.all("img")}
+    assert (shown["real samples"]["src"] or "").startswith("data:image/png;base64,")
+    assert shown["held-out samples and their reconstructions"].get("src") is None, "the newest step has none"
+    assert [sample["step"] for sample in embedded(text)["samples"]] == [10, 20, 30], "neither is taken for what was drawn"
+
+
+def test_real_texts_stand_beside_drawn_ones(run: Path) -> None:
+    for name in ("real.txt", "step-000040.txt"):
+        (run / "samples" / name).write_text(f"this is {name}")
+    said = " ".join(read(run)[1].text)
+    assert "this is real.txt" in said
+    assert "this is step-000040.txt" in said
+
+
+def test_curves_are_marked_where_the_run_did_not_simply_go_on(run: Path) -> None:
+    with (run / "attempts.jsonl").open("a") as file:
+        file.write(json.dumps({"time": 1017.0, "event": "dataChanged", "step": 12, "message": "2 files added"}) + "\n")
+        file.write(json.dumps({"time": 1018.0, "event": "rolled back", "step": 14, "message": "loss not finite"}) + "\n")
+    text, _ = read(run)
+    assert text.count("data changed at step 12: 2 files added") == 3, "in every chart"
+    assert text.count("rolled back at step 14: loss not finite") == 3
+    assert text.count("resumed at step 10") == 3
+
+
+def test_a_failure_is_told_once(run: Path) -> None:
+    write(
+        run,
+        "attempts.jsonl",
+        {"time": 1.0, "event": "started", "step": 0},
+        {"time": 2.0, "event": "failed", "message": "GTJ0207 loss not finite"},
+    )
+    error = JobError("GTJ0207", "loss not finite", where="step 3")
+    write(run, "failure.json", {**error.to_dict(), "logTail": "trainjobs.api.errors.JobError: GTJ0207 loss not finite (step 3)\n"})
+    _, elements = read(run)
+    assert "".join(elements.text).count("loss not finite") == 1
+    (run / "failure.json").unlink()
+    assert "GTJ0207 loss not finite" in "".join(read(run)[1].text), "without its account, the timeline has it"
+
+
+def test_what_the_command_line_changed_is_marked_in_the_configuration(run: Path) -> None:
+    write(run, "job.json", {"metadata": {"name": "faces"}, "spec": {"gan": {}, "training": {"steps": 100}}})
+    write(run, "changes.json", {"spec.training.steps": {"by": "--steps 100", "was": 2000}})
+    text, _ = read(run)
+    assert re.search(r"<mark>.*<b>steps</b>: 100.*</mark>.*--steps 100; 2000 in the manifest", text)
+    assert "changed" in text
+
+
+def test_no_tile_is_empty_whatever_the_width(run: Path) -> None:
+    """Rows of tiles grow to the full width, and none of them is without a value; a note takes the place beside an odd chart."""
+    text, _ = read(run)
+    (style,) = re.findall(r"\.tiles \{([^}]*)\}", text)
+    assert "flex-wrap: wrap" in style
+    assert "flex: 1 1" in re.findall(r"\.tile \{([^}]*)\}", text)[0]
+    assert text.count('<div class="tile">') == len(re.findall(r'<div class="tile"><span>[^<]+</span><strong>[^<]+</strong>', text)) > 4
+    charts = text[text.index('<section class="charts">') :]
+    assert charts.index('<p class="note">') < charts.index("</section>")
+
+
 def test_it_loads_nothing(run: Path) -> None:
     text, elements = read(run)
     for tag, attributes in elements.found:

@@ -113,6 +113,31 @@ def test_an_unexpected_error_gets_a_code(error: Exception, code: str, what: str)
     assert (failure.code, failure.what) == (code, what)
 
 
+@pytest.mark.parametrize("error", [APP, OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    ("checkpoint", "said"),
+    [
+        (None, "no checkpoint was saved before"),
+        ({"step": 0}, "of step 0, is kept"),
+        ({"step": 40}, "the last checkpoint, of step 40, is kept"),
+    ],
+)
+def test_a_checkpoint_is_said_to_be_kept_where_there_is_one(checkpoint: object, said: str, error: Exception, run: Path) -> None:
+    progress.update(run, checkpoint=checkpoint)
+    failures.record(run, 0, failures.refused(error, run) or error)
+    (account,) = failures.accounts(run)
+    assert account["how"].endswith(said)
+
+
+def test_a_failure_before_the_first_step_names_no_step(run: Path) -> None:
+    failures.publish(run, KNOWN, {})
+    (event,) = map(json.loads, (run / "attempts.jsonl").read_text().splitlines())
+    assert "step" not in event
+    progress.update(run, step=7)
+    failures.publish(run, KNOWN, {})
+    assert json.loads((run / "attempts.jsonl").read_text().splitlines()[1])["step"] == 7
+
+
 @pytest.mark.parametrize(
     ("errors", "blamed"),
     [

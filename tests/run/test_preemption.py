@@ -50,10 +50,11 @@ JOB = Job.model_validate(
             LastSave(False, "a checkpoint of 11.2 GiB takes 21 s, 25 s are left: not taken, the one before is kept"),
         ),
         (1024, 1e-4, 0.0, -3.0, LastSave(False, "a checkpoint of 1 KiB takes 0.1 s, 0 s are left: not taken, the one before is kept")),
+        (12 * GB, None, 1.0, 0.0, LastSave(False, "no time is left: the one before is kept")),
         (12 * GB, 1 / GB, 1.0, None, LastSave(True, "a checkpoint is taken")),
         (0, None, 1.0, None, LastSave(True, "a checkpoint is taken")),
         (0, None, 1.0, 5.0, LastSave(True, "a checkpoint is tried: how long one takes is not known yet")),
-        (0, None, 1.0, 0.0, LastSave(False, "no time is left: the one before is kept")),
+        (0, None, 1.0, 0.0, LastSave(False, "no time is left: there is none before it")),
     ],
 )
 def test_what_fits(size: int, pace: float | None, step: float, left: float | None, expected: LastSave) -> None:

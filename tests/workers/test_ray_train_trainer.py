@@ -7,16 +7,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from trainjobs.api.errors import JobError
 from trainjobs.plan.group import Group
-from trainjobs.run import failures, progress
+from trainjobs.run import failures, preemption, progress
 from trainjobs.workers import retries
-from trainjobs.workers.ray_train import trainer
+from trainjobs.workers.ray_train import deaths, trainer
 from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
 from trainjobs.workers.ray_train.trainer import RunFailurePolicy, Trainer
 
@@ -120,6 +122,99 @@ def test_groups_that_never_ask_after_one_that_did_are_counted_from_the_first(run
     assert retries.verdict(run, 0) is None
     ours = policy(run)
     assert [ours.make_decision(ended()) for _ in range(retries.FRUITLESS_RESTARTS + 1)] == [RETRY] * retries.FRUITLESS_RESTARTS + [RAISE]
+
+
+# As Ray 2.60 says it.
+DIED = """The actor died unexpectedly before finishing this task.
+\tclass_name: RayTrainWorker
+\tip: 10.0.0.2
+The actor is dead because its {cause}"""
+PROCESS = "worker process has died. Worker exit type: {kind} Worker exit detail: Worker unexpectedly exits with a connection error code 2."
+NODE = "node has died. Node Id: 4f. the actor's node was terminated unexpectedly: health check failed"
+
+
+def lost(cause: str, *, preempted: bool = False) -> ActorDiedError:
+    error = ActorDiedError()
+    error.args, error.error_msg, error._preempted = (), DIED.format(cause=cause), preempted
+    return error
+
+
+SELF = PROCESS.format(kind="SYSTEM_ERROR")
+
+
+@pytest.mark.parametrize(
+    ("failed", "ranks"),
+    [
+        ({1: lost(SELF)}, [1]),
+        ({0: RuntimeError("Connection closed by peer"), 3: WorkerHealthCheckFailedError("the worker", lost(SELF))}, [3]),
+        ({1: lost(PROCESS.format(kind="INTENDED_USER_EXIT"))}, [1]),
+        # Not by itself: Ray ended it, its node went, with it or with another, or was taken back.
+        ({1: lost(PROCESS.format(kind="INTENDED_SYSTEM_EXIT"))}, []),
+        ({1: lost(PROCESS.format(kind="NODE_OUT_OF_MEMORY"))}, []),
+        ({1: lost(NODE)}, []),
+        ({0: lost(SELF), 1: lost(NODE)}, []),
+        ({0: lost(SELF), 1: lost(NODE, preempted=True)}, []),
+        ({0: RuntimeError("bad shape")}, []),
+    ],
+)
+def test_who_died_by_himself(failed: dict[int, Exception], ranks: list[int]) -> None:
+    found = deaths.died(WorkerGroupError("a worker died", failed))
+    assert [death.rank for death in found] == ranks
+    assert all(death.address == "10.0.0.2" for death in found)
+    assert deaths.died(RuntimeError("the controller")) == []
+
+
+def ends(run: Path, retries_allowed: int, error: Exception, stays: bool = True) -> int:
+    """How many groups are started in all, of which each gains a step and ends alike; 20 for no end."""
+    ours = RunFailurePolicy(FailureConfig(max_failures=-1), run, retries_allowed, lambda address: stays)
+    for group in range(1, 20):
+        if retries.verdict(run, retries_allowed) is not None:
+            return group - 1
+        progress.update(run, step=group)
+        if ours.make_decision(WorkerGroupError("a worker died", {1: error})) is RAISE:
+            return group
+    return 20
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_a_worker_that_dies_by_itself_counts_against_max_retries(allowed: int, run: Path) -> None:
+    assert ends(run, allowed, lost(SELF)) == allowed + 1
+    cause = failures.culprit(run)
+    assert cause is not None
+    assert (cause["code"], cause["rank"], cause["what"]) == ("GTJ0214", 1, "the process of rank 1 died by itself")
+
+
+@pytest.mark.parametrize(("cause", "stays"), [(NODE, True), (NODE, False), (SELF, False)])
+def test_a_worker_that_dies_with_its_machine_does_not(cause: str, stays: bool, run: Path) -> None:
+    assert ends(run, 1, lost(cause), stays) == 20
+    assert failures.culprit(run) is None
+
+
+@pytest.mark.parametrize(("workers", "gained", "counted"), [(2, 0, False), (2, 1, True), (1, 0, True)])
+def test_where_a_smaller_group_may_live_it_is_tried_first(workers: int, gained: int, counted: bool, run: Path) -> None:
+    """Two workers that this machine cannot bear, and no step gained: a size is given up before the run is."""
+    ours = RunFailurePolicy(FailureConfig(max_failures=-1), run, 0, smallest=1)
+    assert retries.verdict(run, 0) is None
+    progress.update(run, step=gained, workers=workers)
+    assert ours.make_decision(WorkerGroupError("a worker died", {1: lost(SELF)})) is (RAISE if counted else RETRY)
+
+
+def test_a_worker_that_dies_while_it_starts_is_not_started_ten_times(run: Path) -> None:
+    """Nobody has asked for a verdict then."""
+    ours = policy(run, 1)
+    died = WorkerGroupError("a worker died", {0: lost(SELF)})
+    assert [ours.make_decision(died), ours.make_decision(died)] == [RETRY, RAISE]
+
+
+def test_a_process_that_ends_after_its_account_or_a_notice_did_not_die_by_itself(run: Path) -> None:
+    """A worker that stalls says so and leaves; a group that makes way leaves, too."""
+    retries.verdict(run, 9)
+    failures.record(run, 1, RuntimeError("Connection closed by peer"))
+    assert policy(run, 9).make_decision(WorkerGroupError("a worker died", {1: lost(SELF)})) is RETRY
+    assert len(failures.accounts(run)) == 1
+    preemption.give(run, preemption.Notice("reclaimed", "the node of rank 0 is taken away"))
+    assert policy(run, 9).make_decision(WorkerGroupError("a worker died", {0: lost(SELF)})) is RETRY
+    assert len(failures.accounts(run)) == 1
 
 
 def made(run: Path, workers: Any) -> Trainer:

@@ -224,7 +224,7 @@ def test_the_first_to_arrive_is_the_culprit_whatever_the_clocks_say(run: Path, c
         collector.enter(failures.account(rank, error, "the job's log"))
     cause = failures.culprit(run)
     assert cause is not None
-    assert (cause["rank"], cause["how"]) == (1, "the traceback is in the job's log; the last checkpoint is kept")
+    assert (cause["rank"], cause["how"]) == (1, "the traceback is in the job's log; no checkpoint was saved before")
     assert not collector.explained()
     collector.enter(failures.account(3, JobError("GTJ0211", "disk full"), "the job's log"))
     assert collector.explained()

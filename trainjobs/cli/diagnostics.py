@@ -9,6 +9,9 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.shape import dotted
 from trainjobs.cli.manifest import Found, InvalidManifest
 
+WIDTH = 120  # characters of a manifest's line that are shown
+CARETS = 40  # they show where to look, not how long it is
+
 
 def rendered(found: Iterable[Found]) -> str:
     return "\n\n".join(block(one) for one in found)
@@ -27,12 +30,24 @@ def block(found: Found) -> str:
     lines = [f"{where}: {problem.code} {problem.what}"]
     gutter = " " * 7
     if at and found.line:
+        line, column = windowed(found.line, at.column)
         # A tab before the caret stays a tab, so that both lines are shifted alike.
-        before = "".join("\t" if character == "\t" else " " for character in found.line[: at.column - 1])
-        caret = "^" * max(1, min(at.length, len(found.line) - at.column + 1))
-        lines += [f"{at.line:>6} | {found.line}", f"{gutter}| {before}{caret}"]
+        before = "".join("\t" if character == "\t" else " " for character in line[: column - 1])
+        caret = "^" * max(1, min(at.length, CARETS, len(line) - column + 1))
+        lines += [f"{at.line:>6} | {line}", f"{gutter}| {before}{caret}"]
     lines += [f"{gutter}= {text}" for text in (problem.why, problem.how) if text]
     return "\n".join(lines)
+
+
+def windowed(line: str, column: int) -> tuple[str, int]:
+    """At most WIDTH characters of a line, those around `column` (from 1), with "…" where it is cut; and the column therein."""
+    if len(line) <= WIDTH:
+        return line, column
+    start = max(0, min(column - 1 - WIDTH // 3, len(line) - WIDTH))
+    shown = line[start : start + WIDTH]
+    if start + WIDTH < len(line):
+        shown = shown[:-1] + "…"
+    return ("…" + shown[1:] if start else shown), column - start
 
 
 def plain(error: JobError) -> str:

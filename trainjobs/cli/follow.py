@@ -8,6 +8,7 @@ The ladder, from the driver's exit:
     killed by a signal   infrastructure (out of memory, a node going down): started again, free of charge, unless a stop was
                          asked for. Ten restarts in a row without a newer checkpoint end it with GTJ0213: a run that dies
                          before each checkpoint repeats itself for ever, however many steps it makes.
+    crashed (SIGSEGV..)  the code's own doing: the same, but counted against recovery.maxRetries, then GTJ0214
 
 Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once.
 Time, the driver and the screen are passed in.
@@ -25,7 +26,9 @@ from pathlib import Path
 from typing import Protocol
 
 from trainjobs.api.errors import CODES, JobError
+from trainjobs.api.recovery import Recovery
 from trainjobs.cli.screen import Screen
+from trainjobs.run.failures import kept
 from trainjobs.run.folder import LIVE, Run, objects
 from trainjobs.run.progress import mark, replace
 
@@ -36,6 +39,8 @@ SAID = {
     **dict.fromkeys(("warning", "rolled back", "dataChanged"), "warning"),
     **dict.fromkeys(("note", "changed"), "note"),
 }  # events that are said, and how
+# The signals of a process that has itself to blame.
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 FULL = 64 * 2**10  # bytes left on a disk: no room for a failure.json and a few lines of log
 
 
@@ -71,7 +76,7 @@ class Outcome:
 
 def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, interrupts: Interrupts) -> Outcome:
     """Blocks until the run has ended for good. The folder is prepared; nobody else uses it."""
-    restarts = fruitless = 0
+    restarts = fruitless = crashes = 0
     saved, warnings = checkpoint_step(run), Warnings(run)
     while True:
         status = watch(run, start(), screen, warnings, clock, interrupts)
@@ -84,6 +89,16 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
         saved = max(saved, newer)
         cause = f"the trainer was killed by {signal_name(-status)}"
         record(run, cause, clock)
+        crashes += -status in CRASHES
+        if -status in CRASHES and crashes > retries(run):
+            crashed = JobError(
+                "GTJ0214",
+                f"the trainer crashed: {signal_name(-status)}",
+                why="native code did something wrong: an extension, a library, or a GPU's driver",
+                how=f"its last words, if any, are in {run.driver_log}; {kept(run.path)}",
+            )
+            fail(run, crashed, clock.now())
+            return Outcome("Failed", crashed.exit_code, crashed, restarts)
         if fruitless > MAX_FRUITLESS:
             lost = JobError(
                 "GTJ0213",
@@ -180,7 +195,7 @@ def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
             "the run folder cannot be written",
             where=str(run.path),
             why=f"its disk is full ({free} bytes are free), and the trainer could not even say why it ended",
-            how="free disk space there, and run again: the last checkpoint is intact",
+            how=f"free disk space there, and run again: {kept(run.path)}",
         )
         fail(run, error, now)
     else:
@@ -193,6 +208,12 @@ def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
         )
         fail(run, error, now)
     return Outcome("Failed", error.exit_code, error, restarts)
+
+
+def retries(run: Run) -> int:
+    """recovery.maxRetries of the job; its default where the job does not say."""
+    told = run.spec().get("recovery", {}).get("maxRetries")
+    return told if isinstance(told, int) else Recovery().max_retries
 
 
 def checkpoint_step(run: Run) -> int:

@@ -70,7 +70,7 @@ def bar(share: float, ascii_only: bool) -> str:
 
 
 def position(progress: Mapping[str, Any]) -> str:
-    return f"{fraction(progress):4.0%} {progress.get('step', 0)}/{progress.get('totalSteps', '?')}".strip()
+    return f"{fraction(progress):4.0%} {progress.get('step') or 0}/{progress.get('totalSteps', '?')}".strip()
 
 
 def activity(progress: Mapping[str, Any]) -> str:

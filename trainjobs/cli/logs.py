@@ -13,6 +13,7 @@ import click
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.fields import seconds
+from trainjobs.api.problem import listed
 from trainjobs.cli.cluster.options import complete_either, place_options
 from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.output import CLUSTER, find
@@ -52,9 +53,12 @@ def command(name: str, follow: bool, rank: int | None, since: str | None, patter
         return
     run = find(name, elsewhere=CLUSTER)
     files = chosen(run, rank)
-    several = rank is None and (len(files) > 1 or follow)
+    several, said = rank is None and (len(files) > 1 or follow), False
     for file, line in tail(files, keep, run, time.sleep) if follow else existing(files, keep):
         click.echo(f"{label(file)} | {line}" if several else line)
+        said = True
+    if not said:
+        click.echo(silence(files, keep), err=True)
 
 
 def chosen(run: Run, rank: int | None) -> list[Path]:
@@ -67,6 +71,14 @@ def chosen(run: Run, rank: int | None) -> list[Path]:
         ranks = ", ".join(path.stem.removeprefix("worker-") for path in workers) or "none: see the driver's log, without --rank"
         raise JobError("GTJ0118", f"no log of rank {rank}", where=str(run.path / "logs"), how=f"ranks with a log: {ranks}")
     return [wanted]
+
+
+def silence(files: list[Path], keep: Keep) -> str:
+    """Why nothing was printed."""
+    held = [file for file in files if file.exists() and file.stat().st_size]
+    if held:
+        return f"no line of {listed([file.name for file in held], 'and')} is kept by --since and --grep"
+    return f"nothing was written yet: {listed([str(file) for file in files], 'and')} {'are' if len(files) > 1 else 'is'} empty"
 
 
 def existing(files: Iterable[Path], keep: Keep) -> Iterator[tuple[Path, str]]:

@@ -17,6 +17,7 @@ from trainjobs.api.job import GROUP, KIND, Job
 from trainjobs.api.parse import parse
 from trainjobs.api.problem import Problem, listed, nearest
 from trainjobs.api.rules import check
+from trainjobs.api.shape import Path
 from trainjobs.cli.overrides import overridden
 from trainjobs.cli.positions import Document, Position, documents
 
@@ -45,6 +46,15 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What the command line did to a value: `by` is the option, `was` what the manifest says, None for nothing."""
+
+    path: Path
+    by: str
+    was: Any = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One job of a file. `job` is there when `found` is empty."""
 
@@ -53,6 +63,7 @@ class Manifest:
     job: Job | None
     found: tuple[Found, ...]
     name: str = ""
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,8 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
     found = [Found(name, at, source_line(lines, at), problem) for at, problem in document.problems]
     if document.data is None:
         return Manifest(name, text, None, tuple(found))
-    data, changed, refused = overridden(written(document.data), sets)
+    given = written(document.data)
+    data, changed, refused = overridden(given, sets)
     found += [Found(origin, None, "", problem) for origin, problem in refused]
     job, problems = parse(data)
     if job is not None and workers is not None and not problems:
@@ -155,7 +167,8 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
         at = None if origin else position(document, problem)
         found.append(Found(origin or name, at, source_line(lines, at), problem))
     found.sort(key=lambda one: (one.at is None, one.at.line if one.at else 0, one.at.column if one.at else 0))
-    return Manifest(name, text, None if found else job, tuple(found), job.metadata.name if job else "")
+    changes = tuple(Change(path, origin, at_path(given, path) if holds(given, path) else None) for path, origin in changed.items())
+    return Manifest(name, text, None if found else job, tuple(found), job.metadata.name if job else "", changes)
 
 
 def written(data: Any) -> Any:
@@ -188,6 +201,15 @@ def at_path(data: Any, path: Sequence[str | int]) -> Any:
     for key in path:
         data = data[key]
     return data
+
+
+def holds(data: Any, path: Sequence[str | int]) -> bool:
+    """Whether there is anything at that path."""
+    try:
+        at_path(data, path)
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def source_line(lines: Sequence[str], at: Position | None) -> str:

@@ -96,8 +96,9 @@ def set_aside(path: Path) -> Path | None:
     return earlier
 
 
-def prepare(run: Run, job: Job, source: bytes, now: float) -> int:
-    """Writes the manifest into a reserved folder, after asking whether it may be continued. Returns the step it stands at.
+def prepare(run: Run, job: Job, source: bytes, now: float, changes: Mapping[str, Any] | None = None) -> int:
+    """Writes the manifest, and what the command line changed in it, into a reserved folder, after asking whether it may be continued.
+    Returns the step it stands at.
 
     GTJ0115 when the folder holds another job, GTJ0114 when the disk refuses.
     """
@@ -109,6 +110,7 @@ def prepare(run: Run, job: Job, source: bytes, now: float) -> int:
         temporary = run.path / ".job.yaml.new"
         temporary.write_bytes(source)
         temporary.replace(run.path / "job.yaml")
+        replace(run.path / "changes.json", json.dumps(changes or {}, indent=2) + "\n")
         replace(run.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
         replace(run.path / "job.json", json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2) + "\n")
         # Whatever the last attempt ended as, it is not how this one ended.

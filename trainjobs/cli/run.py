@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.cli import driver
+from trainjobs.cli.changes import noted, options
 from trainjobs.cli.diagnostics import plain
 from trainjobs.cli.follow import Outcome, follow
 from trainjobs.cli.manifest import load_job
@@ -72,7 +73,8 @@ def command(
     if earlier:
         click.echo(painted(f"the earlier run is in {earlier}", dim=True), err=True)
     with reserved(folder) as run:
-        step = prepare(run, job, manifest.text, time.time())
+        made = noted(manifest.changes, steps, manifest.job, job, options(workers, no_ray, fresh, cores()))
+        step = prepare(run, job, manifest.text, time.time(), made)
         by = f"{str(job.spec.compute.workers).replace('-', ' to ')} worker{'s' if job.spec.compute.workers != 1 else ''}"
         started = f"continuing {folder} from step {step}, {by}" if step else f"training in {folder}, {by}"
         click.echo(painted(started, dim=True), err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -96,15 +96,23 @@ def described(run: Run, now: float) -> Iterator[str]:
     if progress.get("checkpointFailure") and phase in LIVE:
         yield entry("not saved", painted(str(progress["checkpointFailure"]), "yellow"))
     yield entry("folder", str(run.path))
+    failure = run.failure() if phase == "Failed" else None
     events = run.attempts()[-EVENTS:]
     if events:
         yield "events"
+    width = max((len(at_step(event)) for event in events), default=0)
     for event in events:
         at = instant(event.get("time"))
         ago = f"{duration(now - at)} ago" if at else ""
-        yield f"  {ago:>10}  {event.get('event', '?'):<11} step {event.get('step', '-')}  {event.get('message') or ''}".rstrip()
-    failure = run.failure()
-    if failure and phase == "Failed":
+        # Why it failed is said in full below, once.
+        message = "" if failure and event is events[-1] and event.get("event") == "failed" else event.get("message") or ""
+        yield f"  {ago:>10}  {event.get('event', '?'):<11} {at_step(event):<{width}}  {message}".rstrip()
+    if failure:
         yield (painted(plain(JobError.from_dict({"what": "", **failure})), "red") if failure["code"] in CODES else str(failure["code"]))
     if phase == INTERRUPTED:
         yield entry("next", "nobody is training it; the same `gtj run` goes on from its newest checkpoint")
+
+
+def at_step(event: Mapping[str, Any]) -> str:
+    """ "step 20"; nothing for what happened before there was a step."""
+    return "" if event.get("step") is None else f"step {event['step']}"

@@ -95,13 +95,15 @@ def _records(path: Path, field: str) -> Iterator[str]:
                 )
             text = record.get(field)
             if not isinstance(text, str):
-                why = f"it is {json.dumps(text)[:40]}" if field in record else "its fields are " + (", ".join(list(record)[:8]) or "none")
+                there = field in record
+                why = f"it is {json.dumps(text)[:40]}" if there else "its fields are " + (", ".join(list(record)[:8]) or "none")
+                as_text = f', such as {{"{field}": {json.dumps(str(text))}}}' if isinstance(text, int | float) else ""
                 raise JobError(
                     "GTJ0113",
                     f"the record has no text in field {field}",
                     where=where,
                     why=why,
-                    how="set data.text.field to the field that holds the text",
+                    how=f"write a string in quotes{as_text}" if there else "set data.text.field to the field that holds the text",
                 )
             # JSON can spell half a surrogate pair, which no encoding can write.
             yield text.encode("utf-8", "replace").decode()

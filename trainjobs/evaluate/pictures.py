@@ -18,6 +18,7 @@ from trainjobs.data.ring import SIGMA
 from trainjobs.objectives.phase import Samples
 
 SMALLEST_CELL = 32  # pixels; smaller images are enlarged by a whole factor
+ROW = 8  # pairs of an original and its reconstruction in a row
 GAP = 2  # pixels between cells
 PLOT = 512  # pixels, width and height of a scatter plot
 SUPERSAMPLING = 2  # drawn this much larger, then reduced: Pillow's lines are not smooth
@@ -35,6 +36,11 @@ def save_samples(samples: Samples, stem: Path, *, modes: Modes | None = None, si
     if samples.texts is not None:
         return _replace(stem.with_name(stem.name + ".txt"), document(samples.texts).encode())
     picture = grid(samples.images) if samples.images is not None else scatter(_points(samples), modes or (), sigma)
+    return _save(picture, stem)
+
+
+def _save(picture: Image.Image, stem: Path) -> Path:
+    stem.parent.mkdir(parents=True, exist_ok=True)
     path = stem.with_name(stem.name + ".png")
     unfinished = path.with_name(path.name + ".partial")
     picture.save(unfinished, format="PNG")
@@ -60,13 +66,25 @@ def document(texts: Sequence[str]) -> str:
     return "\n".join(f"--- {number} ---\n{text}\n" for number, text in enumerate(texts, start=1))
 
 
-def grid(images_NCHW: Tensor) -> Image.Image:
-    """A near-square grid of images in [-1, 1] (values outside are clipped, NaN is black), row by row, on a grey ground."""
+def save_pairs(originals: Samples, rebuilt: Samples, stem: Path, *, modes: Modes | None = None, sigma: float = SIGMA) -> Path | None:
+    """Images: each original with what was made of it beneath, in rows of eight. Points: what was made of them. None for texts."""
+    if rebuilt.images is None or originals.images is None:
+        return save_samples(rebuilt, stem, modes=modes, sigma=sigma) if rebuilt.points is not None else None
+    count = len(rebuilt.images)
+    rows = [(side[at : at + ROW]) for at in range(0, count, ROW) for side in (originals.images[:count], rebuilt.images)]
+    # A row that is not full is filled up with the grey of the ground, so that every pair stays together.
+    full = [torch.cat([row.float().cpu(), torch.zeros(ROW - len(row), *row.shape[1:])]) for row in rows] if count > ROW else rows
+    return _save(grid(torch.cat([row.float().cpu() for row in full]), columns=min(ROW, count)), stem)
+
+
+def grid(images_NCHW: Tensor, columns: int | None = None) -> Image.Image:
+    """A grid of images in [-1, 1] (values outside are clipped, NaN is black), row by row, on a grey ground; near-square unless the number
+    of columns is given."""
     images = images_NCHW.detach().float().cpu().nan_to_num(nan=-1.0).clamp(-1.0, 1.0)
     count, channels, height, width = images.shape
     pixels = ((images + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     factor = max(1, math.ceil(SMALLEST_CELL / min(height, width)))
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     step_x, step_y = width * factor + GAP, height * factor + GAP
     size = (columns * step_x + GAP, rows * step_y + GAP)

@@ -20,13 +20,16 @@ from trainjobs.checkpointer.saver import Happened, Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
-from trainjobs.evaluate.pictures import save_samples
+from trainjobs.evaluate.pictures import save_pairs, save_samples
+from trainjobs.evaluate.shown import Pairs
+from trainjobs.monitor.diary import Diary, aloud
 from trainjobs.monitor.orders import Orders
 from trainjobs.monitor.times import Kind, Times
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.beside import Beside, beside
 from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
+from trainjobs.run.numbers import short
 from trainjobs.run.outcome import Outcome
 from trainjobs.run.preemption import LastSave, Notice
 from trainjobs.run.rewind import rewind
@@ -50,17 +53,22 @@ class Reporter:
         stage: int,
         saver: Saver,
         sync_every: int | None = None,
+        *,
+        parameters: Mapping[str, int] | None = None,
         now: Callable[[], float] = time.time,
         plan: Beside | None = None,
         clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = aloud,
     ) -> None:
-        """`now` is seconds since the epoch, for people; `clock` measures."""
+        """`now` is seconds since the epoch, for people; `clock` measures. `parameters` of each network; `say` takes lines for rank 0's
+        log."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
         self._saver, self._sync_every = saver, sync_every
         self._not_saved = False
         rewind(run, step, now)
+        self._diary = Diary(job.spec.training.steps, say, now)
         self._metrics = progress.Metrics(run, step, now)
         before, every = progress.read(run / "progress.json"), job.spec.checkpoints.every
         plan = plan or beside(job.spec, info.heldout, 0)
@@ -75,24 +83,23 @@ class Reporter:
         group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
-        progress.mark(run, event, now, attempt=attempt, step=step, message=group, spent=self._times.spent())
+        self._mark(event, step=step, message=group, spent=self._times.spent())
         if plan.told and not progress.marked(run, plan.told):
-            progress.mark(run, "note", now, attempt=attempt, step=step, message=plan.told)
+            self._mark("note", step=step, message=plan.told)
         self._show(
             phase="Running", totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
-            device=world.device.type, message=f"resumed from step {step}" if commit else "",
+            device=world.device.type, parameters=dict(parameters or {}), trainingSamples=info.length, heldoutSamples=info.heldout,
+            message=f"resumed from step {step}" if commit else "",
             **self._stands(step), **({"samples": commit.samples, "checkpoint": self._checkpoint(commit)} if commit else {"samples": 0}),
         )  # fmt: skip
 
     def resumed(self, data: str | None, others: Sequence[str]) -> None:
         """Tell what is not as it was at the checkpoint: of the data, and of all else. Once: the next checkpoint has it as it is now."""
-        step, attempt = self._saver.commit.step if self._saver.commit else 0, self._saver.attempt
+        step = self._saver.commit.step if self._saver.commit else 0
         if data is not None:
-            message = f"the data has changed since the checkpoint of step {step}: {data}"
-            progress.mark(self._run, "dataChanged", self._now, attempt=attempt, step=step, message=message)
+            self._mark("dataChanged", step=step, message=f"the data has changed since the checkpoint of step {step}: {data}")
         if others:
-            message = f"changed since the checkpoint of step {step}: {', '.join(others)}"
-            progress.mark(self._run, "changed", self._now, attempt=attempt, step=step, message=message)
+            self._mark("changed", step=step, message=f"changed since the checkpoint of step {step}: {', '.join(others)}")
 
     def orders(self, step: int) -> Orders:
         rate = self._times.look(step)
@@ -128,6 +135,7 @@ class Reporter:
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
         throughput = self._times.per_second * per_step
         self._metrics.write(state.step, {"samples": state.samples, **row, "throughput": throughput})
+        self._diary.stepped(state.step, row, f"{throughput:.0f} {unit}")
         self._show(
             step=state.step,
             samples=state.samples,
@@ -144,9 +152,24 @@ class Reporter:
         self.scores = dict(scores)
         if scores:
             self._metrics.write(state.step, scores)
+        folder = self._run / "samples"
+        folder.mkdir(exist_ok=True)
         if samples != Samples():
-            save_samples(samples, self._run / "samples" / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
-        progress.mark(self._run, "evaluated", self._now, attempt=self._saver.attempt, step=state.step, metrics=dict(scores))
+            save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
+        self._mark(
+            "evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=state.step, metrics=dict(scores)
+        )
+
+    def real(self, samples: Samples | None) -> None:
+        """Real samples, to look at beside what the model draws."""
+        if samples is not None:
+            save_samples(samples, self._run / "samples" / "real", modes=self._info.modes, sigma=ring.SIGMA)
+
+    def reconstructed(self, state: State, pairs: Pairs | None) -> None:
+        """Held-out samples, and what the model made of them."""
+        if pairs is not None:
+            stem = self._run / "samples" / f"reconstructed-{state.step:06d}"
+            save_pairs(pairs.originals, pairs.rebuilt, stem, modes=self._info.modes, sigma=ring.SIGMA)
 
     def heard(self, happened: Happened) -> None:
         """What became of a save."""
@@ -158,7 +181,7 @@ class Reporter:
     def saved(self, commit: Commit) -> None:
         self._not_saved = False
         self._saved_at, self._size, self._save_seconds = self._now(), commit.size_bytes, self._saver.pace * self._saver.size
-        progress.mark(self._run, "checkpoint", self._now, attempt=self._saver.attempt, step=commit.step)
+        self._mark("checkpoint", step=commit.step)
         self._show(checkpoint=self._checkpoint(commit), checkpointFailure=None)
 
     def not_saved(self, error: JobError) -> None:
@@ -175,7 +198,7 @@ class Reporter:
         self._metrics = progress.Metrics(self._run, state.step, self._now)
         self._times.begin(state.step)
         message = f"{what} at step {bad}: back to step {state.step}, the batches in between are left out"
-        progress.mark(self._run, "rolled back", self._now, attempt=self._saver.attempt, step=state.step, message=message)
+        self._mark("rolled back", step=state.step, message=message)
         self._show(samples=state.samples, message=message, **self._stands(state.step))
 
     def ended(self, state: State, how: Literal["finished", "stopped"]) -> Outcome:
@@ -190,7 +213,7 @@ class Reporter:
             message = told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
             outcome = Outcome("replaced" if notice.replaces else "stopped", message)
         more = {"message": message} if message else {}
-        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=state.step, **more)
+        self._mark(event, step=state.step, **more)
         self._show(phase=phase, etaSeconds=0 if how == "finished" else None, message=message, activity=None, spent=self._times.spent())
         return outcome
 
@@ -230,6 +253,11 @@ class Reporter:
             "activity": None,
             "metrics": {name: value for name, value in metrics.items() if not name.startswith("lr/")},
         }
+
+    def _mark(self, event: str, *, step: int, said: str = "", **fields: object) -> None:
+        """In the timeline, and in rank 0's log: there with `said` where it has no message."""
+        progress.mark(self._run, event, self._now, attempt=self._saver.attempt, step=step, **fields)
+        self._diary.event(event, step, str(fields.get("message") or said))
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)

@@ -157,6 +157,15 @@ class Objective(Protocol):
 
 
 @runtime_checkable
+class Reconstructing(Protocol):
+    """An objective whose model gives a sample back: what it makes of held-out ones is shown beside them."""
+
+    def reconstruct(self, batch: Batch) -> Samples:
+        """Each row of the batch as the model gives it back, without randomness. Called as `sample` is."""
+        ...
+
+
+@runtime_checkable
 class Adaptive(Stateful, Protocol):
     """An objective that adapts to what it measures: ADA's p, path length's mean. The loop hands it the means of all its metrics, over the
     last `adapts_every` steps and over all ranks, whenever so many are over: a fixed cadence, which no clock and no restart moves."""

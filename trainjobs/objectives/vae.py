@@ -65,6 +65,15 @@ class VaeObjective:
 
     def sample(self, batch: Batch) -> Samples:
         output: Tensor = self.autoencoder(batch.noise.normal("z", self.latent_dim))[0]
+        return self._seen(output)
+
+    def reconstruct(self, batch: Batch) -> Samples:
+        """Decoded from the mean of q(z|x)."""
+        x = batch.data[self.kind].float()
+        output: Tensor = self.autoencoder(x.new_zeros(len(x), self.latent_dim), x)[0]
+        return self._seen(output)
+
+    def _seen(self, output: Tensor) -> Samples:
         if self.loss.reconstruction == "bce":
             output = 2.0 * output.sigmoid() - 1.0
         return Samples(images=output.clamp(-1.0, 1.0)) if self.kind == "image" else Samples(points=output)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from trainjobs.report.curves import LIMIT, SMOOTH_FROM, Chart, Series, downsampled, smoothed
+from trainjobs.report.curves import LIMIT, SMOOTH_FROM, Chart, Series, downsampled, scales, smoothed
+from trainjobs.report.marks import Mark
 from trainjobs.run.numbers import short
 
 WIDTH, HEIGHT = 560, 210
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 24
-# From this ratio of largest to smallest value on, a linear axis hides what happens near the end.
-LOG_RATIO = 100.0
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 26, 26
+APART = 76  # between two words over a chart; a mark that is nearer to the one before goes without
+MOST_MARKS = 50
 
 
 @dataclass(frozen=True)
@@ -37,30 +38,34 @@ class Axes:
         return HEIGHT - BOTTOM - (at - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def axes(chart: Chart) -> Axes | None:
-    """None when there is nothing finite to draw."""
-    values = [value for series in chart.series for value in series.values if math.isfinite(value)]
+def axes(chart: Chart, log: bool | None = None, span: tuple[int, int] | None = None) -> Axes | None:
+    """None when there is nothing finite to draw. `log`: all values are positive; None: as the chart alone wants it. `span`: first and last
+    step, by default its own."""
+    values = chart.values
     steps = [step for series in chart.series for step in series.steps]
     if not values:
         return None
     low, high = min(values), max(values)
-    log = low > 0 and high / low >= LOG_RATIO
+    log = scales([chart])[0] if log is None else log
+    if log and low == high:
+        low, high = low / 2, high * 2
     if not log:
         # A flat curve in the middle of the chart, not on its edge; a tenth of room otherwise.
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
         low, high = (0.0 if low >= 0 and low <= margin * 3 else low - margin), high + margin
-    return Axes(min(steps), max(steps), low, high, log)
+    first, last = span or (min(steps), max(steps))
+    return Axes(first, last, low, high, log)
 
 
-def drawn(chart: Chart) -> dict[str, Any]:
+def drawn(chart: Chart, marks: Sequence[Mark] = (), log: bool | None = None, span: tuple[int, int] | None = None) -> dict[str, Any]:
     """{"title", "svg", "legend", "note", "hover"}: what the template prints for one chart."""
-    frame = axes(chart)
+    frame = axes(chart, log, span)
     small = [downsampled(series, LIMIT) for series in chart.series]
     legend = [{"label": series.label, "last": short(series.values[-1])} for series in chart.series]
     if frame is None:
         return {"title": chart.title, "svg": "", "legend": legend, "note": "no finite value", "hover": None}
     notes = ["logarithmic"] if frame.log else []
-    parts = [*grid(frame)]
+    parts = [*grid(frame), *names(chart.unit or chart.title.lower()), *lines(marks, frame)]
     for index, series in enumerate(small):
         original = chart.series[index]
         mean = chart.noisy and len(original.values) >= SMOOTH_FROM
@@ -71,7 +76,7 @@ def drawn(chart: Chart) -> dict[str, Any]:
         parts += broken(series, frame)
     body = "".join(parts)
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}<g class="cursor"></g></svg>').format(
-        WIDTH, HEIGHT, chart.title, Markup(body)
+        WIDTH, HEIGHT, f"{chart.title} by step", Markup(body)
     )
     return {"title": chart.title, "svg": svg, "legend": legend, "note": ", ".join(notes), "hover": hover(small, frame)}
 
@@ -118,6 +123,26 @@ def broken(series: Series, frame: Axes) -> Iterator[str]:
     for step, value in bad[:50]:
         title = escape(f"{series.label} {short(value)} at step {step}")
         yield f'<path class="broken" d="M{frame.x(step):.1f} {HEIGHT - BOTTOM}v-8"><title>{title}</title></path>'
+
+
+def names(quantity: str) -> Iterator[str]:
+    """What the axes count: the quantity above its axis, steps beside theirs."""
+    yield f'<text class="tick name" x="4" y="14">{escape(quantity)}</text>'
+    yield f'<text class="tick name" x="4" y="{HEIGHT - 7}">step</text>'
+
+
+def lines(marks: Sequence[Mark], frame: Axes) -> Iterator[str]:
+    """A dashed line where the run did not simply go on, named above the chart where there is room."""
+    free: float = LEFT + APART
+    for mark in [mark for mark in marks if frame.first <= mark.step <= frame.last][-MOST_MARKS:]:
+        x = frame.x(mark.step)
+        said = f"{mark.word} at step {mark.step}" + (f": {mark.message}" if mark.message else "")
+        yield f'<g class="mark m-{mark.tone}"><title>{escape(said)}</title><path d="M{x:.1f} {TOP - 4}V{HEIGHT - BOTTOM}"/>'
+        if x >= free:
+            anchor = "end" if x > WIDTH - RIGHT - APART else "start"
+            yield f'<text x="{x:.1f}" y="{TOP - 9}" text-anchor="{anchor}">{escape(mark.word)}</text>'
+            free = x + APART
+        yield "</g>"
 
 
 def grid(frame: Axes) -> Iterator[str]:

@@ -12,6 +12,10 @@ from trainjobs.api.metrics import METRICS
 from trainjobs.run.numbers import number
 
 LIMIT = 2000
+# From this ratio of largest to smallest value on, a linear axis hides what happens near the end.
+LOG_RATIO = 100.0
+# What a loss is counted in, by family. A GAN's has no unit: it is the score of a game.
+UNITS = {"vae": "nats a sample", "language": "nats a token", "diffusion": "mean squared error"}
 # Below this many points a curve is drawn as it is.
 SMOOTH_FROM = 80
 
@@ -27,29 +31,59 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share their axes. `noisy` curves are drawn pale under their running mean."""
+    """Curves that share their axes. `noisy` curves are drawn pale under their running mean. `unit` names the axis of the values; a
+    chart of `losses` has the scale of the others."""
 
     title: str
     series: tuple[Series, ...]
     noisy: bool = False
+    unit: str = ""
+    losses: bool = False
+
+    @property
+    def values(self) -> list[float]:
+        """The finite ones, of all curves."""
+        return [value for one in self.series for value in one.values if math.isfinite(value)]
 
 
-def charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """The charts of a run: metrics we know in their table's order, then those of the user's own, learning rates and throughput last."""
+def steps(drawn: Sequence[Chart]) -> tuple[int, int] | None:
+    """The first and the last step of all charts: they share their horizontal axis."""
+    found = [step for chart in drawn for one in chart.series for step in one.steps]
+    return (min(found), max(found)) if found else None
+
+
+def scales(drawn: Sequence[Chart]) -> list[bool]:
+    """Which charts have a logarithmic axis of values. The rule: all values are positive, and the largest is LOG_RATIO times the smallest
+    or more. Charts of losses are compared with each other, so one that needs it takes along the others whose values are all positive."""
+    positive = [bool(chart.values) and min(chart.values) > 0 for chart in drawn]
+    wide = [good and max(chart.values) / min(chart.values) >= LOG_RATIO for chart, good in zip(drawn, positive, strict=True)]
+    together = any(needs and chart.losses for chart, needs in zip(drawn, wide, strict=True))
+    return [needs or (good and chart.losses and together) for chart, needs, good in zip(drawn, wide, positive, strict=True)]
+
+
+def charts(rows: Sequence[Mapping[str, Any]], family: str = "", rate: str = "") -> list[Chart]:
+    """The charts of a run: metrics we know in their table's order, then those of the user's own, learning rates and throughput last. `rate`
+    is the unit of the throughput."""
     found = collected(rows)
     drawn: list[Chart] = []
     for title, members in groupby(METRICS, key=lambda metric: metric.chart):
         known = [metric for metric in members if metric.name in found]
         if known:
             series = tuple(Series(metric.label, *found.pop(metric.name)) for metric in known)
-            drawn.append(Chart(title, series, known[0].noisy))
+            losses = any("loss" in metric.name.split("/") for metric in known)
+            unit = known[0].unit or (UNITS.get(family, "") if losses or title == "Reconstruction" else "")
+            drawn.append(Chart(title, series, known[0].noisy, unit, losses))
     rates = sorted(name for name in found if name.startswith("lr/"))
     last = []
     if rates:
-        last.append(Chart("Learning rate", tuple(Series(name.removeprefix("lr/"), *found.pop(name)) for name in rates)))
+        names = tuple(Series(name.removeprefix("lr/"), *found.pop(name)) for name in rates)
+        last.append(Chart("Learning rate", names))
     if "throughput" in found:
-        last.append(Chart("Throughput", (Series("per second", *found.pop("throughput")),)))
-    others = [Chart(name, (Series(name.rsplit("/", 1)[-1], *found[name]),), name.startswith("loss/")) for name in sorted(found)]
+        last.append(Chart("Throughput", (Series("per second", *found.pop("throughput")),), unit=rate or "per second"))
+    others = [
+        Chart(name, (Series(name.rsplit("/", 1)[-1], *found[name]),), name.startswith("loss/"), losses=name.startswith("loss/"))
+        for name in sorted(found)
+    ]
     return drawn + others + last
 
 

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FRAMES = 40
@@ -14,16 +14,19 @@ BUDGET = 2_500_000
 LARGEST = 400_000
 TEXT = 4000
 NAME = re.compile(r"step-(\d+)\.(png|txt)")
+REBUILT = "reconstructed-{}.png"  # by the digits of the sample's own name
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the model drew at a step: a picture (a data URI, and its width in pixels) or a text."""
+    """What the model drew at a step: a picture (a data URI, and its width in pixels) or a text. `rebuilt` is another picture: held-out
+    samples, and what the model made of them."""
 
     step: int
     picture: str = ""
     width: int = 0
     text: str = ""
+    rebuilt: str = ""
 
 
 def samples(folder: Path, frames: int = FRAMES, budget: int = BUDGET) -> list[Sample]:
@@ -31,10 +34,22 @@ def samples(folder: Path, frames: int = FRAMES, budget: int = BUDGET) -> list[Sa
     files = sorted((int(match[1]), path) for path in listed(folder) if (match := NAME.fullmatch(path.name)))
     while True:
         chosen = [files[index] for index in spread(len(files), frames)]
-        found = [sample for step, path in chosen if (sample := loaded(step, path))]
-        if len(found) <= 1 or sum(len(sample.picture) + len(sample.text) for sample in found) <= budget:
+        found = [with_rebuilt(sample, path) for step, path in chosen if (sample := loaded(step, path))]
+        if len(found) <= 1 or sum(len(sample.picture) + len(sample.rebuilt) + len(sample.text) for sample in found) <= budget:
             return found
         frames = max(1, frames * 2 // 3)
+
+
+def real(folder: Path) -> Sample | None:
+    """Real samples, to be looked at beside them; None for a run that has not written any."""
+    return loaded(0, folder / "real.png") or loaded(0, folder / "real.txt")
+
+
+def with_rebuilt(sample: Sample, path: Path) -> Sample:
+    """The sample in `path`, with the reconstructions of its step."""
+    match = NAME.fullmatch(path.name)
+    rebuilt = loaded(sample.step, path.with_name(REBUILT.format(match[1]))) if match else None
+    return replace(sample, rebuilt=rebuilt.picture) if rebuilt else sample
 
 
 def listed(folder: Path) -> list[Path]:

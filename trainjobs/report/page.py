@@ -6,17 +6,16 @@ nothing is. All text passes through jinja2's escaping; the page's policy forbids
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import CODES, JobError
-from trainjobs.api.metrics import METRICS
+from trainjobs.report.marks import marks
+from trainjobs.report.tiles import tiles
 from trainjobs.report.timeline import strip, told
 from trainjobs.run.folder import LIVE, Row, Run
-from trainjobs.run.numbers import duration, instant, moment, number, short, size
+from trainjobs.run.numbers import moment, size
 from trainjobs.run.progress import replace
 
 LIMIT = 5_000_000
@@ -52,10 +51,14 @@ def write_report(run: Path) -> Path:
 def context(run: Run, budget: int) -> dict[str, Any]:
     """What the template prints. Plain data: nothing in it is read from the disk later."""
     from trainjobs.report.chart import drawn
-    from trainjobs.report.curves import charts
-    from trainjobs.report.gallery import samples
+    from trainjobs.report.configuration import changed, effective, highlighted
+    from trainjobs.report.curves import charts, scales, steps
+    from trainjobs.report.gallery import real, samples
 
     rows, events, progress, phase = run.metrics(), run.attempts(), run.progress(), run.phase()
+    rate = progress.get("throughput")
+    curves = charts(rows, run.family(), str(rate.get("unit", "")) if isinstance(rate, dict) else "")
+    marked, beside, span = marks(events), real(run.path / "samples"), steps(curves)
     return {
         "name": run.name,
         "subject": SUBJECTS.get(run.family(), ""),
@@ -66,13 +69,17 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "sentence": sentence(run, phase),
         "tiles": list(tiles(run, rows, events)),
         "failure": failure(run) if phase == "Failed" else None,
-        "charts": [drawn(chart) for chart in charts(rows)],
+        "charts": [drawn(chart, marked, log, span) for chart, log in zip(curves, scales(curves), strict=True)],
+        "marks": list({mark.word: {"word": mark.word, "tone": mark.tone} for mark in marked}.values()),
+        "heldout": bool(progress.get("heldoutSamples")),
+        "real": asdict(beside) if beside else None,
         "samples": [asdict(sample) for sample in samples(run.path / "samples", budget=budget)],
         "strip": strip(events),
-        "timeline": told(events),
+        "timeline": told(events, said_above=phase == "Failed" and run.failure() is not None),
         "checkpoints": checkpoints(run),
         "manifest": highlighted(text(run.path / "job.yaml")),
-        "effective": highlighted(effective(run)),
+        "changes": changed(run.changes()),
+        "effective": effective(run.job(), run.changes()),
         "machine": machine(run, progress),
         "written": moment(progress.get("updatedAt")),
         "folder": str(run.path),
@@ -83,42 +90,17 @@ def context(run: Run, budget: int) -> dict[str, Any]:
 def sentence(run: Run, phase: str) -> str:
     """How it went, in one sentence."""
     progress = run.progress()
-    step, total = progress.get("step", 0), progress.get("totalSteps")
+    step, total = progress.get("step") or 0, progress.get("totalSteps")
     at = f"step {step} of {total}" if total else f"step {step}"
     if phase == "Succeeded":
         return f"Trained for {step} steps."
     if phase == "Failed":
-        return f"Failed at {at}."
+        return f"Failed at {at}." if step else "Failed before its first step."
     if phase == "Stopped":
         return f"Stopped on request at {at}; the same command goes on from there."
     if phase in LIVE:
         return f"{phase}, at {at} when this page was written."
     return f"Interrupted at {at}: its process is gone. The same command goes on from the newest checkpoint."
-
-
-def tiles(run: Run, rows: list[Row], events: list[Row]) -> Iterator[tuple[str, str, str]]:
-    """(label, value, remark) of the headline numbers."""
-    progress = run.progress()
-    total = progress.get("totalSteps")
-    yield "steps", short(progress.get("step", 0)), f"of {total}" if total else ""
-    if (seen := number(progress.get("samples"))) is not None:
-        yield "samples", f"{seen:,.0f}", ""
-    for metric in METRICS:
-        values = [value for row in rows if (value := number(row.get(metric.name))) is not None]
-        if metric.tile and values:
-            yield metric.tile, short(values[-1]), f"from {short(values[0])}" if len(values) > 1 else ""
-    rate = progress.get("throughput") or {}
-    if rate.get("value") is not None:
-        yield "throughput", short(rate["value"]), str(rate.get("unit", ""))
-    times = [at for event in events if (at := instant(event.get("time"))) is not None]
-    if len(times) > 1:
-        yield "training time", duration(max(times) - min(times)), f"{starts(events)} attempt{'s' if starts(events) != 1 else ''}"
-    if memory := number(progress.get("memoryBytes")):
-        yield "memory", size(memory), "peak of a worker"
-
-
-def starts(events: list[Row]) -> int:
-    return sum(1 for event in events if event.get("event") in ("started", "resumed"))
 
 
 def failure(run: Run) -> dict[str, Any] | None:
@@ -129,6 +111,8 @@ def failure(run: Run) -> dict[str, Any] | None:
     code = str(found["code"])
     error = JobError.from_dict({"what": "", **found}) if code in CODES else None
     log = str(found.get("logTail") or text(run.driver_log))
+    if len(log.strip().splitlines()) == 1 and code in log:
+        log = ""  # the error itself once more
     return {
         "code": code,
         "title": CODES[code].title if error else "",
@@ -175,40 +159,8 @@ def machine(run: Run, progress: Row) -> list[tuple[str, str]]:
     return found + [(name, str(version)) for name, version in run.versions().items()]
 
 
-def effective(run: Run) -> str:
-    import yaml
-
-    job = run.job()
-    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=120) if job else ""
-
-
 def text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")[:200_000]
     except OSError:
         return ""
-
-
-def highlighted(yaml_text: str) -> Any:
-    """YAML with its keys and comments marked, escaped."""
-    from markupsafe import Markup, escape
-
-    lines = []
-    for line in yaml_text.splitlines():
-        match = re.match(r"^(\s*(?:- )*)([\w./-]+)(:(?:\s|$))(.*)$", line)
-        if line.lstrip().startswith("#"):
-            lines.append(Markup("<i>{}</i>").format(line))
-        elif match:
-            value, comment = split_comment(match[4])
-            lines.append(Markup("{}<b>{}</b>{}{}<i>{}</i>").format(match[1], match[2], match[3], value, comment))
-        else:
-            lines.append(escape(line))
-    return Markup("\n").join(lines)
-
-
-def split_comment(value: str) -> tuple[str, str]:
-    """A value and the comment behind it. A # in quotes stays with the value."""
-    position = value.find(" #")
-    if position < 0 or value[:position].count('"') % 2 or value[:position].count("'") % 2:
-        return value, ""
-    return value[:position], value[position:]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from trainjobs.report.marks import BEGINS
 from trainjobs.run.folder import Row
 from trainjobs.run.numbers import duration, instant, moment
 
-BEGINS = ("started", "resumed")
 ENDS = {"worker-lost": "warn", "stopped": "warn", "failed": "bad", "succeeded": "good"}
 ROUTINE = ("checkpoint", "evaluated")
 MOST = 200
@@ -52,10 +52,14 @@ def bar(began: tuple[float, Row], end: float, tone: str, percent: Any) -> dict[s
     }
 
 
-def told(events: list[Row]) -> list[dict[str, Any]]:
-    """One row per event; runs of checkpoints and evaluations become one row. The last 200."""
+def told(events: list[Row], *, said_above: bool = False) -> list[dict[str, Any]]:
+    """One row per event; runs of checkpoints and evaluations become one row. The last 200. `said_above`: why it failed in the end stands
+    elsewhere on the page already."""
     first = next((at for event in events if (at := instant(event.get("time"))) is not None), None)
-    return list(rows(events, first))[-MOST:]
+    found = list(rows(events, first))[-MOST:]
+    if said_above and found and found[-1]["kind"] == "failed":
+        found[-1]["message"] = "for the reason above"
+    return found
 
 
 def rows(events: list[Row], first: float | None) -> Iterator[dict[str, Any]]:
@@ -75,7 +79,7 @@ def row(event: Row, first: float | None) -> dict[str, Any]:
         "when": moment(at),
         "after": f"+{duration(at - first)}" if at is not None and first is not None else "",
         "kind": kind,
-        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind in ("warning", "rolled back") else ""),
+        "tone": ENDS.get(kind, "live" if kind in BEGINS else "warn" if kind in ("warning", "rolled back", "dataChanged") else ""),
         "step": "" if step is None else str(step),
         "message": str(event.get("message") or ""),
     }

@@ -83,7 +83,12 @@ def account(rank: int, error: Exception, log: str) -> dict[str, Any]:
 
 
 def enter(run: Path, account: dict[str, Any]) -> None:
-    """Keep an account. Their order is that of arrival: clocks of several machines do not say who was first."""
+    """Keep an account. Their order is that of arrival: clocks of several machines do not say who was first.
+
+    What there is to go on from is added here: the driver's side knows, a worker on another machine does not.
+    """
+    if not account["known"] or account["code"] == "GTJ0211":
+        account = {**account, "how": "; ".join(filter(None, (account.get("how"), kept(run))))}
     with contextlib.suppress(OSError):
         progress.replace(run / "failures" / f"{time.time_ns()}-{account['rank']}.json", json.dumps(account))
 
@@ -93,12 +98,19 @@ def logs(run: Path) -> str:
     return str(run / "logs") if any(run.glob("logs/*.log")) else "the job's log"
 
 
+def kept(run: Path) -> str:
+    """What a run that fails leaves to go on from, in words."""
+    checkpoint = progress.read(run / "progress.json").get("checkpoint")
+    step = checkpoint.get("step") if isinstance(checkpoint, dict) else None
+    return "no checkpoint was saved before" if step is None else f"the last checkpoint, of step {step}, is kept"
+
+
 def refused(error: Exception, run: Path) -> JobError | None:
     """A disk that takes no more, as what a user can mend; None for every other exception."""
     if not isinstance(error, OSError) or error.errno not in DISK:
         return None
     where, why = str(error.filename or run), error.strerror or str(error)
-    how = "free disk space there, and run again: the last checkpoint is intact"
+    how = "free disk space there, and run again"
     return JobError("GTJ0211", "the run folder cannot be written", where=where, why=why, how=how)
 
 
@@ -111,13 +123,19 @@ def unexpected(error: BaseException, log: str) -> JobError:
         "GTJ0214",
         f"{type(error).__name__}: {text}" if text else type(error).__name__,
         why="the training code raised it",
-        how=f"the traceback is in {log}; the last checkpoint is kept",
+        how=f"the traceback is in {log}",
     )
 
 
 def accounts(run: Path) -> list[dict[str, Any]]:
     """The accounts of this attempt, the earliest first."""
     return [account for path in sorted((run / "failures").glob("*.json")) if (account := progress.read(path))]
+
+
+def forget(run: Path) -> None:
+    """Another group begins: what the one before said is not for it."""
+    for path in (run / "failures").glob("*.json"):
+        path.unlink(missing_ok=True)
 
 
 def culprit(run: Path) -> dict[str, Any] | None:
@@ -138,7 +156,7 @@ def publish(run: Path, error: JobError, details: dict[str, Any]) -> None:
     step = progress.read(run / "progress.json").get("step")
     with contextlib.suppress(OSError):  # a full disk is one of the failures
         progress.replace(run / "failure.json", json.dumps({**error.to_dict(), "time": time.time(), "step": step, **details}))
-        progress.mark(run, "failed", step=step, message=error.line())
+        progress.mark(run, "failed", message=error.line(), **({} if step is None else {"step": step}))
         progress.update(run, phase="Failed", message=error.line())
     with contextlib.suppress(OSError):
         print(error.line(), file=sys.stderr, flush=True)

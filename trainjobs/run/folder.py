@@ -56,6 +56,10 @@ class Run:
     def family(self) -> str:
         return next((name for name in FAMILIES if name in self.spec()), "-")
 
+    def changes(self) -> Row:
+        """changes.json: what the command line changed, by path."""
+        return document(self.path / "changes.json")
+
     def progress(self) -> Row:
         return document(self.path / "progress.json")
 

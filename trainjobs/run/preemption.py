@@ -89,15 +89,17 @@ def decide(size_bytes: int, seconds_per_byte: float | None, step_seconds: float,
 
     It begins when the step under way is over, in `step_seconds` at most. `seconds_per_byte` is that of the last one, all of it: copying,
     uploading, committing; None when none was measured: then it is tried. A checkpoint that is cut off costs nothing but its time.
+    `size_bytes` is that of the one before, 0 when there is none.
     """
+    before = "the one before is kept" if size_bytes else "there is none before it"
     if left is None:
         return LastSave(True, "a checkpoint is taken")
     if seconds_per_byte is None:
         if left <= 0:
-            return LastSave(False, "no time is left: the one before is kept")
+            return LastSave(False, f"no time is left: {before}")
         return LastSave(True, "a checkpoint is tried: how long one takes is not known yet")
     needed = step_seconds + size_bytes * seconds_per_byte
     takes = f"a checkpoint of {size(size_bytes)} takes {needed:.{0 if needed >= 10 else 1}f} s"
     if MARGIN * needed <= left:
         return LastSave(True, f"{takes}, {left:.0f} s are left: taken")
-    return LastSave(False, f"{takes}, {max(0.0, left):.0f} s are left: not taken, the one before is kept")
+    return LastSave(False, f"{takes}, {max(0.0, left):.0f} s are left: not taken, {before}")

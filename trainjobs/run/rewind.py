@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainjobs.run import progress
 
-SAMPLE = re.compile(r"step-(\d+)\.(?:png|txt)(?:\.partial)?")
+SAMPLE = re.compile(r"(?:step|reconstructed)-(\d+)\.(?:png|txt)(?:\.partial)?")
 OF_A_STEP = ("evaluated", "checkpoint")  # events that say what there is of a step
 
 
@@ -27,7 +27,7 @@ def rewind(run: Path, step: int, now: Callable[[], float] = time.time) -> None:
 
 def drop_samples(run: Path, step: int) -> None:
     """Deletes what was drawn after `step`."""
-    for path in (run / "samples").glob("step-*"):
+    for path in (run / "samples").glob("*-*"):
         found = SAMPLE.fullmatch(path.name)
         if found and int(found[1]) > step:
             path.unlink(missing_ok=True)

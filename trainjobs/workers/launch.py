@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from trainjobs.api.job import Job
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.outcome import left
 from trainjobs.workers.preflight import preflight
-from trainjobs.workers.process import COLLECTIVE_TIMEOUT, die_with_parent, held, leave, terminated, threads
+from trainjobs.workers.process import COLLECTIVE_TIMEOUT, die_with_parent, held, leave, stoppable, threads
 from trainjobs.workers.ray_train.start import on_ray
 
 STOPPED = 130
@@ -47,7 +46,7 @@ def main() -> int:
         try:
             job = Job.model_validate_json((run / "job.json").read_text())
             preflight(job, run)
-            signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))
+            stoppable(run)
             if arguments.no_ray:
                 os.environ.setdefault("OMP_NUM_THREADS", threads(1))
                 here(settings)

@@ -60,8 +60,14 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+def stoppable(run: Path) -> None:
+    """From now on SIGTERM, and Ctrl-C where the driver was started by hand, end the run after a checkpoint, without a traceback."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: terminated(run))
+
+
 def terminated(run: Path) -> None:
-    """SIGTERM: the machine is taken back, or somebody wants it. A pod knows how long it has."""
+    """The machine is taken back, or somebody wants it. A pod knows how long it has."""
     grace = os.environ.get(preemption.GRACE)
     preemption.give(run, preemption.Notice("stopped", "SIGTERM" if grace else "", time.time() + float(grace) if grace else None))
 

@@ -1,8 +1,8 @@
 """Who retries what: whether a group of workers that starts shall train, or goes home.
 
-A worker that dies is replaced by Ray Train, which starts the whole group again; the group goes on from the last commit, for free, as
-long as steps are gained in between. An exception of the training code counts against `recovery.maxRetries`. What a user must mend (a
-JobError) ends the run at once.
+A worker that is lost is replaced by Ray Train, which starts the whole group again; the group goes on from the last commit, for free, as
+long as steps are gained in between. An exception of the training code counts against `recovery.maxRetries`, and so does a process that
+dies by itself on a machine that stays (ray_train/deaths.py). What a user must mend (a JobError) ends the run at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from trainjobs.api.errors import JobError
 from trainjobs.run import progress
-from trainjobs.run.failures import accounts, culprit, explained, logs, orphaned, record
+from trainjobs.run.failures import accounts, culprit, explained, forget, logs, orphaned, record
 from trainjobs.run.outcome import FILE, Outcome, leave
 
 # Restarts of the group in a row, without a step gained, after which the machine is blamed.
@@ -66,6 +66,12 @@ def final(run: Path, retries: int) -> bool:
     return bool(cause["known"]) or failed >= retries
 
 
+def back(run: Path) -> str:
+    """Where the next group begins, in words."""
+    step = (progress.read(run / "progress.json").get("checkpoint") or {}).get("step")
+    return f"back to the checkpoint of step {step}" if step else "back to the beginning, no checkpoint was saved yet"
+
+
 def verdict(run: Path, retries: int) -> JobError | None:
     """Whenever a group of workers starts, on rank 0: why this one should not train, or None.
 
@@ -97,9 +103,9 @@ def verdict(run: Path, retries: int) -> JobError | None:
     else:
         message = "a worker was lost" if cause is None or lost else str(cause["what"])
         progress.mark(run, "worker-lost", step=step, message=message)
-        progress.update(run, phase="Recovering", message=f"{message}: back to the last checkpoint", restarts=counts["restarts"] + 1)
-    for path in (*(run / "failures").glob("*.json"), run / "failures" / FILE):
-        path.unlink(missing_ok=True)
+        progress.update(run, phase="Recovering", message=f"{message}: {back(run)}", restarts=counts["restarts"] + 1)
+    forget(run)
+    (run / "failures" / FILE).unlink(missing_ok=True)
     # The furthest step, not the last: a group that falls back to its commit and dies a little earlier, then a little later, gains nothing.
     counts = {"failed": failed, "fruitless": fruitless, "step": max(step, counts["step"]), "restarts": counts["restarts"] + 1}
     progress.replace(run / "failures" / "counts", json.dumps(counts))

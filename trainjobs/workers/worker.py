@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trainjobs.api.fields import seconds
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import Fenced
 from trainjobs.engine.memory import keep_freed_memory
+from trainjobs.monitor.diary import stamp
 from trainjobs.run import failures, preemption, progress
 from trainjobs.workers import retries
 from trainjobs.workers.watchdog import Watchdog
@@ -50,6 +52,7 @@ def work(settings: Settings, rank: int, size: int, local_rank: int, ledger: retr
     if world.share(ledger.verdict(job.spec.recovery.max_retries) if world.leads else None) is not None:
         return
     os.environ.setdefault("DS_ACCELERATOR", device.type)  # read when DeepSpeed is imported; else it takes any GPU it sees
+    print(f"{stamp(time.time())} rank {rank} of {size} on {socket.gethostname()}, {device}, process {os.getpid()}", flush=True)
     try:
         if settings.gpus and device.type == "cpu":
             raise no_gpu(local_rank)

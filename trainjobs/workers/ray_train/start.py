@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.job import Spec
 from trainjobs.plan.group import group
 from trainjobs.run import progress
-from trainjobs.workers.process import connected, terminated, threads
+from trainjobs.workers.process import connected, stoppable, threads
 
 
 def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
@@ -46,10 +45,11 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
         ray.init()
         settings = {**settings, "job": (run / "job.json").read_text(), "collector": collector(run, settings["since"])}
     note("ray")
-    signal.signal(signal.SIGTERM, lambda number, frame: terminated(run))  # Ray has set its own
+    stoppable(run)  # Ray has set its own handlers
     progress.update(run, message="starting workers")
     ranks = group(spec, int(ray.cluster_resources().get("GPU", 0)) if local else None)
-    environment = {"DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu"}
+    # Ray Train's own print would write every line of a worker twice.
+    environment = {"DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
     if local:
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads(ranks.sizes[-1]))
     trainer = (LocalTrainer if local else Trainer)(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +15,68 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from trainjobs.api.errors import JobError
 from trainjobs.plan.group import Group
-from trainjobs.run import failures, progress
+from trainjobs.run import failures, preemption, progress
 from trainjobs.workers import retries
+from trainjobs.workers.ray_train.deaths import died, remains
 from trainjobs.workers.ray_train.nodes import Elastic, PreemptionWatch
 
 
 class RunFailurePolicy(DefaultFailurePolicy):  # type: ignore[misc]
     """No further group for a run whose accounts say that it would be sent home. The controller lives on the driver's machine."""
 
-    def __init__(self, failure_config: Any, run: Path, retries: int) -> None:
+    def __init__(
+        self,
+        failure_config: Any,
+        run: Path,
+        retries: int,
+        remains: Callable[[str], bool] = lambda address: True,
+        smallest: int = sys.maxsize,
+    ) -> None:
+        """`remains`: whether the machine at an address is still there; by default all are one, this one. `smallest`: workers of the
+        smallest group that there may be."""
         super().__init__(failure_config)
-        self._run, self._retries = run, retries
-        self._groups, self._unheard = 0, 0
+        self._smallest = smallest
+        self._run, self._retries, self._remains = run, retries, remains
+        self._groups, self._unheard, self._deaths, self._asked = 0, 0, 0, False
 
     def make_decision(self, training_failed_error: Any) -> FailureDecision:
         if memory := starved(str(training_failed_error)):
             rank, error = memory
             failures.enter(self._run, failures.account(rank, error, failures.logs(self._run)))
-        elif self._never_began():
+        elif self._died(training_failed_error):
+            self._deaths += 1
+        if self._never_began():
             why, how = "no group came as far as to look for a checkpoint", f"read {failures.logs(self._run)}"
             lost = JobError("GTJ0213", f"workers were lost {self._unheard} times in a row while they started", why=why, how=how)
             failures.enter(self._run, failures.account(0, lost, failures.logs(self._run)))
-        return FailureDecision.RAISE if retries.final(self._run, self._retries) else super().make_decision(training_failed_error)
+        if retries.final(self._run, self._retries) or self._deaths > self._retries:
+            return FailureDecision.RAISE
+        if not self._asked:
+            failures.forget(self._run)  # a verdict would have
+        return super().make_decision(training_failed_error)
+
+    def _died(self, error: Any) -> bool:
+        """Whether a worker's process ended by itself. Then that is accounted for in its name: it counts as an exception of the training
+        code does. A group that was told to leave, or one of whose workers has said what happened, has another cause."""
+        if preemption.pending(self._run) is not None or any(not account["victim"] for account in failures.accounts(self._run)):
+            return False
+        spoke = {account["rank"] for account in failures.accounts(self._run)}
+        death = next((death for death in died(error) if death.rank not in spoke), None)
+        if death is None or self._may_be_too_many() or not self._remains(death.address):
+            return False
+        failures.enter(self._run, death.account(failures.logs(self._run)))
+        return True
+
+    def _may_be_too_many(self) -> bool:
+        """Whether a smaller group may live where this one gained no step: then nodes.Elastic is to try it."""
+        told, counts = progress.read(self._run / "progress.json"), progress.read(self._run / "failures" / "counts")
+        return bool((told.get("workers") or 0) > self._smallest and (told.get("step") or 0) <= counts.get("step", 0))
 
     def _never_began(self) -> bool:
         """Whether so many groups in a row have ended without having asked for a verdict, which counts those that did."""
         groups = 1 + progress.read(self._run / "failures" / "counts").get("restarts", -1)
-        self._unheard = self._unheard + 1 if groups == self._groups else 1
+        self._asked = groups != self._groups
+        self._unheard = 1 if self._asked else self._unheard + 1
         self._groups = groups
         return self._unheard > retries.FRUITLESS_RESTARTS
 
@@ -63,7 +100,10 @@ class Trainer(DataParallelTrainer):  # type: ignore[misc]
     def _lighter(self, parts: dict[str, Any]) -> dict[str, Any]:
         idle = (PlacementGroupCleanerCallback, DatasetsCallback)
         callbacks = [callback for callback in parts["callbacks"] if not isinstance(callback, idle)]
-        policy = RunFailurePolicy(self.run_config.failure_config, self._run, self._retries)
+        machines = remains if self.pods else lambda address: True
+        policy = RunFailurePolicy(
+            self.run_config.failure_config, self._run, self._retries, machines, self._group.sizes[0] // self._group.each
+        )
         scaling = self._fixed(parts)
         if self.scaling_config.elasticity_enabled:
             scaling = Elastic(self.scaling_config, self._run, self._group, pods=self.pods)
