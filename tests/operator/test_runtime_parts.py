@@ -84,16 +84,30 @@ def test_the_same_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert ["down" in record.getMessage() for record in caplog.records] == [True, False]
 
 
-def test_without_the_lease_nothing_is_worked_on() -> None:
-    queue: WorkQueue[Key] = WorkQueue(clock=Clock())
+def test_without_the_lease_nothing_is_worked_on_and_nothing_is_lost() -> None:
+    """A renewal may come late: what was taken meanwhile is worked on then."""
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    held = False
     queue.add(KEY)
     calls: list[Key] = []
 
     def reconcile(key: Key) -> None:
         calls.append(key)
 
-    Workers(queue, reconcile, allowed=lambda: False).work(KEY)
-    assert calls == []
+    workers = Workers(queue, reconcile, allowed=lambda: held, clock=clock)
+    for _ in range(5):
+        key = queue.take()
+        assert key == KEY
+        workers.work(key)
+        assert (queue.take(), calls) == (None, [])
+        clock.now += 1
+    held = True
+    key = queue.take()
+    assert key == KEY
+    workers.work(key)
+    clock.now += 1e6
+    assert (queue.take(), calls) == (None, [KEY])
 
 
 def test_workers_finish_what_they_do_when_stopped() -> None:

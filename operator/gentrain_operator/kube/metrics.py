@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -42,6 +42,12 @@ class Metrics:
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read when Prometheus asks."""
         Gauge(name, text, registry=self.registry).set_function(value)
+
+    def gauges(self, name: str, text: str, label: str, values: Mapping[str, Callable[[], float]]) -> None:
+        """The same for each value of a label."""
+        family = Gauge(name, text, [label], registry=self.registry)
+        for value, read in values.items():
+            family.labels(value).set_function(read)
 
     def jobs(self, objects: Callable[[], Iterable[Object]]) -> None:
         """Publishes step, loss, cost, GPU time and conditions of every job in a store."""
