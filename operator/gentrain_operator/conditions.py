@@ -34,6 +34,7 @@ MEANINGS = {
     "Stepping": "steps are advancing",
     "Starting": "no step has been made yet",
     "Recovering": "goes on from the last checkpoint",
+    "PodsLost": "goes on without pods that do not end",
     "NeverSaved": "there is no checkpoint yet",
     "Saved": "a checkpoint exists to resume from",
     "Suspended": "its machines are given back",
@@ -80,7 +81,7 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
 _WARNINGS = {
     "UploadFailed",
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
-    *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
+    *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "PodsLost", "Preempted", "Failed"),
 }
 # Finished comes with Complete or Failed, and what was never asked for is no news.
 _SILENT = {"Finished", "NotQueued", "NotSuspended"}

@@ -18,7 +18,9 @@ from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.lastvalid import last_valid, with_accepted
 from gentrain_operator.limits import overdue
+from gentrain_operator.lingering import awaited, left_behind, lost
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
@@ -37,7 +39,8 @@ EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created."""
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created; `frozen` is the
+    job that the attempt under way was started with, {} when that is nowhere: looked up only when a decision asks for it."""
 
     job: Object
     rayjobs: Sequence[Object] = ()
@@ -45,6 +48,7 @@ class Observed:
     pods: Sequence[Object] = ()
     report: Object | None = None
     taken: str = ""
+    frozen: Object | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Decision:
     status: Object | None = None
     delete: tuple[Object, ...] = ()
     delete_job: bool = False
+    needs_frozen: bool = False  # to be looked up, and then decided anew
     again: float | None = None
 
 
@@ -67,14 +72,11 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     if is_true(status.get("conditions") or (), "Finished"):
         return _finished(seen, now)
     spec, complaint = spec_of(job)
-    if spec is None:
-        return Decision(
-            status=present.status(seen.job, now, status.get("phase", "Pending"), [Condition("Accepted", False, "InvalidSpec", complaint)])
-        )
-
     attempt = max([status.get("attempts", 0), *map(attempt_of, seen.rayjobs)])
+    child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
+    if spec is None:
+        return _unusable(seen, now, attempt, child, complaint)
     if attempt > status.get("ended", 0):
-        child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
         return _under_way(seen, spec, now, attempt, child)
     # Accounted for, but the operator died before it could remove them.
     leftover = tuple(one for one in seen.rayjobs if not _over(one))
@@ -105,6 +107,22 @@ def spec_of(job: Object) -> tuple[Spec | None, str]:
 _ACCEPTED = Condition("Accepted", True, "Accepted")
 
 
+def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Object | None, complaint: str) -> Decision:
+    """A spec that breaks a rule starts nothing; an attempt that is under way is watched to its end by the one that it was started with."""
+    job, status = seen.job, seen.job.get("status") or {}
+    condition = Condition("Accepted", False, "InvalidSpec", complaint)
+    open_ = attempt > status.get("ended", 0)
+    if open_:
+        spec = last_valid(job, seen.frozen or {}, spec_of)
+        if spec is not None:
+            decision = _under_way(seen, spec, now, attempt, child)
+            told = with_accepted(job, decision.status, condition, present.time(now)) if decision.status else None
+            return replace(decision, status=told)
+    leftover = () if open_ else tuple(one for one in seen.rayjobs if not _over(one))
+    told = present.status(job, now, status.get("phase", "Pending"), [condition])
+    return Decision(status=told, delete=leftover, needs_frozen=open_ and seen.frozen is None)
+
+
 def _outdated(seen: Observed, attempt: int) -> tuple[Object, ...]:
     """RayJobs nobody looks at any more: the last failed one before the current attempt stays for people."""
     return tuple(one for one in seen.rayjobs if attempt_of(one) < attempt - 1)
@@ -125,8 +143,8 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         message = f"attempt {attempt} at {status['retryAt']}"
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=wait.total_seconds())
-    if seen.pods:
-        message = f"waiting for {len(seen.pods)} pods of the last attempt to end"
+    if not all(lost(pod, now) for pod in seen.pods):
+        message = awaited(seen.pods)
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
     name, profile, complaint = _profile(seen, spec)
@@ -189,7 +207,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
-    stuck = waiting(seen.pods, child) if present.starting(child) else None
+    stuck = waiting(pods, child) if present.starting(child) else None
     if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
         return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
@@ -216,7 +234,18 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
+    conditions += _left_behind(seen, conditions, attempt, child, now)
     return present.status(job, now, phase, conditions, spec, changes)
+
+
+def _left_behind(seen: Observed, told: Sequence[Condition], attempt: int, child: Object, now: datetime.datetime) -> list[Condition]:
+    """That the attempt goes on without pods that do not end, for as long as it has nothing else to say of itself. Before KubeRay has begun
+    with the RayJob nobody lists pods: what was said stays."""
+    message = left_behind(seen.pods, attempt, now)
+    if not message and not present.taken_up(child):
+        before = (seen.job.get("status") or {}).get("conditions") or ()
+        message = next((str(one["message"]) for one in before if one["reason"] == "PodsLost"), "")
+    return [Condition("Running", False, "PodsLost", message)] if message and all(one.type != "Running" for one in told) else []
 
 
 def _saved(seen: Observed, spec: Spec) -> Object | None:
