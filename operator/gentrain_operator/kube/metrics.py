@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -53,8 +53,9 @@ class Metrics:
         """Publishes step, loss, cost, GPU time and conditions of every job in a store."""
         self.registry.register(_Jobs(objects))
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+    def text(self, names: Sequence[str] = ()) -> bytes:
+        """All of it, or the series of these names: what every Prometheus client takes as `name[]`. Those of jobs have none here."""
+        return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
 
 class _Jobs(Collector):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 SILENT, STUCK = 180.0, 300.0
 
@@ -63,7 +64,7 @@ class Probes:
         live: Sequence[Check],
         ready: Sequence[Check],
         notes: Sequence[Check] = (),
-        metrics: Callable[[], bytes],
+        metrics: Callable[[Sequence[str]], bytes],
         host: str = "",
     ) -> None:
         checks = {"/livez": live, "/readyz": ready}
@@ -72,8 +73,9 @@ class Probes:
             timeout = 10  # a client that says nothing does not keep a thread
 
             def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, metrics())
+                url = urlsplit(self.path)
+                if url.path == "/metrics":
+                    self._answer(200, metrics(parse_qs(url.query).get("name[]", [])))
                 elif self.path in checks:
                     problems = [problem for check in checks[self.path] if (problem := _outcome(check))]
                     told = [note for check in notes if (note := _outcome(check))] if self.path == "/readyz" else []
