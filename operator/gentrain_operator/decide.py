@@ -18,7 +18,7 @@ from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.lastvalid import last_valid, with_accepted
+from gentrain_operator.lastvalid import last_valid, spec_of, with_accepted
 from gentrain_operator.limits import overdue
 from gentrain_operator.lingering import awaited, left_behind, lost
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
@@ -26,9 +26,8 @@ from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.waiting import Waiting, waiting
-from trainjobs.api.job import Job, Spec
+from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
-from trainjobs.api.rules import check
 
 TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
@@ -92,18 +91,6 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     return _start(seen, spec, now, attempt + 1, image)
 
 
-def spec_of(job: Object) -> tuple[Spec | None, str]:
-    """The spec, or what is wrong with it. Fields this operator does not know, of a newer CRD, are ignored."""
-    content = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": {"name": job["metadata"]["name"]}, "spec": job.get("spec")}
-    try:
-        parsed = Job.model_validate(content, extra="ignore")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return None, f"GTJ0102 {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    problems = check(parsed)
-    return (None, problems[0].error().line()) if problems else (parsed.spec, "")
-
-
 _ACCEPTED = Condition("Accepted", True, "Accepted")
 
 
@@ -113,7 +100,7 @@ def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Objec
     condition = Condition("Accepted", False, "InvalidSpec", complaint)
     open_ = attempt > status.get("ended", 0)
     if open_:
-        spec = last_valid(job, seen.frozen or {}, spec_of)
+        spec = last_valid(job, seen.frozen or {})
         if spec is not None:
             decision = _under_way(seen, spec, now, attempt, child)
             told = with_accepted(job, decision.status, condition, present.time(now)) if decision.status else None
@@ -234,18 +221,8 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now)
-    conditions += _left_behind(seen, conditions, attempt, child, now)
+    conditions += left_behind(job, seen.pods, conditions, attempt, now, listed=present.taken_up(child))
     return present.status(job, now, phase, conditions, spec, changes)
-
-
-def _left_behind(seen: Observed, told: Sequence[Condition], attempt: int, child: Object, now: datetime.datetime) -> list[Condition]:
-    """That the attempt goes on without pods that do not end, for as long as it has nothing else to say of itself. Before KubeRay has begun
-    with the RayJob nobody lists pods: what was said stays."""
-    message = left_behind(seen.pods, attempt, now)
-    if not message and not present.taken_up(child):
-        before = (seen.job.get("status") or {}).get("conditions") or ()
-        message = next((str(one["message"]) for one in before if one["reason"] == "PodsLost"), "")
-    return [Condition("Running", False, "PodsLost", message)] if message and all(one.type != "Running" for one in told) else []
 
 
 def _saved(seen: Observed, spec: Spec) -> Object | None:

@@ -1,20 +1,33 @@
-"""The spec by which an attempt under way is watched after the job's own has become unusable: the one it was started with."""
+"""A job's spec as the operator can use it: its own, or when that became unusable the one that the attempt under way was started with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from pydantic import ValidationError
 
 from gentrain_operator.conditions import Condition, settled
 from gentrain_operator.kube.resource import Object
-from trainjobs.api.job import Spec
+from trainjobs.api.job import Job, Spec
+from trainjobs.api.rules import check
 
 # What is read fresh while an attempt runs; whatever else changes concerns the next one.
 FRESH = ("suspend", "activeDeadlineSeconds", "budget", "ttlSecondsAfterFinished")
 VOLUME, FILE = "job", "job.json"  # as rayjob.py mounts it
 
-Parse = Callable[[Object], tuple[Spec | None, str]]
+
+def spec_of(job: Object) -> tuple[Spec | None, str]:
+    """The spec, or what is wrong with it. Fields this operator does not know, of a newer CRD, are ignored."""
+    content = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": {"name": job["metadata"]["name"]}, "spec": job.get("spec")}
+    try:
+        parsed = Job.model_validate(content, extra="ignore")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return None, f"GTJ0102 {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    problems = check(parsed)
+    return (None, problems[0].error().line()) if problems else (parsed.spec, "")
 
 
 def configmap_of(rayjob: Object) -> str:
@@ -33,14 +46,14 @@ def content(configmap: Object) -> Object:
     return found if isinstance(found, dict) else {}
 
 
-def last_valid(job: Object, frozen: Object, parse: Parse) -> Spec | None:
+def last_valid(job: Object, frozen: Object) -> Spec | None:
     """The frozen job's spec with those of the job's fresh fields that can be used; None when there is no frozen one."""
     live = job.get("spec") or {}
     spec = dict(frozen.get("spec") or {})
-    found, _ = parse({**job, "spec": spec})
+    found, _ = spec_of({**job, "spec": spec})
     for name in FRESH if found is not None else ():
         changed = {key: value for key, value in spec.items() if key != name} | ({name: live[name]} if name in live else {})
-        better, _ = parse({**job, "spec": changed})
+        better, _ = spec_of({**job, "spec": changed})
         if better is not None:
             spec, found = changed, better
     return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.pods import named, node_of
@@ -34,15 +35,20 @@ def awaited(pods: Sequence[Object]) -> str:
     return f"waiting for {_listed(pods)} of the last attempt to end{limit}"
 
 
-def left_behind(pods: Sequence[Object], attempt: int, now: datetime.datetime) -> str:
-    """Which pods of earlier attempts an attempt goes on without; "" when there are none."""
+def left_behind(
+    job: Object, pods: Sequence[Object], told: Sequence[Condition], attempt: int, now: datetime.datetime, *, listed: bool
+) -> list[Condition]:
+    """That an attempt goes on without pods of an earlier one, for as long as it has nothing else to say of itself. Before KubeRay has begun
+    with its RayJob nobody has `listed` pods: what was said stays."""
     found = [pod for pod in pods if pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL) != str(attempt) and lost(pod, now)]
-    if not found:
-        return ""
-    return (
+    message = (
         f"goes on without {_listed(found)}: deleted, and still there five minutes after its grace, so its node is probably lost. "
         "If it still runs, it can save nothing any more; delete the node's object, or the pod by force, to be rid of it"
     )
+    if not found:
+        before = (job.get("status") or {}).get("conditions") or ()
+        message = "" if listed else next((str(one["message"]) for one in before if one["reason"] == "PodsLost"), "")
+    return [Condition("Running", False, "PodsLost", message)] if message and all(one.type != "Running" for one in told) else []
 
 
 def _until(pod: Object) -> datetime.datetime | None:

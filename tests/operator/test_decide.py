@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from gentrain_operator.conditions import events
-from gentrain_operator.decide import Decision, Observed, decide, spec_of
+from gentrain_operator.decide import Decision, Observed, decide
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.lastvalid import spec_of
 from gentrain_operator.rayjob import configmap
 from trainjobs.api.job import Spec
 
