@@ -71,7 +71,7 @@ def pair(number: int, now: Any) -> tuple[Object, Object]:
             "state": "ready",
             "readyWorkerReplicas": 2,
             "desiredWorkerReplicas": 2,
-            "head": {"podIP": "127.0.0.1", "podName": "head"},
+            "head": {"podIP": "127.0.3.7", "podName": "head"},
         }
         status = {"jobId": "x", "rayClusterName": f"job-{number}-a1-x1y2z", "startTime": start, "rayClusterStatus": cluster}
         ended = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED", "endTime": end, "message": "Job finished successfully."}
