@@ -50,7 +50,7 @@ def started(port: int, count: int, environment: dict[str, str]) -> dict[str, Any
             until(lambda: operator.ask("/readyz") == "ok")
             synced = time.monotonic() - began
             until(lambda: operator.value("gentrain_reconcile_seconds_count") >= count and operator.value("gentrain_queue_depth") == 0)
-            looked = time.monotonic() - began
+            looked, processor = time.monotonic() - began, operator.processor()
             time.sleep(5)  # for writes that come late, and events
             memory, peak = operator.memory(), operator.memory("VmHWM")
             scraping = time.monotonic()
@@ -58,7 +58,7 @@ def started(port: int, count: int, environment: dict[str, str]) -> dict[str, Any
             scrape = {"seconds": time.monotonic() - scraping, "memory": operator.memory(), "peak": operator.memory("VmHWM")}
         finally:
             operator.end()
-    return {"synced": synced, "looked": looked, "memory": memory, "peak": peak, "scrape": scrape}
+    return {"synced": synced, "looked": looked, "processor": processor, "memory": memory, "peak": peak, "scrape": scrape}
 
 
 def main(count: int) -> None:

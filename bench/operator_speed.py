@@ -93,6 +93,11 @@ class Operator:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(re.findall(rf"{what}:\s+(\d+)", status)[0])
 
+    def processor(self) -> float:
+        """Seconds of a core so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)

@@ -250,6 +250,7 @@ def operator_scale(result: dict[str, Any] | None) -> list[str]:
     sizes = f"{row['jobBytes'] / 1024:.1f} KiB and {row['rayjobBytes'] / 1024:.0f} KiB"
     lines.append(f"| {row['jobs']:,} jobs and RayJobs of {sizes}: from the process's start until synced | {row['synced']:.1f} s | |")
     lines.append(f"| until it has looked at each of them | {row['looked']:.1f} s | 5 s |")
+    lines.append(f"| of a core, until then | {row['processor']:.1f} s | |")
     lines.append(f"| writes | {sum(row['writes'].values())} | 0 |")
     lines.append(f"| resident memory; the most there was | {row['memory'] / 1e6:.0f} MB; {row['peak'] / 1e6:.0f} MB | 200 MB |")
     scrape = row["scrape"]
