@@ -32,7 +32,7 @@ def awaited(pods: Sequence[Object]) -> str:
     """Who is waited for before the next attempt, and for how long."""
     limits = [until for pod in pods if (until := _until(pod)) is not None]
     limit = f"; at {time(max(limits))} at the latest it goes on without what is being deleted and still there" if limits else ""
-    return f"waiting for {_listed(pods)} of the last attempt to end{limit}"
+    return f"waiting for {len(pods)} pods of the last attempt to end: {_listed(pods)}{limit}"
 
 
 def left_behind(

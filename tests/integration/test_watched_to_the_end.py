@@ -28,7 +28,7 @@ def test_a_pod_that_hangs_on_a_lost_node_is_named_and_not_waited_for_for_ever(be
     bench.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
     bench.cluster.kubectl("-n", bench.namespace, "delete", "pod", head, "--grace-period=1", "--wait=false")
     bench.kuberay.fail(name, "boom")
-    bench.until(lambda: "waiting for pod job-a1-head on node lost-1" in bench.status().get("message", ""))
+    bench.until(lambda: "of the last attempt to end: pod job-a1-head on node lost-1" in bench.status().get("message", ""))
     assert "job-a2" not in bench.kuberay.rayjobs()
     bench.rayjob("job-a2")
     assert bench.reason("Running") == "PodsLost"

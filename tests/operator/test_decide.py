@@ -588,12 +588,12 @@ def test_pods_that_the_next_attempt_waits_for_are_named_with_their_nodes() -> No
     assert (decision.create, decision.again) == ((), 5)
     assert decision.status is not None
     assert decision.status["message"] == (
-        "waiting for pod job-a1-w1 on node n1, pod job-a1-w that is on no node of the last attempt to end; "
+        "waiting for 2 pods of the last attempt to end: pod job-a1-w1 on node n1, pod job-a1-w that is on no node; "
         "at 2026-01-01T12:01:00Z at the latest it goes on without what is being deleted and still there"
     )
     many = decided(seen(TWO_ENDED, [failed()], pods=[deleted(f"w{number}", 0) for number in range(9)]))
     assert many.status is not None
-    assert "pod w2 on node n1, and 6 more of the last attempt" in many.status["message"]
+    assert "pod w2 on node n1, and 6 more; at" in many.status["message"]
 
 
 def test_a_pod_that_hangs_on_a_lost_node_holds_the_next_attempt_up_for_five_minutes_and_no_longer() -> None:
