@@ -61,12 +61,12 @@ class Watcher:
 class Operator:
     """The process, and what it says of itself."""
 
-    def __init__(self, cluster: ControlPlane) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path) -> None:
         (self.port,) = free_ports(1)
         command = [sys.executable, "-m", "gentrain_operator.main", "--trainer-image", "trainer:bench", "--home", NAMESPACE]
-        command += ["--namespace", NAMESPACE, "--port", str(self.port), "--kubeconfig", str(cluster.kubeconfig)]
+        command += ["--namespace", NAMESPACE, "--port", str(self.port), "--kubeconfig", str(kubeconfig)]
         path = os.pathsep.join([str(ROOT), str(ROOT / "operator")])
-        self.log = open(cluster.folder / "operator.log", "ab")  # noqa: SIM115 as long as the process
+        self.log = open(folder / "operator.log", "ab")  # noqa: SIM115 as long as the process
         self.process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stderr=self.log)
 
     def ask(self, path: str) -> str:
@@ -77,8 +77,8 @@ class Operator:
             return ""
 
     def value(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([\d.e+-]+)$", self.ask("/metrics"), re.MULTILINE)
+        """The sum of a metric over its labels. Asked for by name: to write down those of all jobs takes longer than what is timed."""
+        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([\d.e+-]+)$", self.ask(f"/metrics?name[]={name}"), re.MULTILINE)
         return sum(map(float, found))
 
     def writes(self) -> dict[str, int]:
@@ -88,10 +88,15 @@ class Operator:
             counted[resource] = counted.get(resource, 0) + int(float(value))
         return counted
 
-    def memory(self) -> int:
-        """Resident bytes."""
+    def memory(self, what: str = "VmRSS") -> int:
+        """Resident bytes; with VmHWM the most there have been."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+        return 1024 * int(re.findall(rf"{what}:\s+(\d+)", status)[0])
+
+    def processor(self) -> float:
+        """Seconds of a core so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -144,7 +149,7 @@ class Place:
         self.operator = self.started()
 
     def started(self) -> Operator:
-        operator = Operator(self.cluster)
+        operator = Operator(self.cluster.kubeconfig, self.cluster.folder)
         until(lambda: operator.ask("/readyz") == "ok" and operator.value("gentrain_leading") == 1)
         return operator
 
@@ -269,7 +274,7 @@ def restart(count: int = 10_000) -> list[dict[str, Any]]:
         grown = at.operator.memory()
         at.operator.end()
         began = time.monotonic()
-        at.operator = Operator(at.cluster)
+        at.operator = Operator(at.cluster.kubeconfig, at.cluster.folder)
         until(lambda: at.operator.ask("/readyz") == "ok")
         synced = time.monotonic() - began
         until(lambda: at.operator.value("gentrain_reconcile_seconds_count") >= count and at.operator.value("gentrain_queue_depth") == 0)

@@ -1,6 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup operator operator-restart endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language first-step startup operator operator-restart
+                     operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, first_step, operator_speed, startup
+from bench import endurance, first_step, operator_scale, operator_speed, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import page
 from bench.training import FAMILIES
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
+    "operator-scale": operator_scale.scale,
     "endurance": endurance.measure,
 }
 

@@ -33,7 +33,8 @@ def page(results: Path) -> str:
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
     ]
-    parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart")), *section(results / "e2e")]
+    parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart"))]
+    parts += [*operator_scale(found.get("operator-scale")), *section(results / "e2e")]
     parts += provenance(found)
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -232,6 +233,31 @@ def operator_restart(result: dict[str, Any] | None) -> list[str]:
     lines.append(f"| until it has looked at each of them | {row['looked']:.1f} s | |")
     lines.append(f"| RayJobs made twice; writes | {row['duplicates']}; {sum(row['writes'].values())} | 0; 0 |")
     lines.append(f"| resident memory | {row['memoryAfter'] / 1e6:.0f} MB | |")
+    return [*lines, ""]
+
+
+def operator_scale(result: dict[str, Any] | None) -> list[str]:
+    """Ten thousand jobs whose RayJobs are large."""
+    lines = [
+        "The same with larger RayJobs, where half of the jobs have ended, a quarter train and a quarter wait, against a stand-in for the",
+        "API server (`bench/crowd.py`) that has nothing to do but to send. The chart's limit is 512 MiB.",
+        "",
+    ]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    (row,) = result["pairs"]
+    lines += ["| Figure | measured | goal |", "| --- | --- | --- |"]
+    sizes = f"{row['jobBytes'] / 1024:.1f} KiB and {row['rayjobBytes'] / 1024:.0f} KiB"
+    lines.append(f"| {row['jobs']:,} jobs and RayJobs of {sizes}: from the process's start until synced | {row['synced']:.1f} s | |")
+    lines.append(f"| until it has looked at each of them | {row['looked']:.1f} s | 5 s |")
+    lines.append(f"| of a core, until then | {row['processor']:.1f} s | |")
+    lines.append(f"| writes | {sum(row['writes'].values())} | 0 |")
+    lines.append(f"| resident memory; the most there was | {row['memory'] / 1e6:.0f} MB; {row['peak'] / 1e6:.0f} MB | 200 MB |")
+    scrape = row["scrape"]
+    lines.append(f"| the most after metrics of all jobs were read, in {scrape['seconds']:.1f} s | {scrape['peak'] / 1e6:.0f} MB | 200 MB |")
+    lines.append(
+        f"| processes that ran or waited for a core before, on {result['machine']['cores']} cores | {result['machine']['loadBefore']} | |"
+    )
     return [*lines, ""]
 
 

@@ -35,6 +35,7 @@ MEANINGS = {
     "Stepping": "steps are advancing",
     "Starting": "no step has been made yet",
     "Recovering": "goes on from the last checkpoint",
+    "PodsLost": "goes on without pods that do not end",
     "NeverSaved": "there is no checkpoint yet",
     "Saved": "a checkpoint exists to resume from",
     "Suspended": "its machines are given back",
@@ -99,7 +100,7 @@ _WARNINGS = {
     "UploadFailed",
     *("KueueNotInstalled", "QueueNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
-    *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
+    *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "PodsLost", "Preempted", "Failed"),
 }
 # Finished comes with Complete or Failed, Ready with all of them, and what was never asked for is no news.
 _SILENT_TYPES, _SILENT_REASONS = {"Finished", "Ready"}, {"NotQueued", "NotSuspended"}

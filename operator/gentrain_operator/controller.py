@@ -19,6 +19,7 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Recorder
 from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
+from gentrain_operator.lastvalid import configmap_of, content
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
@@ -68,6 +69,9 @@ class Controller:
             self._polls.forget(key)
             return None
         decision = decide(seen, self._now(), self._image)
+        if decision.needs_frozen:
+            seen = replace(seen, frozen=self._frozen(seen))
+            decision = decide(seen, self._now(), self._image)
         try:
             self.apply(seen.job, decision)
         except Taken as taken:
@@ -114,6 +118,18 @@ class Controller:
             for pod in listed.get("items") or ()
             if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or _is_current(job, pod)
         ]
+
+    def _frozen(self, seen: Observed) -> Object:
+        """The job as the current attempt was started with; {} when its RayJob or ConfigMap is gone."""
+        current = max(seen.rayjobs, key=attempt_of, default=None)
+        namespace = seen.job["metadata"]["namespace"]
+        try:
+            name = configmap_of(self._client.get(RAYJOBS, namespace, current["metadata"]["name"])) if current else ""
+            return content(self._client.get(CONFIGMAPS, namespace, name)) if name else {}
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return {}
 
     # -- apply
 

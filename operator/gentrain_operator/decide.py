@@ -9,8 +9,7 @@ afterwards; a RayJob is created first and counted afterwards, which is safe beca
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -18,48 +17,25 @@ from gentrain_operator import present, report
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.lastvalid import last_valid, spec_of, with_accepted
 from gentrain_operator.limits import overdue
+from gentrain_operator.lingering import awaited, left_behind, lost
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
+from gentrain_operator.observed import Decision as Decision
+from gentrain_operator.observed import Observed as Observed
 from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
-from gentrain_operator.queues import LOOK, UNKNOWN, Looked, held, queue_of
+from gentrain_operator.queues import LOOK, held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.waiting import Waiting, waiting
-from trainjobs.api.job import Job, Spec
+from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
-from trainjobs.api.rules import check
 
 TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
 FREE_RESTARTS_PER_PROFILE = 2
 EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created; `kueue` is
-    asked for while a queue holds the RayJob."""
-
-    job: Object
-    rayjobs: Sequence[Object] = ()
-    profiles: Mapping[str, Object] | None = None
-    pods: Sequence[Object] = ()
-    report: Object | None = None
-    taken: str = ""
-    kueue: Looked = UNKNOWN
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Acts, in the order in which they are carried out: create, suspend, status, delete, delete_job."""
-
-    create: tuple[Object, ...] = ()
-    suspend: tuple[Object, bool] | None = None
-    status: Object | None = None
-    delete: tuple[Object, ...] = ()
-    delete_job: bool = False
-    again: float | None = None
 
 
 def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
@@ -70,14 +46,11 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     if is_true(status.get("conditions") or (), "Finished"):
         return _finished(seen, now)
     spec, complaint = spec_of(job)
-    if spec is None:
-        return Decision(
-            status=present.status(seen.job, now, status.get("phase", "Pending"), [Condition("Accepted", False, "InvalidSpec", complaint)])
-        )
-
     attempt = max([status.get("attempts", 0), *map(attempt_of, seen.rayjobs)])
+    child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
+    if spec is None:
+        return _unusable(seen, now, attempt, child, complaint)
     if attempt > status.get("ended", 0):
-        child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
         return _under_way(seen, spec, now, attempt, child)
     # Accounted for, but the operator died before it could remove them.
     leftover = tuple(one for one in seen.rayjobs if not _over(one))
@@ -93,19 +66,23 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     return _start(seen, spec, now, attempt + 1, image)
 
 
-def spec_of(job: Object) -> tuple[Spec | None, str]:
-    """The spec, or what is wrong with it. Fields this operator does not know, of a newer CRD, are ignored."""
-    content = {"apiVersion": job["apiVersion"], "kind": job["kind"], "metadata": {"name": job["metadata"]["name"]}, "spec": job.get("spec")}
-    try:
-        parsed = Job.model_validate(content, extra="ignore")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return None, f"GTJ0102 {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    problems = check(parsed)
-    return (None, problems[0].error().line()) if problems else (parsed.spec, "")
-
-
 _ACCEPTED = Condition("Accepted", True, "Accepted")
+
+
+def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Object | None, complaint: str) -> Decision:
+    """A spec that breaks a rule starts nothing; an attempt that is under way is watched to its end by the one that it was started with."""
+    job, status = seen.job, seen.job.get("status") or {}
+    condition = Condition("Accepted", False, "InvalidSpec", complaint)
+    open_ = attempt > status.get("ended", 0)
+    if open_:
+        spec = last_valid(job, seen.frozen or {})
+        if spec is not None:
+            decision = _under_way(seen, spec, now, attempt, child)
+            told = with_accepted(job, decision.status, condition, present.time(now)) if decision.status else None
+            return replace(decision, status=told)
+    leftover = () if open_ else tuple(one for one in seen.rayjobs if not _over(one))
+    told = present.status(job, now, status.get("phase", "Pending"), [condition])
+    return Decision(status=told, delete=leftover, needs_frozen=open_ and seen.frozen is None)
 
 
 def _outdated(seen: Observed, attempt: int) -> tuple[Object, ...]:
@@ -128,8 +105,8 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         message = f"attempt {attempt} at {status['retryAt']}"
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=wait.total_seconds())
-    if seen.pods:
-        message = f"waiting for {len(seen.pods)} pods of the last attempt to end"
+    if not all(lost(pod, now) for pod in seen.pods):
+        message = awaited(seen.pods)
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
     name, profile, complaint = _profile(seen, spec)
@@ -192,7 +169,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
-    stuck = waiting(seen.pods, child) if present.starting(child) else None
+    stuck = waiting(pods, child) if present.starting(child) else None
     if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
         return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
@@ -222,6 +199,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
     queue = queue_of(spec, child)
     wait = held(queue, seen.kueue) if queue else None
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait)
+    conditions += left_behind(job, seen.pods, conditions, attempt, now, listed=present.taken_up(child))
     return present.status(job, now, phase, conditions, spec, changes)
 
 

@@ -8,6 +8,7 @@ nobody else works.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import socket
 import sys
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gentrain_operator.controller import Controller, Stores, job_of, light_rayjob
@@ -24,21 +26,25 @@ from gentrain_operator.kube.lease import LEASE_TIMEOUT, Lease
 from gentrain_operator.kube.metrics import Metrics
 from gentrain_operator.kube.probes import Probes, not_synced, silent_reflector, stuck_worker
 from gentrain_operator.kube.reflector import Reflector
-from gentrain_operator.kube.resource import JOBS, PROFILES, RAYJOBS, Object
+from gentrain_operator.kube.resource import JOBS, PROFILES, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, key_of
 from gentrain_operator.kube.workers import Workers
 from gentrain_operator.kube.workqueue import WorkQueue
 from gentrain_operator.names import SELECTOR
 from gentrain_operator.polls import Polls
+from gentrain_operator.watched import Place, Watched, names
 
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "gentrain-operator"
+# What the server sends are trees, a hundred thousand dicts a page, without a cycle in them: to look for some while a page is read takes
+# Python's collector, as it comes, twice as long as to read it.
+COLLECT = (100_000, 20, 20)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`namespace`: which to watch, several with commas between them, None for all. `home`: where the lease is. `port` 0: any free one."""
+    """`namespace`: which to watch, as watched.names reads it, None for all. `home`: where the lease is. `port` 0: any free one."""
 
     image: str
     home: str
@@ -62,23 +68,27 @@ class Operator:
         self.polls = Polls(self.queue.add)
         self.controller = Controller(self.client, self.stores, self.polls, self.recorder, image=settings.image)
         self.workers = Workers(
-            self.queue, self.controller.reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
+            self.queue, self._reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
         )
-        self.reflectors = [Reflector(self.client, PROFILES, self.stores.profiles, self._profile_changed)]
-        for where in settings.namespace.split(",") if settings.namespace else (None,):
-            self.reflectors += [
-                Reflector(self.client, JOBS, self.stores.jobs, self._job_changed, namespace=where),
-                Reflector(self.client, RAYJOBS, self.stores.rayjobs, self._rayjob_changed, namespace=where, labels=SELECTOR),
-            ]
+        self.watched = Watched([self._place(name) for name in names(settings.namespace) or (None,)], self._take_up)
+        self._profiles = Reflector(self.client, PROFILES, self.stores.profiles, self._profile_changed)
+        self.reflectors = [self._profiles, *(one for place in self.watched.places for one in place.reflectors)]
         self._leading = threading.Event()
         live = [silent_reflector(self.reflectors), stuck_worker(self.queue.longest_work, self._workers_alive)]
-        self.probes = Probes(settings.port, live=live, ready=[not_synced(self.reflectors)], metrics=self.metrics.text)
+        ready = [not_synced([self._profiles]), self.watched.waiting]
+        self.probes = Probes(settings.port, live=live, ready=ready, notes=[self.watched.left_out], metrics=self.metrics.text)
         self.metrics.jobs(self.stores.jobs.all)
         self.metrics.gauge("gentrain_queue_depth", "Jobs that wait to be reconciled.", lambda: float(len(self.queue)))
         self.metrics.gauge("gentrain_queue_age_seconds", "How long the first of them has waited.", self.queue.age)
         self.metrics.gauge("gentrain_watch_restarts", "Watches begun.", lambda: float(sum(one.restarts for one in self.reflectors)))
         self.metrics.gauge(
             "gentrain_watch_silence_seconds", "Longest silence of a watch.", lambda: max(one.silence() for one in self.reflectors)
+        )
+        self.metrics.gauges(
+            "gentrain_namespace_watched",
+            "1 when jobs of the namespace are watched, 0 while the server refuses it; namespace empty: all of them.",
+            "namespace",
+            {place.name or "": lambda place=place: float(place.workable()) for place in self.watched.places},  # type: ignore[misc]
         )
         self.metrics.gauge("gentrain_leading", "1 when this replica works.", lambda: float(self.lease.held()))
 
@@ -114,9 +124,28 @@ class Operator:
 
     def _synced(self, stopped: threading.Event) -> bool:
         while not stopped.is_set():
-            if all(reflector.synced.wait(0.1) for reflector in self.reflectors):
+            if self._profiles.synced.is_set() and not self.watched.waiting():
                 return True
+            stopped.wait(0.05)
         return False
+
+    def _place(self, name: str | None) -> Place[Reflector]:
+        def reflector(resource: Resource, store: Store, changed: Callable[[Object], None], labels: str = "") -> Reflector:
+            return Reflector(
+                self.client, resource, store, changed, namespace=name, labels=labels, on_standing=lambda: self.watched.turned()
+            )
+
+        jobs = reflector(JOBS, self.stores.jobs, self._job_changed)
+        return Place(name, [jobs, reflector(RAYJOBS, self.stores.rayjobs, self._rayjob_changed, SELECTOR)])
+
+    def _take_up(self, namespace: str | None) -> None:
+        for key in self.stores.jobs.all_keys():
+            if namespace in (None, key.namespace):
+                self.queue.add(key)
+
+    def _reconcile(self, key: Key) -> float | None:
+        # Nothing is lost: all jobs of a namespace are looked at when it is taken up again.
+        return self.controller.reconcile(key) if self.watched.workable(key.namespace) else None
 
     def _workers_alive(self) -> bool:
         return not self._leading.is_set() or self.workers.alive()
@@ -136,10 +165,17 @@ class Operator:
                 self.queue.add(key_of(job))
 
 
+def _namespaces(text: str) -> str:
+    try:
+        return ",".join(names(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gentrain-operator", description=__doc__)
     parser.add_argument("--trainer-image", required=True, help="image of jobs and profiles that name none")
-    parser.add_argument("--namespace", help="watch this namespace only, or these: a,b; default: all")
+    parser.add_argument("--namespace", type=_namespaces, help="watch this namespace only, or these: a,b; default: all")
     parser.add_argument("--home", default=os.environ.get("POD_NAMESPACE", "default"), help="namespace of the lease")
     parser.add_argument("--port", type=int, default=8080, help="of /livez, /readyz and /metrics")
     parser.add_argument("--kubeconfig", help="default: the pod's service account, or KUBECONFIG outside a cluster")
@@ -148,6 +184,7 @@ def main() -> int:
     inside = "KUBERNETES_SERVICE_HOST" in os.environ and not arguments.kubeconfig
     configuration = in_cluster() if inside else from_kubeconfig(arguments.kubeconfig)
     settings = Settings(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port)
+    gc.set_threshold(*COLLECT)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopped.set())

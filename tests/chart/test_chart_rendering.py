@@ -13,7 +13,7 @@ from gentrain_operator.main import LEASE_NAME
 from gentrain_operator.names import JOB_LABEL, labels
 from gentrain_operator.rayjob import PORT
 from tests.chart import install
-from tests.chart.helm import CHART, NAMESPACE, helm, kinds, objects, rendered, text
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, helm, kinds, objects, rendered, text
 from trainjobs.api.job import Job
 from trainjobs.api.profile import Profile
 from trainjobs.api.rules import check
@@ -75,6 +75,7 @@ REFUSED = [
     "watchNamespaces={Team_A}",
     "watchNamespaces={a,a}",
     "watchNamespaces=a",
+    "watchNamespaces={a b}",
     "admissionPolicy.serviceAccounts={Not A Name}",
     "networkPolicy.jobs.namespaces={Team_A}",
     "test.timeout=soon",
@@ -144,6 +145,16 @@ def test_watched_namespaces_take_a_role_each() -> None:
     (binding,) = [one for one in found if one["kind"] == "ValidatingAdmissionPolicyBinding"]
     (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
     assert expression["values"] == ["red", "blue"]
+
+
+def test_watched_namespaces_may_be_written_with_white_space_and_name_one_at_least() -> None:
+    plain = text("--set=watchNamespaces={red,blue}")
+    for written in ('[" red", "blue "]', '["red", "", "blue", " red"]'):
+        assert text(f"--set-json=watchNamespaces={written}") == plain
+    assert text("--set=watchNamespaces={red, blue}") == plain
+    nothing = helm("template", RELEASE, str(CHART), '--set-json=watchNamespaces=[" "]', check=False)
+    assert nothing.returncode != 0
+    assert "watchNamespaces names no namespace" in nothing.stderr
 
 
 def test_the_policy_around_jobs_lets_in_who_has_to() -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gentrain_operator.conditions import events
 from gentrain_operator.decide import Decision, Observed, decide
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.lastvalid import spec_of
 from gentrain_operator.queues import Looked
+from gentrain_operator.rayjob import configmap
+from trainjobs.api.job import Spec
 
 NOW = datetime.datetime(2026, 1, 1, 12, 0, 0, tzinfo=datetime.UTC)
 STARTED = "2026-01-01T11:00:00Z"
@@ -606,3 +611,119 @@ def test_a_checkpoint_is_named_as_resume_from_takes_it(told: str, known: str) ->
     ended = decided(seen(ONE, [over], report=heard, checkpoints={"uri": "s3://runs/faces/"}))
     assert ended.status is not None
     assert ended.status["checkpoint"]["uri"] == known
+
+
+def deleted(name: str, minutes: float, node: str = "n1", attempt: int = 1) -> Object:
+    """A pod whose own grace was over so many minutes before NOW."""
+    going = pod(attempt, phase="Running")
+    going["metadata"] |= {"name": name, "deletionTimestamp": at(-minutes).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {**going, "spec": {"nodeName": node}}
+
+
+def test_pods_that_the_next_attempt_waits_for_are_named_with_their_nodes() -> None:
+    still = [deleted("job-a1-w1", 4), {**pod(phase="Pending"), "spec": {}}]
+    decision = decided(seen(TWO_ENDED, [failed()], pods=still))
+    assert (decision.create, decision.again) == ((), 5)
+    assert decision.status is not None
+    assert decision.status["message"] == (
+        "waiting for 2 pods of the last attempt to end: pod job-a1-w1 on node n1, pod job-a1-w that is on no node; "
+        "at 2026-01-01T12:01:00Z at the latest it goes on without what is being deleted and still there"
+    )
+    many = decided(seen(TWO_ENDED, [failed()], pods=[deleted(f"w{number}", 0) for number in range(9)]))
+    assert many.status is not None
+    assert "pod w2 on node n1, and 6 more; at" in many.status["message"]
+
+
+def test_a_pod_that_hangs_on_a_lost_node_holds_the_next_attempt_up_for_five_minutes_and_no_longer() -> None:
+    status = {**TWO_ENDED, "retryAt": "2026-01-01T11:50:00Z"}
+    hanging = [deleted("job-a1-head", 4.5)]
+    assert decided(seen(status, [failed()], pods=hanging)).create == ()
+    assert decided(seen(status, [failed()], pods=[*hanging, deleted("job-a1-w", 60)]), at(0)).create == ()
+    # One that is not being deleted is waited for, whatever the others are.
+    assert decided(seen(status, [failed()], pods=[*hanging, pod(phase="Running")]), at(60)).create == ()
+    first = decided(seen(status, [failed()], pods=hanging), at(0.5))
+    assert first.create[1]["metadata"]["name"] == "job-a2"
+    assert first.status is not None
+    (told,) = [one for one in first.status["conditions"] if one["type"] == "Running"]
+    assert (told["status"], told["reason"]) == ("False", "PodsLost")
+    assert "goes on without pod job-a1-head on node n1" in told["message"]
+    assert [one.type for one in events((), first.status["conditions"]) if one.reason == "PodsLost"] == ["Warning"]
+    # It is told once: the look before KubeRay has begun lists no pods, the next ones do.
+    later = decided(seen(first.status, [failed(), {**first.create[1], "status": {}}]), at(0.6))
+    assert later.status == first.status
+    starts = {**child(2, jobDeploymentStatus="Initializing"), "metadata": {**child(2)["metadata"], "name": "job-a2"}}
+    started = decided(seen(first.status, [failed(), starts], pods=[*hanging, pod(2, phase="Pending")]), at(1))
+    assert started.status is not None
+    assert not list(events(first.status["conditions"], started.status["conditions"]))
+    runs = decided(seen(started.status, [failed(), running(2)], pods=hanging), at(2))
+    assert reasons(runs)["Running"] == "False Recovering"
+
+
+def test_why_a_pod_of_the_last_attempt_waits_is_nothing_to_this_one() -> None:
+    old = {**deleted("job-a1-w", 60), "status": {"conditions": UNSCHEDULABLE}}
+    decision = decided(seen({"attempts": 2, "ended": 1}, [child(2, jobDeploymentStatus="Initializing")], pods=[old]))
+    assert reasons(decision)["ResourcesReady"] == "False ScalingUp"
+
+
+def unusable(live: Object, rayjobs: Sequence[Object], status: Object | None = None, **started: Any) -> Observed:
+    """A job whose spec became one that no attempt can use, with what the attempt under way was started with."""
+    frozen = json.loads(configmap(job(), parsed(job(**started)), 1)["data"]["job.json"])
+    return replace(seen(status or ONE, rayjobs, gan={}, **live), frozen=frozen)
+
+
+def parsed(job: Object) -> Spec:
+    spec, complaint = spec_of(job)
+    assert spec is not None, complaint
+    return spec
+
+
+def test_an_attempt_whose_jobs_spec_became_unusable_is_watched_by_the_one_it_was_started_with() -> None:
+    went_on = decided(replace(unusable({}, [running()]), report=REPORT))
+    assert went_on.status is not None
+    assert (reasons(went_on)["Accepted"], reasons(went_on)["Running"]) == ("False InvalidSpec", "True Stepping")
+    assert (went_on.status["phase"], went_on.status["progress"]["totalSteps"]) == ("Running", 100)
+    assert went_on.status["summary"]["reason"] == "InvalidSpec"
+    assert "GTJ0106" in next(one["message"] for one in went_on.status["conditions"] if one["type"] == "Accepted")
+
+
+def test_suspension_deadline_and_budget_of_an_unusable_spec_still_count() -> None:
+    suspended = decided(unusable({"suspend": True}, [running()]))
+    assert suspended.suspend == (running(), True)
+    assert reasons(suspended) == {"Accepted": "False InvalidSpec", "Suspended": "False Suspending"}
+    for live, started in (({"activeDeadlineSeconds": 3600}, {}), ({"activeDeadlineSeconds": 3600}, {"activeDeadlineSeconds": 9999})):
+        over = decided(unusable(live, [running()], **started))
+        assert (reasons(over)["Finished"], over.delete) == ("True Failed", (running(),))
+        assert over.status is not None
+        assert over.status["failure"]["code"] == "GTJ0212"
+    # Of the fields that are read fresh those count that can be used, and one that was taken out counts no more.
+    for live in ({"activeDeadlineSeconds": -1}, {"activeDeadlineSeconds": "soon", "suspend": "yes"}):
+        assert "Finished" in reasons(decided(unusable(live, [running()], activeDeadlineSeconds=3600)))
+    assert "Finished" not in reasons(decided(unusable({}, [running()], activeDeadlineSeconds=3600)))
+    compute = {"profiles": ["a"], "gpusPerWorker": 4, "workers": 2}
+    profiles = profile("a", accelerator={"perNode": 8}, price={"usdPerNodeHour": "80"})
+    spent = {**ONE, "plan": {"profile": "a"}, "cost": {"usd": "80.00"}}
+    poor = unusable({"budget": {"maxUSD": "79.5"}}, [running()], spent, compute=compute)
+    over = decided(replace(poor, profiles=profiles))
+    assert over.status is not None
+    assert over.status["failure"]["summary"] == "the budget is used up"
+
+
+def test_the_end_of_an_attempt_counts_whatever_its_jobs_spec_became() -> None:
+    ended = child(jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", endTime="2026-01-01T11:59:00Z")
+    success = decided(unusable({}, [ended]))
+    assert reasons(success) == {"Accepted": "True Accepted", "Complete": "True Succeeded", "Finished": "True Succeeded"}
+    failure = decided(unusable({}, [failed()]))
+    assert failure.status is not None
+    assert (failure.status["ended"], failure.create, reasons(failure)["Accepted"]) == (1, (), "False InvalidSpec")
+    # And nothing follows it: not another attempt, and no cluster that nobody looks at.
+    after = decided(unusable({}, [failed()], failure.status), at(60))
+    assert (after.create, reasons(after)) == ((), {"Accepted": "False InvalidSpec"})
+    assert decided(unusable({}, [running()], TWO_ENDED)).delete == (running(),)
+
+
+def test_without_the_spec_it_was_started_with_an_attempt_is_left_alone_and_that_is_asked_for_first() -> None:
+    asked = decided(seen(ONE, [running()], gan={}))
+    assert asked.needs_frozen
+    nowhere = decided(replace(seen(ONE, [running()], gan={}), frozen={}))
+    assert (nowhere.needs_frozen, nowhere.delete, reasons(nowhere)) == (False, (), {"Accepted": "False InvalidSpec"})
+    assert not decided(seen(None, gan={})).needs_frozen

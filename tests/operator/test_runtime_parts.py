@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import urllib.error
@@ -9,8 +10,11 @@ import urllib.request
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gentrain_operator.kube.apply import Taken, create_child, owner_reference, write_status
+from gentrain_operator.kube.client import _decoded_lean, without_managed_fields
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Event, Recorder, clean
 from gentrain_operator.kube.metrics import Metrics
@@ -84,16 +88,30 @@ def test_the_same_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert ["down" in record.getMessage() for record in caplog.records] == [True, False]
 
 
-def test_without_the_lease_nothing_is_worked_on() -> None:
-    queue: WorkQueue[Key] = WorkQueue(clock=Clock())
+def test_without_the_lease_nothing_is_worked_on_and_nothing_is_lost() -> None:
+    """A renewal may come late: what was taken meanwhile is worked on then."""
+    clock = Clock()
+    queue: WorkQueue[Key] = WorkQueue(clock=clock)
+    held = False
     queue.add(KEY)
     calls: list[Key] = []
 
     def reconcile(key: Key) -> None:
         calls.append(key)
 
-    Workers(queue, reconcile, allowed=lambda: False).work(KEY)
-    assert calls == []
+    workers = Workers(queue, reconcile, allowed=lambda: held, clock=clock)
+    for _ in range(5):
+        key = queue.take()
+        assert key == KEY
+        workers.work(key)
+        assert (queue.take(), calls) == (None, [])
+        clock.now += 1
+    held = True
+    key = queue.take()
+    assert key == KEY
+    workers.work(key)
+    clock.now += 1e6
+    assert (queue.take(), calls) == (None, [KEY])
 
 
 def test_workers_finish_what_they_do_when_stopped() -> None:
@@ -298,3 +316,53 @@ def test_a_status_that_is_so_already_is_not_written() -> None:
 )
 def test_paths(resource: Resource, namespace: str | None, name: str, path: str) -> None:
     assert resource.path(namespace, name) == path
+
+
+TREES = st.recursive(
+    st.text(st.sampled_from('ab"\\\\[]{}:, '), max_size=6) | st.integers() | st.none(),
+    lambda inner: st.dictionaries(st.text(st.sampled_from('kf:"[]{'), max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.lists(st.tuples(TREES, TREES, st.text(st.sampled_from('"managedFields:[]\\\\ '), max_size=30)), max_size=4),
+    st.sampled_from([None, 1]),
+)
+def test_managed_fields_are_left_out_as_text_and_nothing_else_is(items: list[Any], indent: int | None) -> None:
+    def listed(managed: bool) -> Object:
+        fields = [
+            {"metadata": {"managedFields": [tree, {"fieldsV1": tree}] if managed else [], "name": text}, "spec": rest}
+            for tree, rest, text in items
+        ]
+        return {"items": fields, "metadata": {"resourceVersion": "1"}}
+
+    text = json.dumps(listed(True), indent=indent).encode()
+    assert json.loads(without_managed_fields(text)) in (listed(False), listed(True))
+    if b"\\\\" not in text:
+        assert json.loads(without_managed_fields(text)) == listed(False)
+
+
+def test_a_managed_field_with_a_list_in_it_is_read_the_long_way() -> None:
+    text = b'{"items":[{"metadata":{"managedFields":[{"a":[1]}],"name":"n"}}]}'
+    assert _decoded_lean(text) == json.loads(text)
+    assert _decoded_lean(text.replace(b"[1]", b"1"))["items"][0]["metadata"] == {"managedFields": [], "name": "n"}
+
+
+def test_metrics_can_be_asked_for_by_name() -> None:
+    metrics = Metrics()
+    metrics.jobs(lambda: [{**OWNER, "status": {"progress": {"step": 7}}}])
+    metrics.gauges("gentrain_x", "x", "namespace", {"red": lambda: 1.0, "blue": lambda: 0.0})
+    probes = Probes(0, live=[], ready=[], notes=[lambda: "but note", lambda: ""], metrics=metrics.text, host="127.0.0.1")
+    probes.start()
+    try:
+        assert "gentrain_job_step" in fetched(probes.port, "/metrics")[1]
+        one = fetched(probes.port, "/metrics?name[]=gentrain_x")[1]
+        assert [line for line in one.splitlines() if line[0] != "#"] == [
+            'gentrain_x{namespace="red"} 1.0',
+            'gentrain_x{namespace="blue"} 0.0',
+        ]
+        assert fetched(probes.port, "/readyz") == (200, "ok\nbut note")
+        assert fetched(probes.port, "/livez") == (200, "ok")
+    finally:
+        probes.stop()

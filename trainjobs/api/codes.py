@@ -411,6 +411,19 @@ CODES: dict[str, Code] = {
             "Install it: `helm install gentrain charts/gentrain`.",
         ),
     ),
+    "GTJ0307": Code(
+        "a watched namespace is refused",
+        UNEXPECTED,
+        _page(
+            "The operator is to watch a namespace, and the API server does not let it list the jobs or RayJobs there: the namespace is "
+            "gone, or its Role or RoleBinding is. The other namespaces go on. Jobs of this one are left as they are, and their pods go on, "
+            "unwatched, until the server answers again; within half a minute of that they are taken up by themselves. It stands in the "
+            "operator's log once, and for as long as it lasts in the text of `/readyz` and in the metric `gentrain_namespace_watched`.",
+            "Put the Role and the RoleBinding back: `helm upgrade` with the same `watchNamespaces` does.",
+            "Or take the namespace out of `watchNamespaces`.",
+            "`kubectl auth can-i list rayjobs.ray.io -n NAMESPACE --as system:serviceaccount:gentrain-system:gentrain` tells which it is.",
+        ),
+    ),
 }
 
 

@@ -72,6 +72,12 @@ class Rule:
                     yield breach.problem(self.code, place)
 
 
+def _model(value: Any) -> type[BaseModel]:
+    """The model that a value is of; whatever has fields is of one."""
+    assert isinstance(value, BaseModel)
+    return type(value)
+
+
 def parts(value: Any, keys: Sequence[str], place: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every value that stands at the keys, with its place; none where something on the way was not given."""
     if value is None:
@@ -82,4 +88,4 @@ def parts(value: Any, keys: Sequence[str], place: Path = ()) -> Iterator[tuple[P
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from parts(item, keys[1:], (*place, key))
     else:
-        yield from parts(getattr(value, attributes(type(value))[keys[0]]), keys[1:], (*place, keys[0]))
+        yield from parts(getattr(value, attributes(_model(value))[keys[0]]), keys[1:], (*place, keys[0]))

@@ -62,6 +62,7 @@ def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
+@cache
 def attributes(model: type[BaseModel]) -> dict[str, str]:
     """The names of a model's attributes by the names users write."""
     return {info.alias or name: name for name, info in model.model_fields.items()}

@@ -43,6 +43,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- /* The namespaces to watch as a JSON list: white space around a name, empty and repeated ones (`--set 'watchNamespaces={a, b}'`) do not matter. */ -}}
+{{- define "gentrain.watched" -}}
+{{- $found := list }}
+{{- range .Values.watchNamespaces }}
+{{- $found = append $found (trim .) }}
+{{- end }}
+{{- $found = $found | compact | uniq }}
+{{- if and .Values.watchNamespaces (not $found) }}
+{{- fail "watchNamespaces names no namespace. Name one, or leave it empty ([]) to watch all of them." }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
 {{- /* What the operator does where jobs are. A test compares this with what it was seen to do. */ -}}
 {{- define "gentrain.rules" -}}
 - apiGroups: [gentrain.dev]

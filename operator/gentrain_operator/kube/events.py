@@ -53,7 +53,8 @@ class _Series:
 
 def clean(text: str, limit: int = NOTE_LENGTH) -> str:
     """Text from who knows where, fit for a terminal and a status field: one line, nothing unprintable, at most `limit` characters."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    printable = text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(printable.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -43,12 +43,19 @@ class Metrics:
         """A gauge that is read when Prometheus asks."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
+    def gauges(self, name: str, text: str, label: str, values: Mapping[str, Callable[[], float]]) -> None:
+        """The same for each value of a label."""
+        family = Gauge(name, text, [label], registry=self.registry)
+        for value, read in values.items():
+            family.labels(value).set_function(read)
+
     def jobs(self, objects: Callable[[], Iterable[Object]]) -> None:
         """Publishes step, loss, cost, GPU time and conditions of every job in a store."""
         self.registry.register(_Jobs(objects))
 
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
+    def text(self, names: Sequence[str] = ()) -> bytes:
+        """All of it, or the series of these names: what every Prometheus client takes as `name[]`. Those of jobs have none here."""
+        return generate_latest(self.registry.restricted_registry(names) if names else self.registry)
 
 
 class _Jobs(Collector):

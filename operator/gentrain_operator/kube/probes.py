@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 SILENT, STUCK = 180.0, 300.0
 
@@ -53,20 +54,32 @@ def not_synced(reflectors: Sequence[Listener]) -> Check:
 
 
 class Probes:
-    """Serves on `port` (0: any free one; see `port` afterwards). A check that raises counts as failed."""
+    """Serves on `port` (0: any free one; see `port` afterwards). A check that raises counts as failed. `notes` are said by /readyz as well
+    and fail nothing."""
 
-    def __init__(self, port: int, *, live: Sequence[Check], ready: Sequence[Check], metrics: Callable[[], bytes], host: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        live: Sequence[Check],
+        ready: Sequence[Check],
+        notes: Sequence[Check] = (),
+        metrics: Callable[[Sequence[str]], bytes],
+        host: str = "",
+    ) -> None:
         checks = {"/livez": live, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  # a client that says nothing does not keep a thread
 
             def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._answer(200, metrics())
+                url = urlsplit(self.path)
+                if url.path == "/metrics":
+                    self._answer(200, metrics(parse_qs(url.query).get("name[]", [])))
                 elif self.path in checks:
                     problems = [problem for check in checks[self.path] if (problem := _outcome(check))]
-                    self._answer(503 if problems else 200, "\n".join(problems or ["ok"]).encode())
+                    told = [note for check in notes if (note := _outcome(check))] if self.path == "/readyz" else []
+                    self._answer(503 if problems else 200, "\n".join([*(problems or ["ok"]), *told]).encode())
                 else:
                     self._answer(404, b"/livez /readyz /metrics")
 

@@ -14,13 +14,17 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object, and where the server serves it. The core group is "" here and has a path of its own."""
+    """A kind of object, and where the server serves it. The core group is "" here and has a path of its own.
+
+    `managed`: whether managedFields are read in lists of it. They are more than half of a RayJob, and nobody here looks at them.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
     namespaced: bool = True
+    managed: bool = True
 
     @property
     def api_version(self) -> str:
@@ -37,7 +41,7 @@ class Resource:
 
 JOBS = Resource(GROUP, VERSION, KIND.lower() + "s", KIND)
 PROFILES = Resource(GROUP, VERSION, "computeprofiles", "ComputeProfile", namespaced=False)
-RAYJOBS = Resource("ray.io", "v1", "rayjobs", "RayJob")
+RAYJOBS = Resource("ray.io", "v1", "rayjobs", "RayJob", managed=False)
 RAYCLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")

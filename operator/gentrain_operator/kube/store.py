@@ -1,19 +1,18 @@
 """What the operator knows of one kind of object: the last state its watch has told.
 
-Everything in a store is shared between threads and never changed; a newer state replaces the whole object. Whoever wants to change
-something writes a dict of its own.
+Objects are kept as compact JSON, not as dicts: ten thousand jobs with their RayJobs are the operator's memory, and as dicts they take
+several times as much. Whoever asks gets a dict of their own; to change it changes nothing here.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from gentrain_operator.kube.resource import Object
-
-SHORT = 32  # characters: reasons, phases, times
 
 
 class Key(NamedTuple):
@@ -43,13 +42,27 @@ def trimmed(obj: Object) -> Object:
     return {**obj, "metadata": metadata}
 
 
-def shared(value: Any) -> Any:
-    """The same, with equal names and short texts kept in memory once. Of ten thousand jobs that is half of what they take."""
-    if isinstance(value, dict):
-        return {sys.intern(name): shared(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [shared(inner) for inner in value]
-    return sys.intern(value) if isinstance(value, str) and len(value) <= SHORT else value
+class _Kept(NamedTuple):
+    """An object as it is kept: its resourceVersion, the UID of its controller ("" without one), and all of it as JSON."""
+
+    version: str
+    owner: str
+    packed: bytes
+
+
+def _kept(obj: Object) -> _Kept:
+    owner = controller_of(obj)
+    packed = json.dumps(obj, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _Kept(_version(obj), owner["uid"] if owner else "", packed)
+
+
+def _object(kept: _Kept) -> Object:
+    obj: Object = json.loads(kept.packed.decode("utf-8", "surrogatepass"))
+    return obj
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"].get("resourceVersion", ""))
 
 
 class Store:
@@ -58,20 +71,28 @@ class Store:
     def __init__(self, trim: Callable[[Object], Object] = trimmed) -> None:
         self._trim = trim
         self._lock = threading.Lock()
-        self._objects: dict[Key, Object] = {}
-        self._owned: dict[str, dict[Key, None]] = {}  # dicts as ordered sets
+        self._objects: dict[Key, _Kept] = {}
+        self._owned: dict[str, tuple[Key, ...]] = {}  # one or two RayJobs a job, mostly
 
     def get(self, key: Key) -> Object | None:
         with self._lock:
-            return self._objects.get(key)
+            kept = self._objects.get(key)
+        return _object(kept) if kept else None
 
-    def all(self) -> list[Object]:
+    def all_keys(self) -> list[Key]:
         with self._lock:
-            return list(self._objects.values())
+            return list(self._objects)
+
+    def all(self) -> Iterator[Object]:
+        """Every object that is there now, one at a time: all of them as dicts would be most of the operator's memory."""
+        with self._lock:
+            found = list(self._objects.values())
+        return map(_object, found)
 
     def owned_by(self, uid: str) -> list[Object]:
         with self._lock:
-            return [self._objects[key] for key in self._owned.get(uid, ())]
+            found = [self._objects[key] for key in self._owned.get(uid, ())]
+        return [_object(kept) for kept in found]
 
     def __len__(self) -> int:
         with self._lock:
@@ -79,56 +100,60 @@ class Store:
 
     def put(self, obj: Object) -> Object:
         """Keeps the newest state of an object; returns what is kept of it."""
-        kept = self._kept(obj)
+        lean = self._trim(obj)
+        kept = _kept(lean)
         with self._lock:
-            return self._put(kept)
+            self._put(key_of(lean), kept)
+        return lean
 
     def advance(self, before: Object, after: Object) -> None:
         """Keeps the answer to a write of ours until the watch brings it too, so that the next look does not trail behind. Only while the
         store has what was written over: a deletion that has come meanwhile stays one."""
+        kept = _kept(self._trim(after))
         with self._lock:
             here = self._objects.get(key_of(after))
-            if here is not None and here["metadata"].get("resourceVersion") == before["metadata"].get("resourceVersion"):
-                self._put(self._kept(after))
+            if here is not None and here.version == _version(before):
+                self._put(key_of(after), kept)
 
     def remove(self, key: Key) -> Object | None:
         """Forgets an object; returns its last state."""
         with self._lock:
-            self._unlink(key)
-            return self._objects.pop(key, None)
+            kept = self._remove(key)
+        return _object(kept) if kept else None
 
-    def replace(self, objects: Iterable[Object], namespace: str | None = None) -> list[Object]:
-        """Makes the store what a fresh list says; returns every object that appeared, changed or went away. A list of one namespace says
-        nothing about the others."""
-        fresh = {key_of(obj): obj for obj in objects}
+    def replace(self, objects: Iterable[Object], namespace: str | None = None) -> Iterator[Object]:
+        """Makes the store what a fresh list says; every object that appeared, changed or went away, one at a time. A list of one namespace
+        says nothing about the others. `objects` is read one by one, each trimmed before the next; if it raises, nothing is changed."""
         with self._lock:
-            before = {key: obj for key, obj in self._objects.items() if namespace in (None, key.namespace)}
-        changed = [gone for key in before.keys() - fresh.keys() if (gone := self.remove(key))]
-        for key, obj in fresh.items():
+            before = {key: kept for key, kept in self._objects.items() if namespace in (None, key.namespace)}
+        fresh = {}
+        for obj in objects:
+            key = key_of(obj)
             old = before.get(key)
-            if old is None or old["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
-                with self._lock:
-                    changed.append(self._put(obj))
-        return changed
+            fresh[key] = old if old is not None and old.version and old.version == _version(obj) else _kept(self._trim(obj))
+        gone = [before[key] for key in before.keys() - fresh.keys()]
+        changed = [(key, kept) for key, kept in fresh.items() if before.get(key) is not kept]
+        with self._lock:
+            for key in before.keys() - fresh.keys():
+                self._remove(key)
+            for key, kept in changed:
+                self._put(key, kept)
+        return map(_object, [*gone, *(kept for _, kept in changed)])
 
-    def _kept(self, obj: Object) -> Object:
-        kept: Object = shared(self._trim(obj))
-        return kept
-
-    def _put(self, kept: Object) -> Object:
-        key = key_of(kept)
-        self._unlink(key)
+    def _put(self, key: Key, kept: _Kept) -> None:
+        self._remove(key)
+        # Of ten thousand objects the namespaces are a few.
+        key = Key(sys.intern(key.namespace), key.name)
         self._objects[key] = kept
-        owner = controller_of(kept)
-        if owner:
-            self._owned.setdefault(owner["uid"], {})[key] = None
-        return kept
+        if kept.owner:
+            self._owned[kept.owner] = (*self._owned.get(kept.owner, ()), key)
 
-    def _unlink(self, key: Key) -> None:
-        old = self._objects.get(key)
-        owner = controller_of(old) if old else None
-        if owner:
-            keys = self._owned[owner["uid"]]
-            del keys[key]
-            if not keys:
-                del self._owned[owner["uid"]]
+    def _remove(self, key: Key) -> _Kept | None:
+        old = self._objects.pop(key, None)
+        if old is not None and old.owner:
+            left = tuple(one for one in self._owned[old.owner] if one != key)
+            if left:
+                self._owned[old.owner] = left
+            else:
+                del self._owned[old.owner]
+        return old

@@ -20,8 +20,12 @@ log = logging.getLogger(__name__)
 Reconcile = Callable[[Key], float | None]
 
 
+NOT_ALLOWED = 1.0  # seconds until a key that was taken meanwhile is asked for again
+
+
 class Workers:
-    """`observe` is told of every reconcile: seconds it took, and whether it succeeded. While `allowed` says no, nothing is worked on."""
+    """`observe` is told of every reconcile: seconds it took, and whether it succeeded. While `allowed` says no, nothing is worked on and
+    nothing is lost: a key stays in the queue until it says yes, or the process ends."""
 
     def __init__(
         self,
@@ -56,6 +60,8 @@ class Workers:
     def work(self, key: Key) -> None:
         """Reconciles one key that was taken from the queue, and puts it back as its outcome asks."""
         if not self._allowed():
+            # Nothing else would bring it back: the event that put it here does not come twice.
+            self._queue.add_after(key, NOT_ALLOWED)
             return self._queue.done(key)
         began, succeeded = self._clock(), False
         try:

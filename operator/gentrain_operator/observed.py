@@ -1,0 +1,38 @@
+"""What is known of a job, and what is to be done about it: the two ends of a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.queues import UNKNOWN, Looked
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created; `kueue` is
+    asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was started with, {} when that is nowhere:
+    looked up only when a decision asks for it."""
+
+    job: Object
+    rayjobs: Sequence[Object] = ()
+    profiles: Mapping[str, Object] | None = None
+    pods: Sequence[Object] = ()
+    report: Object | None = None
+    taken: str = ""
+    kueue: Looked = UNKNOWN
+    frozen: Object | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Acts, in the order in which they are carried out: create, suspend, status, delete, delete_job."""
+
+    create: tuple[Object, ...] = ()
+    suspend: tuple[Object, bool] | None = None
+    status: Object | None = None
+    delete: tuple[Object, ...] = ()
+    delete_job: bool = False
+    needs_frozen: bool = False  # to be looked up, and then decided anew
+    again: float | None = None
