@@ -43,6 +43,12 @@ BEST = "spec.checkpoints.keep.best.metric"
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # name: manifest, code, path, words of the message
+    "best of held-out samples that there are not": (
+        manifest(data={"source": "builtin:digits", "holdout": 0}, checkpoints={"keep": {"best": {"metric": "heldout/loss"}}}),
+        "GTJ0108",
+        BEST,
+        "data.holdout is 0: no sample is held out",
+    ),
     "no family": (manifest("vae", vae=None), "GTJ0105", "spec.vae", "write `vae: {}`"),
     "two families": (manifest("vae", diffusion={}), "GTJ0106", "spec.diffusion", "keep one of vae or diffusion"),
     "batch and workers": (manifest(compute={"workers": 3}), "GTJ0103", "spec.training.batch.global", "63 or 66"),

@@ -31,7 +31,7 @@ def test_a_pod_that_hangs_on_a_lost_node_is_named_and_not_waited_for_for_ever(be
     bench.until(lambda: "of the last attempt to end: pod job-a1-head on node lost-1" in bench.status().get("message", ""))
     assert "job-a2" not in bench.kuberay.rayjobs()
     bench.rayjob("job-a2")
-    assert bench.reason("Running") == "PodsLost"
+    bench.until(lambda: bench.reason("Running") == "PodsLost")
 
     def told() -> bool:
         found = [one for one in bench.client.list(EVENTS, bench.namespace)["items"] if one["reason"] == "PodsLost"]

@@ -81,6 +81,15 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
         yield Breach(("checkpoints", "keep", "best", "metric"), f'"{best.metric}" is not measured', why, how)
 
 
+def best_has_samples(spec: Spec) -> Iterator[Breach]:
+    """With nothing held out there is no held-out score, and nothing would ever be the best."""
+    best = spec.checkpoints.keep.best
+    if best is not None and best.metric.startswith("heldout/") and spec.data.holdout == 0:
+        why = "data.holdout is 0: no sample is held out"
+        path = ("checkpoints", "keep", "best", "metric")
+        yield Breach(path, f"{best.metric} cannot be measured", why, "write a share such as `holdout: 0.05`, or take keep.best out")
+
+
 def rollback_has_where_to(spec: Spec) -> Iterator[Breach]:
     """A batch that spoils the weights shows in the next step's loss: a checkpoint between the two is spoilt, the one before is needed."""
     if spec.recovery.on_loss_spike == "rollback" and spec.checkpoints.keep.last < 2:
@@ -130,6 +139,13 @@ RULES = (
         + " || ".join(f"({_BEST}.metric == '{metric.name}' && {metric.cel})" for metric in METRICS if metric.asked),
         "checkpoints.keep.best.metric is not measured: "
         + ", ".join(f"{metric.name} ({metric.whose})" for metric in METRICS if metric.asked),
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        best_has_samples,
+        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || self.data.holdout > 0.0",
+        "checkpoints.keep.best.metric cannot be measured: data.holdout is 0",
     ),
     Rule(
         "spec",
