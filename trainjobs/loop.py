@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 
 from trainjobs.api.job import Job, Spec
-from trainjobs.checkpointer import initial
+from trainjobs.checkpointer import initial, onward
 from trainjobs.checkpointer.identity import essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
@@ -45,8 +45,10 @@ from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
+from trainjobs.objectives.dropout import masks
 from trainjobs.objectives.phase import Adaptive, At, Model
 from trainjobs.optim.groups import Group, divided
+from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import cut
 from trainjobs.plan.stage import lowest_stage
@@ -85,7 +87,7 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
-    identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
+    identity = {"spec": essentials(spec), "stage": stage, "versions": versions(), **onward.facts(spec.training, batch_cut)}
     identity["frozen"] = world.lead(frozen_digest, modules)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     engines = {name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world) for name, own in groups.items() if own}
@@ -95,7 +97,7 @@ def train(
         source = Encoded(source, model.encode, world.device)
     state, phases = State(), tuple(objective.phases)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
-    ema = Ema(averaged, spec.training.ema.decay, world) if spec.training.ema else None
+    ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")
 
     # What else is saved.
@@ -113,6 +115,10 @@ def train(
     saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
+    if saver.commit is not None and world.leads:
+        peaks = {group.name: group.settings.learning_rate for own in groups.values() for group in own}
+        for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules):
+            warn(difference)
     reporter = Reporter(run, job, source.info, world, stage, saver, sync_every) if world.leads else None
     note("resume")
 
@@ -142,15 +148,16 @@ def train(
             for turn in range(phase.repeat):
                 with flowing(engines, phase.trains):
                     for batch, parts in batches.turn(phase, turn, state, at):
-                        with autocast:
-                            loss, metrics = phase.loss(batch)
-                        engines[phase.trains].backward(loss / parts)
+                        with masks(batch.noise):
+                            with autocast:
+                                loss, metrics = phase.loss(batch)
+                            engines[phase.trains].backward(loss / parts)
                         meter.add(metrics, batch_cut.accumulation / parts if phase.weigh else 1.0)
                     saver.settle()
                     engines[phase.trains].step()
                 state.samples += batch_cut.size if phase.advances else 0
-        if ema:
-            ema.update()
+        if ema and spec.training.ema:
+            ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))
         state.step += 1
         measured = meter.stepped(state, engines)
         if window:

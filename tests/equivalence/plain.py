@@ -51,7 +51,10 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
         if spec.training.ema:
             for name, network in networks.items():
                 for key, p in network.named_parameters():
-                    ema[name][key] = spec.training.ema.decay * ema[name][key] + (1 - spec.training.ema.decay) * p.detach()
+                    decay = spec.training.ema.decay or 0.0
+                    if spec.training.ema.warmup:
+                        decay = min(decay, (1 + step) / (10 + step)) if step else 0.0
+                    ema[name][key] = decay * ema[name][key] + (1 - decay) * p.detach()
     return result
 
 

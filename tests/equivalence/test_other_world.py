@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 STEPS, STOP = 6, 3
 DIGITS = {"source": "builtin:digits", "images": {"size": 8, "channels": 1}}
 LANGUAGE = {
-    "language": {"network": {"layers": 1, "hidden": 36, "heads": 3, "contextLength": 16}},
+    "language": {"network": {"layers": 1, "hidden": 36, "heads": 3, "contextLength": 16, "dropout": 0.1}},
     "data": {"source": "builtin:stdlib-text"},
 }
 # No spectral norm: its power iteration advances once a forward pass, and how many there are depends on the workers.

@@ -52,10 +52,27 @@ class Schedule(Model):
     )
 
 
+DECAY = 0.999
+
+
 class Ema(Model):
-    decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999, description="Weights averaged as decay * average + (1 - decay) * weights, after each step."
+    decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description=f"Weights averaged as decay * average + (1 - decay) * weights, after each step; default: {DECAY}, unless halfLife."
     )
+    half_life: PositiveInt | None = Field(
+        None,
+        description="Instead of decay: samples, batch.global of them a step, after which weights count half; decay is 0.5 ** (batch.global / "
+        "halfLife).",
+    )
+    warmup: bool = Field(
+        True, description="After step t, counted from 0, the decay is at most (1 + t) / (10 + t), and 0 after the first: else a short run averages its random start."
+    )
+
+    def decays(self, batch: int) -> float:
+        """The decay of an update once it is warm, at a global batch of so many samples."""
+        if self.half_life is not None:
+            return float(0.5 ** (batch / self.half_life))
+        return DECAY if self.decay is None else self.decay
 
 
 class Training(Model):
@@ -103,6 +120,12 @@ def weights_lie_somewhere(uri: str) -> Iterator[Breach]:
     return uris.prefix(uri, "weights lie in a folder of it")
 
 
+def one_horizon(ema: Ema) -> Iterator[Breach]:
+    if ema.decay is not None and ema.half_life is not None:
+        what, why = "decay beside halfLife", "both say how far back the average reaches"
+        yield Breach(("halfLife",), what, why, "keep one of them", on_key=True)
+
+
 def config_is_free(config: dict[str, Any]) -> Iterator[Breach]:
     """DeepSpeed's own JSON adds to the manifest and never contradicts it."""
     why = "two places for one setting would contradict each other"
@@ -122,6 +145,13 @@ RULES = (
         weights_lie_somewhere,
         uris.PREFIX,
         "not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
+    ),
+    Rule(
+        "spec.training.ema",
+        "GTJ0108",
+        one_horizon,
+        "!has(self.decay) || !has(self.halfLife)",
+        "decay beside halfLife: both say how far back the average reaches, keep one of them",
     ),
     # CEL cannot look into free-form maps; crd.py says it with `not`.
     Rule("spec.deepspeed.config", "GTJ0108", config_is_free),
