@@ -35,7 +35,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
-from trainjobs.evaluate.evaluation import evaluation
+from trainjobs.evaluate.evaluation import evaluation, live
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
@@ -198,9 +198,11 @@ def train(
         if evaluate:
             with reporter.aside() if reporter else nullcontext():
                 share_buffers(engines, world)
+                here = At(state.step, state.samples, spec.training.steps)
                 with ema.applied() if ema else nullcontext():
-                    here = At(state.step, state.samples, spec.training.steps)
                     scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here)
+                if ema:
+                    scores |= live(spec, source, objective, modules, world, batch_cut.micro, here)
             if reporter:
                 reporter.evaluated(state, scores, samples)
 

@@ -95,7 +95,7 @@ def test_the_losses_are_those_of_a_run_that_nobody_stopped(case: str, root: Path
 def test_so_are_weights_and_moving_average(case: str, root: Path) -> None:
     networks = ("generator", "discriminator") if case.startswith("gan") else ("autoencoder",) if case.startswith("vae") else ("model",)
     for network in networks:
-        for kind in ("fp32", "ema"):
+        for kind in ("fp32", "ema") if network != "discriminator" else ("fp32",):
             expected, ours = group.weights(root / f"{case}-undisturbed", network, kind), group.weights(root / case, network, kind)
             assert expected.keys() == ours.keys()
             for key in expected:

@@ -1,7 +1,7 @@
 """What a run that goes on does otherwise than it would have without a stop, although nothing forbids it: told once, when it is resumed.
 
-That is a learning rate that leaps because the schedule ends at another step, and layers whose numbers depend on how a batch is cut, where it
-is cut otherwise. Everything else is the same for any cut, or is refused.
+That is a learning rate that leaps because the schedule ends at another step; layers whose numbers depend on how a batch is cut, where it is
+cut otherwise; and an average of a version without warm-up. Everything else is the same for any cut, or is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.problem import listed
 from trainjobs.api.training import Training
 from trainjobs.checkpoints import Commit
-from trainjobs.optim.schedule import rate
+from trainjobs.optim.schedule import kept, rate
 from trainjobs.plan.batch import Cut
 
 LEAP = 0.01  # of the peak rate
@@ -33,6 +33,7 @@ def differences(
 ) -> Iterator[JobError]:
     """What is to be told of a run that goes on from `commit`; `peaks` are learning rates by group."""
     yield from rate_leaps(commit, training, peaks)
+    yield from average_warms(commit, training, cut)
     yield from cut_counts(commit, cut, networks)
 
 
@@ -51,6 +52,18 @@ def rate_leaps(commit: Commit, training: Training, peaks: Mapping[str, float]) -
     yield JobError("GTJ0127", f"the learning rate goes from {leaps} at step {step + 1}", where="spec.training.steps", why=why, how=how)
 
 
+def average_warms(commit: Commit, training: Training, cut: Cut) -> Iterator[JobError]:
+    """GTJ0127 where a moving average goes on from a commit of a version whose averages had no warm-up, and would still be warming up."""
+    ema, step = training.ema, commit.step
+    if ema is None or not commit.metadata.get("ema") or "steps" in commit.metadata:
+        return
+    decay, now = ema.decays(cut.size), kept(ema, step, cut.size)
+    if now < decay:
+        what = f"the moving average goes on with a decay of {now:.4g} at step {step + 1}, not {decay:g}"
+        why = "the checkpoint is of a version without warm-up; the average that it has is kept, and follows the weights faster for a while"
+        yield JobError("GTJ0127", what, where="spec.training.ema.warmup", why=why, how="nothing has to be done")
+
+
 def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> Iterator[JobError]:
     """GTJ0127 where batches are cut otherwise and a network has layers for which that counts."""
     micro = commit.metadata.get("micro")
@@ -67,7 +80,8 @@ def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> I
             found.append(f"dropout of {name} is drawn within a function of torch, for a micro-batch as a whole")
     if found:
         before = f"of {micro} on {commit.world}" if isinstance(micro, int) else f"on {commit.world}"
-        what = f"micro-batches of {cut.micro} on {cut.workers} process{'es' if cut.workers > 1 else ''}, before {before}, change the numbers"
+        on = f"{cut.workers} process{'es' if cut.workers > 1 else ''}"
+        what = f"micro-batches of {cut.micro} on {on}, before {before}, change the numbers"
         how = "the same training.batch.micro and number of workers go on bit for bit"
         yield JobError("GTJ0127", what, where="spec.training.batch", why="; ".join(found), how=how)
 

@@ -24,7 +24,7 @@ def block(found: Found) -> str:
     """
     at, problem = found.at, found.problem
     where = f"{found.source}:{at.line}:{at.column}" if at else found.source
-    lines = [f"{where}: {problem.code} {problem.what}"]
+    lines = [f"{where}: {problem.code}{': note:' if problem.note else ''} {problem.what}"]
     gutter = " " * 7
     if at and found.line:
         # A tab before the caret stays a tab, so that both lines are shifted alike.

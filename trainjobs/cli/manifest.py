@@ -14,6 +14,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import GROUP, KIND, Job
+from trainjobs.api.notes import notes
 from trainjobs.api.parse import parse
 from trainjobs.api.problem import Problem, listed, nearest
 from trainjobs.api.rules import check
@@ -46,13 +47,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One job of a file. `job` is there when `found` is empty."""
+    """One job of a file. `job` is there when `found` is empty; `notes` are what is only told."""
 
     source: str
     text: bytes
     job: Job | None
     found: tuple[Found, ...]
     name: str = ""
+    notes: tuple[Found, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,14 +150,17 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
     job, problems = parse(data)
     if job is not None and workers is not None and not problems:
         problems = check(job, workers)
-    for problem in problems:
+    told = notes(job) if job is not None and not problems else []
+    for problem in (*problems, *told):
         origin = next(
             (origin for path, origin in changed.items() if path in (problem.path[: len(path)], problem.beside[: len(path)])), None
         )
         at = None if origin else position(document, problem)
         found.append(Found(origin or name, at, source_line(lines, at), problem))
     found.sort(key=lambda one: (one.at is None, one.at.line if one.at else 0, one.at.column if one.at else 0))
-    return Manifest(name, text, None if found else job, tuple(found), job.metadata.name if job else "")
+    wrong = tuple(one for one in found if not one.problem.note)
+    remarks = () if wrong else tuple(one for one in found if one.problem.note)
+    return Manifest(name, text, None if wrong else job, wrong, job.metadata.name if job else "", remarks)
 
 
 def written(data: Any) -> Any:

@@ -70,7 +70,9 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
     weights = weights or ("ema" if told["ema"] else "live")
     ranks = checkpoints.ranks(commit)
     indexes = [read_index(checkpoints, commit, rank) for rank in ranks]
-    networks = [network(commit, indexes, name, "ema" if weights == "ema" else "fp32", dtype, limit) for name in sorted(told["parameters"])]
+    averaged = {*told.get("averaged", told["parameters"])} if weights == "ema" else set()  # checkpoints of before averaged every network
+    kinds = {name: "ema" if name in averaged else "fp32" for name in sorted(told["parameters"])}
+    networks = [network(commit, indexes, name, kind, dtype, limit) for name, kind in kinds.items()]
     beside, layout_of_others = companions(checkpoints, commit, ranks[0], networks, weights, dtype)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
