@@ -1,6 +1,6 @@
 """What depends on how a batch is cut into workers and micro-batches, and what does not: the sentences of docs/concepts/zero.md.
 
-Dropout does not. Batch norm normalises over a micro-batch, and looks at rank 0's statistics when it is evaluated; spectral norm goes one power
+Dropout does not. Batch norm normalises over a micro-batch, and is evaluated with the statistics of rank 0; spectral norm goes one power
 iteration further with every micro-batch that a process computes.
 """
 
