@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 
 from trainjobs.api.job import Job, Spec
-from trainjobs.checkpointer import before, initial
+from trainjobs.checkpointer import before, initial, onward
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
@@ -35,7 +35,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
-from trainjobs.evaluate.evaluation import evaluation, looked_at
+from trainjobs.evaluate.evaluation import evaluation, live, looked_at
 from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
@@ -46,8 +46,10 @@ from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
+from trainjobs.objectives.dropout import masks
 from trainjobs.objectives.phase import Adaptive, At, Model
 from trainjobs.optim.groups import Group, divided
+from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import cut
 from trainjobs.plan.beside import beside, due
@@ -92,7 +94,7 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
-    identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
+    identity = {"spec": essentials(spec), "stage": stage, "versions": versions(), **onward.facts(spec.training, batch_cut)}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
@@ -104,7 +106,7 @@ def train(
         source = Encoded(source, model.encode, world.device)
     state, phases = State(), tuple(objective.phases)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
-    ema = Ema(averaged, spec.training.ema.decay, world) if spec.training.ema else None
+    ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")
 
     # What else is saved.
@@ -123,6 +125,10 @@ def train(
     saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
+    if saver.commit is not None and world.leads:
+        peaks = {group.name: group.settings.learning_rate for own in groups.values() for group in own}
+        for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules):
+            warn(difference)
     plan = beside(spec, *looked_at(spec, source, objective))
     reporter = None
     if world.leads:
@@ -163,15 +169,16 @@ def train(
             for turn in range(phase.repeat):
                 with flowing(engines, phase.trains):
                     for batch, parts in batches.turn(phase, turn, state, at):
-                        with autocast:
-                            loss, metrics = phase.loss(batch)
-                        engines[phase.trains].backward(loss / parts)
+                        with masks(batch.noise):
+                            with autocast:
+                                loss, metrics = phase.loss(batch)
+                            engines[phase.trains].backward(loss / parts)
                         meter.add(metrics, batch_cut.accumulation / parts if phase.weigh else 1.0)
                     saver.settle()
                     engines[phase.trains].step()
                 state.samples += batch_cut.size if phase.advances else 0
-        if ema:
-            ema.update()
+        if ema and spec.training.ema:
+            ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))
         state.step += 1
         measured = meter.stepped(state, engines)
         if window:
@@ -213,10 +220,12 @@ def train(
             count = plan.drawn(last)
             with reporter.aside("drawings" if count else "scores", state.step) if reporter else nullcontext():
                 share_buffers(engines, world)
+                here = At(state.step, state.samples, spec.training.steps)
                 with ema.applied() if ema else nullcontext():
-                    here = At(state.step, state.samples, spec.training.steps)
                     scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here, count, tell)
                     rebuilt = reconstructions(spec, source, objective, modules, world, batch_cut.micro, here) if count else None
+                if ema:
+                    scores |= live(spec, source, objective, modules, world, batch_cut.micro, here, tell)
                 if reporter:
                     reporter.evaluated(state, scores, samples)
                     reporter.reconstructed(state, rebuilt)

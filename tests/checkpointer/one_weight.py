@@ -59,7 +59,7 @@ class Engine:
 
 class Average:
     def __init__(self) -> None:
-        self.values, self.restarted = torch.zeros(12), False
+        self.values, self.restarted, self.engines = torch.zeros(12), False, ("net",)
 
     def parts(self, network: str) -> list[Part]:
         return [part("ema/w", self.values, SHAPE)]

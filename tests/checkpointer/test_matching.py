@@ -116,6 +116,16 @@ def test_an_optimizer_begins_anew_only_where_the_manifest_allows_it(commit: Comm
     assert begins_anew(commit, CONTENTS, {}, True)
 
 
+def test_averages_of_fewer_networks_than_before_go_on_and_of_more_do_not() -> None:
+    """Checkpoints of before averaged every network, a GAN's discriminator too."""
+    of = {"parameters": {"d": 4, "g": 4}, "optimizers": {"d": "adamw", "g": "adamw"}, "ema": True}
+    commit = saved(**of)
+    assert not begins_anew(commit, {**of, "averaged": ["g"]}, {}, False)
+    assert not begins_anew(commit, {**of, "averaged": ["d", "g"]}, {}, False)
+    with pytest.raises(JobError, match="no moving average of d there"):
+        begins_anew(saved(**of, averaged=["g"]), {**of, "averaged": ["d", "g"]}, {}, False)
+
+
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize(
     ("commit", "why"),

@@ -178,6 +178,10 @@ def test_a_moving_average_is_restored_or_begins_at_the_weights(run: Run) -> None
     assert not average.restarted
     assert torch.equal(average.values, torch.arange(12.0))
 
+    anew = Average()
+    run.restore(engine(7.0, optimizer="sgd"), ema=anew, reset=True)
+    assert anew.restarted, "the average begins anew with the optimizer"
+
 
 def test_an_objective_gets_the_state_that_was_kept_with_the_weights(run: Run) -> None:
     objective = Adaptive()

@@ -58,6 +58,9 @@ def test_what_is_expected_is_what_the_files_hold(case: str) -> None:
 def test_every_bit_is_restored(case: str, size: int, root: Path) -> None:
     ours, theirs = restored(root / f"{case}-{size}", size), of_size(expected(case), size)
     tensors, others = ours.pop("tensors"), theirs.pop("tensors")
+    passed_over = [name for name in others if name.startswith("discriminator/ema/")]  # averaged then, and wanted by nobody now
+    assert len(passed_over) == (6 if case == "gan" else 0)
+    others = {name: digest for name, digest in others.items() if name not in passed_over}
     assert ours == theirs  # step, samples, the objective's state, what is usual of the losses
     assert {name: (others.get(name), tensors.get(name)) for name in others | tensors if others.get(name) != tensors.get(name)} == {}
 

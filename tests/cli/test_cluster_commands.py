@@ -169,6 +169,14 @@ def test_a_namespace_said_twice(said: Said, tmp_path: Path) -> None:
     assert "the manifest is for namespace theirs, and -n says mine" in text
 
 
+def test_notes_on_a_manifest_are_told_before_it_is_sent(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(Path(SAMPLE).read_text().replace("{name: vae-digits}", "{name: vae-digits, namespace: theirs}"))
+    there = ("submit", "-f", "job.yaml", "-n", "mine", "--kubeconfig", kubeconfig(tmp_path / "config"))
+    note = "--set training.schedule.warmupSteps=9000: GTJ0123: note: the warm-up of 9000 steps"
+    assert said(*there, "--set", "training.schedule.warmupSteps=9000")[1].startswith(note)
+    assert "note" not in said(*there)[1]
+
+
 def test_a_code_is_explained_without_a_cluster(said: Said) -> None:
     code, text = said("explain", "gtj0117")
     assert code == 0

@@ -66,6 +66,13 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
+def test_notes_on_the_manifest_are_told_first_and_nothing_is_refused(shell: Shell) -> None:
+    done = shell.gtj("run", "-f", "job.yaml", "--set", "training.schedule.warmupSteps=50")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("--set training.schedule.warmupSteps=50: GTJ0123: note: the warm-up of 50 steps")
+    assert "note" not in shell.gtj("run", "-f", "job.yaml", "--fresh").stderr
+
+
 def test_a_run_from_nothing_to_its_report(shell: Shell) -> None:
     done = shell.gtj("run", "-f", "job.yaml")
     assert done.returncode == 0, done.stderr

@@ -78,6 +78,33 @@ def test_problems_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == {"valid": True, "problems": []}
 
 
+def test_notes_are_told_and_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "job.yaml"
+    text = Path(GOOD).read_text()
+    assert "    ema: {decay: 0.99}\n" in text
+    path.write_text(text.replace("    ema: {decay: 0.99}\n", "    ema: {decay: 0.9999}\n"))
+    assert status(["validate", "-f", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{path}: ok: ")
+    line = path.read_text().splitlines().index("    ema: {decay: 0.9999}") + 1
+    assert printed.err.startswith(f"{path}:{line}:18: GTJ0124: note: the moving average reaches back 10000 steps")
+    assert "^^^^^^" in printed.err
+    assert "problem" not in printed.err
+    assert status(["validate", "-f", str(path), "-o", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["valid"], data["problems"], [note["code"] for note in data["notes"]]) == (True, [], ["GTJ0124"])
+
+
+def test_a_note_on_what_the_command_line_changed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["validate", "-f", GOOD, "--set", "training.schedule.warmupSteps=9000"]) == 0
+    assert capsys.readouterr().err.startswith("--set training.schedule.warmupSteps=9000: GTJ0123: note: the warm-up of 9000 steps")
+
+
+def test_notes_wait_until_there_are_no_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status(["validate", "-f", GOOD, "--set", "training.schedule.warmupSteps=9000", "--workers", "5"]) == 3
+    assert "note" not in capsys.readouterr().err
+
+
 def test_set_and_workers(capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["validate", "-f", GOOD, "--set", "training.steps=7"]) == 0
     assert "7 steps of 64" in capsys.readouterr().out

@@ -32,7 +32,8 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
     torch.manual_seed(mix(spec.training.seed, "weights"))
     networks = {name: network.to(device) for name, network in build(spec, source.info).modules.items()}
     optimizers = {name: optimizer(spec, name, network) for name, network in networks.items()}
-    ema = {name: {key: p.detach().clone() for key, p in network.named_parameters()} for name, network in networks.items()}
+    averaged = {name: network for name, network in networks.items() if name != "discriminator"}
+    ema = {name: {key: p.detach().clone() for key, p in network.named_parameters()} for name, network in averaged.items()}
     result = Result({}, networks, ema)
     seen = 0
     for step in range(spec.training.steps):
@@ -49,9 +50,12 @@ def train(manifest: dict[str, Any], cache: Path, jump: tuple[int, int] | None = 
             result.losses.setdefault("loss", []).append(loss.item())
             seen += batch
         if spec.training.ema:
-            for name, network in networks.items():
+            for name, network in averaged.items():
                 for key, p in network.named_parameters():
-                    ema[name][key] = spec.training.ema.decay * ema[name][key] + (1 - spec.training.ema.decay) * p.detach()
+                    decay = spec.training.ema.decay
+                    if spec.training.ema.warmup:
+                        decay = min(decay, (1 + step) / (10 + step)) if step else 0.0
+                    ema[name][key] = decay * ema[name][key] + (1 - decay) * p.detach()
     return result
 
 

@@ -211,14 +211,14 @@ def moving_average(stage: int, world: World) -> Any:
     found = {}
     for precision in ("fp32", "bf16"):
         engine = trainable(network(), spec(precision, rate=0.1), stage, world)
-        ema = Ema({"net": engine}, 0.5, world)
+        ema = Ema({"net": engine}, world)
         expected = flat(engine)
         for turn in range(TURNS):
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 value = loss(engine.module, data(world.rank, turn)) / 50
             engine.backward(value)
             engine.step()
-            ema.update()
+            ema.update(0.5)
             expected = torch.lerp(expected, flat(engine), 0.5)
         before = flat(engine)
         dtype = next(engine.module.parameters()).dtype

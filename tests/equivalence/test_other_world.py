@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 STEPS, STOP = 6, 3
 DIGITS = {"source": "builtin:digits", "images": {"size": 8, "channels": 1}}
 LANGUAGE = {
-    "language": {"network": {"layers": 1, "hidden": 36, "heads": 3, "contextLength": 16}},
+    "language": {"network": {"layers": 1, "hidden": 36, "heads": 3, "contextLength": 16, "dropout": 0.1}},
     "data": {"source": "builtin:stdlib-text"},
 }
 # No spectral norm: its power iteration advances once a forward pass, and how many there are depends on the workers.
@@ -95,7 +95,7 @@ def test_the_losses_are_those_of_a_run_that_nobody_stopped(case: str, root: Path
 def test_so_are_weights_and_moving_average(case: str, root: Path) -> None:
     networks = ("generator", "discriminator") if case.startswith("gan") else ("autoencoder",) if case.startswith("vae") else ("model",)
     for network in networks:
-        for kind in ("fp32", "ema"):
+        for kind in ("fp32", "ema") if network != "discriminator" else ("fp32",):
             expected, ours = group.weights(root / f"{case}-undisturbed", network, kind), group.weights(root / case, network, kind)
             assert expected.keys() == ours.keys()
             for key in expected:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainjobs.api.job import Spec
 from trainjobs.data.source import DataInfo
-from trainjobs.evaluate.evaluation import drawn, evaluation
+from trainjobs.evaluate.evaluation import chosen, drawn, evaluation, live
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.score import dealt, joined
 from trainjobs.noise import Noise
@@ -138,8 +138,16 @@ def test_perplexity_is_of_the_mean() -> None:
     values: Any = Values()
     scores, _ = evaluation(spec, values, values, {}, World(0, 1, CPU), 2, At())
     assert scores["heldout/perplexity"] == pytest.approx(math.exp(scores["heldout/loss"]))
+    beside = live(spec, values, values, {}, World(0, 1, CPU), 2, At())
+    assert beside == {f"{name}/live": value for name, value in scores.items()}, "the same scores, under names of their own"
 
 
 def test_over_gives_sum_and_count() -> None:
     total, count = over(torch.tensor(2.5), 4)
     assert (total.item(), count.item()) == (10.0, 4.0)
+
+
+def test_of_what_was_measured_that_which_was_asked_for() -> None:
+    assert chosen({"heldout/loss": 2.0, "heldout/kl": 1.0}, {"loss"}) == {"heldout/loss": 2.0}
+    assert chosen({"heldout/loss": 0.0}, {"perplexity"}) == {"heldout/perplexity": 1.0}
+    assert chosen({"modes": 8.0}, {"loss"}) == {}

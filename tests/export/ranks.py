@@ -23,6 +23,7 @@ def saved(
     *,
     world: int = 3,
     ema: bool = False,
+    averaged: list[str] | None = None,
     spec: Mapping[str, Any] = UNET,
     beside: Mapping[str, bytes] | None = None,
     lost: int = 0,
@@ -52,6 +53,7 @@ def saved(
         digests.append(checkpoints.put_shard(prefix, rank, files))
     counts = {name: sum(key.startswith("fp32/") for key in tensors) for name, tensors in networks.items()}
     metadata = {"parameters": counts, "ema": ema, "spec": dict(spec), "versions": {"gentrain": "0.1.0", "platform": "mine"}}
+    metadata |= {} if averaged is None else {"averaged": averaged}
     commit = checkpoints.commit(prefix, attempt=attempt, step=7, samples=56, digests=digests, metadata=metadata, metrics={})
     return checkpoints, commit
 

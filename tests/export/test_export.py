@@ -66,6 +66,18 @@ def test_the_safetensors_library_reads_what_all_ranks_saved(world: int, weights:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["gentrain.json", "net.safetensors", "other.safetensors"]
 
 
+def test_networks_that_are_not_averaged_are_as_they_were_trained(tmp_path: Path) -> None:
+    """A discriminator beside its generator."""
+    live = {key: value for key, value in tensors().items() if not key.startswith("ema/")}
+    checkpoints, commit = saved(tmp_path, {"d": live, "g": tensors()}, ema=True, averaged=["g"])
+    done = export(checkpoints, commit, tmp_path / "out", weights=None, dtype="fp32")
+    same(load_file(tmp_path / "out" / "g.safetensors"), of("ema", tensors()))
+    same(load_file(tmp_path / "out" / "d.safetensors"), of("fp32", live))
+    assert (done.weights, done.networks, done.live) == ("ema", ("d", "g"), ("d",))
+    assert json.loads((tmp_path / "out" / "gentrain.json").read_text())["averaged"] == ["g"]
+    assert export(checkpoints, commit, tmp_path / "live", weights="live", dtype="fp32").live == ()
+
+
 def test_without_an_average_the_weights_themselves(tmp_path: Path) -> None:
     live = {key: value for key, value in tensors().items() if not key.startswith("ema/")}
     checkpoints, commit = saved(tmp_path, {"net": live})

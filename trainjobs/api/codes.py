@@ -215,6 +215,63 @@ CODES: dict[str, Code] = {
             "Fewer `compute.workers` or `compute.gpusPerWorker`; `gpusPerWorker: 0` trains on CPU.",
         ),
     ),
+    "GTJ0123": Code(
+        "note: the warm-up is longer than the run",
+        OK,
+        _page(
+            "`training.schedule.warmupSteps` is not below `training.steps`. The learning rate is still rising when the run ends: it sees "
+            "its peak at the last step or never, and nothing of the cosine or linear decay that follows the warm-up.",
+            "For a short trial (`gtj run --steps 20`) it does no harm.",
+            "Otherwise lower `warmupSteps` to a tenth of the run or less, or train for more steps.",
+        ),
+    ),
+    "GTJ0124": Code(
+        "note: the moving average reaches back further than the run",
+        OK,
+        _page(
+            "An average with a decay of d is of about the last 1 / (1 - d) steps: 0.9999 is of 10,000. A shorter run never gets there. "
+            "With `training.ema.warmup`, the default, the decay grows with the run, (1 + t) / (10 + t) after step t, and the average is of "
+            "about its last tenth. Without it most of the average is still the random weights that the run began with, and samples are "
+            "grey.",
+            "Take the decay that the message names, or `halfLife`: samples after which weights count half.",
+            "Leave `warmup` on.",
+        ),
+    ),
+    "GTJ0125": Code(
+        "note: the noise schedule is cut",
+        OK,
+        _page(
+            "The linear noise schedule (Ho et al., 2020) is made for 1000 timesteps. With T of them each beta is 1000/T times as large, so "
+            "that the last step is as noisy; with 20 or fewer the last betas would be 1 and more, and are cut at 0.999. Such a step "
+            "leaves next to nothing of an image, and so nothing for the steps after it to learn.",
+            "Use `process.schedule: cosine`, which is defined for any number.",
+            "Or more timesteps: training does not become slower, samples take `sampler.steps` passes whatever their number.",
+        ),
+    ),
+    "GTJ0126": Code(
+        "note: fewer sampling steps than asked for",
+        OK,
+        _page(
+            "`diffusion.process.timesteps` is below the default of `diffusion.sampler.steps`. A sampler visits each timestep once at most, "
+            "so samples take as many network evaluations as there are timesteps. A number of your own above the timesteps is an error "
+            "(GTJ0108).",
+            "Write `sampler.steps` with the number of timesteps or fewer, and the note is gone.",
+        ),
+    ),
+    "GTJ0127": Code(
+        "note: the run goes on otherwise than it would have",
+        OK,
+        _page(
+            "A run was resumed with something that may change and that changes its numbers, and says so once, as a warning in its line and "
+            "its timeline. Either `training.steps` is another and the schedule of the learning rate ends elsewhere: a cosine run that had "
+            "finished at a rate near 0 leaps to the rate of its middle. Or the batch is cut into other micro-batches (another "
+            "`training.batch.micro` or number of workers), and a network has batch norm, spectral norm, or a recurrent network's dropout, "
+            "which depend on it. Or the checkpoint is of a version whose moving averages had no warm-up, and the average has one now.",
+            "Where that is what you want, do nothing.",
+            "For a rate that does not leap, start a new job from the weights with `training.initialWeights` and a schedule of its own.",
+            "For the same numbers, resume with the same `training.batch.micro` and number of workers.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,
@@ -431,7 +488,8 @@ def page(code: str) -> str:
     """The Markdown page of a code."""
     entry = CODES[code]
     note = "" if code >= "GTJ0200" else " It is caught before anything trains."
-    return f"# {code}: {entry.title}\n\n`gtj` exits with status {entry.exit_code}.{note}\n\n{entry.docs}\n"
+    status = "`gtj` says it and goes on." if entry.exit_code == OK else f"`gtj` exits with status {entry.exit_code}.{note}"
+    return f"# {code}: {entry.title}\n\n{status}\n\n{entry.docs}\n"
 
 
 def index() -> str:

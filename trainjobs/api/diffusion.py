@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainjobs.api.fields import Model, Width
-from trainjobs.api.rule import Breach
+from trainjobs.api.rule import Breach, Rule
 
 
 class UNet(Model):
@@ -35,11 +35,16 @@ class DiffusionProcess(Model):
     timesteps: Annotated[int, Field(ge=2, le=10000)] = Field(1000, description="Steps T of the forward process.")
 
 
+DEFAULT_STEPS = 50
+
+
 class Sampler(Model):
     """How samples are drawn."""
 
     name: Literal["ddim"] = Field("ddim", description="DDIM (Song et al., 2021).")
-    steps: Annotated[int, Field(ge=1, le=1000)] = Field(50, description="Network evaluations per sample.")
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(
+        DEFAULT_STEPS, description="Network evaluations per sample, at most process.timesteps; of the default as many as there are."
+    )
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance.")
 
 
@@ -62,3 +67,23 @@ def resolutions_fit(network: UNet, size: int) -> Iterator[Breach]:
         what = f"{levels} multipliers halve images of {size} pixels {levels - 1} times, to {size >> (levels - 1)}"
         how = f"give at most {most} multipliers, or larger images"
         yield Breach(("multipliers",), what, "the lowest resolution must keep 2 pixels a side", how)
+
+
+def timesteps_suffice(diffusion: Diffusion) -> Iterator[Breach]:
+    """A sampler visits a timestep once. The default may be too many for few of them: the API server writes it out (notes.py tells)."""
+    steps, timesteps = diffusion.sampler.steps, diffusion.process.timesteps
+    if steps > timesteps and steps != DEFAULT_STEPS:
+        what = f"a sampler of {steps} steps, and {timesteps} timesteps to take"
+        how = f"use at most {timesteps} steps, or more timesteps"
+        yield Breach(("sampler", "steps"), what, "each timestep is visited once at most", how, beside=("process", "timesteps"))
+
+
+RULES = (
+    Rule(
+        "spec.diffusion",
+        "GTJ0108",
+        timesteps_suffice,
+        f"self.sampler.steps <= self.process.timesteps || self.sampler.steps == {DEFAULT_STEPS}",
+        "sampler.steps is more than process.timesteps: each timestep is visited once at most",
+    ),
+)

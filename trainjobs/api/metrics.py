@@ -13,6 +13,7 @@ from typing import Literal
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
 Asked = Literal["loss", "perplexity", "modes"]
 SAMPLED = ("vae", "diffusion", "language")
+LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Metric:
 METRICS = (
     Metric("loss", "Loss", "training", SAMPLED, tile="loss", mode="min"),
     Metric("heldout/loss", "Loss", "held-out", SAMPLED, tile="held-out loss", asked="loss", mode="min"),
+    Metric("heldout/loss/live", "Loss", "held-out, of the weights themselves", SAMPLED, mode="min"),
     Metric("loss/D", "Discriminator loss", "D", ("gan",), tile="loss/D"),
     Metric("loss/G", "Generator loss", "G", ("gan",), tile="loss/G"),
     Metric(
@@ -66,6 +68,15 @@ METRICS = (
         noisy=False,
         tile="perplexity",
         asked="perplexity",
+        mode="min",
+    ),
+    Metric(
+        "heldout/perplexity/live",
+        "Held-out perplexity",
+        "of the weights themselves",
+        ("language",),
+        unit="tokens",
+        noisy=False,
         mode="min",
     ),
     Metric("score/real", "Discriminator's scores", "real samples", ("gan",)),

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trainjobs.api.codes import CODES, OK
 from trainjobs.api.errors import JobError
 from trainjobs.api.shape import Path, dotted
 
@@ -22,6 +23,11 @@ class Problem:
     how: str = ""
     on_key: bool = False
     beside: Path = ()
+
+    @property
+    def note(self) -> bool:
+        """Whether it is only told, and nothing is refused."""
+        return CODES[self.code].exit_code == OK
 
     def error(self) -> JobError:
         """The same as the exception users see, for places without a file to point into."""

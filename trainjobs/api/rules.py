@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainjobs.api import between, checkpoints, compute, data, gan, job, language, learners, recovery, training, vae
+from trainjobs.api import between, checkpoints, compute, data, diffusion, gan, job, language, learners, recovery, training, vae
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
 from trainjobs.api.problem import Problem
@@ -16,6 +16,7 @@ RULES = (
     *learners.RULES,
     *gan.RULES,
     *vae.RULES,
+    *diffusion.RULES,
     *language.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,

@@ -58,12 +58,29 @@ class Schedule(Model):
     )
 
 
+DECAY = 0.999
+
+
 class Ema(Model):
     """An exponential moving average of the weights."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999, description="Weights averaged as decay * average + (1 - decay) * weights, after each step."
+        DECAY, description="Weights averaged as decay * average + (1 - decay) * weights, after each step. Only without halfLife."
     )
+    half_life: PositiveInt | None = Field(
+        None,
+        description="Instead of decay: samples, batch.global of them a step, after which weights count half. The decay is 0.5 ** "
+        "(batch.global / halfLife).",
+    )
+    warmup: bool = Field(
+        True,
+        description="Lets the average follow a run that is still short: after step t, counted from 0, the decay is at most (1 + t) / "
+        "(10 + t), and 0 after the first.",
+    )
+
+    def decays(self, batch: int) -> float:
+        """The decay of an update once it is warm, at a global batch of so many samples."""
+        return self.decay if self.half_life is None else float(0.5 ** (batch / self.half_life))
 
 
 class Training(Model):
@@ -113,6 +130,13 @@ def weights_lie_somewhere(uri: str) -> Iterator[Breach]:
     return uris.prefix(uri, "weights lie in a folder of it")
 
 
+def one_horizon(ema: Ema) -> Iterator[Breach]:
+    """Defaults never offend: the API server writes them out."""
+    if ema.half_life is not None and ema.decay != DECAY:
+        what, why = "decay beside halfLife", "both say how far back the average reaches"
+        yield Breach(("halfLife",), what, why, "keep one of them", on_key=True)
+
+
 def config_is_free(config: dict[str, Any]) -> Iterator[Breach]:
     """DeepSpeed's own JSON adds to the manifest and never contradicts it."""
     why = "two places for one setting would contradict each other"
@@ -132,6 +156,13 @@ RULES = (
         weights_lie_somewhere,
         uris.PREFIX,
         "not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
+    ),
+    Rule(
+        "spec.training.ema",
+        "GTJ0108",
+        one_horizon,
+        f"!has(self.halfLife) || self.decay == {DECAY}",
+        "decay beside halfLife: both say how far back the average reaches, keep one of them",
     ),
     # CEL cannot look into free-form maps; crd.py says it with `not`.
     Rule("spec.deepspeed.config", "GTJ0108", config_is_free),

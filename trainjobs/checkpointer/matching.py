@@ -67,8 +67,11 @@ def begins_anew(commit: Commit, contents: Mapping[str, Any], identity: Mapping[s
         raise JobError("GTJ0208", what, where=where, why=why, how="give the model the frozen weights it had")
     differing = [f"{name}: {theirs['optimizers'].get(name)} there, {ours} here" for name, ours in contents["optimizers"].items()
                  if theirs["optimizers"].get(name) != ours]  # fmt: skip
+    without = sorted({*contents.get("averaged", ())} - {*theirs.get("averaged", theirs["parameters"])})  # commits of before averaged all
     if contents["ema"] and not theirs["ema"]:
         differing.append("no moving average there")
+    elif contents["ema"] and without:
+        differing.append(f"no moving average of {', '.join(without)} there")
     if differing and not reset:
         what = f"checkpoint at step {commit.step} has not the optimizer state that the manifest needs"
         how = "checkpoints.allowOptimizerReset: true takes the weights alone, and begins optimizer and moving average anew"

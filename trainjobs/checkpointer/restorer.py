@@ -140,7 +140,8 @@ class Restorer:
                 engine.allocate(kinds)
 
     def _fill(self, commit: Commit, moves: list[Move], folder: Path) -> None:
-        """Every rank must call it."""
+        """Every rank must call it. An average that the checkpoint has not, or that begins anew with the optimizer, is that of now."""
+        averages = bool(commit.metadata.get("ema")) and any(move.part.slice.key.startswith("ema/") for move in moves)
         by_part: dict[int, list[Move]] = {}
         for move in moves:
             by_part.setdefault(id(move.part), []).append(move)
@@ -161,7 +162,7 @@ class Restorer:
             part.fill(whole)
         for engine in self.trained.engines.values():
             engine.publish()
-        if self.trained.ema is not None and not commit.metadata.get("ema"):
+        if self.trained.ema is not None and not averages:
             self.trained.ema.restart()
         self.trained.load_states(commit.metadata)
 

@@ -36,7 +36,8 @@ class Trained:
         """What a reader should know before it reads: which tensors of the optimizer there are is in the files themselves."""
         optimizers = {name: engine.settings.name for name, engine in self.engines.items()}
         counts = {name: len(engine.trained) for name, engine in self.engines.items()}
-        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None}
+        averaged = sorted(self.ema.engines) if self.ema is not None else []
+        return {"optimizers": optimizers, "parameters": counts, "ema": self.ema is not None, "averaged": averaged}
 
     def states(self) -> dict[str, Any]:
         """What of the registry a commit keeps, as JSON."""

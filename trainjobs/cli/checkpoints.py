@@ -93,6 +93,7 @@ def export(name: str, folder: Path, dtype: str, weights: str | None) -> None:
     checkpoints, commit = locate(store_of(name))
     done = write(checkpoints, commit, folder, weights=weights, dtype=dtype)
     which = "moving average" if done.weights == "ema" else "live weights"
+    which += f" (live weights of {', '.join(done.live)})" if done.live else ""
     form = "Hugging Face's layout" if done.hugging_face else "plain safetensors"
     click.echo(f"step {commit.step}  {which}  {dtype}  {', '.join(done.networks)}  {size(done.size)}  {form}  {folder}")
     if done.frozen:

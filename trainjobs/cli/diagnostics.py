@@ -27,7 +27,7 @@ def block(found: Found) -> str:
     """
     at, problem = found.at, found.problem
     where = f"{found.source}:{at.line}:{at.column}" if at else found.source
-    lines = [f"{where}: {problem.code} {problem.what}"]
+    lines = [f"{where}: {problem.code}{': note:' if problem.note else ''} {problem.what}"]
     gutter = " " * 7
     if at and found.line:
         line, column = windowed(found.line, at.column)

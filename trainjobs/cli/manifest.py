@@ -14,6 +14,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import GROUP, KIND, Job
+from trainjobs.api.notes import notes
 from trainjobs.api.parse import parse
 from trainjobs.api.problem import Problem, listed, nearest
 from trainjobs.api.rules import check
@@ -56,7 +57,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One job of a file. `job` is there when `found` is empty."""
+    """One job of a file. `job` is there when `found` is empty; `notes` are what is only told."""
 
     source: str
     text: bytes
@@ -64,6 +65,7 @@ class Manifest:
     found: tuple[Found, ...]
     name: str = ""
     changes: tuple[Change, ...] = ()
+    notes: tuple[Found, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
     job, problems = parse(data)
     if job is not None and workers is not None and not problems:
         problems = check(job, workers)
-    for problem in problems:
+    told = notes(job) if job is not None and not problems else []
+    for problem in (*problems, *told):
         origin = next(
             (origin for path, origin in changed.items() if path in (problem.path[: len(path)], problem.beside[: len(path)])), None
         )
@@ -168,7 +171,10 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
         found.append(Found(origin or name, at, source_line(lines, at), problem))
     found.sort(key=lambda one: (one.at is None, one.at.line if one.at else 0, one.at.column if one.at else 0))
     changes = tuple(Change(path, origin, at_path(given, path) if holds(given, path) else None) for path, origin in changed.items())
-    return Manifest(name, text, None if found else job, tuple(found), job.metadata.name if job else "", changes)
+    wrong = tuple(one for one in found if not one.problem.note)
+    remarks = () if wrong else tuple(one for one in found if one.problem.note)
+    whose = job.metadata.name if job else ""
+    return Manifest(name, text, None if wrong else job, wrong, whose, changes, remarks)
 
 
 def written(data: Any) -> Any:

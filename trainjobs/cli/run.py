@@ -19,7 +19,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.cli import driver
 from trainjobs.cli.changes import noted, options
-from trainjobs.cli.diagnostics import plain
+from trainjobs.cli.diagnostics import plain, rendered
 from trainjobs.cli.follow import Outcome, follow
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
@@ -67,6 +67,8 @@ def command(
     check_workers(job, cores())
     folder = run_dir or RUNS / job.metadata.name
     again = resume_command(folder / "job.yaml" if source == "-" else Path(source), workers, steps, sets, run_dir, no_ray)
+    if manifest.notes:
+        click.echo(rendered(manifest.notes), err=True)
     if ignored:
         click.echo(painted(f"ignored here: {ignored}", dim=True), err=True)
     earlier = set_aside(folder) if fresh else None

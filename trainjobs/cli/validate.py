@@ -19,21 +19,25 @@ from trainjobs.cli.manifest import Found, Manifest, load
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print what was found.")
 @click.argument("more", nargs=-1, metavar="[FILE]...")
 def command(sources: tuple[str, ...], sets: tuple[str, ...], workers: int | None, output: str, more: tuple[str, ...]) -> int:
-    """Check manifests against every rule, without a network. Exit status 0 when all is well, 3 when not."""
+    """Check manifests against every rule, without a network. Exit status 0 when all is well, also with notes, 3 when not."""
     files = (*sources, *more)
     if not files:
         raise click.UsageError("which manifest? gtj validate -f job.yaml")
     loaded = [load(source, sets, workers) for source in files]
     manifests = [manifest for one in loaded for manifest in one.manifests]
     found = [problem for manifest in manifests for problem in manifest.found]
+    told = [note for manifest in manifests for note in manifest.notes]
     if output == "json":
-        click.echo(json.dumps({"valid": not found, "problems": [as_data(problem) for problem in found]}, indent=2))
+        data = {"valid": not found, "problems": [as_data(problem) for problem in found]}
+        click.echo(json.dumps({**data, **({"notes": [as_data(one) for one in told]} if told else {})}, indent=2))
         return 3 if found else 0
     for note in (note for one in loaded for note in one.notes):
         click.echo(note, err=True)
     for manifest in manifests:
         if manifest.job is not None:
             click.echo(f"{manifest.source}: ok: {summary(manifest.job)}")
+    if told:
+        click.echo(rendered(told), err=True)
     if found:
         click.echo(f"{rendered(found)}\n\n{count(found, manifests)}", err=True)
     return 3 if found else 0

@@ -21,17 +21,17 @@ class Ema:
     shard that ZeRO gave it. Either way an update needs no communication.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], decay: float, world: World) -> None:
-        self.engines, self.decay, self.world = engines, decay, world
+    def __init__(self, engines: Mapping[str, Engine], world: World) -> None:
+        self.engines, self.world = engines, world
         self._owner = self._deal()
         self.average: dict[str, Tensor] = {key: engine.owned(parameter).float().clone() for key, engine, parameter in self._mine()}
 
-    def update(self) -> None:
+    def update(self, decay: float) -> None:
         """average = decay * average + (1 - decay) * weights, after a step."""
         if not self.average:
             return
         live = [engine.owned(parameter).float() for _, engine, parameter in self._mine()]
-        torch._foreach_lerp_(list(self.average.values()), live, 1.0 - self.decay)
+        torch._foreach_lerp_(list(self.average.values()), live, 1.0 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

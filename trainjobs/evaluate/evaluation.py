@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.evaluation import SAMPLES
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import question
+from trainjobs.api.metrics import LIVE, question
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.coverage import ModeCoverage
@@ -43,23 +43,51 @@ def evaluation(
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
     with inference(networks, autocast), looking.listening(networks):
         for score in asked_for(spec, source, objective, wanted):
-            for rows, counts in looking.turns("evaluating", min(score.heldout, source.info.heldout), micro, world):
-                data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
-                noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
-                batch = Batch(data, noise, len(rows), at)
-                if counts:
-                    score.add(batch, None)
-                else:
-                    objective.heldout(batch)  # the other ranks need this one's share of the weights
+            look(score, spec, source, objective, world, micro, at, looking)
             for made in drawn(spec, source, objective, score.generated, 1, world, micro, at, looking):
                 score.add(None, made)
             scores |= score.result(world)
         pieces = list(drawn(spec, source, objective, samples, 0, world, micro, at, looking))
-    if "heldout/loss" in scores:
-        scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
-    return {name: value for name, value in scores.items() if question(name) in wanted}, whole
+    return chosen(scores, wanted), whole
+
+
+def live(
+    spec: Spec,
+    source: Source,
+    objective: Objective,
+    networks: Mapping[str, nn.Module],
+    world: World,
+    micro: int,
+    at: At,
+    tell: Callable[[str], None] = lambda words: None,
+) -> dict[str, float]:
+    """The held-out scores of the weights themselves, for beside those of their average: "heldout/loss/live"; equal on every rank."""
+    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
+    score, looking = Heldout(objective.heldout), Looking(tell, passes(spec))
+    with inference(networks, autocast), looking.listening(networks):
+        look(score, spec, source, objective, world, micro, at, looking)
+    return {f"{name}{LIVE}": value for name, value in chosen(dict(score.result(world)), measured(spec)).items()}
+
+
+def look(score: Score, spec: Spec, source: Source, objective: Objective, world: World, micro: int, at: At, looking: Looking) -> None:
+    """Show a score the held-out samples that it wants, this rank's share."""
+    for rows, counts in looking.turns("evaluating", min(score.heldout, source.info.heldout), micro, world):
+        data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
+        noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
+        batch = Batch(data, noise, len(rows), at)
+        if counts:
+            score.add(batch, None)
+        else:
+            objective.heldout(batch)  # the other ranks need this one's share of the weights
+
+
+def chosen(scores: dict[str, float], wanted: set[str]) -> dict[str, float]:
+    """Of what was measured, and what follows from it, that which the manifest wants to know."""
+    if "heldout/loss" in scores:
+        scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
+    return {name: value for name, value in scores.items() if question(name) in wanted}
 
 
 def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, int]:

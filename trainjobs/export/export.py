@@ -38,6 +38,7 @@ class Exported:
     networks: tuple[str, ...]
     size: int  # bytes of all weights
     hugging_face: bool
+    live: tuple[str, ...]  # networks whose last weights these are, because they are not averaged, beside the averages of others
     frozen: bool  # there are weights that were not trained: neither the checkpoint has them nor this
 
 
@@ -65,13 +66,15 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
     if "parameters" not in told or "spec" not in told:
         why = "it was written by a version that did not say what its weights belong to"
         raise JobError("GTJ0208", "the checkpoint cannot be exported", where=commit.prefix, why=why, how="resume from it and save again")
-    if weights == "ema" and not told["ema"]:
+    averaged = {*told.get("averaged", told["parameters"])} if told["ema"] else set()  # checkpoints of before averaged every network
+    if weights == "ema" and not averaged:
         raise JobError("GTJ0108", "the checkpoint has no moving average", where=commit.prefix, how="take --weights live")
-    weights = weights or ("ema" if told["ema"] else "live")
+    weights = weights or ("ema" if averaged else "live")
     ranks = checkpoints.ranks(commit)
     indexes = [read_index(checkpoints, commit, rank) for rank in ranks]
-    networks = [network(commit, indexes, name, "ema" if weights == "ema" else "fp32", dtype, limit) for name in sorted(told["parameters"])]
-    beside, layout_of_others = companions(checkpoints, commit, ranks[0], networks, weights, dtype)
+    kinds = {name: "ema" if weights == "ema" and name in averaged else "fp32" for name in sorted(told["parameters"])}
+    networks = [network(commit, indexes, name, kind, dtype, limit) for name, kind in kinds.items()]
+    beside, layout_of_others = companions(checkpoints, commit, ranks[0], networks, weights, averaged, dtype)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise JobError("GTJ0114", "the folder is not empty", where=str(folder), why="nothing is overwritten", how="name a new folder")
@@ -90,7 +93,8 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
         why, how = error.strerror or str(error), "free disk space there, or make it writable"
         raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=how) from error
     size = sum(output.size for found in networks for output in found.outputs)
-    return Exported(weights, tuple(found.name for found in networks), size, layout_of_others, bool(told.get("frozen")))
+    live = tuple(name for name, kind in kinds.items() if kind == "fp32") if weights == "ema" else ()
+    return Exported(weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")))
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: RankManifest) -> Index:
@@ -134,7 +138,7 @@ def network(commit: Commit, indexes: list[Index], name: str, kind: str, dtype: s
 
 
 def companions(
-    checkpoints: Checkpoints, commit: Commit, first: RankManifest, networks: list[Network], weights: str, dtype: str
+    checkpoints: Checkpoints, commit: Commit, first: RankManifest, networks: list[Network], weights: str, averaged: set[str], dtype: str
 ) -> tuple[dict[str, bytes], bool]:
     """All files but the weights, and whether they are in Hugging Face's layout."""
     spec: Mapping[str, Any] = commit.metadata["spec"]
@@ -147,6 +151,7 @@ def companions(
         "checkpoint": commit.prefix,
         "digest": commit.manifest_digest,
         "weights": weights,
+        **({"averaged": sorted(averaged)} if weights == "ema" else {}),
         "dtype": dtype,
         "networks": {found.name: found.files() for found in networks},
         "spec": dict(spec),

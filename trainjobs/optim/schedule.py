@@ -1,10 +1,10 @@
-"""What changes with progress, as pure functions of the step: so far, the learning rate."""
+"""What changes with progress, as pure functions of the step: the learning rate, and how much a moving average keeps."""
 
 from __future__ import annotations
 
 import math
 
-from trainjobs.api.training import Schedule
+from trainjobs.api.training import Ema, Schedule
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:
@@ -21,3 +21,16 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
     progress = min(1.0, (step - schedule.warmup_steps) / span)
     shape = 0.5 * (1.0 + math.cos(math.pi * progress)) if schedule.name == "cosine" else 1.0 - progress
     return schedule.final_ratio + (1.0 - schedule.final_ratio) * shape
+
+
+def kept(ema: Ema, step: int, batch: int) -> float:
+    """The share of the moving average that the update after optimizer step `step` (counted from 0) keeps; `batch` is the global one.
+
+    While it warms up that is at most (1 + t) / (10 + t), and nothing after the first step, as in diffusers' EMAModel and in
+    tf.train.ExponentialMovingAverage with num_updates: the average is then of about the last tenth of what has been trained, and holds
+    nothing of the random weights that a run starts with. A function of the step alone, so a resumed run needs no counter of its own.
+    """
+    decay = ema.decays(batch)
+    if not ema.warmup:
+        return decay
+    return min(decay, (1 + step) / (10 + step)) if step > 0 else 0.0

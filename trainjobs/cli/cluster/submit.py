@@ -18,6 +18,7 @@ from trainjobs.cli.cluster.options import cluster_options
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.wait import period, waited
+from trainjobs.cli.diagnostics import rendered
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import emit, format_option
 
@@ -42,6 +43,8 @@ def command(source: str, sets: tuple[str, ...], wait: bool, timeout: str | None,
     limit = period(timeout) if timeout is not None else None
     manifest = load_job(source, sets)
     assert manifest.job is not None, "a manifest without problems has a job"
+    if manifest.notes:
+        click.echo(rendered(manifest.notes), err=True)
     cluster = connect(target)
     choose_namespace(cluster, manifest.job, source)
     created = cluster.create(body(manifest.job), dry_run=dry_run)

@@ -11,7 +11,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
 from trainjobs.models import dcgan, mlp
 from trainjobs.objectives.gan.objective import GanObjective
-from trainjobs.objectives.phase import Model, model
+from trainjobs.objectives.phase import Model, Network
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -51,8 +51,10 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
 
 
 def build(spec: Spec, info: DataInfo) -> Model:
-    """Generator, discriminator and their game."""
+    """Generator, discriminator and their game. Nobody draws samples with a discriminator, so its weights are not averaged."""
     assert spec.gan is not None
     made = networks(spec.gan, info)
     assert info.kind != "text"
-    return model(made, GanObjective(made["generator"], made["discriminator"], spec.gan.loss, spec.gan.generator.latent_dim, info.kind))
+    networks_of = {name: Network(module, averaged=name == "generator") for name, module in made.items()}
+    objective = GanObjective(made["generator"], made["discriminator"], spec.gan.loss, spec.gan.generator.latent_dim, info.kind)
+    return Model(networks_of, objective)
