@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from gentrain_operator import present, report
+from gentrain_operator import present, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.limits import overdue
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.pods import exit_status, head_runs
-from gentrain_operator.present import parsed_time
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
+from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import ProfileSpec
@@ -138,8 +138,8 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         )
     child = rayjob(job, spec, profile, attempt, image)
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
-    begun |= {"startedAt": status.get("startedAt") or present.time(now)}
-    begun |= {"plan": {"workers": spec.compute.worker_range[0], **({"profile": name} if name else {})}}
+    begun |= {"startedAt": status.get("startedAt") or time(now)}
+    begun |= {"plan": spending.frozen(spec, name, profile)}
     # What the look after the next would say as well, so that the new RayJob's own event is no reason to write.
     afterwards = _running(replace(seen, job={**job, "status": begun}, report=None), spec, now, attempt, child, None)
     return Decision(create=(configmap(job, spec, attempt), child), status=afterwards, delete=_outdated(seen, attempt))
@@ -186,7 +186,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     queued, suspended = spec.compute.queue is not None, bool(child["spec"].get("suspend"))
     if spec.suspend and queued:
         # Kueue owns `suspend`; giving the RayJob up gives its quota back as well.
-        changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
+        changes: Object = {"attempts": attempt, "ended": attempt, **_spent(seen, spec, now, child)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
     stuck = waiting(seen.pods, child) if present.starting(child) else None
@@ -201,12 +201,12 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
 def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
     """The status of an attempt under way."""
     job, status = seen.job, seen.job.get("status") or {}
-    changes: Object = {"attempts": attempt, "ray": present.ray(child), **present.cost(job, spec, seen.profiles or {}, child, now)}
+    changes: Object = {"attempts": attempt, "ray": present.ray(child), **spending.cost(job, spec, seen.profiles or {}, child, now)}
     # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
-    minute = present.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
+    minute = spending.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
     asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
     if asked and (minute or (child["spec"].get("suspend") and present.taken_up(child))):
-        changes |= present.spent(job, child, now)
+        changes |= spending.spent(job, child, now)
     if seen.report is not None:
         changes["progress"] = report.progress(seen.report, spec.training.steps)
         saved, stage = _saved(seen, spec), report.stage(seen.report)
@@ -232,7 +232,7 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
-        "finishedAt": ((child or {}).get("status") or {}).get("endTime") or present.time(now),
+        "finishedAt": ((child or {}).get("status") or {}).get("endTime") or time(now),
         **_spent(seen, spec, now, child),
         **present.completed(seen.job, spec, seen.report),
         **({"checkpoint": saved} if saved else {}),
@@ -250,14 +250,14 @@ def _ended(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, chi
     restarts[kind] = restarts.get(kind, 0) + 1
     first, most = RETRY
     delay = min(most, first * 2.0 ** min(restarts[kind] - 1, 16))
-    retry_at = present.time(now + datetime.timedelta(seconds=delay))
+    retry_at = time(now + datetime.timedelta(seconds=delay))
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
         "restarts": restarts,
         "retryAt": retry_at,
         "failure": failure.status(),
-        **present.spent(job, child, now),
+        **_spent(seen, spec, now, child),
     }
     reason = "Preempted" if failure.class_ == "Preemption" else "Recovering"
     conditions = [_ACCEPTED, Condition("Running", False, reason, f"attempt {attempt + 1} at {retry_at}. {failure.line()}")]
@@ -270,7 +270,7 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
         "attempts": attempt,
         "ended": attempt,
         "failure": failure.status(),
-        "finishedAt": present.time(now),
+        "finishedAt": time(now),
         **_spent(seen, spec, now, child),
     }
     conditions = [_ACCEPTED, *(Condition(type_, True, "Failed", failure.line()) for type_ in ("Failed", "Finished"))]
@@ -279,8 +279,8 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
 
 
 def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
-    """Time and money of all attempts, at the end of the last."""
-    return {**present.spent(seen.job, child, now), **present.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
+    """Time and money of all attempts, at the end of one."""
+    return {**spending.spent(seen.job, child, now), **spending.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
 
 
 def _finished(seen: Observed, now: datetime.datetime) -> Decision:

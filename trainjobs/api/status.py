@@ -77,14 +77,23 @@ class Plan(Model):
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     workers: Count | None = Field(None, description="Of an elastic group, as many as it has now.")
     profile: Short | None = None
+    gpus_per_worker: Count | None = Field(None, description="As it was when the attempt began; what the attempt is priced by.")
+    per_node: Count | None = Field(None, description="Accelerators of a node of the profile when the attempt began.")
+    usd_per_node_hour: Short | None = Field(
+        None, alias="usdPerNodeHour", description="Price of the profile when the attempt began; absent without one."
+    )
 
 
 class Cost(Model):
     usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
     gpu_hours: Short = "0"
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD")
-    minutes: Count | None = Field(None, description="Of an elastic group: minutes that workerMinutes covers.")
-    worker_minutes: Count | None = Field(None, description="Of an elastic group: minutes of all its workers together.")
+    seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")
+    worker_seconds: Count | None = Field(None, description="Seconds of all workers together.")
+    gpu_seconds: Count | None = Field(None, description="Seconds of all GPUs together.")
+    micro_usd: Count | None = Field(None, alias="microUSD", description="Cost so far in millionths of a USD, each part at its own price.")
+    minutes: Count | None = Field(None, description="Of an earlier operator; no longer written.")
+    worker_minutes: Count | None = Field(None, description="Of an earlier operator; read once and no longer written.")
 
 
 class FailureStatus(Model):
@@ -132,7 +141,9 @@ class Status(Model):
     restarts: Restarts | None = None
     started_at: Time | None = None
     finished_at: Time | None = None
-    active_seconds: Count | None = Field(None, description="Time the attempts have run together; what the deadline counts.")
+    active_seconds: Count | None = Field(
+        None, description="Time in which head and workers of the attempts ran; waiting does not count. What the deadline counts."
+    )
     active_until: Time | None = Field(None, description="Until when activeSeconds has been counted.")
     retry_at: Time | None = Field(None, description="When the next attempt starts.")
     progress: Progress | None = None
