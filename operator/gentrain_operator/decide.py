@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from gentrain_operator import present, report, spending
+from gentrain_operator import free_restarts, present, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
@@ -31,7 +31,6 @@ from trainjobs.api.rules import check
 TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
-FREE_RESTARTS_PER_PROFILE = 2
 EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
 
 
@@ -156,9 +155,7 @@ def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
             None,
             f"GTJ0111 there is no ComputeProfile {' or '.join(spec.compute.profiles)}. The job goes on by itself once one exists",
         )
-    restarts = (seen.job.get("status") or {}).get("restarts") or {}
-    free = restarts.get("infrastructure", 0) + restarts.get("preemption", 0)
-    name = list(found)[free // FREE_RESTARTS_PER_PROFILE % len(found)]
+    name = list(found)[free_restarts.turn(seen.job.get("status") or {}) % len(found)]
     try:
         return name, ProfileSpec.model_validate(found[name].get("spec"), extra="ignore"), ""
     except ValidationError as error:
@@ -191,7 +188,9 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
     stuck = waiting(seen.pods, child) if present.starting(child) else None
     if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
-        return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
+        return _ended(
+            seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message), moved=True
+        )
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
     again = None if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
@@ -241,20 +240,29 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)
 
 
-def _ended(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:
+def _ended(
+    seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure, *, moved: bool = False
+) -> Decision:
     """An attempt that did not succeed: the next one, or the end."""
     job, restarts = seen.job, {**((seen.job.get("status") or {}).get("restarts") or {})}
     kind = failure.class_.lower()
     if failure.class_ == "Configuration" or (failure.class_ == "Application" and restarts.get(kind, 0) >= spec.recovery.max_retries):
         return _failed(seen, spec, now, attempt, child, failure)
     restarts[kind] = restarts.get(kind, 0) + 1
+    since, tries = {}, restarts[kind]
+    if failure.class_ != "Application":
+        since = free_restarts.counted(job.get("status") or {}, moved)
+        tries, end = since["free"], free_restarts.exhausted(since, failure)
+        if end is not None:
+            return _failed(seen, spec, now, attempt, child, end)
     first, most = RETRY
-    delay = min(most, first * 2.0 ** min(restarts[kind] - 1, 16))
+    delay = min(most, first * 2.0 ** min(tries - 1, 16))
     retry_at = time(now + datetime.timedelta(seconds=delay))
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
         "restarts": restarts,
+        **({"sinceProgress": since} if since else {}),
         "retryAt": retry_at,
         "failure": failure.status(),
         **_spent(seen, spec, now, child),

@@ -42,6 +42,15 @@ class Restarts(Model):
     preemption: Count = 0
 
 
+class SinceProgress(Model):
+    """Restarts that count against nothing, since the last checkpoint of a later step."""
+
+    step: Count = Field(0, description="Step of that checkpoint.")
+    restarts: Count = Field(0, description="Restarts with the present profile.")
+    moves: Count = Field(0, description="How many profiles were passed over because no node took the pods.")
+    free: Count = Field(0, description="All of them; the job ends when they reach 20.")
+
+
 class Metric(Model):
     name: Short
     value: Short
@@ -139,6 +148,7 @@ class Status(Model):
     attempts: Count | None = Field(None, description="RayJobs created so far.")
     ended: Count | None = Field(None, description="Attempts whose end has been accounted for; equal to attempts when none is under way.")
     restarts: Restarts | None = None
+    since_progress: SinceProgress | None = None
     started_at: Time | None = None
     finished_at: Time | None = None
     active_seconds: Count | None = Field(
