@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from gentrain_operator import present, report
+from gentrain_operator import free_restarts, present, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.kube.resource import Object
@@ -24,9 +24,9 @@ from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.observed import Decision as Decision
 from gentrain_operator.observed import Observed as Observed
 from gentrain_operator.pods import exit_status, head_runs
-from gentrain_operator.present import parsed_time
 from gentrain_operator.queues import LOOK, held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
+from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
@@ -34,7 +34,6 @@ from trainjobs.api.profile import ProfileSpec
 TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
-FREE_RESTARTS_PER_PROFILE = 2
 EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
 
 
@@ -78,7 +77,7 @@ def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Objec
         spec = last_valid(job, seen.frozen or {})
         if spec is not None:
             decision = _under_way(seen, spec, now, attempt, child)
-            told = with_accepted(job, decision.status, condition, present.time(now)) if decision.status else None
+            told = with_accepted(job, decision.status, condition, time(now)) if decision.status else None
             return replace(decision, status=told)
     leftover = () if open_ else tuple(one for one in seen.rayjobs if not _over(one))
     told = present.status(job, now, status.get("phase", "Pending"), [condition])
@@ -118,8 +117,8 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         )
     child = rayjob(job, spec, profile, attempt, image)
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
-    begun |= {"startedAt": status.get("startedAt") or present.time(now)}
-    begun |= {"plan": {"workers": spec.compute.worker_range[0], **({"profile": name} if name else {})}}
+    begun |= {"startedAt": status.get("startedAt") or time(now)}
+    begun |= {"plan": spending.frozen(spec, name, profile)}
     # What the look after the next would say as well, so that the new RayJob's own event is no reason to write.
     afterwards = _running(replace(seen, job={**job, "status": begun}, report=None), spec, now, attempt, child, None)
     return Decision(create=(configmap(job, spec, attempt), child), status=afterwards, delete=_outdated(seen, attempt))
@@ -136,9 +135,7 @@ def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
             None,
             f"GTJ0111 there is no ComputeProfile {' or '.join(spec.compute.profiles)}. The job goes on by itself once one exists",
         )
-    restarts = (seen.job.get("status") or {}).get("restarts") or {}
-    free = restarts.get("infrastructure", 0) + restarts.get("preemption", 0)
-    name = list(found)[free // FREE_RESTARTS_PER_PROFILE % len(found)]
+    name = list(found)[free_restarts.turn(seen.job.get("status") or {}) % len(found)]
     try:
         return name, ProfileSpec.model_validate(found[name].get("spec"), extra="ignore"), ""
     except ValidationError as error:
@@ -166,12 +163,14 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     queued, suspended = queue_of(spec, child) is not None, bool(child["spec"].get("suspend"))
     if spec.suspend and queued:
         # Kueue owns `suspend`; giving the RayJob up gives its quota back as well.
-        changes: Object = {"attempts": attempt, "ended": attempt, **present.spent(job, child, now)}
+        changes: Object = {"attempts": attempt, "ended": attempt, **_spent(seen, spec, now, child)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
     stuck = waiting(pods, child) if present.starting(child) else None
     if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
-        return _ended(seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message))
+        return _ended(
+            seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message), moved=True
+        )
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
@@ -182,12 +181,12 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
 def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
     """The status of an attempt under way."""
     job, status = seen.job, seen.job.get("status") or {}
-    changes: Object = {"attempts": attempt, "ray": present.ray(child), **present.cost(job, spec, seen.profiles or {}, child, now)}
+    changes: Object = {"attempts": attempt, "ray": present.ray(child), **spending.cost(job, spec, seen.profiles or {}, child, now)}
     # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
-    minute = present.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
+    minute = spending.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
     asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
     if asked and (minute or (child["spec"].get("suspend") and present.taken_up(child))):
-        changes |= present.spent(job, child, now)
+        changes |= spending.spent(job, child, now)
     if seen.report is not None:
         changes["progress"] = report.progress(seen.report, spec.training.steps)
         saved, stage = _saved(seen, spec), report.stage(seen.report)
@@ -216,7 +215,7 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
-        "finishedAt": ((child or {}).get("status") or {}).get("endTime") or present.time(now),
+        "finishedAt": ((child or {}).get("status") or {}).get("endTime") or time(now),
         **_spent(seen, spec, now, child),
         **present.completed(seen.job, spec, seen.report),
         **({"checkpoint": saved} if saved else {}),
@@ -225,23 +224,32 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)
 
 
-def _ended(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:
+def _ended(
+    seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure, *, moved: bool = False
+) -> Decision:
     """An attempt that did not succeed: the next one, or the end."""
     job, restarts = seen.job, {**((seen.job.get("status") or {}).get("restarts") or {})}
     kind = failure.class_.lower()
     if failure.class_ == "Configuration" or (failure.class_ == "Application" and restarts.get(kind, 0) >= spec.recovery.max_retries):
         return _failed(seen, spec, now, attempt, child, failure)
     restarts[kind] = restarts.get(kind, 0) + 1
+    since, tries = {}, restarts[kind]
+    if failure.class_ != "Application":
+        since = free_restarts.counted(job.get("status") or {}, moved)
+        tries, end = since["free"], free_restarts.exhausted(since, failure)
+        if end is not None:
+            return _failed(seen, spec, now, attempt, child, end)
     first, most = RETRY
-    delay = min(most, first * 2.0 ** min(restarts[kind] - 1, 16))
-    retry_at = present.time(now + datetime.timedelta(seconds=delay))
+    delay = min(most, first * 2.0 ** min(tries - 1, 16))
+    retry_at = time(now + datetime.timedelta(seconds=delay))
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
         "restarts": restarts,
+        **({"sinceProgress": since} if since else {}),
         "retryAt": retry_at,
         "failure": failure.status(),
-        **present.spent(job, child, now),
+        **_spent(seen, spec, now, child),
     }
     reason = "Preempted" if failure.class_ == "Preemption" else "Recovering"
     conditions = [_ACCEPTED, Condition("Running", False, reason, f"attempt {attempt + 1} at {retry_at}. {failure.line()}")]
@@ -254,7 +262,7 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
         "attempts": attempt,
         "ended": attempt,
         "failure": failure.status(),
-        "finishedAt": present.time(now),
+        "finishedAt": time(now),
         **_spent(seen, spec, now, child),
     }
     conditions = [_ACCEPTED, *(Condition(type_, True, "Failed", failure.line()) for type_ in ("Failed", "Finished"))]
@@ -263,8 +271,8 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
 
 
 def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
-    """Time and money of all attempts, at the end of the last."""
-    return {**present.spent(seen.job, child, now), **present.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
+    """Time and money of all attempts, at the end of one."""
+    return {**spending.spent(seen.job, child, now), **spending.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
 
 
 def _finished(seen: Observed, now: datetime.datetime) -> Decision:

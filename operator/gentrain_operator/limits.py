@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 
-from gentrain_operator import present
+from gentrain_operator import spending
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.kube.resource import Object
 from trainjobs.api.job import Spec
@@ -13,7 +13,7 @@ from trainjobs.api.job import Spec
 def overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> Failure | None:
     """Why the job has to end now, if it has to."""
     status = job.get("status") or {}
-    active, limit = present.active_seconds(job, child, now), spec.active_deadline_seconds
+    active, limit = spending.active_seconds(job, child, now), spec.active_deadline_seconds
     if limit is not None and active >= limit:
         return Failure(
             "GTJ0212", "Configuration", "the deadline is reached", f"it ran {active} of {limit} seconds", "raise activeDeadlineSeconds"

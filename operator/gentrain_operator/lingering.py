@@ -16,7 +16,7 @@ from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.pods import named, node_of
-from gentrain_operator.present import parsed_time, time
+from gentrain_operator.times import parsed_time, time
 
 GRACE = datetime.timedelta(minutes=5)  # beyond the pod's own
 NAMED = 3  # pods, in a message

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 
 from gentrain_operator import report as reported
 from gentrain_operator.conditions import Condition, settled
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.spending import group
+from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Spec
 
 _ACCEPTED = Condition("Accepted", True, "Accepted")
-
-
-def time(moment: datetime.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parsed_time(text: object) -> datetime.datetime | None:
-    """A time as the API server writes it; None for anything else."""
-    if not isinstance(text, str):
-        return None
-    try:
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-    except ValueError:
-        return None
 
 
 def status(
@@ -142,61 +129,6 @@ def ray(child: Object) -> Object:
     status = child.get("status") or {}
     out = {"rayJob": child["metadata"]["name"], "rayCluster": status.get("rayClusterName"), "dashboard": status.get("dashboardURL")}
     return {name: clean(value, 253) for name, value in out.items() if value}
-
-
-def active_seconds(job: Object, child: Object | None, now: datetime.datetime) -> int:
-    """How long all attempts have run together. KubeRay's `startTime` says when an attempt was last started, a resumed one anew: the time
-    before it is in the status. Suspended, an attempt does not run, but keeps its old `startTime`."""
-    return _active(job, child, now)[0]
-
-
-def spent(job: Object, child: Object | None, now: datetime.datetime) -> Object:
-    """Writes down the time that counts towards the deadline: when an attempt ends, and on the way, because who suspends or deletes its
-    RayJob wipes it out. What lies before `activeUntil` is never counted again, whatever the clocks do."""
-    seconds, until = _active(job, child, now)
-    return {"activeSeconds": seconds, **({"activeUntil": time(until)} if until else {})}
-
-
-def _active(job: Object, child: Object | None, now: datetime.datetime) -> tuple[int, datetime.datetime | None]:
-    """Seconds, and the moment until which they are counted."""
-    status, ray = job.get("status") or {}, (child or {}).get("status") or {}
-    before, counted = int(status.get("activeSeconds", 0)), parsed_time(status.get("activeUntil"))
-    begun, ended = parsed_time(ray.get("startTime")), parsed_time(ray.get("endTime")) or now
-    if begun is None or child is None or not taken_up(child):
-        return before, counted
-    since = max(begun, counted or begun)
-    length = max(0, int((ended - since).total_seconds()))
-    return before + length, since + datetime.timedelta(seconds=length)
-
-
-def cost(
-    job: Object, spec: Spec, profiles: Mapping[str, Object], child: Object | None, now: datetime.datetime, *, final: bool = False
-) -> Object:
-    """`status.cost`; until the end in steps of a minute, so that time alone is no reason to write more often. Needs the profile's price."""
-    seconds = active_seconds(job, child, now)
-    minutes = Fraction(seconds, 60) if final else Fraction(seconds // 60)
-    workers, gpus = group(job.get("status") or {}, spec), spec.compute.gpus_per_worker
-    work, counted = minutes * workers, {}
-    if spec.compute.elastic:
-        # Whatever its size was, what has been counted stays so.
-        before = (job.get("status") or {}).get("cost") or {}
-        work = before.get("workerMinutes", 0) + workers * max(Fraction(0), minutes - before.get("minutes", 0))
-        counted = {"minutes": max(int(minutes), before.get("minutes", 0)), "workerMinutes": int(work)}
-    name = ((job.get("status") or {}).get("plan") or {}).get("profile", "")
-    profile = (profiles.get(name) or {}).get("spec") or {}
-    price = (profile.get("price") or {}).get("usdPerNodeHour")
-    per_node = (profile.get("accelerator") or {}).get("perNode", 0)
-    out: Object = {"usd": "unknown", "gpuHours": f"{float(work * gpus / 60):.2f}", "ratePerHourUSD": "unknown", **counted}
-    if price is not None:
-        rate = Fraction(price) * (Fraction(gpus, per_node) if gpus and per_node else 1)  # of one worker
-        out |= {"usd": f"{float(rate * work / 60):.2f}", "ratePerHourUSD": f"{float(rate * workers):.2f}"}
-    return {"cost": out}
-
-
-def group(status: Object, spec: Spec) -> int:
-    """How many workers the job has: of an elastic group what was last heard of it, at first its smallest size."""
-    low = spec.compute.worker_range[0]
-    return int((status.get("plan") or {}).get("workers") or low) if spec.compute.elastic else low
 
 
 def completed(job: Object, spec: Spec, report: Object | None) -> Object:

@@ -31,18 +31,26 @@ class KubeRay:
     def rayjobs(self) -> dict[str, Object]:
         return {one["metadata"]["name"]: one for one in self._client.list(RAYJOBS, self._namespace)["items"]}
 
-    def initialize(self, name: str) -> None:
-        """New -> Initializing: the cluster exists, its pods are pending."""
+    def initialize(self, name: str, started: str = START) -> None:
+        """New -> Initializing: the cluster exists, its pods are pending. `startTime` is set here already, before there is a pod."""
         job = self._client.get(RAYJOBS, self._namespace, name)
-        self._write(name, jobDeploymentStatus="Initializing", rayClusterName=f"{name}-x1y2z", jobId=f"{name}-id", message="", reason="")
+        self._write(
+            name,
+            jobDeploymentStatus="Initializing",
+            rayClusterName=f"{name}-x1y2z",
+            jobId=f"{name}-id",
+            startTime=started,
+            message="",
+            reason="",
+        )
         cluster = job["spec"]["rayClusterSpec"]
         self._pod(job, f"{name}-head", cluster["headGroupSpec"]["template"], "head")
         for group in cluster["workerGroupSpecs"]:
             for number in range(group["replicas"]):
                 self._pod(job, f"{name}-worker-{number}", group["template"], "worker")
 
-    def run(self, name: str, head_ip: str = "127.0.0.1", started: str = START) -> None:
-        """Initializing -> Running: head and all workers run, the driver was submitted."""
+    def run(self, name: str, head_ip: str = "127.0.0.1", ready: str = START) -> None:
+        """Initializing -> Running: head and all workers run, since `ready`; the driver was submitted."""
         job = self._client.get(RAYJOBS, self._namespace, name)
         workers = sum(group["replicas"] for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"])
         for pod in self.pods(name):
@@ -52,10 +60,9 @@ class KubeRay:
             "head": {"podIP": head_ip, "podName": f"{name}-head"},
             "desiredWorkerReplicas": workers,
             "readyWorkerReplicas": workers,
+            "stateTransitionTimes": {"ready": ready},
         }
-        self._write(
-            name, jobDeploymentStatus="Running", jobStatus="RUNNING", startTime=started, rayClusterStatus=cluster, message="Job is running."
-        )
+        self._write(name, jobDeploymentStatus="Running", jobStatus="RUNNING", rayClusterStatus=cluster, message="Job is running.")
 
     def lose_worker(self, name: str) -> None:
         """A worker is gone: `state` goes on saying ready."""

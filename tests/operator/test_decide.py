@@ -398,7 +398,7 @@ def test_cost_and_budget() -> None:
     status = {**ONE, "plan": {"profile": "a"}}
     priced = decided(seen(status, [running()], compute=compute, profiles=profiles))
     assert priced.status is not None
-    assert priced.status["cost"] == {"usd": "80.00", "gpuHours": "8.00", "ratePerHourUSD": "80.00"}
+    assert priced.status["cost"].items() >= {"usd": "80.00", "gpuHours": "8.00", "ratePerHourUSD": "80.00"}.items()
     unpriced = decided(seen(status, [running()], compute=compute, profiles=profile("a")))
     assert unpriced.status is not None
     assert unpriced.status["cost"]["usd"] == "unknown"

@@ -431,6 +431,16 @@ CODES: dict[str, Code] = {
             "If it is another experiment: `gtj run --fresh`, or another name.",
         ),
     ),
+    "GTJ0217": Code(
+        "machines failed again and again without progress",
+        FAILED,
+        _page(
+            "Twenty attempts in a row ended because of their machines (lost, taken back, or never there), and no new checkpoint was made "
+            "between them. Such restarts count against nothing, but without progress they only cost.",
+            "The message names the last cause; mend that, or name another profile in `compute.profiles`.",
+            "Save more often where machines are taken back before the first one; nothing saved is lost.",
+        ),
+    ),
     "GTJ0301": Code(
         "CRD and operator of different versions",
         UNEXPECTED,

@@ -42,6 +42,15 @@ class Restarts(Model):
     preemption: Count = Field(0, description="Ended because its machines or its quota were taken back.")
 
 
+class SinceProgress(Model):
+    """Restarts that count against nothing, since the last checkpoint of a later step."""
+
+    step: Count = Field(0, description="Step of that checkpoint.")
+    restarts: Count = Field(0, description="Restarts with the present profile.")
+    moves: Count = Field(0, description="How many profiles were passed over because no node took the pods.")
+    free: Count = Field(0, description="All of them; the job ends when they reach 20.")
+
+
 class Metric(Model):
     """One number of the last report."""
 
@@ -87,6 +96,11 @@ class Plan(Model):
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = Field(None, description="ZeRO stage.")
     workers: Count | None = Field(None, description="Of an elastic group, as many as it has now.")
     profile: Short | None = Field(None, description="ComputeProfile of the current attempt.")
+    gpus_per_worker: Count | None = Field(None, description="As it was when the attempt began; what the attempt is priced by.")
+    per_node: Count | None = Field(None, description="Accelerators of a node of the profile when the attempt began.")
+    usd_per_node_hour: Short | None = Field(
+        None, alias="usdPerNodeHour", description="Price of the profile when the attempt began; absent without one."
+    )
 
 
 class Cost(Model):
@@ -95,8 +109,12 @@ class Cost(Model):
     usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
     gpu_hours: Short = Field("0", description="GPUs times hours.")
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
-    minutes: Count | None = Field(None, description="Of an elastic group: minutes that workerMinutes covers.")
-    worker_minutes: Count | None = Field(None, description="Of an elastic group: minutes of all its workers together.")
+    seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")
+    worker_seconds: Count | None = Field(None, description="Seconds of all workers together.")
+    gpu_seconds: Count | None = Field(None, description="Seconds of all GPUs together.")
+    micro_usd: Count | None = Field(None, alias="microUSD", description="Cost so far in millionths of a USD, each part at its own price.")
+    minutes: Count | None = Field(None, description="Of an earlier operator; no longer written.")
+    worker_minutes: Count | None = Field(None, description="Of an earlier operator; read once and no longer written.")
 
 
 class FailureStatus(Model):
@@ -144,9 +162,12 @@ class Status(Model):
     attempts: Count | None = Field(None, description="RayJobs created so far.")
     ended: Count | None = Field(None, description="Attempts whose end has been accounted for; equal to attempts when none is under way.")
     restarts: Restarts | None = None
+    since_progress: SinceProgress | None = None
     started_at: Time | None = Field(None, description="When the first attempt began.")
     finished_at: Time | None = Field(None, description="When the job ended.")
-    active_seconds: Count | None = Field(None, description="Time the attempts have run together; what the deadline counts.")
+    active_seconds: Count | None = Field(
+        None, description="Time in which head and workers of the attempts ran; waiting does not count. What the deadline counts."
+    )
     active_until: Time | None = Field(None, description="Until when activeSeconds has been counted.")
     retry_at: Time | None = Field(None, description="When the next attempt starts.")
     progress: Progress | None = None
