@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainjobs.api import between, checkpoints, compute, data, gan, job, language, learners, recovery, training, vae
+from trainjobs.api import between, checkpoints, compute, data, gan, job, language, learners, recovery, reserved, training, vae
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
 from trainjobs.api.problem import Problem
@@ -19,6 +19,7 @@ RULES = (
     *language.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,
+    *reserved.RULES,
     *recovery.RULES,
 )
 
