@@ -80,6 +80,7 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
 _WARNINGS = {
     "UploadFailed",
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
+    *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
     *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "Preempted", "Failed"),
 }
 # Finished comes with Complete or Failed, and what was never asked for is no news.

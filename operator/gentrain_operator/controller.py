@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
@@ -17,12 +17,14 @@ from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Recorder
-from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
-from gentrain_operator.rayjob import PORT
+from gentrain_operator.rayjob import PORT, configmaps_of
+from gentrain_operator.refusals import Refusal, refusal
+from gentrain_operator.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +54,29 @@ def job_of(obj: Object) -> Key | None:
     return Key(obj["metadata"]["namespace"], name) if name else None
 
 
+class Refused(Exception):
+    """The API server does not take a child of the job."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 class Controller:
-    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none."""
+    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none; `served` the definition that the server serves."""
 
     def __init__(
-        self, client: Client, stores: Stores, polls: Polls, recorder: Recorder, *, image: str, now: Callable[[], datetime.datetime] = _now
+        self,
+        client: Client,
+        stores: Stores,
+        polls: Polls,
+        recorder: Recorder,
+        *,
+        image: str,
+        now: Callable[[], datetime.datetime] = _now,
+        served: Served | None = None,
     ) -> None:
+        self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
     def reconcile(self, key: Key) -> float | None:
@@ -71,6 +90,9 @@ class Controller:
             self.apply(seen.job, decision)
         except Taken as taken:
             decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
+            self.apply(seen.job, replace(decision, create=()))
+        except Refused as refused:
+            decision = decide(replace(seen, refused=refused.refusal), self._now(), self._image)
             self.apply(seen.job, replace(decision, create=()))
         return decision.again
 
@@ -118,8 +140,8 @@ class Controller:
     def apply(self, job: Object, decision: Decision) -> None:
         """Carries out a decision, in the order that its doc states. Any step may fail: the next look decides anew."""
         namespace = job["metadata"]["namespace"]
-        for child in decision.create:
-            create_child(self._client, CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS, job, child)
+        if decision.create:
+            self._create(job, decision.create)
         if decision.suspend is not None:
             child, value = decision.suspend
             version = {"resourceVersion": child["metadata"]["resourceVersion"]}
@@ -128,16 +150,54 @@ class Controller:
             for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
                 self._recorder.record(job, event)
         for child in decision.delete:
+            whole = self._there(RAYJOBS, namespace, child["metadata"]["name"])  # the store keeps no templates
+            if whole is not None and whole["metadata"]["uid"] == child["metadata"]["uid"]:
+                self._forget_configmaps(job, whole)
             self._client.delete(RAYJOBS, namespace, child["metadata"]["name"], uid=child["metadata"]["uid"])
         if decision.delete_job:
             log.info("deleting %s/%s: its time after it finished is over", *key_of(job))
             self._client.delete(JOBS, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
 
-    def _written(self, job: Object, status: Object) -> bool:
+    def _create(self, job: Object, children: Sequence[Object]) -> None:
+        """The ConfigMap and the RayJob of an attempt. A ConfigMap whose RayJob is refused goes again: the spec may change until it is not."""
+        namespace = job["metadata"]["namespace"]
+        for child in children:
+            resource = CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS
+            try:
+                create_child(self._client, resource, job, child)
+            except ApiError as error:
+                found = refusal(error, resource.kind)
+                if found is None:
+                    raise
+                # Admission comes before the look whether the name is taken: a RayJob may be there that the store has not seen.
+                if resource is RAYJOBS and self._there(RAYJOBS, namespace, child["metadata"]["name"]) is None:
+                    self._forget_configmaps(job, child)
+                raise Refused(found) from error
+
+    def _forget_configmaps(self, job: Object, rayjob: Object) -> None:
+        """Deletes what the pods of a RayJob read; another's ConfigMap, never."""
+        namespace = job["metadata"]["namespace"]
+        for name in configmaps_of(rayjob):
+            there = self._there(CONFIGMAPS, namespace, name)
+            if there is not None and (controller_of(there) or {}).get("uid") == job["metadata"]["uid"]:
+                self._client.delete(CONFIGMAPS, namespace, name, uid=there["metadata"]["uid"])
+
+    def _there(self, resource: Resource, namespace: str, name: str) -> Object | None:
         try:
-            written = write_status(self._client, JOBS, job, status)
+            return self._client.get(resource, namespace, name)
         except ApiError as error:
             if not error.not_found:
+                raise
+            return None
+
+    def _written(self, job: Object, status: Object) -> bool:
+        self._served.look()
+        try:
+            written = write_status(self._client, JOBS, job, self._served.fitting(status))
+        except ApiError as error:
+            if not error.not_found:
+                if error.status in (400, 422, 500):  # perhaps a definition that was exchanged since: known at the next try
+                    self._served.look(soon=True)
                 raise
             return False  # deleted a moment ago: the garbage collector takes what is its
         if written is not None:

@@ -23,6 +23,7 @@ from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.present import parsed_time
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
+from gentrain_operator.refusals import Refusal
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.profile import ProfileSpec
@@ -37,7 +38,8 @@ EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created."""
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created, `refused` what
+    the API server has against it."""
 
     job: Object
     rayjobs: Sequence[Object] = ()
@@ -45,6 +47,7 @@ class Observed:
     pods: Sequence[Object] = ()
     report: Object | None = None
     taken: str = ""
+    refused: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,9 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         return Decision(
             status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
         )
+    if seen.refused is not None:
+        told = present.status(job, now, phase, seen.refused.conditions(), spec)
+        return Decision(status=told, again=seen.refused.again(status, now))
     child = rayjob(job, spec, profile, attempt, image)
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
     begun |= {"startedAt": status.get("startedAt") or present.time(now)}

@@ -123,6 +123,13 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
 
 
+def configmaps_of(rayjob: Object) -> list[str]:
+    """The names of the ConfigMaps that the operator made for a RayJob: of its kind of name, so that no one's own is among them."""
+    template = rayjob["spec"].get("rayClusterSpec", {}).get("headGroupSpec", {}).get("template", {})
+    named = [volume["configMap"]["name"] for volume in template.get("spec", {}).get("volumes") or () if volume.get("configMap")]
+    return [name for name in named if name.startswith(f"{rayjob['metadata']['name']}-")]
+
+
 def worker_resources(spec: Spec, profile: ProfileSpec) -> dict[str, str]:
     """A worker's share of a node: as many parts as it uses accelerators, or the whole node of a CPU pool. Requests are limits."""
     gpus, node, accelerator = spec.compute.gpus_per_worker, profile.node, profile.accelerator

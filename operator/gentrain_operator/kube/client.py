@@ -90,6 +90,15 @@ class Client:
         query = {"labelSelector": labels, "limit": limit or "", "continue": page, "resourceVersion": version}
         return self._call("list", resource, "GET", resource.path(namespace), query)
 
+    def schema(self, resource: Resource) -> Object:
+        """The schema of a kind as the server serves it (OpenAPI v3, which every account may read). ApiError 404 when it serves none."""
+        document = self._call("get", resource, "GET", f"/openapi/v3/apis/{resource.group}/{resource.version}")
+        for schema in ((document.get("components") or {}).get("schemas") or {}).values():
+            if any(one.get("kind") == resource.kind for one in schema.get("x-kubernetes-group-version-kind") or ()):
+                found: Object = schema
+                return found
+        raise ApiError(404, "NotFound", f"the server has no schema of {resource.kind}")
+
     def create(self, resource: Resource, namespace: str | None, body: Object, *, manager: str = "", dry_run: bool = False) -> Object:
         """Creates; unknown fields are errors, not dropped. ApiError with `conflict` when the name is taken."""
         query = {"fieldManager": manager, "fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}

@@ -53,9 +53,19 @@ def not_synced(reflectors: Sequence[Listener]) -> Check:
 
 
 class Probes:
-    """Serves on `port` (0: any free one; see `port` afterwards). A check that raises counts as failed."""
+    """Serves on `port` (0: any free one; see `port` afterwards). A check that raises counts as failed. `notes` are said by /readyz as well
+    and fail nothing."""
 
-    def __init__(self, port: int, *, live: Sequence[Check], ready: Sequence[Check], metrics: Callable[[], bytes], host: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        live: Sequence[Check],
+        ready: Sequence[Check],
+        notes: Sequence[Check] = (),
+        metrics: Callable[[], bytes],
+        host: str = "",
+    ) -> None:
         checks = {"/livez": live, "/readyz": ready}
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,7 +76,8 @@ class Probes:
                     self._answer(200, metrics())
                 elif self.path in checks:
                     problems = [problem for check in checks[self.path] if (problem := _outcome(check))]
-                    self._answer(503 if problems else 200, "\n".join(problems or ["ok"]).encode())
+                    told = [note for check in notes if (note := _outcome(check))] if self.path == "/readyz" else []
+                    self._answer(503 if problems else 200, "\n".join([*(problems or ["ok"]), *told]).encode())
                 else:
                     self._answer(404, b"/livez /readyz /metrics")
 

@@ -23,6 +23,35 @@ UNSEEN = 30.0  # seconds after which an operator that works has looked at a new 
 COMING = {"ContainerCreating", "PodInitializing"}
 
 
+OPERATOR = "gentrain.dev/operator"
+
+# What a reason of the condition Accepted means, and of what the API server refuses. A test wants a sentence for every reason there is.
+REFUSED = {
+    "InvalidSpec": "the operator cannot use its spec",
+    "ProfileNotFound": "it waits for a compute profile",
+    "PodsForbidden": "a policy of the cluster keeps its pods from being created",
+    "SecretNotFound": "its pods wait for a secret or a config map",
+    "NameTaken": "somebody else's RayJob has the name that it needs",
+    "PlanDoesNotFit": "it fits none of its profiles",
+    "QuotaExceeded": "the namespace's quota keeps its attempt from being made",
+    "AdmissionDenied": "a policy of the cluster refuses what the operator makes for it",
+    "WebhookFailed": "a webhook of the cluster fails, and nothing can be made for it",
+    "Forbidden": "the operator lacks a permission in its namespace",
+    "NamespaceTerminating": "its namespace is being deleted",
+    "TooLarge": "what the operator makes for it is larger than the server takes",
+    "KubeRayMissing": "the cluster has no KubeRay to run it",
+    "Invalid": "the server does not take what the operator makes for it",
+}
+# Why its pods do not come up.
+STUCK = {
+    "QuotaExceeded": "the namespace's quota keeps its pods from being created",
+    "PodsForbidden": "a policy of the cluster keeps its pods from being created",
+    "SecretNotFound": "its pods wait for a secret or a config map",
+    "ImagePullFailed": "its image cannot be pulled",
+    "Unschedulable": "its pods fit no node",
+}
+
+
 @dataclass(frozen=True)
 class Seen:
     """All there is to go by. `profiles` None: not allowed to look. `events` are those of the job, its RayJob and its waiting pods."""
@@ -96,8 +125,13 @@ def _over(seen: Seen) -> Explanation | None:
 
 def _unseen(seen: Seen) -> Explanation | None:
     status = status_of(seen.job)
-    if status.get("observedGeneration") is not None:
+    if status.get("observedGeneration") is not None or status.get("conditions"):
         return None
+    told = [event for event in seen.events if event.get("reportingComponent") == OPERATOR]
+    if told or seen.pods:
+        what = "the operator has looked at it, and its status cannot be read"
+        why = tuple(f"{event.get('reason')}: {event.get('message')}" for event in sorted(told, key=moment_of)[-3:])
+        return Explanation(what, why, _remedies("GTJ0301"), ("gtj explain GTJ0301",), "GTJ0301", True)
     created = instant(seen.job["metadata"].get("creationTimestamp"))
     age = seen.now - created if created is not None else UNSEEN
     if age < UNSEEN:
@@ -110,6 +144,8 @@ def _unseen(seen: Seen) -> Explanation | None:
 def _refused(seen: Seen) -> Explanation | None:
     found = condition(seen.job, "Accepted")
     if found is None or found.get("status") == "True":
+        found = _without_quota(seen.job)
+    if found is None:
         return None
     code, text = coded(str(found.get("message") or found.get("reason")))
     name = name_of(seen.job)
@@ -122,14 +158,15 @@ def _refused(seen: Seen) -> Explanation | None:
         why = (text, there + (f"; {near}" if near else ""))
         how = ("create the profile (manifests/profiles has examples), and the job goes on by itself", "or submit it with another one")
         return Explanation("it waits for a compute profile", why, how, ("kubectl get computeprofiles",), code, True)
-    what = {
-        "InvalidSpec": "the operator cannot use its spec",
-        "PodsForbidden": "a policy of the cluster keeps its pods from being created",
-        "SecretNotFound": "its pods wait for a secret or a config map",
-        "NameTaken": "somebody else's RayJob has the name that it needs",
-        "PlanDoesNotFit": "it fits none of its profiles",
-    }.get(str(found.get("reason")), "it is not accepted")
+    what = REFUSED.get(str(found.get("reason")), "it is not accepted")
     return Explanation(what, why, how, tuple([f"gtj explain {code}"] if code else [seen.command("status", name)]), code, True)
+
+
+def _without_quota(job: Object) -> Object | None:
+    """The condition that says that a quota keeps the next attempt from being made; that of an attempt's pods is told with them."""
+    status, found = status_of(job), condition(job, "ResourcesReady")
+    none_under_way = status.get("attempts", 0) == status.get("ended", 0)
+    return found if found and none_under_way and (found.get("status"), found.get("reason")) == ("False", "QuotaExceeded") else None
 
 
 def _suspended(seen: Seen) -> Explanation | None:
@@ -194,12 +231,7 @@ def _stuck(seen: Seen) -> Explanation | None:
     if found is None:
         return None
     code, text = coded(found.message)
-    what = {
-        "QuotaExceeded": "the namespace's quota keeps its pods from being created",
-        "SecretNotFound": "its pods wait for a secret or a config map",
-        "ImagePullFailed": "its image cannot be pulled",
-        "Unschedulable": "its pods fit no node",
-    }[found.reason]
+    what = STUCK.get(found.reason, "its pods do not come up")
     sick = [pod for pod in pods if described(pod)[1] not in ("Running", "Succeeded")]
     namespace = seen.job["metadata"].get("namespace")
     look = f"kubectl describe pod {sick[0]['metadata']['name']} -n {namespace}" if sick else f"kubectl get events -n {namespace}"
