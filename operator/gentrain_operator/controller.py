@@ -20,6 +20,7 @@ from gentrain_operator.kube.events import Recorder
 from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
+from gentrain_operator.pace import Pace
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
 from gentrain_operator.rayjob import PORT, configmaps_of
@@ -76,6 +77,7 @@ class Controller:
         now: Callable[[], datetime.datetime] = _now,
         served: Served | None = None,
     ) -> None:
+        self._pace = Pace()
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
@@ -84,8 +86,13 @@ class Controller:
         seen = self.observe(key)
         if seen is None:
             self._polls.forget(key)
+            self._pace.forget(key)
             return None
         decision = decide(seen, self._now(), self._image)
+        before, after = seen.job.get("status") or {}, decision.status
+        wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None else 0.0
+        if wait > 0:  # only a pod has spoken, and what it said last is not old enough
+            decision = replace(decision, status=None, again=min(wait, decision.again or wait))
         try:
             self.apply(seen.job, decision)
         except Taken as taken:
@@ -104,7 +111,7 @@ class Controller:
             return None
         rayjobs = self._rayjobs(job)
         current = max(rayjobs, key=attempt_of, default=None)
-        self._polls.follow(key, _endpoint(current))
+        self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         return Observed(job, rayjobs, profiles, pods, self._polls.report(key))
@@ -201,17 +208,18 @@ class Controller:
                 raise
             return False  # deleted a moment ago: the garbage collector takes what is its
         if written is not None:
+            self._pace.wrote(key_of(job))
             self._stores.jobs.advance(job, written)
         return written is not None
 
 
-def _endpoint(rayjob: Object | None) -> Endpoint | None:
+def _endpoint(job: Object, rayjob: Object | None) -> Endpoint | None:
     """Where the current attempt reports; None when nothing runs there."""
     status = (rayjob or {}).get("status") or {}
     address = ((status.get("rayClusterStatus") or {}).get("head") or {}).get("podIP")
     if rayjob is None or not address or status.get("jobDeploymentStatus") not in ("Initializing", "Running"):
         return None
-    return Endpoint(str(address), PORT, attempt_of(rayjob))
+    return Endpoint(str(address), PORT, attempt_of(rayjob), job["metadata"]["uid"])
 
 
 def _pods_matter(job: Object, current: Object | None) -> bool:

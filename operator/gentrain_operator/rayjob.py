@@ -29,6 +29,7 @@ MOUNT = "/etc/gentrain"
 ENTRYPOINT = ("python", "-m", "trainjobs.head", f"{MOUNT}/job.json", "--port", str(PORT), "--linger", "20")
 HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
+NONCE = "gentrain.dev/nonce"  # annotation: what the head repeats in its record of a failure
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 UID = 1000
 # Of every container; with what a pod sets for all its containers it meets the `restricted` pod security standard.
@@ -72,7 +73,8 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     # Kueue admits no job that scales itself: quota is asked for the largest group then, which still shrinks when it loses a pod.
     scales = spec.compute.elastic and spec.compute.queue is None
     marks = labels(job, attempt)
-    metadata: Object = {"name": rayjob_name(job["metadata"]["name"], attempt), "labels": dict(marks)}
+    word = {NONCE: _nonce(job, attempt)}
+    metadata: Object = {"name": rayjob_name(job["metadata"]["name"], attempt), "labels": dict(marks), "annotations": word}
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
     pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, scales=scales)
@@ -123,6 +125,16 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
 
 
+def nonce_of(rayjob: Object) -> str:
+    """What the failure record of the attempt must repeat; "" of an attempt that an operator of before made."""
+    return str((rayjob.get("metadata", {}).get("annotations") or {}).get(NONCE, ""))
+
+
+def _nonce(job: Object, attempt: int) -> str:
+    """Against what a user's code prints, not against who wants to be wrong about their own job."""
+    return hashlib.sha256(f"{job['metadata']['uid']}/{attempt}/failure".encode()).hexdigest()[:16]
+
+
 def configmaps_of(rayjob: Object) -> list[str]:
     """The names of the ConfigMaps that the operator made for a RayJob: of its kind of name, so that no one's own is among them."""
     template = rayjob["spec"].get("rayClusterSpec", {}).get("headGroupSpec", {}).get("template", {})
@@ -154,7 +166,7 @@ class _Pod:
         container: Object = {
             "name": name,
             "image": self._image,
-            "env": self._environment(),
+            "env": [*self._environment(), *([{"name": "GENTRAIN_NONCE", "value": _nonce(self._job, self._attempt)}] if name == HEAD else [])],
             "resources": {"requests": resources, "limits": resources},
             "securityContext": dict(RESTRICTED),
             "volumeMounts": [

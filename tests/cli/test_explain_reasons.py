@@ -89,7 +89,7 @@ def test_a_quota_that_keeps_an_attempt_from_being_made_is_said_between_attempts_
 
 
 def test_an_operator_that_has_spoken_has_looked() -> None:
-    event = {"type": "Warning", "reason": "AdmissionDenied", "message": "no", "reportingComponent": "gentrain.dev/operator"}
+    event = {"metadata": {}, "type": "Warning", "reason": "AdmissionDenied", "message": "no", "reportingComponent": "gentrain.dev/operator"}
     found = explanation(Seen(job(), NOW, command, events=[event]))
     assert "has looked at it" in found.what
     assert found.code == "GTJ0301"
