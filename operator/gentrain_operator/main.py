@@ -74,7 +74,9 @@ class Operator:
             ]
         self._leading = threading.Event()
         live = [silent_reflector(self.reflectors), stuck_worker(self.queue.longest_work, self._workers_alive)]
-        self.probes = Probes(settings.port, live=live, ready=[not_synced(self.reflectors)], notes=[self.served.note], metrics=self.metrics.text)
+        self.probes = Probes(
+            settings.port, live=live, ready=[not_synced(self.reflectors)], notes=[self.served.note], metrics=self.metrics.text
+        )
         self.metrics.jobs(self.stores.jobs.all)
         self.metrics.gauge("gentrain_queue_depth", "Jobs that wait to be reconciled.", lambda: float(len(self.queue)))
         self.metrics.gauge("gentrain_queue_age_seconds", "How long the first of them has waited.", self.queue.age)

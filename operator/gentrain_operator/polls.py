@@ -124,7 +124,9 @@ class Polls:
             if ending:
                 return self._ended(key)
             delay = self._queue.add_failed(key)
-            log.warning("%s serves the report of another job or attempt than %s/%s: dropped, again in %.0f s", endpoint.address, *key, delay)
+            log.warning(
+                "%s serves the report of another job or attempt than %s/%s: dropped, again in %.0f s", endpoint.address, *key, delay
+            )
             return
         if ending and before is not None and before.get("startedAt") != report.get("startedAt"):
             self._ended(key)  # the address belongs to another driver by now

@@ -166,7 +166,10 @@ class _Pod:
         container: Object = {
             "name": name,
             "image": self._image,
-            "env": [*self._environment(), *([{"name": "GENTRAIN_NONCE", "value": _nonce(self._job, self._attempt)}] if name == HEAD else [])],
+            "env": [
+                *self._environment(),
+                *([{"name": "GENTRAIN_NONCE", "value": _nonce(self._job, self._attempt)}] if name == HEAD else []),
+            ],
             "resources": {"requests": resources, "limits": resources},
             "securityContext": dict(RESTRICTED),
             "volumeMounts": [

@@ -69,7 +69,7 @@ def _reason(error: ApiError) -> str | None:
     if error.status == 413:
         return "TooLarge"
     if error.status == 403:
-        if "exceeded quota" in text or "must specify" in text and "quota" in text:
+        if "exceeded quota" in text or ("must specify" in text and "quota" in text):
             return "QuotaExceeded"
         if "being terminated" in text:
             return "NamespaceTerminating"

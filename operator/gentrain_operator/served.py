@@ -59,7 +59,7 @@ class Served:
     def __init__(self, fetch: Callable[[], Object], clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch, self._clock = fetch, clock
         self._lock = threading.Lock()
-        self._due = float("-inf")
+        self._asked, self._known = float("-inf"), False
         self._status: Schema = {}
         self._told = ""
         self._ours = {"properties": {"spec": structural(Spec), "status": structural(Status)}}
@@ -68,9 +68,9 @@ class Served:
         """Asks the server if that is due; `soon`: a write was refused, so what is known may be outdated."""
         with self._lock:
             now = self._clock()
-            if now < (min(self._due, now) if soon and self._due - now < EVERY - RETRY else self._due):
+            if now < self._asked + (RETRY if soon or not self._known else EVERY):
                 return
-            self._due = now + RETRY
+            self._asked = now
         try:
             schema = self._fetch()
         except ApiError as error:
@@ -79,7 +79,7 @@ class Served:
         lacking = list(missing(self._ours, schema))
         told = note(lacking)
         with self._lock:
-            self._due = self._clock() + EVERY
+            self._known = True
             changed, self._told = told != self._told, told
             self._status = schema.get("properties", {}).get("status", {}) if lacking else {}
         if changed:
@@ -108,4 +108,5 @@ def note(lacking: list[str]) -> str:
         return ""
     more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     names = ", ".join(path.removeprefix(".") for path in lacking[:NAMED])
-    return f"GTJ0301 the cluster's definition of a job is older than the operator; it goes on without {names}{more}. Apply the chart's definitions"
+    what = "GTJ0301 the cluster's definition of a job is older than the operator; it goes on without"
+    return f"{what} {names}{more}. Apply the chart's definitions"

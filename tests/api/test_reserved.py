@@ -22,7 +22,20 @@ def claims(*paths: str) -> list[dict[str, str]]:
     return [{"claimName": f"c{number}", "mountPath": path} for number, path in enumerate(paths)]
 
 
-TAKEN = ["/tmp", "/tmp/", "/dev", "/dev/shm", "/etc", "/etc/gentrain", "/etc/gentrain/x", "/proc/self", "/sys", "/a//b", "/a/../tmp", "/a:b"]
+TAKEN = [
+    "/tmp",
+    "/tmp/",
+    "/dev",
+    "/dev/shm",
+    "/etc",
+    "/etc/gentrain",
+    "/etc/gentrain/x",
+    "/proc/self",
+    "/sys",
+    "/a//b",
+    "/a/../tmp",
+    "/a:b",
+]
 FREE = ["/data", "/data/", "/tmp/cache", "/etc/ssl", "/dev/shm/x", "/home/me", "/a..b", "/.cache", "/tmpfs"]
 
 

@@ -20,7 +20,7 @@ TYPES = conditions.TYPES
 
 def constants(node: ast.AST) -> set[str]:
     found = {one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
-    return {text for text in found if text.isidentifier() and text[:1].isupper() and text not in TYPES or text in conditions.MEANINGS}
+    return {text for text in found if (text.isidentifier() and text[:1].isupper() and text not in TYPES) or text in conditions.MEANINGS}
 
 
 def reasons() -> set[str]:

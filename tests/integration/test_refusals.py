@@ -75,7 +75,10 @@ def policy(bench: Bench, kind: str, expression: str) -> str:
     """A ValidatingAdmissionPolicy for this namespace, as shops have them; its name."""
     name = f"policy-{next(_names)}-{bench.namespace}"
     rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [kind]}
-    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": expression, "message": "every object needs a team"}]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": expression, "message": "every object needs a team"}],
+    }
     group = "admissionregistration.k8s.io/v1"
     where = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.namespace}}}
     binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": where}
@@ -174,8 +177,8 @@ def test_every_kind_of_refusal_has_a_reason() -> None:
         for status, text in [
             (403, 'rayjobs.ray.io "x" is forbidden: exceeded quota: q'),
             (403, 'rayjobs.ray.io is forbidden: User "u" cannot create resource "rayjobs"'),
-            (403, 'rayjobs.ray.io "x" is forbidden: ValidatingAdmissionPolicy \'p\' with binding \'b\' denied request: no'),
-            (403, 'unable to create new content in namespace x because it is being terminated'),
+            (403, "rayjobs.ray.io \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
+            (403, "unable to create new content in namespace x because it is being terminated"),
             (409, 'admission webhook "x" denied the request: no'),
             (413, "Request entity too large"),
             (422, "spec.x: Invalid value"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -108,7 +109,7 @@ class Client:
         """Server-side apply: afterwards exactly the fields of `body` are `manager`'s. Takes fields over from other managers."""
         path = resource.path(namespace, body["metadata"]["name"], subresource)
         query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
-        return self._call("patch", resource, "PATCH", path, query, body, APPLY, subresource)
+        return self._call("patch", resource, "PATCH", path, query, as_yaml(body), APPLY, subresource)
 
     def merge(self, resource: Resource, namespace: str | None, name: str, patch: Object) -> Object:
         """JSON merge patch: None deletes a field. A metadata.resourceVersion in it makes the patch fail (conflict) on a newer object."""
@@ -148,7 +149,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, Any] | None = None,
-        body: Object | None = None,
+        body: Object | bytes | None = None,
         content_type: str = "application/json",
         subresource: str = "",
     ) -> Object:
@@ -166,7 +167,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, Any],
-        body: Object | None = None,
+        body: Object | bytes | None = None,
         content_type: str = "application/json",
         subresource: str = "",
         timeout: tuple[float, float] | None = None,
@@ -237,6 +238,13 @@ def _decoded(data: bytes) -> Object:
     if not isinstance(decoded, dict):
         raise ApiError(0, "Unreachable", f"an answer that is not an object: {data[:100]!r}")
     return decoded
+
+
+def as_yaml(body: Object) -> bytes:
+    """JSON that a reader of YAML takes as well: there an escape is a whole character, so a character beyond 16 bits, which JSON escapes in
+    two halves, has to stand as itself; others do as an escape, because YAML takes some of them in no other way."""
+    text = json.dumps(body, ensure_ascii=False)
+    return re.sub("[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _unreachable(error: Exception) -> ApiError:
