@@ -166,7 +166,7 @@ class Controller:
             self._client.delete(JOBS, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
 
     def _create(self, job: Object, children: Sequence[Object]) -> None:
-        """The ConfigMap and the RayJob of an attempt. A ConfigMap whose RayJob is refused goes again: the spec may change until it is not."""
+        """The ConfigMap and the RayJob of an attempt. A ConfigMap whose RayJob is refused goes again: the spec may change meanwhile."""
         namespace = job["metadata"]["namespace"]
         for child in children:
             resource = CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS

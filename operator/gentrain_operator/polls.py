@@ -31,7 +31,7 @@ NAMES = 64  # of metrics that a job may use in its life: each is a time series f
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an attempt's driver reports; another attempt, or another job of the same name, is another endpoint, even at the same address."""
+    """Where an attempt's driver reports; another attempt, or another job of the name, is another endpoint, even at the same address."""
 
     address: str
     port: int

@@ -17,6 +17,18 @@ from gentrain_operator.kube.resource import Object
 AGAIN = (10.0, 300.0)  # seconds until the next try: as long as it has been refused already, within these
 
 
+# Reasons of the condition Accepted, and what each means for a {kind}.
+WHAT = {
+    "AdmissionDenied": "a policy of the cluster does not allow the {kind}",
+    "WebhookFailed": "a webhook that must agree to the {kind} fails",
+    "Forbidden": "the operator may not create the {kind}",
+    "NamespaceTerminating": "the namespace is being deleted",
+    "TooLarge": "the server does not take a {kind} of this size",
+    "KubeRayMissing": "the cluster does not know RayJobs: is KubeRay installed?",
+    "Invalid": "the server does not take the {kind}",
+}
+
+
 @dataclass(frozen=True)
 class Refusal:
     """`reason` in CamelCase, of the condition ResourcesReady for a quota, of Accepted for the rest; `message` begins with a code."""
@@ -30,7 +42,7 @@ class Refusal:
         return [Condition("Accepted", False, self.reason, self.message)]
 
     def again(self, before: Object, now: datetime.datetime) -> float:
-        """Seconds until the next try, by how long the status says that it has been refused: no counter is needed, and a restart keeps it."""
+        """Seconds until the next try, by how long the status says that it has been refused: no counter is needed, a restart keeps it."""
         for one in before.get("conditions") or ():
             if one.get("status") == "False" and one.get("reason") == self.reason:
                 since = datetime.datetime.fromisoformat(one["lastTransitionTime"])
@@ -46,16 +58,7 @@ def refusal(error: ApiError, kind: str) -> Refusal | None:
     told = clean(error.message or error.reason, 700)
     if reason == "QuotaExceeded":
         return Refusal(reason, f"GTJ0203 the namespace's quota is used up: {told}")
-    what = {
-        "AdmissionDenied": f"a policy of the cluster does not allow the {kind}",
-        "WebhookFailed": f"a webhook that must agree to the {kind} fails",
-        "Forbidden": f"the operator may not create the {kind}",
-        "NamespaceTerminating": "the namespace is being deleted",
-        "TooLarge": f"the server does not take a {kind} of this size",
-        "KubeRayMissing": "the cluster does not know RayJobs: is KubeRay installed?",
-        "Invalid": f"the server does not take the {kind}",
-    }[reason]
-    return Refusal(reason, f"GTJ0305 {what}: {told}")
+    return Refusal(reason, f"GTJ0305 {WHAT[reason].format(kind=kind)}: {told}")
 
 
 def _reason(error: ApiError) -> str | None:

@@ -14,6 +14,7 @@ from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
+from trainjobs.cli.cluster.sentences import REFUSED, STUCK, without_quota
 from trainjobs.cli.cluster.server import Kueue
 from trainjobs.cli.cluster.view import Object, condition, failure_error, is_true, moment_of, name_of, phase, progress_of, status_of
 from trainjobs.cli.line import position
@@ -24,32 +25,6 @@ COMING = {"ContainerCreating", "PodInitializing"}
 
 
 OPERATOR = "gentrain.dev/operator"
-
-# What a reason of the condition Accepted means, and of what the API server refuses. A test wants a sentence for every reason there is.
-REFUSED = {
-    "InvalidSpec": "the operator cannot use its spec",
-    "ProfileNotFound": "it waits for a compute profile",
-    "PodsForbidden": "a policy of the cluster keeps its pods from being created",
-    "SecretNotFound": "its pods wait for a secret or a config map",
-    "NameTaken": "somebody else's RayJob has the name that it needs",
-    "PlanDoesNotFit": "it fits none of its profiles",
-    "QuotaExceeded": "the namespace's quota keeps its attempt from being made",
-    "AdmissionDenied": "a policy of the cluster refuses what the operator makes for it",
-    "WebhookFailed": "a webhook of the cluster fails, and nothing can be made for it",
-    "Forbidden": "the operator lacks a permission in its namespace",
-    "NamespaceTerminating": "its namespace is being deleted",
-    "TooLarge": "what the operator makes for it is larger than the server takes",
-    "KubeRayMissing": "the cluster has no KubeRay to run it",
-    "Invalid": "the server does not take what the operator makes for it",
-}
-# Why its pods do not come up.
-STUCK = {
-    "QuotaExceeded": "the namespace's quota keeps its pods from being created",
-    "PodsForbidden": "a policy of the cluster keeps its pods from being created",
-    "SecretNotFound": "its pods wait for a secret or a config map",
-    "ImagePullFailed": "its image cannot be pulled",
-    "Unschedulable": "its pods fit no node",
-}
 
 
 @dataclass(frozen=True)
@@ -144,7 +119,7 @@ def _unseen(seen: Seen) -> Explanation | None:
 def _refused(seen: Seen) -> Explanation | None:
     found = condition(seen.job, "Accepted")
     if found is None or found.get("status") == "True":
-        found = _without_quota(seen.job)
+        found = without_quota(seen.job)
     if found is None:
         return None
     code, text = coded(str(found.get("message") or found.get("reason")))
@@ -160,13 +135,6 @@ def _refused(seen: Seen) -> Explanation | None:
         return Explanation("it waits for a compute profile", why, how, ("kubectl get computeprofiles",), code, True)
     what = REFUSED.get(str(found.get("reason")), "it is not accepted")
     return Explanation(what, why, how, tuple([f"gtj explain {code}"] if code else [seen.command("status", name)]), code, True)
-
-
-def _without_quota(job: Object) -> Object | None:
-    """The condition that says that a quota keeps the next attempt from being made; that of an attempt's pods is told with them."""
-    status, found = status_of(job), condition(job, "ResourcesReady")
-    none_under_way = status.get("attempts", 0) == status.get("ended", 0)
-    return found if found and none_under_way and (found.get("status"), found.get("reason")) == ("False", "QuotaExceeded") else None
 
 
 def _suspended(seen: Seen) -> Explanation | None:

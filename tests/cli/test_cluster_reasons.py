@@ -11,7 +11,8 @@ import pytest
 
 from gentrain_operator import conditions
 from tests.cli.cluster_jobs import NOW, command, condition, job, pod
-from trainjobs.cli.cluster.reasons import REFUSED, STUCK, Seen, explanation
+from trainjobs.cli.cluster.reasons import Seen, explanation
+from trainjobs.cli.cluster.sentences import REFUSED, STUCK
 from trainjobs.cli.cluster.server import Kueue
 
 SOURCE = Path(conditions.__file__).parent
