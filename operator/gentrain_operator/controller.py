@@ -90,7 +90,7 @@ class Controller:
             return None
         decision = decide(seen, self._now(), self._image)
         before, after = seen.job.get("status") or {}, decision.status
-        wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None else 0.0
+        wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None and seen.report is not None else 0.0
         if wait > 0:  # only a pod has spoken, and what it said last is not old enough
             decision = replace(decision, status=None, again=min(wait, decision.again or wait))
         try:
