@@ -157,9 +157,11 @@ class Controller:
             for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
                 self._recorder.record(job, event)
         for child in decision.delete:
-            whole = self._there(RAYJOBS, namespace, child["metadata"]["name"])  # the store keeps no templates
-            if whole is not None and whole["metadata"]["uid"] == child["metadata"]["uid"]:
-                self._forget_configmaps(job, whole)
+            # What the current attempt read, and the one before, stays for people.
+            if attempt_of(child) < (decision.status or {}).get("attempts", 0) - 1:
+                whole = self._there(RAYJOBS, namespace, child["metadata"]["name"])  # the store keeps no templates
+                if whole is not None and whole["metadata"]["uid"] == child["metadata"]["uid"]:
+                    self._forget_configmaps(job, whole)
             self._client.delete(RAYJOBS, namespace, child["metadata"]["name"], uid=child["metadata"]["uid"])
         if decision.delete_job:
             log.info("deleting %s/%s: its time after it finished is over", *key_of(job))

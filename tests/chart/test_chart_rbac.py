@@ -154,6 +154,13 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.until(lambda: "late" not in [one["metadata"]["name"] for one in bench.jobs()])
     bench.until(lambda: "late-a1" not in bench.kuberay.rayjobs())
 
+    # With the third attempt, what the first one read is outdated.
+    bench.apply("again", recovery={"maxRetries": 3})
+    for attempt in (1, 2):
+        bench.kuberay.fail(bench.running("again", attempt), "Traceback")
+    bench.rayjob("again-a3")
+    bench.until(lambda: ("", "configmaps", "delete") in used(bench.cluster))
+
     # Its name is taken: both children are looked at.
     theirs = {"apiVersion": RAYJOBS.api_version, "kind": RAYJOBS.kind, "metadata": {"name": "taken-a1"}, "spec": {"entrypoint": "theirs"}}
     bench.client.create(RAYJOBS, "team", theirs)
