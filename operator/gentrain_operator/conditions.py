@@ -100,6 +100,7 @@ _WARNINGS = {
     "UploadFailed",
     *("KueueNotInstalled", "QueueNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
+    *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
     *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "PodsLost", "Preempted", "Failed"),
 }
 # Finished comes with Complete or Failed, Ready with all of them, and what was never asked for is no news.

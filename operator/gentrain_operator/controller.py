@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
@@ -17,14 +17,17 @@ from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Recorder
-from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
 from gentrain_operator.lastvalid import configmap_of, content
 from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
+from gentrain_operator.pace import Pace
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
 from gentrain_operator.queues import UNKNOWN, look
-from gentrain_operator.rayjob import PORT, QUEUE_LABEL
+from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
+from gentrain_operator.refusals import Refusal, refusal
+from gentrain_operator.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +57,30 @@ def job_of(obj: Object) -> Key | None:
     return Key(obj["metadata"]["namespace"], name) if name else None
 
 
+class Refused(Exception):
+    """The API server does not take a child of the job."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 class Controller:
-    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none."""
+    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none; `served` the definition that the server serves."""
 
     def __init__(
-        self, client: Client, stores: Stores, polls: Polls, recorder: Recorder, *, image: str, now: Callable[[], datetime.datetime] = _now
+        self,
+        client: Client,
+        stores: Stores,
+        polls: Polls,
+        recorder: Recorder,
+        *,
+        image: str,
+        now: Callable[[], datetime.datetime] = _now,
+        served: Served | None = None,
     ) -> None:
+        self._pace = Pace()
+        self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
     def reconcile(self, key: Key) -> float | None:
@@ -67,15 +88,23 @@ class Controller:
         seen = self.observe(key)
         if seen is None:
             self._polls.forget(key)
+            self._pace.forget(key)
             return None
         decision = decide(seen, self._now(), self._image)
         if decision.needs_frozen:
             seen = replace(seen, frozen=self._frozen(seen))
             decision = decide(seen, self._now(), self._image)
+        before, after = seen.job.get("status") or {}, decision.status
+        wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None and seen.report is not None else 0.0
+        if wait > 0:  # only a pod has spoken, and what it said last is not old enough
+            decision = replace(decision, status=None, again=min(wait, decision.again or wait))
         try:
             self.apply(seen.job, decision)
         except Taken as taken:
             decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
+            self.apply(seen.job, replace(decision, create=()))
+        except Refused as refused:
+            decision = decide(replace(seen, refused=refused.refusal), self._now(), self._image)
             self.apply(seen.job, replace(decision, create=()))
         return decision.again
 
@@ -87,7 +116,7 @@ class Controller:
             return None
         rayjobs = self._rayjobs(job)
         current = max(rayjobs, key=attempt_of, default=None)
-        self._polls.follow(key, _endpoint(current))
+        self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
@@ -136,8 +165,8 @@ class Controller:
     def apply(self, job: Object, decision: Decision) -> None:
         """Carries out a decision, in the order that its doc states. Any step may fail: the next look decides anew."""
         namespace = job["metadata"]["namespace"]
-        for child in decision.create:
-            create_child(self._client, CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS, job, child)
+        if decision.create:
+            self._create(job, decision.create)
         if decision.suspend is not None:
             child, value = decision.suspend
             version = {"resourceVersion": child["metadata"]["resourceVersion"]}
@@ -146,30 +175,71 @@ class Controller:
             for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
                 self._recorder.record(job, event)
         for child in decision.delete:
+            # What the current attempt read, and the one before, stays for people.
+            if attempt_of(child) < (decision.status or {}).get("attempts", 0) - 1:
+                whole = self._there(RAYJOBS, namespace, child["metadata"]["name"])  # the store keeps no templates
+                if whole is not None and whole["metadata"]["uid"] == child["metadata"]["uid"]:
+                    self._forget_configmaps(job, whole)
             self._client.delete(RAYJOBS, namespace, child["metadata"]["name"], uid=child["metadata"]["uid"])
         if decision.delete_job:
             log.info("deleting %s/%s: its time after it finished is over", *key_of(job))
             self._client.delete(JOBS, namespace, job["metadata"]["name"], uid=job["metadata"]["uid"])
 
-    def _written(self, job: Object, status: Object) -> bool:
+    def _create(self, job: Object, children: Sequence[Object]) -> None:
+        """The ConfigMap and the RayJob of an attempt. A ConfigMap whose RayJob is refused goes again: the spec may change meanwhile."""
+        namespace = job["metadata"]["namespace"]
+        for child in children:
+            resource = CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS
+            try:
+                create_child(self._client, resource, job, child)
+            except ApiError as error:
+                found = refusal(error, resource.kind)
+                if found is None:
+                    raise
+                # Admission comes before the look whether the name is taken: a RayJob may be there that the store has not seen.
+                if resource is RAYJOBS and self._there(RAYJOBS, namespace, child["metadata"]["name"]) is None:
+                    self._forget_configmaps(job, child)
+                raise Refused(found) from error
+
+    def _forget_configmaps(self, job: Object, rayjob: Object) -> None:
+        """Deletes what the pods of a RayJob read; another's ConfigMap, never."""
+        namespace = job["metadata"]["namespace"]
+        for name in configmaps_of(rayjob):
+            there = self._there(CONFIGMAPS, namespace, name)
+            if there is not None and (controller_of(there) or {}).get("uid") == job["metadata"]["uid"]:
+                self._client.delete(CONFIGMAPS, namespace, name, uid=there["metadata"]["uid"])
+
+    def _there(self, resource: Resource, namespace: str, name: str) -> Object | None:
         try:
-            written = write_status(self._client, JOBS, job, status)
+            return self._client.get(resource, namespace, name)
         except ApiError as error:
             if not error.not_found:
                 raise
+            return None
+
+    def _written(self, job: Object, status: Object) -> bool:
+        self._served.look()
+        try:
+            written = write_status(self._client, JOBS, job, self._served.fitting(status))
+        except ApiError as error:
+            if not error.not_found:
+                if error.status in (400, 422, 500):  # perhaps a definition that was exchanged since: known at the next try
+                    self._served.look(soon=True)
+                raise
             return False  # deleted a moment ago: the garbage collector takes what is its
         if written is not None:
+            self._pace.wrote(key_of(job))
             self._stores.jobs.advance(job, written)
         return written is not None
 
 
-def _endpoint(rayjob: Object | None) -> Endpoint | None:
+def _endpoint(job: Object, rayjob: Object | None) -> Endpoint | None:
     """Where the current attempt reports; None when nothing runs there."""
     status = (rayjob or {}).get("status") or {}
     address = ((status.get("rayClusterStatus") or {}).get("head") or {}).get("podIP")
     if rayjob is None or not address or status.get("jobDeploymentStatus") not in ("Initializing", "Running"):
         return None
-    return Endpoint(str(address), PORT, attempt_of(rayjob))
+    return Endpoint(str(address), PORT, attempt_of(rayjob), job["metadata"]["uid"])
 
 
 def _queued(rayjob: Object) -> bool:

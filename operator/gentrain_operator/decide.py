@@ -115,6 +115,9 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         return Decision(
             status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
         )
+    if seen.refused is not None:
+        told = present.status(job, now, phase, seen.refused.conditions(), spec)
+        return Decision(status=told, again=seen.refused.again(status, now))
     child = rayjob(job, spec, profile, attempt, image)
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
     begun |= {"startedAt": status.get("startedAt") or time(now)}

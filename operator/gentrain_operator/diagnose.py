@@ -21,7 +21,7 @@ from typing import Any, Literal
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.pods import containers, head_runs, named, node_of
-from gentrain_operator.rayjob import HEAD, SUBMITTER
+from gentrain_operator.rayjob import HEAD, SUBMITTER, nonce_of
 from trainjobs.api.codes import CODES
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
@@ -79,7 +79,7 @@ def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | No
     message = clean(str(status.get("message", "")), 800)
     return (
         _told(record)
-        or _told(record_in(str(status.get("message", ""))))
+        or _told(record_in(str(status.get("message", "")), nonce_of(rayjob or {})))
         or _disrupted(found)
         or _killed(found)
         or _vanished(rayjob)
@@ -96,24 +96,28 @@ def diagnosed(rayjob: Object | None, pods: Iterable[Object], record: Object | No
     )
 
 
-def record_in(text: str) -> Object | None:
-    """The trainer's record in a log: the last line that begins with RECORD and is a JSON object; else the last GTJ line as a summary."""
+def record_in(text: str, nonce: str = "") -> Object | None:
+    """The trainer's record in a log: the last line that begins with RECORD and is a JSON object.
+
+    With a nonce only a record that repeats it counts: the log holds whatever the user's code prints as well. Without one, as of attempts
+    that an operator of before made, any does; else the last GTJ line as a summary.
+    """
     for line in reversed(text.splitlines()):
         start = line.find(RECORD)
         if start >= 0:
             try:
                 record = json.loads(line[start + len(RECORD) :])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict):
+            if isinstance(record, dict) and (not nonce or record.get("nonce") == nonce):
                 return record
-    said = re.findall(r"^(GTJ0[12]\d\d) (.+)$", text, re.MULTILINE)
+    said = re.findall(r"^(GTJ0[12]\d\d) (.+)$", text, re.MULTILINE) if not nonce else []
     return {"code": said[-1][0], "what": said[-1][1]} if said else None
 
 
 def _told(record: Object | None) -> Failure | None:
     """The trainer's record is untrusted: it comes out of a pod that runs a user's code."""
-    if not record or record.get("code") not in CODES:
+    if not record or not isinstance(record.get("code"), str) or record["code"] not in CODES:
         return None
     code = str(record["code"])
     # Both together fit into a line of the status.

@@ -32,6 +32,7 @@ from gentrain_operator.kube.workers import Workers
 from gentrain_operator.kube.workqueue import WorkQueue
 from gentrain_operator.names import SELECTOR
 from gentrain_operator.polls import Polls
+from gentrain_operator.served import Served
 from gentrain_operator.watched import Place, Watched, names
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Operator:
         self.stores = Stores(Store(), Store(), Store(light_rayjob))
         self.recorder = Recorder(self.client, identity)
         self.polls = Polls(self.queue.add)
-        self.controller = Controller(self.client, self.stores, self.polls, self.recorder, image=settings.image)
+        self.served = Served(lambda: self.client.schema(JOBS))
+        self.controller = Controller(self.client, self.stores, self.polls, self.recorder, image=settings.image, served=self.served)
         self.workers = Workers(
             self.queue, self._reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
         )
@@ -76,7 +78,9 @@ class Operator:
         self._leading = threading.Event()
         live = [silent_reflector(self.reflectors), stuck_worker(self.queue.longest_work, self._workers_alive)]
         ready = [not_synced([self._profiles]), self.watched.waiting]
-        self.probes = Probes(settings.port, live=live, ready=ready, notes=[self.watched.left_out], metrics=self.metrics.text)
+        self.probes = Probes(
+            settings.port, live=live, ready=ready, notes=[self.watched.left_out, self.served.note], metrics=self.metrics.text
+        )
         self.metrics.jobs(self.stores.jobs.all)
         self.metrics.gauge("gentrain_queue_depth", "Jobs that wait to be reconciled.", lambda: float(len(self.queue)))
         self.metrics.gauge("gentrain_queue_age_seconds", "How long the first of them has waited.", self.queue.age)
@@ -99,6 +103,7 @@ class Operator:
         for reflector in self.reflectors:
             reflector.start()
         try:
+            self.served.look()
             if not self._synced(stopped) or not self.lease.acquire(stopped):
                 return 0
             self._leading.set()

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.queues import UNKNOWN, Looked
+from gentrain_operator.refusals import Refusal
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created; `kueue` is
+    """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created, `refused` what
+    the API server has against it; `kueue` is
     asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was started with, {} when that is nowhere:
     looked up only when a decision asks for it."""
 
@@ -21,6 +23,7 @@ class Observed:
     pods: Sequence[Object] = ()
     report: Object | None = None
     taken: str = ""
+    refused: Refusal | None = None
     kueue: Looked = UNKNOWN
     frozen: Object | None = None
 

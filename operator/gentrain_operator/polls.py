@@ -26,15 +26,17 @@ EVERY = 10.0
 EARLY = 3.0  # before the first step
 BACKOFF = (EVERY, 120.0)
 LAST = 1.0  # while the attempt ends
+NAMES = 64  # of metrics that a job may use in its life: each is a time series for whoever collects them
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an attempt's driver reports; another attempt is another endpoint, even at the same address."""
+    """Where an attempt's driver reports; another attempt, or another job of the name, is another endpoint, even at the same address."""
 
     address: str
     port: int
     attempt: int
+    uid: str = ""
 
 
 class Polls:
@@ -53,6 +55,7 @@ class Polls:
         self._lock = threading.Lock()
         self._endpoints: dict[Key, Endpoint] = {}
         self._reports: dict[Key, Object] = {}
+        self._names: dict[Key, set[str]] = {}  # of metrics, over the job's life
         self._ending: set[Key] = set()
         self._threads = [threading.Thread(target=self._run, name=f"poll-{number}", daemon=True) for number in range(threads)]
 
@@ -76,7 +79,9 @@ class Polls:
             else:
                 self._ending.discard(key)
                 self._endpoints[key] = endpoint
-                if before is None or before.attempt != endpoint.attempt:
+                if before is None or (before.attempt, before.uid) != (endpoint.attempt, endpoint.uid):
+                    if before is not None and before.uid != endpoint.uid:
+                        self._names.pop(key, None)
                     self._reports.pop(key, None)
         self._queue.forget(key)
         self._queue.add(key)
@@ -86,6 +91,7 @@ class Polls:
         with self._lock:
             self._leave(key)
             self._reports.pop(key, None)
+            self._names.pop(key, None)
 
     def report(self, key: Key) -> Object | None:
         """The last report of the attempt that is followed, or was last."""
@@ -114,9 +120,18 @@ class Polls:
             return
         with self._lock:
             before = self._reports.get(key)
+        if not belongs(report, endpoint, before):
+            if ending:
+                return self._ended(key)
+            delay = self._queue.add_failed(key)
+            log.warning(
+                "%s serves the report of another job or attempt than %s/%s: dropped, again in %.0f s", endpoint.address, *key, delay
+            )
+            return
         if ending and before is not None and before.get("startedAt") != report.get("startedAt"):
             self._ended(key)  # the address belongs to another driver by now
             return
+        report = self._bounded(key, report)
         self._queue.forget(key)
         self._queue.add_after(key, LAST if ending else after(report))
         with self._lock:
@@ -124,6 +139,18 @@ class Polls:
                 return
             self._reports[key] = report
         self._on_report(key)
+
+    def _bounded(self, key: Key, report: Object) -> Object:
+        """The report with the first NAMES names of metrics that the job has ever used."""
+        given = report.get("metrics")
+        if not isinstance(given, dict):
+            return report
+        with self._lock:
+            known = self._names.setdefault(key, set())
+            for name in given:
+                if len(known) < NAMES:
+                    known.add(name)
+            return {**report, "metrics": {name: value for name, value in given.items() if name in known}}
 
     def _ended(self, key: Key) -> None:
         self._queue.forget(key)
@@ -144,6 +171,17 @@ class Polls:
                 self._queue.add_failed(key)
             finally:
                 self._queue.done(key)
+
+
+def belongs(report: Object, endpoint: Endpoint, before: Object | None) -> bool:
+    """Whether the driver that answered runs this attempt of this job: addresses are given to other pods, and names to other jobs.
+
+    A trainer of before, which does not say whom it reports of, is believed as it was then; once an attempt has said it, it has to.
+    """
+    of = report.get("job")
+    if of is None:
+        return before is None or before.get("job") is None
+    return isinstance(of, dict) and (of.get("uid"), of.get("attempt")) == (endpoint.uid, endpoint.attempt)
 
 
 def after(report: Object) -> float:

@@ -29,6 +29,7 @@ MOUNT = "/etc/gentrain"
 ENTRYPOINT = ("python", "-m", "trainjobs.head", f"{MOUNT}/job.json", "--port", str(PORT), "--linger", "20")
 HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
+NONCE = "gentrain.dev/nonce"  # annotation: what the head repeats in its record of a failure
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 UID = 1000
 # Of every container; with what a pod sets for all its containers it meets the `restricted` pod security standard.
@@ -76,7 +77,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     metadata: Object = {
         "name": rayjob_name(job["metadata"]["name"], attempt),
         "labels": {**spec.pod.labels, **marks},
-        **({"annotations": dict(spec.pod.annotations)} if spec.pod.annotations else {}),
+        "annotations": {**spec.pod.annotations, NONCE: _nonce(job, attempt)},
     }
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
@@ -128,6 +129,23 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
 
 
+def nonce_of(rayjob: Object) -> str:
+    """What the failure record of the attempt must repeat; "" of an attempt that an operator of before made."""
+    return str((rayjob.get("metadata", {}).get("annotations") or {}).get(NONCE, ""))
+
+
+def _nonce(job: Object, attempt: int) -> str:
+    """Against what a user's code prints, not against who wants to be wrong about their own job."""
+    return hashlib.sha256(f"{job['metadata']['uid']}/{attempt}/failure".encode()).hexdigest()[:16]
+
+
+def configmaps_of(rayjob: Object) -> list[str]:
+    """The names of the ConfigMaps that the operator made for a RayJob: of its kind of name, so that no one's own is among them."""
+    template = rayjob["spec"].get("rayClusterSpec", {}).get("headGroupSpec", {}).get("template", {})
+    named = [volume["configMap"]["name"] for volume in template.get("spec", {}).get("volumes") or () if volume.get("configMap")]
+    return [name for name in named if name.startswith(f"{rayjob['metadata']['name']}-")]
+
+
 def worker_resources(spec: Spec, profile: ProfileSpec) -> dict[str, str]:
     """A worker's share of a node: as many parts as it uses accelerators, or the whole node of a CPU pool. Requests are limits."""
     gpus, node, accelerator = spec.compute.gpus_per_worker, profile.node, profile.accelerator
@@ -152,7 +170,10 @@ class _Pod:
         container: Object = {
             "name": name,
             "image": self._image,
-            "env": self._environment(),
+            "env": [
+                *self._environment(),
+                *([{"name": "GENTRAIN_NONCE", "value": _nonce(self._job, self._attempt)}] if name == HEAD else []),
+            ],
             "resources": {"requests": resources, "limits": resources},
             "securityContext": dict(RESTRICTED),
             "volumeMounts": [

@@ -126,8 +126,13 @@ def workers(report: Mapping[str, Any], low: int, high: int) -> int | None:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[Object] | None:
-    found = [{"name": clean(name, 64), "value": text} for name, value in sorted(metrics.items()) if (text := _number(value)) is not None]
-    return found[:32] or None
+    """The first 32 by name. Names that become the same by being cleaned and cut are one: the server takes no two of a name."""
+    found: dict[str, Object] = {}
+    for name, value in sorted(metrics.items()):
+        text, short = _number(value), clean(name, 64)
+        if text is not None and short and short not in found and len(found) < 32:
+            found[short] = {"name": short, "value": text}
+    return list(found.values()) or None
 
 
 def _number(value: Any) -> str | None:

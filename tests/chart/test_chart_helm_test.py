@@ -82,7 +82,7 @@ def played(cluster: ControlPlane) -> subprocess.CompletedProcess[str]:
 def test_it_follows_a_job_to_its_end(at_work: ControlPlane) -> None:
     kuberay = KubeRay(Client(from_kubeconfig(str(at_work.kubeconfig))), "team")
     ended = []
-    for end in (kuberay.succeed, lambda name: kuberay.fail(name, "GTJ0206 out of memory")):
+    for end in (kuberay.succeed, lambda name: kuberay.fail(name, 'gentrain-failure: {"code": "GTJ0206", "what": "out of memory"}')):
         running = helm_test(at_work)
         wait(at_work, "--for=create", f"pod/{NAME}")
         wait(at_work, "--for=create", f"rayjob/{NAME}-a1")

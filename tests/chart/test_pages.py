@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gentrain_operator import conditions
+from gentrain_operator import conditions, refusals
 from tests.chart.helm import ROOT, rendered
 from trainjobs.api.codes import CODES
 from trainjobs.api.status import PHASES, FailureClass
@@ -59,6 +59,7 @@ def written() -> Iterator[tuple[str, str]]:
                 if not isinstance(reason, ast.Attribute):  # that of a Waiting, which is found by itself
                     assert texts(reason, module), f"{path.name}:{call.lineno}"
                     yield from ((kind, one) for kind in kinds for one in texts(reason, module))
+    yield from (("Accepted", reason) for reason in refusals.WHAT)
 
 
 def test_every_condition_and_reason_is_explained() -> None:

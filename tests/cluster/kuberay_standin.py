@@ -80,7 +80,10 @@ class KubeRay:
         self.clean_up(name)
 
     def fail(self, name: str, message: str, *, clean_up: bool = True) -> None:
-        """The entrypoint ended with an error; the message carries the end of its log."""
+        """The entrypoint ended with an error; the message carries the end of its log, in which the head writes the attempt's nonce."""
+        job = self._client.get(RAYJOBS, self._namespace, name)
+        nonce = job["metadata"].get("annotations", {}).get("gentrain.dev/nonce")
+        message = message.replace("gentrain-failure: {", f'gentrain-failure: {{"nonce": "{nonce}", ') if nonce else message
         text = f"Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n{message}"
         self._write(
             name,

@@ -154,3 +154,12 @@ def test_no_job_and_no_port(ends: Callable[..., Ended], tmp_path: Path) -> None:
     assert (status, told.code) == (7, "GTJ0114")
     assert "in use" in told.detail
     assert ends("echo started", "not json")[2].code == "GTJ0105"
+
+
+@pytest.mark.slow
+def test_the_record_repeats_the_nonce_that_the_driver_never_sees(ends: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENTRAIN_NONCE", "0123abcd")
+    status, lines, _ = ends('echo "seen ${GENTRAIN_NONCE:-nothing}"; exit 3')
+    assert status != 0
+    assert "seen nothing" in lines
+    assert json.loads(lines[-1].removeprefix("gentrain-failure: "))["nonce"] == "0123abcd"

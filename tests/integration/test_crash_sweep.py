@@ -218,7 +218,7 @@ def fails_once(world: World) -> None:
 def fails_for_good(world: World) -> None:
     world.apply(recovery={"maxRetries": 1})
     world.after(world.kuberay.fail, world.attempt(1), "Traceback")
-    world.after(world.kuberay.fail, world.attempt(2), "GTJ0206 out of memory")
+    world.after(world.kuberay.fail, world.attempt(2), 'gentrain-failure: {"code": "GTJ0206", "what": "out of memory"}')
 
 
 def loses_heads(world: World) -> None:

@@ -151,5 +151,5 @@ def test_what_a_job_asks_of_its_pods_reaches_them() -> None:
 def test_a_job_that_asks_nothing_has_the_plain_pods() -> None:
     made = rayjob(JOB, spec(), ProfileSpec(), 1, "i")
     body = made["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
-    assert "annotations" not in made["metadata"]
+    assert set(made["metadata"]["annotations"]) == {"gentrain.dev/nonce"}
     assert not {"nodeSelector", "affinity", "priorityClassName", "runtimeClassName"} & set(body)

@@ -272,6 +272,17 @@ CODES: dict[str, Code] = {
             "For the same numbers, resume with the same `training.batch.micro` and number of workers.",
         ),
     ),
+    "GTJ0129": Code(
+        "reserved mount path or variable",
+        INVALID,
+        _page(
+            "`pod.volumes` mounts a claim where the operator or the system has something already (`/tmp`, `/dev/shm`, `/etc/gentrain`, "
+            "`/proc`, `/sys`, or a folder that holds them), or two claims at one path; or `pod.env` sets a variable that the operator, "
+            "KubeRay or Ray sets: `HOME`, `GENTRAIN_*`, `KUBERAY_*`, `RAY_AUTH_*`, `RAY_ADDRESS` and the others that say where Ray is.",
+            "Mount the claim at a path of its own, such as `/data`; below `/tmp` is possible.",
+            "Take the variable out: what the trainer needs of these, the operator sets. Other `RAY_` variables are yours.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,
@@ -445,7 +456,9 @@ CODES: dict[str, Code] = {
         "CRD and operator of different versions",
         UNEXPECTED,
         _page(
-            "The custom resource definition in the cluster is older or newer than the operator that reads it.",
+            "The custom resource definition in the cluster is older or newer than the operator that reads it. The operator compares the "
+            "definition that the server serves with its own when it starts and every ten minutes; it names what is missing in its log, on "
+            "`/readyz` and in the message of each job's condition `Accepted`, and goes on without those fields.",
             "Apply the definitions of the chart's version: `helm upgrade` does not touch CRDs, `kubectl apply --server-side -f` does.",
         ),
     ),
@@ -489,6 +502,18 @@ CODES: dict[str, Code] = {
             "Put the Role and the RoleBinding back: `helm upgrade` with the same `watchNamespaces` does.",
             "Or take the namespace out of `watchNamespaces`.",
             "`kubectl auth can-i list rayjobs.ray.io -n NAMESPACE --as system:serviceaccount:gentrain-system:gentrain` tells which it is.",
+        ),
+    ),
+    "GTJ0305": Code(
+        "the API server refuses what the operator makes for the job",
+        NOT_FOUND,
+        _page(
+            "A quota of the namespace, an admission policy or webhook, a missing permission of the operator or a rule of the server "
+            "keeps the job's ConfigMap or RayJob from being created. The message is the server's own. The operator tries again, after ten "
+            "seconds first and every five minutes at last, so the job goes on by itself once the cause is gone.",
+            "Exceeded quota: `kubectl describe resourcequota -n NAMESPACE`; delete finished jobs (`gtj rm`), or have the quota raised.",
+            "A policy: give the job what it wants, a label for one, or ask who made it.",
+            "A permission: `helm upgrade` the chart; its roles belong to the operator's version.",
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainjobs.api import between, checkpoints, compute, data, diffusion, gan, job, language, learners, recovery, training, vae
+from trainjobs.api import between, checkpoints, compute, data, diffusion, gan, job, language, learners, recovery, reserved, training, vae
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
 from trainjobs.api.problem import Problem
@@ -20,6 +20,7 @@ RULES = (
     *language.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,
+    *reserved.RULES,
     *recovery.RULES,
 )
 

@@ -41,11 +41,13 @@ def main() -> int:
     parser.add_argument("--run-dir", type=Path, help="run folder; default: one in the folder for temporary files")
     parser.add_argument("--linger", type=float, default=0.0, help="seconds to serve the end on /progress until somebody has read it")
     arguments = parser.parse_args()
+    # Taken away before any of the user's code starts: what that prints is in the same log.
+    nonce = os.environ.pop("GENTRAIN_NONCE", "")
     try:
         job = frozen(arguments.job)
         run = prepared(arguments.run_dir or Path(tempfile.gettempdir()) / f"gentrain-{job.metadata.uid or job.metadata.name}", job)
         labels = {"namespace": job.metadata.namespace or "", "job": job.metadata.name}
-        with MetricsServer(Report(run).read, labels, arguments.port) as server:
+        with MetricsServer(Report(run, identity(job)).read, labels, arguments.port) as server:
             print(f"run folder {run}, /progress and /metrics on port {server.port}", flush=True)
             code, failure = refused(job, run) or driven(run)
             if code != STOPPED:
@@ -56,7 +58,7 @@ def main() -> int:
         refusal = error if isinstance(error, JobError) else JobError("GTJ0114", "nothing can be prepared in this pod", why=str(error))
         code, failure = refusal.exit_code, refusal.to_dict()
     if code:
-        print(RECORD + bounded(failure, RECORD_LIMIT), flush=True)
+        print(RECORD + bounded({"nonce": nonce, **failure} if nonce else failure, RECORD_LIMIT), flush=True)
     return code
 
 
@@ -71,6 +73,12 @@ def frozen(path: Path) -> Job:
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         how = "use a trainer image of the operator's version: spec.pod.image, the profile's image, or the chart's"
         raise JobError("GTJ0105", "this trainer does not read the job", where=str(path), why=why, how=how) from error
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """Of which job and attempt this pod reports; {} outside a cluster, where nobody could mistake it."""
+    attempt = os.environ.get("GENTRAIN_ATTEMPT", "")
+    return {"uid": job.metadata.uid, "attempt": int(attempt)} if job.metadata.uid and attempt.isdigit() else {}
 
 
 def refused(job: Job, run: Path) -> tuple[int, dict[str, Any]] | None:

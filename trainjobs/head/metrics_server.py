@@ -27,16 +27,18 @@ Labels = Mapping[str, str]
 
 
 class Report:
-    """A run folder as one JSON object: progress.json, with failure.json as its `failure` once there is one."""
+    """A run folder as one JSON object: progress.json, with failure.json as its `failure` once there is one, and as `job` whose it is: the
+    operator takes no report for another's that was given the same address. Nothing in the folder says otherwise."""
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
+    def __init__(self, run: Path, job: Mapping[str, Any] | None = None) -> None:
+        self._run, self._job = run, job
         self._last: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
         self._last = whole(self._run / "progress.json") or self._last
         failure = whole(self._run / "failure.json")
-        return {**self._last, "failure": failure} if failure else dict(self._last)
+        last = {**self._last, "failure": failure} if failure else dict(self._last)
+        return {"job": dict(self._job), **{name: value for name, value in last.items() if name != "job"}} if self._job else last
 
 
 def whole(path: Path) -> dict[str, Any]:

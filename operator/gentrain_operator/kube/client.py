@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, KubeConf
 from gentrain_operator.kube.acting import acting as acting
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import Object, Resource
+from gentrain_operator.kube.wire import as_yaml, without_managed_fields
 
 TIMEOUT = (5, 30)  # seconds: connect, read
 WATCH_TIMEOUT = (5, 90)  # the server sends a bookmark at least every minute
@@ -103,6 +103,15 @@ class Client:
         query = {"labelSelector": labels, "limit": limit or "", "continue": page, "resourceVersion": version}
         return self._call("list", resource, "GET", resource.path(namespace), query, lean=not resource.managed)
 
+    def schema(self, resource: Resource) -> Object:
+        """The schema of a kind as the server serves it (OpenAPI v3, which every account may read). ApiError 404 when it serves none."""
+        document = self._call("get", resource, "GET", f"/openapi/v3/apis/{resource.group}/{resource.version}")
+        for schema in ((document.get("components") or {}).get("schemas") or {}).values():
+            if any(one.get("kind") == resource.kind for one in schema.get("x-kubernetes-group-version-kind") or ()):
+                found: Object = schema
+                return found
+        raise ApiError(404, "NotFound", f"the server has no schema of {resource.kind}")
+
     def create(self, resource: Resource, namespace: str | None, body: Object, *, manager: str = "", dry_run: bool = False) -> Object:
         """Creates; unknown fields are errors, not dropped. ApiError with `conflict` when the name is taken."""
         query = {"fieldManager": manager, "fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
@@ -112,7 +121,7 @@ class Client:
         """Server-side apply: afterwards exactly the fields of `body` are `manager`'s. Takes fields over from other managers."""
         path = resource.path(namespace, body["metadata"]["name"], subresource)
         query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
-        return self._call("patch", resource, "PATCH", path, query, body, APPLY, subresource)
+        return self._call("patch", resource, "PATCH", path, query, as_yaml(body), APPLY, subresource)
 
     def merge(self, resource: Resource, namespace: str | None, name: str, patch: Object) -> Object:
         """JSON merge patch: None deletes a field. A metadata.resourceVersion in it makes the patch fail (conflict) on a newer object."""
@@ -152,7 +161,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, Any] | None = None,
-        body: Object | None = None,
+        body: Object | bytes | None = None,
         content_type: str = "application/json",
         subresource: str = "",
         lean: bool = False,
@@ -171,7 +180,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, Any],
-        body: Object | None = None,
+        body: Object | bytes | None = None,
         content_type: str = "application/json",
         subresource: str = "",
         timeout: tuple[float, float] | None = None,
@@ -254,30 +263,6 @@ def _decoded_lean(data: bytes) -> Object:
         return _decoded(without_managed_fields(data))
     except ApiError:
         return _decoded(data)
-
-
-def without_managed_fields(data: bytes) -> bytes:
-    """JSON in which the lists called managedFields are empty. There are no lists within them (FieldsV1 is made of mappings), so the first
-    bracket outside a string ends them; were there one, what is left would be no JSON."""
-    if b"\\\\" in data:
-        return data  # with escaped backslashes, which quotes are escaped is no longer to be seen at a glance
-    parts, at = [], 0
-    for found in re.finditer(rb'"managedFields":\s*\[', data):
-        begin = end = found.end()
-        if begin < at or data[found.start() - 1 : found.start()] == b"\\":  # within one of them; the end of a longer name
-            continue
-        quotes = 0
-        while True:
-            before, end = end, data.find(b"]", end)
-            if end < 0:
-                return data
-            quotes += data.count(b'"', before, end) - data.count(b'\\"', before, end)
-            if quotes % 2 == 0:
-                break
-            end += 1
-        parts.append(data[at:begin])
-        at = end
-    return b"".join([*parts, data[at:]])
 
 
 def _unreachable(error: Exception) -> ApiError:

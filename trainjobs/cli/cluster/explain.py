@@ -69,8 +69,10 @@ def code_page(code: str, form: str) -> int:
 
 def look(cluster: Cluster, job: dict[str, Any], now: float) -> Seen:
     """Reads what the explanation may need, and no more: of a job that is over, nothing but itself."""
-    if is_true(job, "Finished") or status_of(job).get("observedGeneration") is None:
+    if is_true(job, "Finished"):
         return Seen(job, now, cluster.command)
+    if status_of(job).get("observedGeneration") is None:
+        return Seen(job, now, cluster.command, pods=cluster.visible_pods(job), events=cluster.events(job["metadata"]["uid"]))
     name = (status_of(job).get("ray") or {}).get("rayJob")
     rayjob, pods = cluster.rayjob(name) if name else None, cluster.visible_pods(job)
     waiting = [pod for pod in pods if described(pod)[1] != "Running"][:PODS_LOOKED_INTO]

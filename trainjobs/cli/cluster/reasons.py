@@ -14,6 +14,7 @@ from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
+from trainjobs.cli.cluster.sentences import REFUSED, STUCK, without_quota
 from trainjobs.cli.cluster.server import Kueue
 from trainjobs.cli.cluster.view import Object, condition, failure_error, is_true, moment_of, name_of, phase, progress_of, status_of
 from trainjobs.cli.line import position
@@ -21,6 +22,9 @@ from trainjobs.run.numbers import duration, instant
 
 UNSEEN = 30.0  # seconds after which an operator that works has looked at a new job
 COMING = {"ContainerCreating", "PodInitializing"}
+
+
+OPERATOR = "gentrain.dev/operator"
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,13 @@ def _over(seen: Seen) -> Explanation | None:
 
 def _unseen(seen: Seen) -> Explanation | None:
     status = status_of(seen.job)
-    if status.get("observedGeneration") is not None:
+    if status.get("observedGeneration") is not None or status.get("conditions"):
         return None
+    told = [event for event in seen.events if event.get("reportingComponent") == OPERATOR]
+    if told or seen.pods:
+        what = "the operator has looked at it, and its status cannot be read"
+        why = tuple(f"{event.get('reason')}: {event.get('message')}" for event in sorted(told, key=moment_of)[-3:])
+        return Explanation(what, why, _remedies("GTJ0301"), ("gtj explain GTJ0301",), "GTJ0301", True)
     created = instant(seen.job["metadata"].get("creationTimestamp"))
     age = seen.now - created if created is not None else UNSEEN
     if age < UNSEEN:
@@ -110,6 +119,8 @@ def _unseen(seen: Seen) -> Explanation | None:
 def _refused(seen: Seen) -> Explanation | None:
     found = condition(seen.job, "Accepted")
     if found is None or found.get("status") == "True":
+        found = without_quota(seen.job)
+    if found is None:
         return None
     code, text = coded(str(found.get("message") or found.get("reason")))
     name = name_of(seen.job)
@@ -122,13 +133,7 @@ def _refused(seen: Seen) -> Explanation | None:
         why = (text, there + (f"; {near}" if near else ""))
         how = ("create the profile (manifests/profiles has examples), and the job goes on by itself", "or submit it with another one")
         return Explanation("it waits for a compute profile", why, how, ("kubectl get computeprofiles",), code, True)
-    what = {
-        "InvalidSpec": "the operator cannot use its spec",
-        "PodsForbidden": "a policy of the cluster keeps its pods from being created",
-        "SecretNotFound": "its pods wait for a secret or a config map",
-        "NameTaken": "somebody else's RayJob has the name that it needs",
-        "PlanDoesNotFit": "it fits none of its profiles",
-    }.get(str(found.get("reason")), "it is not accepted")
+    what = REFUSED.get(str(found.get("reason")), "it is not accepted")
     return Explanation(what, why, how, tuple([f"gtj explain {code}"] if code else [seen.command("status", name)]), code, True)
 
 
@@ -194,12 +199,7 @@ def _stuck(seen: Seen) -> Explanation | None:
     if found is None:
         return None
     code, text = coded(found.message)
-    what = {
-        "QuotaExceeded": "the namespace's quota keeps its pods from being created",
-        "SecretNotFound": "its pods wait for a secret or a config map",
-        "ImagePullFailed": "its image cannot be pulled",
-        "Unschedulable": "its pods fit no node",
-    }[found.reason]
+    what = STUCK.get(found.reason, "its pods do not come up")
     sick = [pod for pod in pods if described(pod)[1] not in ("Running", "Succeeded")]
     namespace = seen.job["metadata"].get("namespace")
     look = f"kubectl describe pod {sick[0]['metadata']['name']} -n {namespace}" if sick else f"kubectl get events -n {namespace}"
