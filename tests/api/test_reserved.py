@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainjobs.api.job import Job
+from trainjobs.api.job import API_VERSION, KIND, Job
+from trainjobs.api.parse import parse
 from trainjobs.api.reserved import RULES
 
 
