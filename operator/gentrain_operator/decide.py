@@ -16,9 +16,12 @@ from pydantic import ValidationError
 from gentrain_operator import free_restarts, present, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
+from gentrain_operator.finished import TERMINAL as TERMINAL
+from gentrain_operator.finished import finished
+from gentrain_operator.finished import over as _over
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.lastvalid import last_valid, spec_of, with_accepted
-from gentrain_operator.limits import overdue
+from gentrain_operator.limits import left, overdue
 from gentrain_operator.lingering import awaited, left_behind, lost
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.observed import Decision as Decision
@@ -31,7 +34,6 @@ from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
 
-TERMINAL = ("Complete", "Failed", "ValidationFailed")
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
 EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
@@ -43,7 +45,7 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
     if job["metadata"].get("deletionTimestamp"):
         return Decision()
     if is_true(status.get("conditions") or (), "Finished"):
-        return _finished(seen, now)
+        return finished(seen, now)
     spec, complaint = spec_of(job)
     attempt = max([status.get("attempts", 0), *map(attempt_of, seen.rayjobs)])
     child = next((one for one in seen.rayjobs if attempt_of(one) == attempt), None)
@@ -87,11 +89,6 @@ def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Objec
 def _outdated(seen: Observed, attempt: int) -> tuple[Object, ...]:
     """RayJobs nobody looks at any more: the last failed one before the current attempt stays for people."""
     return tuple(one for one in seen.rayjobs if attempt_of(one) < attempt - 1)
-
-
-def _over(rayjob: Object) -> bool:
-    """Whether KubeRay is done with a RayJob for good."""
-    return (rayjob.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
 
 
 def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, image: str) -> Decision:
@@ -178,6 +175,8 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
     again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
+    due = left(job, spec, now, child)
+    again = due if again is not None and due is not None and due < again else again
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 
 
@@ -276,14 +275,3 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
 def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
     """Time and money of all attempts, at the end of one."""
     return {**spending.spent(seen.job, child, now), **spending.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
-
-
-def _finished(seen: Observed, now: datetime.datetime) -> Decision:
-    """Nothing of a finished job may go on; after its time it is deleted."""
-    live = tuple(one for one in seen.rayjobs if not _over(one))
-    ttl = (seen.job.get("spec") or {}).get("ttlSecondsAfterFinished")
-    ended = parsed_time((seen.job.get("status") or {}).get("finishedAt"))
-    if ttl is None or ended is None:
-        return Decision(delete=live)
-    left = ttl - (now - ended).total_seconds()
-    return Decision(delete=live, delete_job=left <= 0, again=left if left > 0 else None)

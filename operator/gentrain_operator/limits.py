@@ -22,3 +22,11 @@ def overdue(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> F
     if spec.budget is not None and spent != "unknown" and float(spent) >= float(spec.budget.max_usd):
         return Failure("GTJ0212", "Configuration", "the budget is used up", f"{spent} of {spec.budget.max_usd} USD", "raise budget.maxUSD")
     return None
+
+
+def left(job: Object, spec: Spec, now: datetime.datetime, child: Object) -> float | None:
+    """Seconds until the deadline, of an attempt whose time counts; None where there is none, or it stands still. The job is looked at then,
+    whether or not anybody reports anything."""
+    limit, active = spec.active_deadline_seconds, spending.active_seconds(job, child, now)
+    soon = spending.active_seconds(job, child, now + datetime.timedelta(seconds=1))
+    return max(0.0, float(limit - active)) if limit is not None and soon > active else None

@@ -54,7 +54,8 @@ class KubeRay:
         job = self._client.get(RAYJOBS, self._namespace, name)
         workers = sum(group["replicas"] for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"])
         for pod in self.pods(name):
-            self.pod_status(pod["metadata"]["name"], {"phase": "Running"})
+            address = {"podIP": head_ip} if pod["metadata"]["labels"]["ray.io/node-type"] == "head" else {}
+            self.pod_status(pod["metadata"]["name"], {"phase": "Running", **address})
         cluster = {
             "state": "ready",
             "head": {"podIP": head_ip, "podName": f"{name}-head"},

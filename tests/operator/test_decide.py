@@ -475,6 +475,7 @@ def test_time_alone_is_written_once_a_minute() -> None:
 
 
 FINISHED = {
+    "observedGeneration": 2,
     "attempts": 1,
     "ended": 1,
     "finishedAt": "2026-01-01T11:00:00Z",

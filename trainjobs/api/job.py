@@ -51,7 +51,7 @@ class Spec(Model):
     suspend: bool = Field(False, description="True releases the job's resources after a checkpoint.")
     active_deadline_seconds: PositiveInt | None = Field(None, description="The job fails when it has run this long over all attempts.")
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
-        None, description="The job is deleted this long after it finished."
+        None, description="The job is deleted this long after it finished, and not before 15 s, so that whoever waits sees how it ended."
     )
 
     @property
