@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
+from gentrain_operator.identity import DEFAULT, RunAs, running_as
 from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
@@ -78,8 +79,9 @@ class Controller:
         image: str,
         now: Callable[[], datetime.datetime] = _now,
         served: Served | None = None,
+        run_as: RunAs | None = DEFAULT,
     ) -> None:
-        self._pace = Pace()
+        self._pace, self._run_as = Pace(), run_as
         self._known: dict[Key, Endpoint] = {}  # addresses that are those of the jobs' own pods
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
@@ -205,7 +207,7 @@ class Controller:
         for child in children:
             resource = CONFIGMAPS if child["kind"] == CONFIGMAPS.kind else RAYJOBS
             try:
-                create_child(self._client, resource, job, child)
+                create_child(self._client, resource, job, running_as(child, self._run_as) if resource is RAYJOBS else child)
             except ApiError as error:
                 found = refusal(error, resource.kind)
                 if found is None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gentrain_operator.controller import Controller, Stores, job_of, light_rayjob
+from gentrain_operator.identity import DEFAULT, RunAs, run_as
 from gentrain_operator.kube.client import Client, Configuration, from_kubeconfig, in_cluster
 from gentrain_operator.kube.events import Recorder
 from gentrain_operator.kube.lease import LEASE_TIMEOUT, Lease
@@ -52,6 +53,7 @@ class Settings:
     namespace: str | None = None
     port: int = 8080
     workers: int = 8
+    run_as: RunAs | None = DEFAULT
 
 
 class Operator:
@@ -68,7 +70,9 @@ class Operator:
         self.recorder = Recorder(self.client, identity)
         self.polls = Polls(self.queue.add)
         self.served = Served(lambda: self.client.schema(JOBS))
-        self.controller = Controller(self.client, self.stores, self.polls, self.recorder, image=settings.image, served=self.served)
+        self.controller = Controller(
+            self.client, self.stores, self.polls, self.recorder, image=settings.image, served=self.served, run_as=settings.run_as
+        )
         self.workers = Workers(
             self.queue, self._reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
         )
@@ -183,12 +187,13 @@ def main() -> int:
     parser.add_argument("--namespace", type=_namespaces, help="watch this namespace only, or these: a,b; default: all")
     parser.add_argument("--home", default=os.environ.get("POD_NAMESPACE", "default"), help="namespace of the lease")
     parser.add_argument("--port", type=int, default=8080, help="of /livez, /readyz and /metrics")
+    parser.add_argument("--run-as", type=run_as, default=DEFAULT, metavar="UID:GID", help="of jobs' pods; empty: whom the cluster chooses")
     parser.add_argument("--kubeconfig", help="default: the pod's service account, or KUBECONFIG outside a cluster")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     inside = "KUBERNETES_SERVICE_HOST" in os.environ and not arguments.kubeconfig
     configuration = in_cluster() if inside else from_kubeconfig(arguments.kubeconfig)
-    settings = Settings(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port)
+    settings = Settings(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port, run_as=arguments.run_as)
     gc.set_threshold(*COLLECT)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

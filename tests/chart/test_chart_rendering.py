@@ -219,6 +219,16 @@ def test_what_labels_and_images_are_given() -> None:
     assert (container["image"], container["args"][0]) == ("r/o:v7", "--trainer-image=r/t:8")
 
 
+def test_pods_run_as_whom_the_values_say() -> None:
+    def given(*options: str) -> list[str]:
+        arguments = objects(*options)["Deployment", "gentrain"]["spec"]["template"]["spec"]["containers"][0]["args"]
+        return [one for one in arguments if one.startswith("--run-as")]
+
+    assert given() == ["--run-as=1000:1000"]
+    assert given("--set=runAs.user=1000660000,runAs.group=0") == ["--run-as=1000660000:0"]
+    assert given('--set-json=runAs={"user":null,"group":null}') == ["--run-as="]
+
+
 def test_a_digest_is_taken_instead_of_the_tag() -> None:
     digest = "sha256:" + "0a" * 32
     images = f"image.repository=r/o,image.tag=v7,image.digest={digest},trainerImage=r/t@{digest}"

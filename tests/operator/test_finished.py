@@ -23,7 +23,13 @@ def ended(generation: int = 1, **spec: Any) -> Object:
     status = {"phase": "Succeeded", "observedGeneration": 1, "finishedAt": "2026-01-01T12:00:00Z", "conditions": conditions}
     metadata = {"name": "job", "namespace": "team", "uid": "u", "generation": generation}
     base = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1}}
-    return {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": metadata, "spec": {**base, **spec}, "status": status}
+    return {
+        "apiVersion": "gentrain.dev/v1alpha1",
+        "kind": "GenerativeTrainingJob",
+        "metadata": metadata,
+        "spec": {**base, **spec},
+        "status": status,
+    }
 
 
 def after(job: Object, seconds: float) -> Any:
