@@ -14,6 +14,7 @@ from typing import Any
 
 from trainjobs.api.errors import CODES, JobError
 from trainjobs.api.metrics import METRICS
+from trainjobs.api.uris import file_path
 from trainjobs.report.timeline import strip, told
 from trainjobs.run.folder import LIVE, Row, Run
 from trainjobs.run.numbers import duration, instant, moment, number, short, size
@@ -146,7 +147,7 @@ def checkpoints(run: Run) -> dict[str, Any]:
     from trainjobs.checkpoints import Checkpoints, open_store
 
     uri = run.checkpoints_uri()
-    if uri.startswith("file://") and not Path(uri.removeprefix("file://")).is_dir():
+    if uri.startswith("file://") and not Path(file_path(uri)).is_dir():
         return {"uri": uri, "rows": [], "note": "none was saved"}
     try:
         found = Checkpoints(open_store(uri), keep=Keep()).commits()
