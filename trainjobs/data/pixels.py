@@ -23,7 +23,7 @@ from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
 
-_VERSION = 1  # of what `decode` and `draw` make; part of the cached file's name
+_VERSION = 2  # of what `read` and `draw` make; part of the cached file's name
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def open_folder(data: Data, cache: Path) -> ImageSource:
     divide(len(files), data.holdout, data.source, "image")  # before the work
     images = data.images
     name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
-    return ImageSource.of(table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images)), data)
+    return ImageSource.of(table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images, data.source)), data)
 
 
 def open_shapes(data: Data, cache: Path) -> ImageSource:
