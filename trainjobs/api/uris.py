@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote_to_bytes
@@ -27,13 +26,19 @@ UNUSABLE = "not a usable URI: a folder in a bucket or an absolute path, no user,
 def file_path(uri: str) -> str:
     """The path of a file:// URI, its %-escapes read as bytes (RFC 8089, RFC 3986). A % before anything but two hexadecimal digits is
     itself."""
-    return os.fsdecode(unquote_to_bytes(os.fsencode(uri.removeprefix("file://"))))
+    return unquote_to_bytes(_bytes(uri.removeprefix("file://"))).decode("utf-8", "surrogateescape")
 
 
 def file_uri(path: str) -> str:
     """The file:// URI of a path: `file_path` of it is the path. Only what a URI cannot hold is escaped, so most paths stand as they are."""
-    plain = (character if character.isprintable() and character not in " %#?" else quote(os.fsencode(character), "") for character in path)
-    return "file://" + "".join(plain)
+    return "file://" + "".join(one if one.isprintable() and one not in " %#?" else quote(_bytes(one), "") for one in path)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")  # how Python keeps the bytes of a name that is not UTF-8
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")  # no name of a file at all
 
 
 def builtin(source: str) -> str | None:
