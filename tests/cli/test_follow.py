@@ -172,6 +172,23 @@ def test_a_request_to_stop_outlives_a_driver_that_clears_it(world: World) -> Non
     assert seen == [True]
 
 
+def test_before_the_first_step_one_ctrl_c_ends_it(world: World) -> None:
+    """Data may be read for hours, and there is nothing to save."""
+    world.driver(1000, 0, then=lambda: world.progress(phase="Starting"))
+    world.clock.later(3, world.presses.press)
+    assert world.follow() == Outcome("Interrupted", 130)
+    assert world.screen.said == ["stopping at once: no step has been made that could be saved"]
+    assert world.clock.time < 1010
+
+
+def test_a_ctrl_c_that_came_too_early_ends_it_when_it_starts(world: World) -> None:
+    world.driver(1000, 0)
+    world.clock.later(1, world.presses.press)
+    world.clock.later(3, lambda: world.progress(phase="Starting"))
+    assert world.follow() == Outcome("Interrupted", 130)
+    assert world.screen.said[-1] == "stopping at once: no step has been made that could be saved"
+
+
 def test_a_second_ctrl_c_kills(world: World) -> None:
     world.driver(1000, 0)
     world.clock.later(3, world.presses.press)

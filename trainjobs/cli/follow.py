@@ -9,7 +9,8 @@ The ladder, from the driver's exit:
                          asked for. Ten restarts in a row without a newer checkpoint end it with GTJ0213: a run that dies
                          before each checkpoint repeats itself for ever, however many steps it makes.
 
-Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once.
+Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once, and so does the first where
+no step has been made since it started.
 Time, the driver and the screen are passed in.
 """
 
@@ -106,7 +107,12 @@ def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: C
         if interrupts.count and not run.stop_file.exists():
             # Not only once: a driver that is just starting clears the request of an earlier one.
             run.stop_file.touch()
-        if interrupts.count == 1 and told == 0:
+        if interrupts.count == 1 and told < 2 and run.progress().get("phase") == "Starting":
+            # Data is read, workers start: it may take hours, and nobody there looks for a wish to stop.
+            told = 2
+            screen.say("stopping at once: no step has been made that could be saved")
+            driver.kill()
+        elif interrupts.count == 1 and told == 0:
             told = 1
             screen.say("stopping: saving a checkpoint (Ctrl-C again to stop at once)")
         elif interrupts.count > 1 and told < 2:
