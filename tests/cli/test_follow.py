@@ -123,6 +123,16 @@ def test_success_is_zero_and_progress_was_shown(world: World) -> None:
     assert world.screen.said == []
 
 
+def test_what_the_data_is_is_said_once_and_when_it_changes(world: World) -> None:
+    world.progress(data="12 images")
+    world.driver(5, 0, then=lambda: world.progress(data="12 images"))
+    world.follow()
+    assert world.screen.said == []
+    world.driver(5, 0, then=lambda: world.progress(data="12 images; 1 .avif left out"))
+    world.follow()
+    assert world.screen.said == ["data: 12 images; 1 .avif left out"]
+
+
 def test_a_failure_is_the_one_the_driver_left(world: World) -> None:
     error = JobError("GTJ0206", "out of memory", where="rank 3", how="lower the micro-batch")
     world.driver(5, 5, then=lambda: (world.run.path / "failure.json").write_text(json.dumps({**error.to_dict(), "rank": 3})) and None)

@@ -102,7 +102,7 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
 
 def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: Clock, interrupts: Interrupts) -> int:
     """Shows progress until the driver has ended; hands on the user's wish to stop. Returns the driver's exit status."""
-    told = 0
+    told, found = 0, Found(run)
     while (status := driver.poll()) is None:
         if interrupts.count and not run.stop_file.exists():
             # Not only once: a driver that is just starting clears the request of an earlier one.
@@ -119,12 +119,28 @@ def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: C
             told = 2
             screen.say("stopping at once")
             driver.kill()
+        found.say(screen)
         screen.show(run.progress(), clock.now())
         warnings.say(screen)
         clock.sleep(POLL)
+    found.say(screen)
     screen.show(run.progress(), clock.now())
     warnings.say(screen)
     return status
+
+
+class Found:
+    """What the driver found the data to be, once, and again when it changes: what was scaled or left out shall not be told to nobody."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._said: object = run.progress().get("data")  # by an earlier attempt
+
+    def say(self, screen: Screen) -> None:
+        data = self._run.progress().get("data")
+        if data and data != self._said:
+            self._said = data
+            screen.say(f"data: {data}")
 
 
 class Warnings:
