@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 
 import pytest
@@ -49,3 +50,13 @@ def test_codes_are_well_formed() -> None:
         assert not entry.title.endswith(".")
         assert entry.exit_code in (0, 1, 2, 3, 4, 5, 6, 7)
         assert (entry.exit_code == 0) == entry.title.startswith("note: "), "what is an error ends a verb"
+
+
+def test_what_no_terminal_can_take_is_escaped_in_every_part() -> None:
+    name = os.fsdecode(b"caf\xe9") + "\x1b[31m\u202e é 北\r"
+    error = JobError("GTJ0113", name, where=name, why=name, how=name)
+    shown = r"caf\xe9\x1b[31m\u202e é 北\x0d".replace("\\x0d", "\\r")
+    assert (error.what, error.where, error.why, error.how) == (shown,) * 4
+    error.line().encode()
+    assert JobError.from_dict(error.to_dict()).what == shown, "escaped once"
+    assert JobError("GTJ0214", "two\nlines\tand a tab").what == "two\nlines\tand a tab"

@@ -124,6 +124,16 @@ def test_success_is_zero_and_progress_was_shown(world: World) -> None:
     assert world.screen.said == []
 
 
+def test_what_the_data_is_is_said_once_and_when_it_changes(world: World) -> None:
+    world.progress(data="12 images")
+    world.driver(5, 0, then=lambda: world.progress(data="12 images"))
+    world.follow()
+    assert world.screen.said == []
+    world.driver(5, 0, then=lambda: world.progress(data="12 images; 1 .avif left out"))
+    world.follow()
+    assert world.screen.said == ["data: 12 images; 1 .avif left out"]
+
+
 def test_a_failure_is_the_one_the_driver_left(world: World) -> None:
     error = JobError("GTJ0206", "out of memory", where="rank 3", how="lower the micro-batch")
     world.driver(5, 5, then=lambda: (world.run.path / "failure.json").write_text(json.dumps({**error.to_dict(), "rank": 3})) and None)
@@ -171,6 +181,23 @@ def test_a_request_to_stop_outlives_a_driver_that_clears_it(world: World) -> Non
     world.clock.later(4, world.presses.press)
     world.follow()
     assert seen == [True]
+
+
+def test_before_the_first_step_one_ctrl_c_ends_it(world: World) -> None:
+    """Data may be read for hours, and there is nothing to save."""
+    world.driver(1000, 0, then=lambda: world.progress(phase="Starting"))
+    world.clock.later(3, world.presses.press)
+    assert world.follow() == Outcome("Interrupted", 130)
+    assert world.screen.said == ["stopping at once: no step has been made that could be saved"]
+    assert world.clock.time < 1010
+
+
+def test_a_ctrl_c_that_came_too_early_ends_it_when_it_starts(world: World) -> None:
+    world.driver(1000, 0)
+    world.clock.later(1, world.presses.press)
+    world.clock.later(3, lambda: world.progress(phase="Starting"))
+    assert world.follow() == Outcome("Interrupted", 130)
+    assert world.screen.said[-1] == "stopping at once: no step has been made that could be saved"
 
 
 def test_a_second_ctrl_c_kills(world: World) -> None:

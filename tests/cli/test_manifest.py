@@ -190,6 +190,35 @@ def test_scalars_resolve_as_kubectl_reads_them(text: str, value: Any) -> None:
     assert type(resolved(text)) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "why", "how"),
+    [
+        ("010", "YAML 1.1 (kubectl too) reads it as octal, 8, and YAML 1.2 as 10", 'write 8 or 10, whichever you mean, or "010" for text'),
+        ("0_17", "octal, 15, and YAML 1.2 as 17", "write 15 or 17"),
+        ("0o10", "YAML 1.2 reads it as octal, 8, and YAML 1.1 as the text 0o10", "write 8 for the number"),
+        ("08", "some read it as 8, and others as the text 08", "write 8 for the number"),
+    ],
+)
+def test_a_number_with_a_leading_zero_is_refused_as_ambiguous(text: str, why: str, how: str, write: Any) -> None:
+    source = write(JOB.replace("steps: 10", f"steps: {text}"))
+    (found,) = problems(source)
+    assert (found.problem.code, found.problem.what, found.at) == ("GTJ0102", f"{text} is ambiguous", Position(8, 12, len(text)))
+    assert why in found.problem.why
+    assert how in found.problem.how
+    (given,) = problems(write(JOB), f"training.steps={text}")
+    assert why in given.problem.why
+
+
+def test_what_has_one_reading_is_no_octal(write: Any) -> None:
+    for text in ("0", "07", "-0", "00", "0.5", "0x10", "0b11"):
+        (document,) = documents(f"a: {text}")
+        assert document.problems == []
+    (document,) = documents('a: "010"\nb: \'0o10\'\n"010": x')
+    assert (document.data, document.problems) == ({"a": "010", "b": "0o10", "010": "x"}, [])
+    (document,) = documents("010: x")
+    assert [problem.what for _, problem in document.problems] == ["010 is ambiguous"]
+
+
 TEXTS = st.text(max_size=12).filter(lambda text: resolved(text) == text)
 
 

@@ -209,7 +209,7 @@ def test_empty_files_are_no_text(job: Make, tmp_path: Path) -> None:
         ('["b"]', 'the line is not a JSON object ({path}:3): it is ["b"]. write {{"text": "..."}}'),
         ('{"txt": "b", "id": 1}', "the record has no text in field text ({path}:3): its fields are txt, id. set data.text.field to"),
         ('{"text": 5}', 'the record has no text in field text ({path}:3): it is 5. write a string in quotes, such as {{"text": "5"}}'),
-        ('{"text": ["b"]}', 'the record has no text in field text ({path}:3): it is ["b"]. write a string in quotes'),
+        ('{"text": ["b"]}', 'the record has no text in field text ({path}:3): it is a list. write a string in quotes'),
         ("{}", "the record has no text in field text ({path}:3): its fields are none"),
         ("[" * 100_000, "the line is not JSON ({path}:3)"),
     ],
@@ -223,7 +223,29 @@ def test_a_bad_record_is_named_by_file_and_line(line: str, message: str, job: Ma
 def test_text_that_is_not_utf8_is_named(job: Make, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("naïve".encode("latin-1"))
     message = refusal(job("language", f"file://{tmp_path}"), tmp_path / "cache")
-    assert f"a.txt is not UTF-8 text ({tmp_path}/a.txt): 'utf-8' codec can't decode byte 0xef in position 2" in message
+    assert f"a.txt is not UTF-8 text ({tmp_path}/a.txt:1): byte 2 of the file, 0xef, is none of UTF-8 there" in message
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_text_that_is_not_utf8_is_named_by_line_and_byte_of_the_file(name: str, job: Make, tmp_path: Path) -> None:
+    """Far behind the buffers of decoders, and behind a mark of byte order, which counts."""
+    start = b"\xef\xbb\xbf" + b'{"text": "abcdefgh"}\n' * 5000
+    (tmp_path / name).write_bytes(start + b'{"text": "na\xefve"}\n')
+    message = refusal(job("language", f"file://{tmp_path}"), tmp_path / "cache")
+    assert f"({tmp_path}/{name}:5001): byte {len(start) + 12} of the file, 0xef, is none of UTF-8" in message
+
+
+def test_text_in_utf16_is_told_as_that(job: Make, tmp_path: Path) -> None:
+    (tmp_path / "a b.txt").write_text("text", encoding="utf-16")
+    message = refusal(job("language", f"file://{tmp_path}"), tmp_path / "cache")
+    assert "it begins as UTF-16 does. convert it: iconv -f utf-16 -t utf-8 'a b.txt'" in message
+
+
+def test_json_errors_count_in_the_line_of_the_file(job: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": b}\n')
+    message = refusal(job("language", f"file://{tmp_path}"), tmp_path / "cache")
+    assert f"({tmp_path}/a.jsonl:2): Expecting value at character 10 of the line" in message
+    assert "line 1" not in message
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import images, open_source
+from trainjobs.data.pictures import Picture
 from trainjobs.noise import Noise
 
 Make = Callable[..., Spec]
@@ -132,13 +133,13 @@ def test_hidden_files_and_other_files_are_left_out_and_links_followed(job: Make,
 
 def test_a_folder_is_decoded_once_until_it_changes(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    decode = images.decode
+    read = images.read
 
-    def counted(path: Path, size: int, channels: int) -> np.ndarray:
+    def counted(path: Path, size: int, channels: int) -> Picture:
         calls.append(path.name)
-        return decode(path, size, channels)
+        return read(path, size, channels)
 
-    monkeypatch.setattr(images, "decode", counted)
+    monkeypatch.setattr(images, "read", counted)
     path, cache = folder(tmp_path / "data"), tmp_path / "cache"
 
     def times(**data: object) -> int:

@@ -59,6 +59,16 @@ STRINGS = [
     ),
     *("file:///", "file:///a", "file:////a", "file://host/a", "file://", "file:///a/../b", "file:///a@b", "hf://a/b", "hf://", "s4://b/a"),
     *(
+        "file:///a%20b",
+        "file:///a/%2e%2E/b",
+        "file:///a/.%2e",
+        "file:///a%00",
+        "file:///a%2Fb",
+        "file:///100%",
+        "s3://b/%2e%2e",
+        "s3://b/a%2Fb",
+    ),
+    *(
         "1-2",
         "2-1",
         "0-1",

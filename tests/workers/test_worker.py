@@ -164,7 +164,7 @@ def test_a_victim_of_what_is_explained_already_says_nothing(made: Worker) -> Non
 
 
 def test_an_attempt_that_a_newer_one_has_taken_over_has_not_failed(made: Worker, capsys: pytest.CaptureFixture[str]) -> None:
-    made.train = raising(Fenced(3, 4))
+    made.train = raising(Fenced(3, "attempt 4 has begun"))
     made.works()
     assert made.ledger.said == []
     assert made.left == [True]

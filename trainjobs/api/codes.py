@@ -93,7 +93,8 @@ CODES: dict[str, Code] = {
             "URIs in a manifest carry no user, password, query, fragment, white space or `..`, and a place for checkpoints is "
             "never a bucket's root, because old checkpoints below it are deleted. Data is read from `file://` and `builtin:`; a URI whose "
             "store's packages are not installed is refused with this code too; the message says which.",
-            "`file:` URIs have three slashes and an absolute path: `file:///data/faces`. Azure's name the account first: "
+            "`file:` URIs have three slashes and an absolute path: `file:///data/faces`. What a URI cannot hold is written as an escape: "
+            "`%20` for a space, `%23` for `#`, `%3F` for `?`, `%25` for `%`. Azure's name the account first: "
             "`az://account/container/folder`.",
             "`pip install '.[cloud]'` in a clone of the repository brings what `s3://`, `gs://` and `az://` need.",
             "Credentials come from the environment, a service account or `pod.env` with `secretKeyRef`.",
@@ -135,7 +136,7 @@ CODES: dict[str, Code] = {
         NOT_FOUND,
         _page(
             "The data source was looked at before training: it is not there, holds nothing usable, holds something else than "
-            "the model learns from, or its text is shorter than one sequence.",
+            "the model learns from, its pictures are on no known scale or all of one value, or its text is shorter than one sequence.",
             "The message says what was found instead. Images: PNG, JPEG and the like; text: `.txt` or JSONL with `data.text.field`.",
             "On a cluster, the path is one inside the pods: mount a volume, or use a bucket.",
             "A short text needs a smaller `language.network.contextLength`.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from trainjobs.api.codes import CODES as CODES
@@ -12,16 +13,14 @@ class JobError(Exception):
     """What went wrong, where, why, and how to mend it, under a stable code.
 
     `code` is a key of CODES (KeyError otherwise: that is our mistake, not the user's). Texts carry no trailing full stop.
+    What a terminal or UTF-8 cannot take is escaped: a file may be called anything.
     Survives pickling, since workers raise it and the driver reads it.
     """
 
     def __init__(self, code: str, what: str, *, where: str = "", why: str = "", how: str = "") -> None:
         self.exit_code: int = CODES[code].exit_code
         self.code = code
-        self.what = what
-        self.where = where
-        self.why = why
-        self.how = how
+        self.what, self.where, self.why, self.how = map(printable, (what, where, why, how))
         super().__init__(self.line())
 
     def line(self) -> str:
@@ -53,3 +52,19 @@ class JobError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (JobError.from_dict, (self.to_dict(),))
+
+
+def printable(text: str) -> str:
+    r"""The text with bytes that are no UTF-8 (of a file's name), control characters and what turns the direction of writing as \xff; lines
+    and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(character if character in "\n\t" or not _UNSEEN.match(character) else _escaped(character) for character in text)
+
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(character: str) -> str:
+    byte = ord(character) - 0xDC00  # how Python keeps a byte that is not UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]

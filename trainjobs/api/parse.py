@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from trainjobs.api import uris
 from trainjobs.api.fields import DNS_LABEL, DNS_SUBDOMAIN
 from trainjobs.api.job import API_VERSION, KIND, Job
 from trainjobs.api.problem import Problem, did_you_mean, listed
@@ -140,7 +141,8 @@ def translation(error: ErrorDetails, path: Path, model: type[Any]) -> Problem:
         if literals(annotation_at(model, path)):
             return not_allowed(path, given, annotation_at(model, path))
         wanted = PATTERNS.get(ctx["pattern"], f"text like {ctx['pattern']}")
-        return Problem("GTJ0102", path, f"{shown(given)} is not allowed for {name}", f"expected {wanted}")
+        how = f"write {uri}" if "file://" in ctx["pattern"] and (uri := uris.meant(given)) else ""
+        return Problem("GTJ0102", path, f"{shown(given)} is not allowed for {name}", f"expected {wanted}", how)
     for bound, words in BOUNDS.items():
         if bound in ctx:
             unit = " characters" if kind.startswith("string") else " entries" if kind.startswith("too_") else ""

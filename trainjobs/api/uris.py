@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import quote, unquote_to_bytes
 
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach
 
 BUILTINS = {"digits": "image", "shapes": "image", "ring": "point", "stdlib-text": "text"}
 
-# The same in CEL. One authority without user info (file: none), no query, no fragment, no white space, no unprintable character, no "..".
-_CLEAN = r"!self.matches(r'[?#\s\p{C}\p{Z}]|/[.][.](/|$)')"
+# The same in CEL. One authority without user info (file: none), no query, no fragment, no white space, no unprintable character, no "..";
+# in what file: escapes no "..", no NUL and no slash.
+_CLEAN = r"!self.matches(r'[?#\s\p{C}\p{Z}]|/[.][.](/|$)|^file:.*(%00|%2[fF]|/([.]|%2[eE])([.]|%2[eE])(/|$))')"
+_SLASHES = re.compile("%00|%2f", re.IGNORECASE)
 SOURCE = (
     f"self.startsWith('builtin:') ? self in {[f'builtin:{name}' for name in BUILTINS]} "
     rf": self.matches(r'^(file:///|(s3|gs|az|hf)://[^/@]+(/|$))') && {_CLEAN}"
 )
 PREFIX = rf"self.matches(r'^(file://|(s3|gs|az)://[^/@]+)/+[^/]') && {_CLEAN}"
 UNUSABLE = "not a usable URI: a folder in a bucket or an absolute path, no user, query, fragment, space or .."
+
+
+def file_path(uri: str) -> str:
+    """The path of a file:// URI, its %-escapes read as bytes (RFC 8089, RFC 3986). A % before anything but two hexadecimal digits is
+    itself."""
+    return unquote_to_bytes(_bytes(uri.removeprefix("file://"))).decode("utf-8", "surrogateescape")
+
+
+def file_uri(path: str) -> str:
+    """The file:// URI of a path: `file_path` of it is the path. Only what a URI cannot hold is escaped, so most paths stand as they are."""
+    return "file://" + "".join(one if one.isprintable() and one not in " %#?" else quote(_bytes(one), "") for one in path)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")  # how Python keeps the bytes of a name that is not UTF-8
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")  # no name of a file at all
 
 
 def builtin(source: str) -> str | None:
@@ -54,25 +76,42 @@ def location(uri: str) -> Iterator[Breach]:
     """What is wrong with any URI that has an authority: scheme://authority/path."""
     scheme, _, rest = uri.partition("://")
     authority, slash, key = rest.partition("/")
+    local = scheme == "file"
+    escaped = f"as a URI the path is {file_uri(rest)}"  # the path as it was typed, if it was one
     if any(character.isspace() or not character.isprintable() for character in uri):
-        yield refused(uri, "contains white space", "rename the folder, or link to it under another name")
+        yield refused(uri, "contains white space", escaped if local else "rename the folder, or link to it under another name")
     elif "@" in authority:
         hidden = f"{scheme}://...@{authority.rpartition('@')[2]}{slash}{key}"
         yield refused(hidden, "carries a user or password", "credentials come from the environment or from spec.pod.env, never from a URI")
     elif "?" in rest:
-        yield refused(
-            uri.partition("?")[0] + "?...", "carries a query", "signed URLs expire and leak: give the worker access to the bucket"
-        )
+        how = f"if it belongs to the name, {escaped}" if local else "signed URLs expire and leak: give the worker access to the bucket"
+        yield refused(uri if local else uri.partition("?")[0] + "?...", "carries a query", how)
     elif "#" in rest:
-        yield refused(uri, "carries a fragment", "take away everything from # on")
-    elif ".." in key.split("/") or authority == "..":
+        how = f"if it belongs to the name, {escaped}" if local else "take away everything from # on"
+        yield refused(uri, "carries a fragment", how)
+    elif ".." in key.split("/") or authority == ".." or (local and ".." in file_path(uri).split("/")):
         yield refused(uri, "climbs with ..", "write the path that is meant")
-    elif scheme == "file" and authority:
-        example = f"file:///{rest}" if authority != "." else f"in a shell, file://$PWD{slash}{key}"
+    elif local and _SLASHES.search(key):
+        yield refused(uri, "escapes a slash or a NUL", "no name of a file holds one: write / between folders")
+    elif local and authority:
+        example = f"file:///{rest}"
+        if authority in (".", "~") or "$" in authority:
+            example = f"in a shell, file://{'$HOME' if authority == '~' else '$PWD'}{slash}{key}"
         how = f"file: URIs have three slashes and an absolute path: {example}"
         yield refused(uri, f'names "{authority}" as a host', how)
-    elif scheme != "file" and not authority:
+    elif not local and not authority:
         yield refused(uri, "names no bucket", f"write {scheme}://bucket/folder")
+
+
+def meant(text: str) -> str:
+    """The URI that was meant by a path without a scheme, for people; "" for anything else."""
+    if text.startswith("file:/"):
+        return file_uri(file_path("file://" + text.removeprefix("file:")))
+    if text.startswith("~"):
+        return f"in a shell, file://$HOME{file_uri(text.partition('/')[2]).replace('file://', '/')}"
+    if text.startswith("/"):
+        return file_uri(text)
+    return f"in a shell, file://$PWD{file_uri(text.removeprefix('.')).removeprefix('file://')}" if text.startswith("./") else ""
 
 
 def refused(uri: str, why: str, how: str) -> Breach:

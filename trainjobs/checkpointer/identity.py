@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.job import Job, Spec
+from trainjobs.api.uris import file_uri
 
 PACKAGE = Path(__file__).parents[1]
 DISTRIBUTIONS = ("gentrain", "torch", "deepspeed", "ray", "transformers", "tokenizers", "numpy")
@@ -25,7 +26,7 @@ def essentials(spec: Spec) -> dict[str, Any]:
 def store_uri(job: Job, run: Path) -> str:
     """The prefix of the job's checkpoints: below the manifest's URI by uid or name, else in the run folder."""
     if job.spec.checkpoints.uri is None:
-        return f"file://{run.resolve()}/checkpoints"
+        return file_uri(f"{run.resolve()}/checkpoints")
     return f"{job.spec.checkpoints.uri.rstrip('/')}/{job.metadata.uid or job.metadata.name}"
 
 

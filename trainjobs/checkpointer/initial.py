@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
+from trainjobs.api.uris import file_path
 from trainjobs.checkpointer.restorer import opened
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpoints import open_store
@@ -130,7 +131,7 @@ def _get(store: BlobStore, key: str) -> bytes:
 def _local(store: BlobStore, root: str, name: str, scratch: Path) -> Path:
     """A file of the folder `root` as one of this machine. Raises Missing."""
     if root.startswith("file://"):
-        there = Path(root.removeprefix("file://")) / name
+        there = Path(file_path(root)) / name
         if not there.is_file():
             raise Missing(name)
         return there

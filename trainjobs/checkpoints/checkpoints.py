@@ -22,6 +22,7 @@ from typing import Any
 
 from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
+from trainjobs.api.uris import file_path, file_uri
 from trainjobs.checkpoints import retention, shard
 from trainjobs.checkpoints.log import Log
 from trainjobs.checkpoints.manifest import NAME, Corrupt, Manifest, RankManifest
@@ -227,6 +228,8 @@ class Checkpoints:
     def resolve(self, uri_or_step: str | int) -> Commit:
         """The live commit of a step (the newest, if several attempts came by), or of a URI in this store. JobError GTJ0118."""
         wanted = str(uri_or_step).rstrip("/")
+        if wanted.startswith("file:"):
+            wanted = file_uri(file_path(wanted))  # however it is escaped
         statuses = self.commits()
         if wanted == self._store.uri.rstrip("/"):
             chosen = statuses

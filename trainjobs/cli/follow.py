@@ -10,7 +10,8 @@ The ladder, from the driver's exit:
                          before each checkpoint repeats itself for ever, however many steps it makes.
     crashed (SIGSEGV..)  the code's own doing: the same, but counted against recovery.maxRetries, then GTJ0214
 
-Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once.
+Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once, and so does the first where
+no step has been made since it started.
 Time, the driver and the screen are passed in.
 """
 
@@ -120,24 +121,45 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
 
 def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: Clock, interrupts: Interrupts) -> int:
     """Shows progress until the driver has ended; hands on the user's wish to stop. Returns the driver's exit status."""
-    told = 0
+    told, found = 0, Found(run)
     while (status := driver.poll()) is None:
         if interrupts.count and not run.stop_file.exists():
             # Not only once: a driver that is just starting clears the request of an earlier one.
             run.stop_file.touch()
-        if interrupts.count == 1 and told == 0:
+        if interrupts.count == 1 and told < 2 and run.progress().get("phase") == "Starting":
+            # Data is read, workers start: it may take hours, and nobody there looks for a wish to stop.
+            told = 2
+            screen.say("stopping at once: no step has been made that could be saved")
+            driver.kill()
+        elif interrupts.count == 1 and told == 0:
             told = 1
             screen.say("stopping: saving a checkpoint (Ctrl-C again to stop at once)")
         elif interrupts.count > 1 and told < 2:
             told = 2
             screen.say("stopping at once")
             driver.kill()
+        found.say(screen)
         screen.show(run.progress(), clock.now())
         warnings.say(screen)
         clock.sleep(POLL)
+    found.say(screen)
     screen.show(run.progress(), clock.now())
     warnings.say(screen)
     return status
+
+
+class Found:
+    """What the driver found the data to be, once, and again when it changes: what was scaled or left out shall not be told to nobody."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._said: object = run.progress().get("data")  # by an earlier attempt
+
+    def say(self, screen: Screen) -> None:
+        data = self._run.progress().get("data")
+        if data and data != self._said:
+            self._said = data
+            screen.say(f"data: {data}")
 
 
 class Warnings:

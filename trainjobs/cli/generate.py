@@ -17,6 +17,7 @@ from trainjobs.api.metrics import METRICS
 from trainjobs.api.only import effects
 from trainjobs.api.schema import schema_text
 from trainjobs.api.shape import Field, element, is_list, literals, members, model_of, walk
+from trainjobs.data import modes
 
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", Any: "anything"}
 LIMITS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<"), MinLen: ("min_length", "min"), MaxLen: ("max_length", "max")}
@@ -28,6 +29,7 @@ def generated() -> dict[Path, str]:
     files |= {Path(f"docs/errors/{code}.md"): page(code) for code in CODES}
     files[Path("docs/reference/job.md")] = job_page()
     files[Path("docs/reference/generativetrainingjob.schema.json")] = schema_text()
+    files[Path("docs/reference/pictures.md")] = modes.page()
     for folder in ("manifests/crd", "charts/gentrain/files/crd"):
         files |= {Path(folder) / name: text for name, text in crd.texts().items()}
     return files

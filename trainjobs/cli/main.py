@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -78,6 +79,8 @@ def main() -> None:
     7 not found or forbidden, 130 interrupted. A user's mistake never prints a traceback; a mistake of ours does when GTJ_DEBUG is set."""
     # kubectl runs its plugin by this name, and whoever types `kubectl gtj` means the cluster.
     plugin = os.path.basename(sys.argv[0]).startswith("kubectl-gtj")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold any bytes; stderr escapes them by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(status(sys.argv[1:], "kubectl gtj" if plugin else "gtj"))
 
 

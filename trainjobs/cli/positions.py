@@ -4,7 +4,8 @@ Scalars resolve as in sigs.k8s.io/yaml, which kubectl uses, and not as PyYAML wo
 
 - `1e-4` is a number (PyYAML: text), and whole floats are integers, since both pass through JSON: `steps: 5e4` is 50000;
 - `yes`, `no`, `on`, `off`, `y` and `n` are booleans, so a text of that kind needs quotes, here as on a cluster;
-- `0x10`, `0o17`, `017` and `0b11` are integers, `1:30` is text (PyYAML: 90), dates are text (PyYAML: a date);
+- `0x10` and `0b11` are integers; `017`, `0o17` and `09` are refused, since readers of YAML do not agree about them;
+- `1:30` is text (PyYAML: 90), dates are text (PyYAML: a date);
 - `.inf` and `.nan` are refused: JSON has no such numbers;
 - keys are text: `on: x` has the key "true", `1: x` the key "1"; a key given twice is an error, as with kubectl's strict validation;
 - anchors, aliases and `<<` work, within a limit on how much they may multiply.
@@ -30,6 +31,7 @@ BOOLEANS = {
 }
 NULLS = ("", "~", "null", "Null", "NULL")
 INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[1-9][0-9_]*|0)")
+AMBIGUOUS = re.compile(r"[-+]?(0[0-9_]*[0-9]|0o[0-7_]+)")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 MOST_VALUES = 100_000
@@ -155,7 +157,10 @@ def key_text(node: Node, path: Path, into: Document) -> str:
     if not isinstance(node, ScalarNode):
         into.problems.append((place(node), Problem("GTJ0105", path, "a key must be text")))
         return ""
-    value = resolved(node.value) if node.style is None and node.tag == TAG + "str" else node.value
+    plain = node.style is None and node.tag == TAG + "str"
+    value = resolved(node.value) if plain else node.value
+    if plain:
+        into.problems += [(place(node), problem) for problem in ambiguous(node.value, path)]
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int) else str(node.value)
@@ -169,9 +174,31 @@ def scalar(node: ScalarNode, path: Path, into: Document) -> Any:
     if node.style is not None or node.tag == "!":
         return text
     value = resolved(text)
+    into.problems += [(place(node), problem) for problem in ambiguous(text, path)]
     if isinstance(value, float) and not math.isfinite(value):
         into.problems.append((place(node), Problem("GTJ0102", path, f"{text} is not a number that JSON can hold")))
     return value
+
+
+def ambiguous(text: str, path: Path) -> Iterator[Problem]:
+    """What is wrong with a number that begins with a zero, where readers of YAML do not agree about it."""
+    if not AMBIGUOUS.fullmatch(text):
+        return
+    digits = text.replace("_", "").lstrip("+-")
+    value = resolved(text)
+    decimal = ("-" if text[0] == "-" else "") + (digits.removeprefix("0o").lstrip("0") or "0")
+    if digits.startswith("0o"):
+        why = f"YAML 1.2 reads it as octal, {value}, and YAML 1.1 as the text {text}"
+        how = f'write {value} for the number, "{text}" for text'
+    elif "8" in digits or "9" in digits:
+        why = f"some read it as {value}, and others as the text {text}, since it is no octal number"
+        how = f'write {value} for the number, "{text}" for text'
+    elif str(value) != decimal:
+        why = f"YAML 1.1 (kubectl too) reads it as octal, {value}, and YAML 1.2 as {decimal}"
+        how = f'write {value} or {decimal}, whichever you mean, or "{text}" for text'
+    else:
+        return
+    yield Problem("GTJ0102", path, f"{text} is ambiguous", why, how)
 
 
 def resolved(text: str) -> Any:

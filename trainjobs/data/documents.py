@@ -5,7 +5,9 @@ A document is a whole .txt, .md or .py file, or one record of a .jsonl file.
 
 from __future__ import annotations
 
+import codecs
 import json
+import shlex
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from trainjobs.api.data import Data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
-from trainjobs.data.files import File, file_at, listing, locate, megabytes, unreadable
+from trainjobs.data.files import File, Listing, file_at, locate, look, megabytes, unreadable
 from trainjobs.data.holdout import is_held
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
@@ -27,7 +29,11 @@ _STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top m
 
 def text_files(source: str) -> tuple[File, ...]:
     """The texts `data.source` names, by name; JobError GTJ0113 when there are none."""
-    return stdlib_files() if source == "builtin:stdlib-text" else listing(locate(source), SUFFIXES, "text")
+    return _there(source).files
+
+
+def _there(source: str) -> Listing:
+    return Listing(stdlib_files()) if source == "builtin:stdlib-text" else look(locate(source), SUFFIXES, "text")
 
 
 def stdlib_files() -> tuple[File, ...]:
@@ -66,9 +72,7 @@ def named(files: Iterable[File], field: str) -> Iterator[tuple[str, str]]:
             elif text := file.path.read_text(encoding="utf-8-sig"):
                 yield file.name, text
         except UnicodeDecodeError as error:
-            raise JobError(
-                "GTJ0113", f"{file.path.name} is not UTF-8 text", where=str(file.path), why=str(error), how="convert or remove the file"
-            ) from error
+            raise foreign(file.path) from error
         except OSError as error:
             raise unreadable(file.path, error) from error
 
@@ -82,9 +86,8 @@ def _records(path: Path, field: str) -> Iterator[str]:
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise JobError(
-                    "GTJ0113", "the line is not JSON", where=where, why=str(error), how="write one JSON object per line"
-                ) from error
+                why = f"{error.msg} at character {error.pos + 1} of the line" if isinstance(error, json.JSONDecodeError) else str(error)
+                raise JobError("GTJ0113", "the line is not JSON", where=where, why=why, how="write one JSON object per line") from error
             if not isinstance(record, dict):
                 raise JobError(
                     "GTJ0113",
@@ -96,7 +99,7 @@ def _records(path: Path, field: str) -> Iterator[str]:
             text = record.get(field)
             if not isinstance(text, str):
                 there = field in record
-                why = f"it is {json.dumps(text)[:40]}" if there else "its fields are " + (", ".join(list(record)[:8]) or "none")
+                why = f"it is {_shown(text)}" if there else "its fields are " + (", ".join(map(_shown, list(record)[:8])) or "none")
                 as_text = f', such as {{"{field}": {json.dumps(str(text))}}}' if isinstance(text, int | float) else ""
                 raise JobError(
                     "GTJ0113",
@@ -119,6 +122,24 @@ def divided(name: str, text: str, holdout: float) -> Iterator[tuple[bool, str]]:
         if stop >= len(text) or is_held(f"{name}#{start // PIECE + 1}", holdout) != side:
             yield side, text[since:stop]
             since = stop
+
+
+def foreign(path: Path) -> JobError:
+    """The error for a file that is not UTF-8: which line, and which byte of the file. A decoder counts in the buffer that it was given."""
+    at = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                why, how = "it begins as UTF-16 does", f"convert it: iconv -f utf-16 -t utf-8 {shlex.quote(path.name)}"
+                return JobError("GTJ0113", f"{path.name} is not UTF-8 text", where=f"{path}:1", why=why, how=how)
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                why = f"byte {at + error.start} of the file, 0x{line[error.start]:02x}, is none of UTF-8 there ({error.reason})"
+                how = "convert it with iconv, or remove the file"
+                return JobError("GTJ0113", f"{path.name} is not UTF-8 text", where=f"{path}:{number}", why=why, how=how)
+            at += len(line)
+    return JobError("GTJ0113", f"{path.name} changes while it is read", where=str(path), how="train when it is written")
 
 
 def settings(spec: Spec) -> Language:
@@ -145,7 +166,8 @@ def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:
 def found(spec: Spec) -> str:
     """What the text is, in a line; JobError GTJ0113 when training could not read it. Reads up to CHECKED characters."""
     data = spec.data
-    files = text_files(data.source)
+    there = _there(data.source)
+    files = there.files
     context = settings(spec).network.context_length
     plenty = 64 * (2 * context + 1)  # characters that make enough tokens; repetitive text might not, and fails when it is opened
     count, length, kept = 0, 0, list[str]()
@@ -161,4 +183,12 @@ def found(spec: Spec) -> str:
         encode = (ByteTokenizer() if tokenizer.type == "byte" else train_bpe(kept, tokenizer.vocabulary_size)).encode
         enough(sum(len(encode(text)) + 1 for text in kept), context, data)
     more = " or more" if length > CHECKED else ""
-    return f"{megabytes(sum(file.size for file in files))} of text: {len(files)} files, {count}{more} documents"
+    line = f"{megabytes(sum(file.size for file in files))} of text: {len(files)} files, {count}{more} documents"
+    return "; ".join([line, *there.words()])
+
+
+def _shown(value: object) -> str:
+    """A value of a record, for a message."""
+    if isinstance(value, dict | list):  # as deep as anybody likes
+        return "an object" if isinstance(value, dict) else "a list"
+    return value[:40] if isinstance(value, str) else json.dumps(value)[:40]

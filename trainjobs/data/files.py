@@ -1,7 +1,7 @@
 """Where the data lies: from a URI to the files it names.
 
 A relative path (file://./faces, file://faces) is resolved against the current directory of the process that reads it. What follows
-file:// is the path as it stands: no host, no %-escapes, no ~.
+file:// is a path with %-escapes (RFC 8089), no host and no ~.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainjobs.api.errors import JobError
+from trainjobs.api.errors import JobError, printable
+from trainjobs.api.uris import file_path, file_uri
+from trainjobs.data.tree import special, walk
+from trainjobs.data.tree import unreadable as unreadable
 
 _READABLE = "this version reads file:// and builtin:"
 
@@ -27,6 +30,26 @@ class File:
     modified: int  # nanoseconds since 1970
 
 
+@dataclass(frozen=True)
+class Listing:
+    """`files`, and what lies beside them and is left out, as counts: files by suffix or kind, folders by name, links back."""
+
+    files: tuple[File, ...]
+    others: Counter[str] = field(default_factory=Counter)
+    folders: Counter[str] = field(default_factory=Counter)
+    loops: int = 0
+
+    def words(self) -> Iterator[str]:
+        """What was left out, for the line that says what was found: "2 .avif, 1 pipe left out"."""
+        if self.others:
+            yield f"{', '.join(f'{count} {name}' for name, count in most(self.others, 'of other kinds'))} left out"
+        if self.folders:
+            names = [f"{count} × {name}" if count > 1 else name for name, count in most(self.folders, "of other names")]
+            yield f"folder{'s' if self.folders.total() > 1 else ''} {', '.join(names)} left out"
+        if self.loops:
+            yield f"{self.loops} link{'s' if self.loops > 1 else ''} back to a folder above left out"
+
+
 def locate(source: str) -> Path:
     """The absolute path a file:// URI names; JobError GTJ0107 for other schemes, GTJ0113 when nothing is there."""
     scheme, _, rest = source.partition("://")
@@ -37,57 +60,70 @@ def locate(source: str) -> Path:
             why=_READABLE,
             how="copy the data to a local folder, or mount it, and name that",
         )
-    path = Path(rest).absolute()
+    path = Path(file_path(source)).absolute()
     try:
         path.stat()
     except FileNotFoundError:
-        raise JobError(
-            "GTJ0113", "the data does not exist", where=str(path), why=_nearest(path), how="mend data.source, or put the data there"
-        ) from None
+        how = "mend data.source, or put the data there"
+        if Path(rest).exists():
+            how = f"a % in a name is written %25: {file_uri(rest)}"
+        elif "~" in path.parts:
+            how = f"~ is not expanded in a URI, write the folder's whole path: {file_uri(os.path.expanduser('~'))}/..."
+        raise JobError("GTJ0113", "the data does not exist", where=str(path), why=_nearest(path), how=how) from None
+    except ValueError as error:  # a NUL
+        raise JobError("GTJ0107", "no path can be like this", where=source, why=str(error), how="mend data.source") from None
     except OSError as error:
         raise unreadable(path, error) from error
     return path
 
 
 def listing(path: Path, suffixes: Sequence[str], noun: str) -> tuple[File, ...]:
+    """The files of `look`."""
+    return look(path, suffixes, noun).files
+
+
+def look(path: Path, suffixes: Sequence[str], noun: str) -> Listing:
     """The files under `path` (or `path` itself) that end in one of `suffixes`, in the order of their names; at least one.
 
-    Subfolders are searched, links are followed, names that begin with a dot are left out. JobError GTJ0113 when there is none: it says
-    what is there instead.
+    Subfolders are searched, links are followed, also several to one folder; names that begin with a dot, folders of a file manager's
+    own and what is no file (pipes, sockets, devices) are left out. JobError GTJ0113 when there is none: it says what is there instead.
     """
     if not path.is_dir():
-        if path.suffix.lower() not in suffixes:
+        if path.suffix.lower() not in suffixes or not path.is_file():
             raise JobError(
                 "GTJ0113",
                 f"{path.name} is no file of {noun}",
                 where=str(path),
-                why=f"known are {' '.join(suffixes)}",
+                why=f"known are {' '.join(suffixes)}" if path.is_file() else f"it is a {special(path.stat().st_mode)}",
                 how="name another file",
             )
-        return (file_at(path, path.name),)
-    names = _walk(path)
-    if not names:
+        return Listing((file_at(path, path.name),))
+    tree = walk(path)
+    if not tree.names and not tree.special:
         raise JobError("GTJ0113", "the folder is empty", where=str(path), how=f"put {noun} there, or mend data.source")
-    files = tuple(file_at(path / name, name) for name in names if Path(name).suffix.lower() in suffixes)
+    files = tuple(file_at(path / name, name) for name in tree.names if Path(name).suffix.lower() in suffixes)
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in tree.names if Path(name).suffix.lower() not in suffixes)
     if not files:
-        counts = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
-        found = ", ".join(f"{count} × {suffix}" for suffix, count in counts.most_common(5))
+        found = ", ".join(f"{count} × {suffix}" for suffix, count in most(others + tree.special, "of other kinds"))
         raise JobError(
             "GTJ0113", f"the folder holds no {noun}", where=str(path), why=f"found {found}", how=f"known are {' '.join(suffixes)}"
         )
-    return files
+    hidden = Counter(f"hidden {suffix}" for name in tree.hidden if (suffix := Path(name).suffix.lower()) in suffixes)
+    return Listing(files, others + hidden + tree.special, tree.folders, tree.loops)
+
+
+def most(counts: Counter[str], rest: str) -> list[tuple[str, int]]:
+    """The five names that are counted most, the first of equals first, fit to be shown; and all others together as `rest`."""
+    ranked = counts.most_common()
+    shown = [(printable(name if len(name) <= 40 else f"{name[:40]}..."), count) for name, count in ranked[:5]]
+    others = sum(count for _, count in ranked[5:])
+    return [*shown, (rest, others)] if others else shown
 
 
 def fingerprint(files: Sequence[File], **settings: object) -> str:
     """16 hexadecimal digits that change with the names, sizes and times of the files, and with the settings they are read by."""
     rows = [[file.name, file.size, file.modified] for file in files]
     return hashlib.sha256(json.dumps([rows, settings], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def unreadable(path: Path, error: OSError) -> JobError:
-    """The error for a file or folder that the system refuses to read."""
-    how = "give the user who trains permission to read it" if isinstance(error, PermissionError) else "check the file and the disk"
-    return JobError("GTJ0113", "the data cannot be read", where=str(error.filename or path), why=error.strerror or str(error), how=how)
 
 
 def megabytes(count: int) -> str:
@@ -102,23 +138,6 @@ def file_at(path: Path, name: str) -> File:
     except OSError as error:
         raise unreadable(path, error) from error
     return File(path, name, status.st_size, status.st_mtime_ns)
-
-
-def _walk(top: Path) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise unreadable(top, error) from error
-
-    names: list[str] = []
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(top, followlinks=True, onerror=refuse):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names += [Path(folder, name).relative_to(top).as_posix() for name in files if not name.startswith(".")]
-    return sorted(names)
 
 
 def _nearest(path: Path) -> str:

@@ -8,69 +8,103 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from trainjobs.api.data import Data, Images
 from trainjobs.api.errors import JobError
-from trainjobs.data.files import File, listing, locate, unreadable
+from trainjobs.data.colours import in_srgb
+from trainjobs.data.files import File, listing, locate, look, unreadable
 from trainjobs.data.holdout import sides
+from trainjobs.data.modes import Unusable, flat
+from trainjobs.data.pictures import Picture, Seen
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Those that Pillow reads only where it was built with their library.
+OPTIONAL = {".avif": "avif", ".webp": "webp"}
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
+    *(suffix for suffix, name in OPTIONAL.items() if name in features.modules and features.check(name)),
+)
 CHECKED = 256  # images that `check` decodes; the others are first decoded when training prepares its data
 _BLOCK = 1024  # images in memory while a folder is decoded
 
 
 def image_files(source: str) -> tuple[File, ...]:
     """The images of a folder and its subfolders, by name; JobError GTJ0113 when there are none."""
-    path = locate(source)
-    if path.is_file():
-        raise JobError(
-            "GTJ0113", "data.source names a file", where=str(path), why="images are read from a folder", how="name the folder that holds it"
-        )
-    return listing(path, SUFFIXES, "images")
+    return listing(_folder(source), SUFFIXES, "images")
 
 
 def decode(path: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
-    """uint8 [channels, size, size]: scaled so that the shorter side fits, centre cropped, turned upright, transparency laid on white.
+    """The pixels of `read`."""
+    return read(path, size, channels).pixels
 
-    JobError GTJ0113, naming the file, when it is no image, or half of one.
+
+def read(path: Path, size: int, channels: int) -> Picture:
+    """uint8 [channels, size, size]: turned upright, in eight bits (modes.py), transparency laid on white, scaled so that the shorter side
+    fits, centre cropped, in sRGB.
+
+    JobError GTJ0113, naming the file, when it is no image, or half of one, or its numbers mean nothing certain.
     """
     import numpy as np
 
     try:
         with Image.open(path) as image:
+            # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
+            several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
             image.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
-            upright = _flat(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
+            made = flat(ImageOps.exif_transpose(image), image)
+            fitted = ImageOps.fit(made.image, (size, size), Image.Resampling.LANCZOS)
+            coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))
+            pixels = np.asarray(coloured.convert("L" if channels == 1 else "RGB"))
     except PermissionError as error:
         raise unreadable(path, error) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        why = str(error).partition(", could")[0]
+        raise JobError("GTJ0113", f"{path.name} is too large to be decoded", where=str(path), why=why, how="scale it down") from error
+    except Unusable as error:
+        raise JobError("GTJ0113", f"{path.name} cannot be told in colours", where=str(path), why=str(error), how=error.how) from error
     except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise JobError(
             "GTJ0113", f"{path.name} is not a readable image", where=str(path), why=why, how="replace or remove the file"
         ) from error
-    return np.asarray(fitted).reshape(size, size, channels).transpose(2, 0, 1)
+    return Picture(pixels.reshape(size, size, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
 
 
-def decoded(files: tuple[File, ...], images: Images) -> Iterator[npt.NDArray[np.uint8]]:
-    """`decode` of every file, in order, on all cores: Pillow works outside the interpreter's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+def decoded(files: tuple[File, ...], images: Images, where: str) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixels of every file, in order, on all cores: Pillow works outside the interpreter's lock.
+
+    JobError GTJ0113, also at the end, when there is nothing to be seen in all of them."""
+    seen = Seen()
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         for start in range(0, len(files), _BLOCK):
-            yield from pool.map(lambda file: decode(file.path, images.size, images.channels), files[start : start + _BLOCK])
+            block = files[start : start + _BLOCK]
+            pictures = pool.map(lambda file: read(file.path, images.size, images.channels), block)
+            for file, picture in zip(block, pictures, strict=True):
+                seen.add(file, picture)
+                yield picture.pixels
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever stops waits for one picture, not for a thousand
+    seen.end(where)
 
 
 def found(data: Data) -> str:
     """What the folder holds, in a line; JobError GTJ0113 when training could not read it. Decodes up to CHECKED images, evenly spread."""
-    files = image_files(data.source)
+    there, seen = look(_folder(data.source), SUFFIXES, "images"), Seen()
+    files = there.files
     sides([file.name for file in files], data, "image")
     step = -(-len(files) // CHECKED)
     for file in files[::step]:
-        decode(file.path, data.images.size, data.images.channels)
-    return f"{len(files)} image{'s' if len(files) > 1 else ''}, {describe(data.images)}"
+        seen.add(file, read(file.path, data.images.size, data.images.channels))
+    seen.end(data.source)
+    notes = [*seen.words(), *there.words()]
+    if any(seen.words()) and step > 1:
+        notes.insert(0, f"of {len(files[::step])} looked at")
+    return "; ".join([f"{len(files)} image{'s' if len(files) > 1 else ''}, {describe(data.images)}", *notes])
 
 
 def describe(images: Images) -> str:
@@ -78,11 +112,10 @@ def describe(images: Images) -> str:
     return f"{images.size}x{images.size} {'grey' if images.channels == 1 else 'colour'}"
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    """The image without transparency, in eight bits."""
-    if image.mode.startswith("I"):  # 16 bits; convert() would clip them at 255
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    if not image.has_transparency_data:
-        return image
-    overlay = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay)
+def _folder(source: str) -> Path:
+    path = locate(source)
+    if path.is_file():
+        raise JobError(
+            "GTJ0113", "data.source names a file", where=str(path), why="images are read from a folder", how="name the folder that holds it"
+        )
+    return path

@@ -24,7 +24,7 @@ from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
 
-_VERSION = 1  # of what `decode` and `draw` make; part of the cached file's name
+_VERSION = 2  # of what `read` and `draw` make; part of the cached file's name
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def open_folder(files: tuple[File, ...], data: Data, cache: Path, rule: Rule) ->
     divide(len(files), data.holdout, data.source, "image")  # before the work
     images = data.images
     name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
-    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images))
+    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images, data.source))
     return ImageSource.of(pixels, data, [file.name for file in files] if rule == "name" else None)
 
 

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.api.uris import file_path
 from trainjobs.head.metrics_server import MetricsServer, Report, bounded, whole
 from trainjobs.run import failures, preemption, progress
 
@@ -97,7 +98,7 @@ def refuse_unshared(job: Job) -> None:
     if workers == 1 or (uri is not None and not uri.startswith("file://")):
         return
     if uri is not None:
-        path = PurePosixPath(uri.removeprefix("file://"))
+        path = PurePosixPath(file_path(uri))
         if any(path.is_relative_to(volume.mount_path) for volume in job.spec.pod.volumes if not volume.read_only):
             return
     raise JobError(

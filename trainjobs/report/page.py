@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import CODES, JobError
+from trainjobs.api.uris import file_path
 from trainjobs.report.marks import marks
 from trainjobs.report.tiles import tiles
 from trainjobs.report.timeline import strip, told
@@ -130,7 +131,7 @@ def checkpoints(run: Run) -> dict[str, Any]:
     from trainjobs.checkpoints import Checkpoints, open_store
 
     uri = run.checkpoints_uri()
-    if uri.startswith("file://") and not Path(uri.removeprefix("file://")).is_dir():
+    if uri.startswith("file://") and not Path(file_path(uri)).is_dir():
         return {"uri": uri, "rows": [], "note": "none was saved"}
     try:
         found = Checkpoints(open_store(uri), keep=Keep()).commits()

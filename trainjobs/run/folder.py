@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainjobs.api.uris import file_uri
+
 Row = dict[str, Any]
 
 FAMILIES = ("gan", "vae", "diffusion", "language", "custom")
@@ -84,7 +86,7 @@ class Run:
         """Where the trainer keeps them: below the manifest's URI by uid or name, else in the run folder."""
         uri = self.spec().get("checkpoints", {}).get("uri")
         if not isinstance(uri, str):
-            return f"file://{self.path.resolve() / 'checkpoints'}"
+            return file_uri(str(self.path.resolve() / "checkpoints"))
         return f"{uri.rstrip('/')}/{self.job().get('metadata', {}).get('uid') or self.name}"
 
     def in_use(self) -> bool:

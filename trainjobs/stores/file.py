@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from trainjobs.api.uris import file_uri
 from trainjobs.stores.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
 
 BLOCK = 4 << 20
@@ -42,7 +43,7 @@ class FileStore:
 
     @property
     def uri(self) -> str:
-        return f"file://{self.root}"
+        return file_uri(str(self.root))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)

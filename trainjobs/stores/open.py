@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from trainjobs.api.errors import JobError
+from trainjobs.api.uris import file_path
 from trainjobs.stores.az import AzureBlobs
 from trainjobs.stores.file import FileStore
 from trainjobs.stores.gs import GoogleStorage
@@ -22,7 +23,7 @@ def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
     """The store that `uri` names; nothing is asked of it yet. `patience` is for stores behind a network. JobError GTJ0107."""
     scheme, separator, rest = uri.partition("://")
     if scheme == "file" and rest.startswith("/"):
-        return FileStore(Path(rest))
+        return FileStore(Path(file_path(uri)))
     if scheme == "file":
         raise JobError("GTJ0107", "a file URI needs an absolute path", where=uri, how=f"write file:///{rest}")
     if scheme not in SHAPES or not separator:

@@ -23,10 +23,8 @@ from trainjobs.api.job import Job
 from trainjobs.run import failures, preemption, progress
 from trainjobs.run.outcome import left
 from trainjobs.workers.preflight import preflight
-from trainjobs.workers.process import COLLECTIVE_TIMEOUT, die_with_parent, held, leave, stoppable, threads
+from trainjobs.workers.process import COLLECTIVE_TIMEOUT, STOPPED, die_with_parent, held, leave, stoppable, threads
 from trainjobs.workers.ray_train.start import on_ray
-
-STOPPED = 130
 
 
 def main() -> int:

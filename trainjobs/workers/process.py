@@ -14,10 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from trainjobs.run import preemption
+from trainjobs.run import outcome, preemption, progress
 from trainjobs.workers import retries
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+STOPPED = 130  # the driver's exit status when it was asked to end
 
 
 def connected(settings: dict[str, Any], rank: int, size: int, local_rank: int, ledger: retries.Ledger | None = None) -> None:
@@ -68,6 +69,10 @@ def stoppable(run: Path) -> None:
 
 def terminated(run: Path) -> None:
     """The machine is taken back, or somebody wants it. A pod knows how long it has."""
+    if progress.read(run / "progress.json").get("phase") == "Starting":  # data is read, perhaps for hours, and nobody looks for notices
+        outcome.leave(run, outcome.Outcome("stopped", "before the first step"))
+        progress.update(run, phase="Stopped", message="stopped before the first step")
+        raise SystemExit(STOPPED)
     grace = os.environ.get(preemption.GRACE)
     preemption.give(run, preemption.Notice("stopped", "SIGTERM" if grace else "", time.time() + float(grace) if grace else None))
 
