@@ -11,6 +11,7 @@ from second_reader import check, load
 
 from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
+from trainjobs.api.uris import file_uri
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, Fenced, files_below, locate, open_store
 
 NAMES = ("model.pt", "optimizer.pt", "state/rng.json")
@@ -25,7 +26,7 @@ class Run:
         self.attempt = self.checkpoints.begin()
 
     def open(self) -> Checkpoints:
-        return Checkpoints(open_store(f"file://{self.root}"), keep=Keep(last=self.last), now=self.now, grace=self.grace)
+        return Checkpoints(open_store(file_uri(str(self.root))), keep=Keep(last=self.last), now=self.now, grace=self.grace)
 
     def now(self) -> float:
         self.time += 1
@@ -253,6 +254,16 @@ def test_an_old_attempt_whose_files_were_swept_is_told_that_it_is_fenced(run: Ru
 def test_uris_that_are_not_usable(uri: str, message: str) -> None:
     with pytest.raises(JobError, match=f"GTJ0107 {message}"):
         open_store(uri)
+
+
+def test_a_store_in_a_folder_of_any_name_is_found_by_its_uri(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode(b"my runs #1 100%20? \xe9")
+    run = Run(root)
+    commit = run.save(10)
+    uri = run.checkpoints.uri(commit)
+    assert uri.startswith(f"file://{tmp_path}/my%20runs%20%231%20100%2520?%20%E9/checkpoints/".replace("?", "%3F"))
+    assert locate(uri)[1] == commit
+    assert locate(uri.replace("my%20runs", "my runs").replace("%3F", "%3f"))[1] == commit, "however it is escaped"
 
 
 def test_the_probe_leaves_nothing(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,41 @@ def test_a_tiff_whose_white_is_zero_is_turned_over(tmp_path: Path) -> None:
     tags[262] = 0
     path = of((RAMP * 65535).astype(np.uint16), tmp_path / "a.tif", tiffinfo=tags)
     np.testing.assert_allclose(images.read(path, 8, 1).pixels[0], 255 - WANTED, atol=1)
+
+
+def test_of_sixteen_bits_a_channel_the_upper_eight_are_read(tmp_path: Path) -> None:
+    """Pillow writes none, so this one is put together by hand."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" + struct.pack(">24H", *([0x1234, 0xABCD, 0xFFFF] * 8))
+    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * 8)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert images.decode(tmp_path / "a.png", 8, 3)[:, 3, 3].tolist() == [0x12, 0xAB, 0xFF]
+
+
+def test_twelve_bits_of_a_tiff_are_scaled_by_4095(tmp_path: Path) -> None:
+    """One row of 0, 0, 4095, 4095, ... packed by hand: Pillow reads them and does not write them."""
+    pixels = bytes([0, 0, 0, 0xFF, 0xFF, 0xFF] * 2) * 8
+    entries = [
+        (256, 3, 8),
+        (257, 3, 8),
+        (258, 3, 12),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (277, 3, 1),
+        (278, 3, 8),
+        (279, 4, len(pixels)),
+    ]
+    table = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    raw = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(entries)) + table + struct.pack("<I", 0)
+    (tmp_path / "a.tif").write_bytes(raw)
+    picture = images.read(tmp_path / "a.tif", 8, 1)
+    assert (picture.deep, picture.white, picture.brightest) == ("16-bit", 4095, 4095)
+    assert picture.pixels[0, 0].tolist() == [0, 0, 255, 255, 0, 0, 255, 255]
 
 
 def test_what_a_deep_png_calls_transparent_is_white(tmp_path: Path) -> None:

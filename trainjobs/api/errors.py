@@ -57,7 +57,7 @@ class JobError(Exception):
 def printable(text: str) -> str:
     r"""The text with bytes that are no UTF-8 (of a file's name), control characters and what turns the direction of writing as \xff; lines
     and tabs stay."""
-    if text.isprintable():
+    if not isinstance(text, str) or text.isprintable():  # an older version's file may hold anything
         return text
     return "".join(character if character in "\n\t" or not _UNSEEN.match(character) else _escaped(character) for character in text)
 

@@ -79,8 +79,9 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
     """Blocks until the run has ended for good. The folder is prepared; nobody else uses it."""
     restarts = fruitless = crashes = 0
     saved, warnings = checkpoint_step(run), Warnings(run)
+    found = Found(run)
     while True:
-        status = watch(run, start(), screen, warnings, clock, interrupts)
+        status = watch(run, start(), screen, warnings, found, clock, interrupts)
         if interrupts.count > 1:
             return Outcome("Interrupted", 130, restarts=restarts)
         if status >= 0 or interrupts.count or run.stop_file.exists():
@@ -119,9 +120,9 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
         continue_from_latest(run)
 
 
-def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, clock: Clock, interrupts: Interrupts) -> int:
+def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, found: Found, clock: Clock, interrupts: Interrupts) -> int:
     """Shows progress until the driver has ended; hands on the user's wish to stop. Returns the driver's exit status."""
-    told, found = 0, Found(run)
+    told = 0
     while (status := driver.poll()) is None:
         if interrupts.count and not run.stop_file.exists():
             # Not only once: a driver that is just starting clears the request of an earlier one.

@@ -42,7 +42,7 @@ MODES: dict[str, Mode] = {
     "La": Mode("eight", WHITE, "LA"),
     "P": Mode("eight", "by its palette; transparency is laid on white"),
     "PA": Mode("eight", f"by its palette, {WHITE}", "RGBA"),
-    "RGB": Mode("eight", EIGHT),
+    "RGB": Mode("eight", f"{EIGHT}; of 16 bits a channel the upper eight"),
     "RGBA": Mode("eight", WHITE),
     "RGBa": Mode("eight", WHITE, "RGBA"),
     "RGBX": Mode("eight", "the fourth channel is left out", "RGB"),
