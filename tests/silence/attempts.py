@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import torch
 
-from tests.silence.bases import SPOILS
-from tests.silence.changes import Change, Manifest, dotted, names_in
+from tests.silence.bases import STOPS
+from tests.silence.changes import Change, Manifest, dumped, leaves, names_in
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpointer.before import WITHOUT_EFFECT
@@ -63,7 +63,7 @@ def attempt(run: Path, manifest: Manifest, *, stop: int | None = None) -> Attemp
     """Train in the run folder, until after step `stop`; goes on where it has a checkpoint."""
     run.mkdir(parents=True, exist_ok=True)
     timeline = run / "attempts.jsonl"
-    before = len(timeline.read_text().splitlines()) if timeline.exists() else 0
+    before = set(timeline.read_text().splitlines()) if timeline.exists() else set()  # going back takes some of them out
 
     def heartbeat(step: int) -> None:
         if step == stop:
@@ -79,7 +79,8 @@ def attempt(run: Path, manifest: Manifest, *, stop: int | None = None) -> Attemp
         (run / "stop").unlink(missing_ok=True)
         gc.unfreeze()
         gc.collect()
-    events = [json.loads(line) for line in timeline.read_text().splitlines()[before:]] if timeline.exists() else []
+    lines = timeline.read_text().splitlines() if timeline.exists() else []
+    events = [json.loads(line) for line in lines if line not in before]
     told = tuple(event["message"] for event in events if event["event"] in ("changed", "dataChanged", "started") and event.get("message"))
     return left(run, manifest, told, error)
 
@@ -115,9 +116,9 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.begun = self.folder / self.name
-        first = attempt(self.begun, self.manifest, stop=SPOILS)
+        first = attempt(self.begun, self.manifest, stop=STOPS)
         assert first.error is None, f"{self.name}: {first.error!r}"
-        assert first.step == SPOILS
+        assert first.step == STOPS
         self.reference = self.resumed(self.manifest)
         assert self.reference.error is None, f"{self.name}: {self.reference.error!r}"
 
@@ -147,7 +148,7 @@ def judged(found: Attempt, reference: Attempt, change: Change, without: bool) ->
     if found.error is not None:
         return "DEFECT", repr(found.error)[:200]
     message, same = "; ".join(found.told), found.same(reference)
-    known = names_in(message, list(dict(leaf_names(change.manifest))))
+    known = names_in(message, [name for name, _ in leaves(dumped(change.manifest))])
     if wrong := known - set(change.names) - {change.field}:
         return "FALSE", f"told of {', '.join(sorted(wrong))}: {message}"
     if names_in(message, [change.field, *change.names]):
@@ -157,14 +158,5 @@ def judged(found: Attempt, reference: Attempt, change: Change, without: bool) ->
     return "SILENT", "another result" + (f", although {change.field} is said to have no effect" if without else "")
 
 
-def leaf_names(manifest: Manifest) -> list[tuple[str, Any]]:
-    from tests.silence.changes import dumped, leaves
-
-    return list(leaves(dumped(manifest)))
-
-
 def shown(value: Any) -> str:
     return "nothing" if value is None else str(value)[:40]
-
-
-__all__ = ["Attempt", "Bench", "Row", "attempt", "dotted", "judged"]

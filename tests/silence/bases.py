@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.silence.changes import Manifest
 
-SPOILS = 2  # the step at which an attempt stops
+STOPS = 2  # the step at which an attempt stops
 STEPS = 4
 ADAM = {"name": "adam", "learningRate": 1e-3, "betas": [0.9, 0.99]}
 SGD = {"name": "sgd", "learningRate": 0.01, "momentum": 0.5}

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-os.environ["DS_ACCELERATOR"], os.environ["OMP_NUM_THREADS"] = "cpu", "1"
+os.environ["DS_ACCELERATOR"] = "cpu"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 import torch.distributed as dist
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def of_fields(root: Path, families: list[str], only: set[str], before: list[Row], *, part: bool) -> Iterator[Row]:
-    """Of every field of the families, or `only` some; with `part` of the other families those fields that none of `before` was tried with."""
+    """Of every field of the families, or `only` some; with `part` also those of the other families that `before` has nothing of."""
     made, values = bases(root / "data"), given(root / "data")
     for family in [*families, *(name for name in FAMILIES if part and name not in families)]:
         benches: dict[str, Bench] = {}

@@ -53,7 +53,8 @@ def holds_model(annotation: Any) -> bool:
 
 
 def optional(annotation: Any) -> bool:
-    return type(None) in get_args(annotation) or any(optional(part) for part in get_args(annotation) if get_origin(annotation) is not Literal)
+    parts = get_args(annotation) if get_origin(annotation) is not Literal else ()
+    return type(None) in parts or any(optional(part) for part in parts)
 
 
 def single(annotation: Any) -> bool:
@@ -62,7 +63,8 @@ def single(annotation: Any) -> bool:
 
 
 def change(field: Field, bases: Mapping[str, Manifest], given: Mapping[str, Any]) -> Change | str:
-    """A change of the field that leaves a manifest valid, the first of this field alone if there is one, else why there is none. `given` has values, by base, to take instead."""
+    """A change of the field that leaves a manifest valid, the first of this field alone if there is one, else why there is
+    none. `given` has values, by base, to take instead."""
     why, fallback = "no value could be derived from its type", None
     for name, base in bases.items():
         plain = dumped(base)

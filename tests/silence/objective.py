@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from trainjobs.objectives.phase import Batch, Model, Network, Phase, Samples
 
-
 REFERENCE = 1.0  # what the weights are filled with that nobody trains
 
 

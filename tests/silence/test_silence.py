@@ -23,7 +23,13 @@ from trainjobs.api.job import FAMILIES, Job, Spec
 from trainjobs.api.vae import Vae, VaeLoss
 
 ROOT = Path(__file__).parents[2]
-QUIET = "import sys; from trainjobs.checkpointer import before; before.changes = lambda *a: []; from tests.silence.campaign import main; sys.exit(main())"
+QUIET = """
+import sys
+from trainjobs.checkpointer import before
+before.changes = lambda *of: []
+from tests.silence.campaign import main
+sys.exit(main())
+"""
 
 
 class MoreLoss(VaeLoss):
@@ -46,7 +52,9 @@ class MoreJob(Job):
 def campaign(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
     path = ":".join(filter(None, (str(ROOT), str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, *(["-c", code] if code else ["-m", "tests.silence.campaign"]), *arguments]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False
+    )
 
 
 def change(field: str, **names: tuple[Any, Any]) -> Change:
@@ -127,7 +135,10 @@ def test_two_attempts_without_weights_are_not_the_same() -> None:
 
 def test_names_are_found_whole() -> None:
     line = "changed: training.ema.decay 0.9 -> 0.8, data.source a -> b"
-    assert names_in(line, ["training.ema", "training.ema.decay", "ema.decay", "data.source", "data"]) == {"training.ema.decay", "data.source"}
+    assert names_in(line, ["training.ema", "training.ema.decay", "ema.decay", "data.source", "data"]) == {
+        "training.ema.decay",
+        "data.source",
+    }
 
 
 # --- the campaign -----------------------------------------------------------------------------------------------------------------------
