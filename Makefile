@@ -75,7 +75,7 @@ bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.
 campaign: install  ## 1,000 runs of faults on every store, an hour or two: JSON in bench/results/, table in docs/campaign.md (PLACES="memory moto" for some)
 	$(BIN)/python -m tests.stores.campaign $(PLACES)
 
-campaign-silence: install  ## every field of a manifest changed between two attempts, ten minutes: is it told? table in docs/silence.md
+campaign-silence: install  ## every field of a manifest changed between two attempts, a few minutes: is it told? table in docs/silence.md
 	$(BIN)/python -m tests.silence.campaign --page
 
 # torch stays where the tests of equivalence hold; move it by hand, with DeepSpeed and Ray.
