@@ -34,6 +34,17 @@ COMMON: dict[str, Any] = {
 }
 
 
+# Fields that no manifest can change alone, by the reason: they become what they are in another base, with all that it has.
+WHOLE = {
+    field: (base, other, "an architecture learns from other data, so the data changes with it")
+    for field, base, other in (
+        ("vae.network.architecture", "vae", "vae-mlp"),
+        ("gan.generator.architecture", "gan", "gan-wgan"),
+        ("gan.discriminator.architecture", "gan", "gan-wgan"),
+    )
+}
+
+
 def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
     """By family, manifests by name; their data lies in `folder`."""
     pictures, words, records = f"file://{images(folder / 'images')}", f"file://{text(folder / 'text')}", f"file://{jsonl(folder / 'jsonl')}"

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 os.environ["DS_ACCELERATOR"] = "cpu"
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -28,8 +29,8 @@ import torch.distributed as dist
 from tests.silence import inputs
 from tests.silence.at_once import AtOnce
 from tests.silence.attempts import Bench, Row
-from tests.silence.bases import bases, given
-from tests.silence.changes import change, dotted, fields_of, single
+from tests.silence.bases import WHOLE, bases, given
+from tests.silence.changes import Change, change, different, dotted, dumped, fields_of, single
 from tests.silence.page import ONE_VALUE, REFUSED, record
 from trainjobs.api.job import FAMILIES
 from trainjobs.api.shape import Field
@@ -85,12 +86,20 @@ def of_fields(root: Path, families: list[str], only: set[str], before: list[Row]
 def tried(field: Field, name: str, family: str, made: inputs.Made, values: inputs.Made, benches: dict[str, Bench], runs: Path) -> Row:
     if single(field.annotation):
         return Row(name, family, ONE_VALUE, "same")
-    found = change(field, made[family], values.get(name, {}))
+    found = replaced(name, made[family]) if name in WHOLE else change(field, made[family], values.get(name, {}))
     if isinstance(found, str):
         return Row(name, family, REFUSED, "refused", found)
     if found.base not in benches:
         benches[found.base] = Bench(found.base, made[family][found.base], runs)
     return benches[found.base].tried(found)
+
+
+def replaced(name: str, made: dict[str, Any]) -> Change:
+    """A change of a field that cannot change alone."""
+    base, other, _ = WHOLE[name]
+    manifest = dumped(made[other])
+    manifest["spec"]["checkpoints"]["allowDataChange"] = True  # else the data is what is refused
+    return Change(name, base, manifest, different(dumped(made[base]), manifest))
 
 
 def nowhere(rows: list[Row]) -> set[str]:
