@@ -9,10 +9,10 @@ export OMP_NUM_THREADS ?= 1
 SLOW ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate bench constraints clean
+.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate bench campaign campaign-silence constraints clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 install:  ## the environment, .venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 to 3.13 with venv is needed (make PYTHON=/path/to/python3)" >&2; exit 1; }
@@ -74,6 +74,9 @@ bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.
 
 campaign: install  ## 1,000 runs of faults on every store, an hour or two: JSON in bench/results/, table in docs/campaign.md (PLACES="memory moto" for some)
 	$(BIN)/python -m tests.stores.campaign $(PLACES)
+
+campaign-silence: install  ## every field of a manifest changed between two attempts, a few minutes: is it told? table in docs/silence.md
+	$(BIN)/python -m tests.silence.campaign --page
 
 # torch stays where the tests of equivalence hold; move it by hand, with DeepSpeed and Ray.
 constraints: install  ## pin the newest versions that pyproject.toml allows, torch apart

@@ -24,7 +24,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FILES = [f"/{path.relative_to(ROOT)}" for name in ("trainjobs", "operator", "tests", "bench") for path in (ROOT / name).rglob("*.py")]
 TRAINER = ROOT / "trainjobs"
 ROOMS = {path.parent.name for path in TRAINER.glob("*/__init__.py")}
-NO_ROOMS = {"chart", "cluster", "e2e", "e2e_local", "equivalence", "faults", "gpu", "integration", "operator"}  # folders of tests
+# Folders of tests that are of no room of the trainer.
+NO_ROOMS = {"chart", "cluster", "e2e", "e2e_local", "equivalence", "faults", "gpu", "integration", "operator", "silence"}
 LEFT_OUT = {"crew", "crews", "courier", "couriers", "halves", "reclaim", "reclaims"}  # names that gave way to the field's own words
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line.strip() and not line.startswith("#"))
 

@@ -122,7 +122,9 @@ def train(
     saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)
     restorer = Restorer(saver.checkpoints, trained, world, identity, run, reset=spec.checkpoints.allow_optimizer_reset)
-    saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
+    others = before.changes(began, identity)
+    with before.named(others):
+        saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
     if saver.commit is None and spec.training.initial_weights is not None:
         initial.load(spec.training.initial_weights, trained, world, run)
     if saver.commit is not None and world.leads:
@@ -133,7 +135,7 @@ def train(
     reporter = None
     if world.leads:
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
-        reporter.resumed(changed, before.changes(began, identity))
+        reporter.resumed(changed, others)
         reporter.real(real(source, spec, plan.samples))
     note("resume")
 

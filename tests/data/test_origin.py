@@ -42,7 +42,7 @@ def test_a_copy_is_the_same_data(job: Make, tmp_path: Path) -> None:
     assert told(first, second) is None
 
 
-def test_pictures_are_known_by_name_and_size(job: Make, tmp_path: Path) -> None:
+def test_pictures_are_known_by_name_size_and_contents(job: Make, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     for number in range(3):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "x" / f"{number}.png")
@@ -51,6 +51,39 @@ def test_pictures_are_known_by_name_and_size(job: Make, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (9, 9, 9)).save(tmp_path / "x" / "1.png")
     (tmp_path / "x" / "notes.pdf").write_bytes(b"no picture")
     assert told(before, origin_of(spec)) == "1 changed (1.png)"
+
+
+def test_a_picture_that_is_as_large_as_before_is_another_one(job: Make, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    path = tmp_path / "x" / "1.png"
+    Image.frombytes("L", (8, 8), bytes(range(64))).save(path, compress_level=0)
+    spec, size = job("vae", f"file://{tmp_path / 'x'}", {}), path.stat().st_size
+    before = origin_of(spec)
+    Image.frombytes("L", (8, 8), bytes(range(64, 128))).save(path, compress_level=0)
+    assert path.stat().st_size == size
+    assert told(before, origin_of(spec)) == "1 changed (1.png)"
+
+
+@pytest.mark.parametrize("limit", ["CHEAP", "LISTED"])
+def test_beyond_the_limits_contents_are_not_looked_at(limit: str, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = texts(tmp_path / "data", a="one", b="two")
+    spec = job("language", f"file://{folder}", {})
+    monkeypatch.setattr(f"trainjobs.data.origin.{limit}", 1)
+    before = origin_of(spec)
+    texts(folder, b="owt")
+    assert told(before, origin_of(spec)) is None
+
+
+def test_a_checkpoint_without_digests_of_contents_is_of_the_same_data(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pictures they were not always kept. What changed in size is found all the same."""
+    folder = texts(tmp_path / "data", a="one", b="two")
+    spec = job("language", f"file://{folder}", {})
+    with monkeypatch.context() as without:
+        without.setattr("trainjobs.data.origin.CHEAP", 1)
+        before = origin_of(spec)
+    assert told(before, origin_of(spec)) is None
+    texts(folder, b="three")
+    assert told(before, origin_of(spec)) == "1 changed (b.txt)"
 
 
 def test_of_more_files_than_are_listed_the_numbers_are_told(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

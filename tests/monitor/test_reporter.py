@@ -50,12 +50,12 @@ class Saves:
 class Training:
     """A run whose clock the test holds: a step takes a second."""
 
-    def __init__(self, run: Path, saved: Commit | None = None, plan: Beside = PLAN, time: float = 1000.0) -> None:
+    def __init__(self, run: Path, saved: Commit | None = None, plan: Beside = PLAN, time: float = 1000.0, job: Job = JOB) -> None:
         self.run, self.time = run, time
         self.state = State(saved.step, saved.samples) if saved else State()
         info, world = DataInfo("image", (1, 8, 8), 100, 5), World(0, 1, torch.device("cpu"))
         clock = lambda: self.time  # noqa: E731
-        self.reporter = Reporter(run, JOB, info, world, 0, cast(Any, Saves(saved)), now=clock, plan=plan, clock=clock)
+        self.reporter = Reporter(run, job, info, world, 0, cast(Any, Saves(saved)), now=clock, plan=plan, clock=clock)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -201,3 +201,30 @@ def test_an_evaluation_without_samples_leaves_no_picture(samples: Samples, tmp_p
     ours.reporter.evaluated(State(2, 128), {"heldout/loss": 0.5}, samples)
     assert (tmp_path / "samples" / "step-000002.png").exists() is (samples is PICTURE)
     assert ours.events("evaluated")[0]["metrics"] == {"heldout/loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("resume_from", "uri", "why"),
+    [
+        ("none", None, "checkpoints.resumeFrom is none"),
+        ("latest", "file:///elsewhere/runs", "there is none at checkpoints.uri file:///elsewhere/runs"),
+        ("latest", None, "there is none in the run folder"),
+    ],
+)
+def test_a_run_that_does_not_go_on_from_its_checkpoint_says_why(resume_from: str, uri: str | None, why: str, tmp_path: Path) -> None:
+    Training(tmp_path, commit(7))
+    places = JOB.spec.checkpoints.model_copy(update={"resume_from": resume_from, "uri": uri})
+    job = JOB.model_copy(update={"spec": JOB.spec.model_copy(update={"checkpoints": places})})
+    Training(tmp_path, job=job)
+    (started,) = [event for event in told_in(tmp_path) if event["event"] == "started"]
+    assert started["message"].endswith(f"; not from the checkpoint of step 7: {why}")
+
+
+def test_a_run_that_begins_says_nothing_of_a_checkpoint(tmp_path: Path) -> None:
+    Training(tmp_path)
+    (started,) = told_in(tmp_path)
+    assert "checkpoint" not in started["message"]
+
+
+def told_in(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "attempts.jsonl").read_text().splitlines()]

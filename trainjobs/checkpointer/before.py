@@ -8,7 +8,7 @@ the manifest allows it; of everything else it is told, once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,13 @@ from trainjobs.data.holdout import Rule
 from trainjobs.data.origin import Origin
 from trainjobs.data.tokens import TRAINED
 
-# What has no part in the result: where it runs, how long it may, who pays.
+# What has no part in the result of a run that goes on: where it runs, how long it may, who pays. That it does not go on, because
+# checkpoints.uri or resumeFrom say so, is told as the run starts.
 WITHOUT_EFFECT = (
     *("pod", "budget", "suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished"),
-    *("compute.profiles", "compute.queue", "checkpoints", "recovery.maxRetries", "recovery.stallTimeout"),
+    *("compute.profiles", "compute.queue", "recovery.maxRetries", "recovery.stallTimeout"),
+    *("checkpoints.uri", "checkpoints.every", "checkpoints.resumeFrom", "checkpoints.allowDataChange", "checkpoints.allowOptimizerReset"),
+    *("checkpoints.keep.last", "checkpoints.keep.everySteps", "checkpoints.keep.pinned"),  # keep.best has its metric measured
 )
 
 
@@ -92,6 +95,19 @@ def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:
             if old.get(name) != new.get(name):
                 lines.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
     return lines
+
+
+@contextlib.contextmanager
+def named(others: Sequence[str]) -> Iterator[None]:
+    """A checkpoint that does not fit (GTJ0208) is refused with the names of what has changed since: of tensors alone nobody reads which
+    field of the manifest made them. `others` are the `changes`."""
+    try:
+        yield
+    except JobError as error:
+        if error.code != "GTJ0208" or not others:
+            raise
+        why = f"{error.why}; changed since: {', '.join(others)}"
+        raise JobError(error.code, error.what, where=error.where, why=why, how=error.how) from error
 
 
 def _leaves(spec: Spec) -> Iterator[tuple[str, Any]]:

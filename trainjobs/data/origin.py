@@ -1,7 +1,7 @@
 """What a run's data is, to tell whether it is still the same when the run goes on. No torch here.
 
-Names and sizes of the files; of text its contents as well, which cost a second a gigabyte, up to CHEAP. Not the times: a copy is the same
-data. The list of files goes into every checkpoint beside the digest, up to LISTED of them, so that what was added, removed or changed can
+Names and sizes of the files, and their contents, which cost a second a gigabyte, up to CHEAP. Not the times: a copy is the same data. The
+list of files goes into every checkpoint beside the digest, up to LISTED of them, so that what was added, removed or changed can
 be named; of more, only how many there were.
 """
 
@@ -10,17 +10,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import digits, documents, ring, shapes
+from trainjobs.data import digits, ring, shapes
 from trainjobs.data.files import File, megabytes, unreadable
 
-CHEAP = 256_000_000  # bytes of text whose contents are hashed
+CHEAP = 256_000_000  # bytes whose contents are hashed
 LISTED = 100_000
 NAME = "data.json.gz"  # in a checkpoint
 
@@ -52,7 +52,7 @@ def origin(spec: Spec, files: tuple[File, ...] | None) -> Origin:
         content = _content(digits.path()) if source == "builtin:digits" else ""
         return Origin(source, count, 0, _digest([source, count, content]), {})
     size = sum(file.size for file in files)
-    hashed = all(file.path.suffix.lower() in documents.SUFFIXES for file in files) and size <= CHEAP
+    hashed = len(files) <= LISTED and size <= CHEAP
     rows = {file.name: (file.size, _content(file.path) if hashed else "") for file in files}
     listed = rows if len(rows) <= LISTED else {}
     return Origin(source, len(files), size, _digest(sorted(rows.items())), listed)
@@ -68,13 +68,18 @@ def difference(before: Mapping[str, Any], now: Origin, listed: Callable[[], byte
     if not old:
         what = f"{before['count']} files of {megabytes(before['size'])} then, {now.count} of {megabytes(now.size)} now"
         return what if now.source == before["source"] else f"{before['source']} then, {now.source} now"
-    changed = [name for name, row in now.files.items() if name in old and list(row) != old[name]]
+    changed = [name for name, row in now.files.items() if name in old and _differ(old[name], row)]
     parts = [
         _named("added", [name for name in now.files if name not in old]),
         _named("removed", [name for name in old if name not in now.files]),
         _named("changed", changed),
     ]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in parts if part) or None
+
+
+def _differ(old: Sequence[Any], now: Sequence[Any]) -> bool:
+    """Whether a file is another one; contents count where both have a digest of them, which not every checkpoint has."""
+    return old[0] != now[0] or bool(old[1] and now[1] and old[1] != now[1])
 
 
 def refuse(step: int, what: str) -> JobError:

@@ -83,6 +83,11 @@ class Reporter:
         group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
         if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
             group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
+        if not commit and (passed := before.get("checkpoint")):
+            places = job.spec.checkpoints
+            why = "checkpoints.resumeFrom is none" if places.resume_from == "none" else f"there is none at checkpoints.uri {places.uri}"
+            why = why if places.resume_from == "none" or places.uri else "there is none in the run folder"
+            group += f"; not from the checkpoint of step {passed['step']}: {why}"
         self._mark(event, step=step, message=group, spent=self._times.spent())
         if plan.told and not progress.marked(run, plan.told):
             self._mark("note", step=step, message=plan.told)

@@ -1,0 +1,144 @@
+"""The manifests that the campaign begins with, tiny ones, several of a family where a field has an effect only in some; and the values
+that no type can tell: other data, other weights, other code."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.silence.changes import Manifest
+
+STOPS = 2  # the step at which an attempt stops
+STEPS = 4
+ADAM = {"name": "adam", "learningRate": 1e-3, "betas": [0.9, 0.99]}
+SGD = {"name": "sgd", "learningRate": 0.01, "momentum": 0.5}
+# What every job says beside its family; the rest of a manifest is there by default.
+COMMON: dict[str, Any] = {
+    "training": {
+        "steps": STEPS,
+        "batch": {"global": 4, "micro": 2},
+        "optimizers": {"default": ADAM},
+        "schedule": {"name": "cosine", "warmupSteps": 1},
+        "gradientClipping": 0.5,
+        "ema": {"decay": 0.9},
+    },
+    "deepspeed": {"stage": 0},
+    "compute": {"workers": 1, "gpusPerWorker": 0},
+    "pod": {"env": [{"name": "A", "value": "b"}], "files": [{"secret": "one", "mountPath": "/one"}]},
+    "checkpoints": {"every": {"steps": 2}, "keep": {"best": {"metric": "heldout/loss"}}},
+    "evaluation": {"samples": 1, "everySteps": 2},
+    "recovery": {"onLossSpike": "warn", "lossSpike": {"zScore": 50.0, "window": 2}},
+}
+
+
+# Fields that no manifest can change alone, by the reason: they become what they are in another base, with all that it has.
+WHOLE = {
+    field: (base, other, "an architecture learns from other data, so the data changes with it")
+    for field, base, other in (
+        ("vae.network.architecture", "vae", "vae-mlp"),
+        ("gan.generator.architecture", "gan", "gan-wgan"),
+        ("gan.discriminator.architecture", "gan", "gan-wgan"),
+    )
+}
+
+
+def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
+    """By family, manifests by name; their data lies in `folder`."""
+    pictures, words, records = f"file://{images(folder / 'images')}", f"file://{text(folder / 'text')}", f"file://{jsonl(folder / 'jsonl')}"
+    small = {"source": pictures, "images": {"size": 8, "channels": 1}, "holdout": 0.25}
+    letters = {"layers": 1, "hidden": 16, "heads": 2, "contextLength": 8}
+    dcgan = {"architecture": "dcgan", "channels": 4}
+    mlp = {"architecture": "mlp", "channels": 4, "layers": 1}
+    unet = {"channels": 4, "multipliers": [1, 2]}
+    plain, momentum = {}, {"training": {"optimizers": {"default": SGD}, "ema": None}}
+    return {
+        "vae": {
+            "vae": job("vae", {"network": {"channels": 4, "latentDim": 2}}, small, plain),
+            "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
+        },
+        "gan": {
+            "gan": job("gan", {"generator": {**dcgan, "latentDim": 2}, "discriminator": dcgan}, small, plain),
+            "gan-wgan": job(
+                "gan",
+                {"generator": {**mlp, "latentDim": 2}, "discriminator": mlp, "loss": {"type": "wgan-gp"}},
+                {"source": "builtin:ring"},
+                momentum,
+            ),
+        },
+        "diffusion": {
+            "diffusion": job("diffusion", {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}}, small, plain),
+            "diffusion-sgd": job("diffusion", {"network": unet, "sampler": {"steps": 2}}, small, momentum),
+        },
+        "language": {
+            "language": job("language", {"network": letters}, {"source": words, "holdout": 0.25}, plain),
+            "language-bpe": job(
+                "language",
+                {"network": {**letters, "dropout": 0.1}, "tokenizer": {"type": "bpe", "vocabularySize": 280}},
+                {"source": records, "holdout": 0.25, "text": {"field": "text"}},
+                momentum,
+            ),
+        },
+        "custom": {
+            "custom": job("custom", {"objective": "tests.silence.objective:build", "options": {"width": 4}}, small, plain),
+            "custom-sgd": job("custom", {"objective": "tests.silence.objective:build"}, small, momentum),
+        },
+    }
+
+
+def job(family: str, part: dict[str, Any], data: dict[str, Any], more: dict[str, Any]) -> Manifest:
+    common = copy.deepcopy(COMMON)
+    for room, values in more.items():
+        common[room] = {key: value for key, value in {**common[room], **values}.items() if value is not None}
+    spec = {family: part, "data": data, **common}
+    if family == "gan":  # the loss of held-out data is none of a gan's
+        common["checkpoints"]["keep"] = {"best": {"metric": "modes"}} if data["source"] == "builtin:ring" else {}
+    return {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "test"}, "spec": spec}
+
+
+def given(folder: Path) -> dict[str, dict[str, Any]]:
+    """Values by field and base ("" for every one) of fields whose type does not say what makes sense."""
+    elsewhere = f"file://{images(folder / 'other-images', shift=7)}"
+    words = f"file://{text(folder / 'other-text', more='And one line more.')}"
+    return {
+        "data.source": {"": elsewhere, "language": words, "language-bpe": words},
+        "custom.objective": {"": "tests.silence.objective:other"},
+        "custom.options": {"": {"width": 4, "scale": 2.0}},
+        "deepspeed.config": {"": {"prescale_gradients": True}},
+        "training.initialWeights": {"": f"file://{folder}/weights"},
+        "checkpoints.uri": {"": f"file://{folder}/elsewhere"},
+        "checkpoints.resumeFrom": {"": "none"},
+    }
+
+
+def images(folder: Path, shift: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(16):
+        picture(folder / f"{number:02}.png", number + shift)
+    return folder
+
+
+def picture(path: Path, number: int) -> None:
+    """Stripes, whose file is as large whatever the number."""
+    rows = bytes((x * (number + 1) * 29 + y * 13) % 256 for y in range(8) for x in range(8))
+    Image.frombytes("L", (8, 8), rows).save(path, compress_level=0)
+
+
+def text(folder: Path, more: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(8):
+        lines = (f"{number} times {line} is {number * line}, says chapter {number}." for line in range(8))
+        (folder / f"{number}.txt").write_text("\n".join(lines) + (more if number == 7 else ""))
+    return folder
+
+
+def jsonl(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (
+        f'{{"text": "Line {n} says that {n} and {n} are {2 * n}.", "other": "Nobody reads the line numbered {n} twice, not once."}}\n'
+        for n in range(60)
+    )
+    (folder / "lines.jsonl").write_text("".join(rows))
+    return folder
