@@ -14,6 +14,7 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import PODS, PROFILES, RAYJOBS, Object
 from gentrain_operator.profiles import misfit
 from gentrain_operator.rayjob import rayjob
+from tests.cluster.at_work import Bench
 from tests.cluster.control_plane import ControlPlane
 from tests.integration.test_crd_on_server import CHOICE, KEYS, leaves, values
 from tests.integration.test_pods_on_server import templates
@@ -50,6 +51,7 @@ QUANTITIES = [
     "1 ",
 ]
 IMAGES = ["trainer", "a/b:c", "a@sha256:" + "0" * 64, " a", "a ", "a b", "a\t", "\u00a0a", "\u00e4", "a" * 512, "a" * 513]
+GPUS = st.sampled_from([0, 1, 3, 8, 8])
 TAINT_VALUES = st.sampled_from(["", "true", "a" * 63, "a" * 64, "a b", "-a"])
 
 
@@ -74,14 +76,14 @@ PARTICULAR: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def profiles(draw: st.DrawFn) -> Object:
-    """The spec of a profile with up to four fields set, of which a good share is valid."""
+    """The spec of a profile with up to three fields set, of which a good share is valid."""
     spec: Object = {"accelerator": {"perNode": draw(st.sampled_from([0, 1, 4, 8]))}}
-    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 2, 3, 4]))):
-        path, schema = draw(st.sampled_from([*LEAVES, *[leaf for leaf in LEAVES if leaf[0][-1] in ("tolerations", "*", "resource")]]))
+    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 1, 2, 2, 3]))):
+        path, schema = draw(st.sampled_from([*LEAVES, *[leaf for leaf in LEAVES if leaf[0][-1] in ("tolerations", "*")]]))
         at: Any = spec
         for part in path[:-1]:
             at = at.setdefault(part, {})
-        name = path[-1] if path[-1] != "*" else draw(st.one_of(st.sampled_from(KEYS[:6]), st.sampled_from(KEYS)))
+        name = path[-1] if path[-1] != "*" else draw(st.one_of(*[st.sampled_from(KEYS[:6])] * 3, st.sampled_from(KEYS)))
         particular = PARTICULAR.get(path[-1])
         at[name] = draw(particular if particular is not None and draw(st.integers(0, 3)) else values(schema))
         if "price" in spec:
@@ -115,7 +117,7 @@ def made(profile: ProfileSpec, gpus: int, namespace: str) -> Object | None:
 
 
 @CHOICE
-@given(spec=profiles(), gpus=st.sampled_from([0, 1, 1, 3, 8]))
+@given(spec=profiles(), gpus=GPUS)
 def test_one_verdict_on_profiles_and_pods_that_the_server_takes(installed: ControlPlane, spec: Object, gpus: int) -> None:
     client = Client(from_kubeconfig(str(installed.kubeconfig)))
     try:
@@ -139,7 +141,7 @@ def test_a_good_share_of_the_generated_profiles_makes_pods() -> None:
     verdicts: list[str] = []
 
     @CHOICE
-    @given(spec=profiles(), gpus=st.sampled_from([0, 1, 1, 3, 8]))
+    @given(spec=profiles(), gpus=GPUS)
     def count(spec: Object, gpus: int) -> None:
         profile, problems = parse_profile(manifest(spec))
         good = profile is not None and not problems
@@ -147,7 +149,7 @@ def test_a_good_share_of_the_generated_profiles_makes_pods() -> None:
 
     count()
     for verdict in ("refused", "pods", "misfit"):
-        assert 0.1 < verdicts.count(verdict) / len(verdicts) < 0.8, verdict
+        assert 0.1 < verdicts.count(verdict) / len(verdicts) < 0.7, verdict
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -186,3 +188,16 @@ def test_a_toleration_in_the_short_form_is_what_kubernetes_means(installed: Cont
         assert "GTJ0108 operator Exists has no value; a value alone means Equal" in said
     finally:
         client.close()
+
+
+def test_a_worker_larger_than_a_node_waits_and_says_so(bench: Bench) -> None:
+    name, spec = f"small-{bench.namespace}", {"accelerator": {"perNode": 4}}
+    bench.client.create(PROFILES, None, {**manifest(spec), "metadata": {"name": name}})
+    bench.apply(compute={"profiles": [name], "gpusPerWorker": 8, "workers": 1})
+    bench.until(lambda: bench.reason("Accepted") == "PlanDoesNotFit")
+    assert (bench.status()["phase"], bench.kuberay.rayjobs()) == ("Pending", {})
+    told = next(one for one in bench.status()["conditions"] if one["type"] == "Accepted")["message"]
+    assert f"wants 8 GPUs (compute.gpusPerWorker), and a node of ComputeProfile {name} has 4 (accelerator.perNode)" in told
+    bench.client.merge(PROFILES, None, name, {"spec": {"accelerator": {"perNode": 8}}})
+    worker = bench.rayjob("job-a1")["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
+    assert worker["resources"]["limits"]["nvidia.com/gpu"] == "8"
