@@ -26,7 +26,7 @@ import yaml
 
 from trainjobs.api.fields import Model
 from trainjobs.api.job import API_VERSION, FAMILIES, KIND, Job
-from trainjobs.api.parse import parse, validated
+from trainjobs.api.parse import parse, parse_profile
 from trainjobs.api.profile import Profile
 from trainjobs.api.shape import annotation_at, element, fields, is_list, model_of, walk
 from trainjobs.api.status import Status
@@ -127,10 +127,7 @@ def wrong_document(data: Any, page: Path) -> list[str]:
 
 
 def wrong_manifest(data: dict[str, Any]) -> list[str]:
-    if data["kind"] == KIND:
-        problems = parse(data)[1]
-    else:  # its metadata is Kubernetes' own
-        problems = validated({key: value for key, value in data.items() if key != "metadata"}, Profile)[1]
+    problems = parse(data)[1] if data["kind"] == KIND else parse_profile(data)[1]
     return [problem.error().line() for problem in problems]
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 
-from pydantic import ValidationError
-
-from gentrain_operator import free_restarts, present, report, spending
+from gentrain_operator import free_restarts, present, profiles, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -32,7 +30,6 @@ from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.job import Spec
-from trainjobs.api.profile import ProfileSpec
 
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
 UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
@@ -105,9 +102,10 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         message = awaited(seen.pods)
         conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
-    name, profile, complaint = _profile(seen, spec)
-    if profile is None:
-        return Decision(status=present.status(job, now, "Pending", [Condition("Accepted", False, "ProfileNotFound", complaint)], spec))
+    choice = profiles.chosen(spec, seen.profiles or {}, status)
+    if isinstance(choice, Condition):
+        return Decision(status=present.status(job, now, "Pending", [choice], spec))
+    name, profile = choice
     if seen.taken:
         return Decision(
             status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
@@ -122,24 +120,6 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
     # What the look after the next would say as well, so that the new RayJob's own event is no reason to write.
     afterwards = _running(replace(seen, job={**job, "status": begun}, report=None), spec, now, attempt, child, None)
     return Decision(create=(configmap(job, spec, attempt), child), status=afterwards, delete=_outdated(seen, attempt))
-
-
-def _profile(seen: Observed, spec: Spec) -> tuple[str, ProfileSpec | None, str]:
-    """Which profile the next attempt uses: the first that exists, and after repeated free restarts the one after it."""
-    if not spec.compute.profiles:
-        return "", ProfileSpec(), ""
-    found = {name: (seen.profiles or {})[name] for name in spec.compute.profiles if name in (seen.profiles or {})}
-    if not found:
-        return (
-            "",
-            None,
-            f"GTJ0111 there is no ComputeProfile {' or '.join(spec.compute.profiles)}. The job goes on by itself once one exists",
-        )
-    name = list(found)[free_restarts.turn(seen.job.get("status") or {}) % len(found)]
-    try:
-        return name, ProfileSpec.model_validate(found[name].get("spec"), extra="ignore"), ""
-    except ValidationError as error:
-        return name, None, f"GTJ0111 ComputeProfile {name} is not usable: {error.errors(include_url=False)[0]['msg']}"
 
 
 def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:
@@ -167,7 +147,8 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
     stuck = waiting(pods, child) if present.starting(child) else None
-    if stuck and stuck.reason == "Unschedulable" and len(spec.compute.profiles) > 1 and present.age(child, now) > UNSCHEDULABLE_GRACE:
+    nowhere = stuck is not None and stuck.reason == "Unschedulable" and present.age(child, now) > UNSCHEDULABLE_GRACE
+    if stuck and nowhere and profiles.choices(spec, seen.profiles or {}) > 1:
         return _ended(
             seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message), moved=True
         )

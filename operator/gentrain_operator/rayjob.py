@@ -236,7 +236,9 @@ class _Pod:
         if spec.pod.runtime_class_name:
             body["runtimeClassName"] = spec.pod.runtime_class_name
         if profile.tolerations:
-            body["tolerations"] = [one.model_dump(by_alias=True, exclude_none=True) for one in profile.tolerations]
+            body["tolerations"] = [
+                {**one.model_dump(by_alias=True, exclude_none=True), "operator": one.meant} for one in profile.tolerations
+            ]
         marks = {**spec.pod.labels, **labels(self._job, self._attempt)}
         return {"metadata": {"labels": marks, "annotations": {**_KEEP, **spec.pod.annotations}}, "spec": body}
 

@@ -8,10 +8,13 @@ from typing import Any
 import click
 import pytest
 
+from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.profiles import chosen
 from tests.cli import cluster_jobs as jobs
 from tests.cli.cluster_jobs import NOW, command, condition, failed, job, pod, running, succeeded
 from trainjobs.api.codes import CODES
+from trainjobs.api.job import Spec
 from trainjobs.cli.cluster.explain import text
 from trainjobs.cli.cluster.reasons import Explanation, Seen, explanation
 from trainjobs.cli.cluster.refusal import passing, refusal
@@ -189,6 +192,21 @@ def test_a_missing_profile_names_those_that_exist() -> None:
     assert 'did you mean "gke-' in found.why[1]
     assert "no profiles at all" in told(one, profiles=[]).why[1]
     assert told(one, profiles=None).code == "GTJ0111"
+    assert told(one, profiles=["gke-cpu"]).do[0].startswith("create the profile")
+    assert told(one, profiles=["gke-14"]).do[0].startswith("mend the profile")  # it is there, and unusable
+
+
+def test_a_worker_that_fits_no_profile_is_told_both_numbers() -> None:
+    spec = Spec.model_validate(
+        {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1}, "compute": {"profiles": ["l4"], "gpusPerWorker": 8}}
+    )
+    refused = chosen(spec, {"l4": {"spec": {"accelerator": {"perNode": 4}}}}, {})
+    assert isinstance(refused, Condition)
+    found = told(job("Pending", condition(refused.type, refused.status, refused.reason, refused.message)))
+    assert (found.what, found.code, found.fault) == ("it fits none of its profiles", "GTJ0108", True)
+    assert "wants 8 GPUs" in found.why[0]
+    assert "has 4" in found.why[0]
+    assert found.do
 
 
 @pytest.mark.parametrize(

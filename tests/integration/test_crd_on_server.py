@@ -96,9 +96,9 @@ ENTRIES = [
 ]
 # Keys of labels, and of annotations: allowed, reserved, and none.
 KEYS = [
-    *("team", "example.com/team", "kueue.x-k8s.io/priority-class", "a_B.c-d", "a" * 63, "a." * 120 + "a/b"),
+    *("team", "example.com/team", "kueue.x-k8s.io/priority-class", "a_B.c-d", "a" * 63, "a." * 120 + "a/b", "a" * 253 + "/b"),
     *("gentrain.dev/job", "ray.io/cluster", "app.kubernetes.io/managed-by", "kueue.x-k8s.io/queue-name"),
-    *("", "a b", "/a", "a/", "a/b/c", "-a", "a-", "A.com/x", "a" * 64, "\u00e4", "a\n"),
+    *("", "a b", "/a", "a/", "a/b/c", "-a", "a-", "A.com/x", "a" * 64, "\u00e4", "a\n", "a" * 254 + "/b"),
 ]
 
 
@@ -129,17 +129,18 @@ def refusal(server: Client, spec: dict[str, Any]) -> str | None:
     return None
 
 
-def leaves(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def leaves(
+    schema: dict[str, Any], definitions: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     """Every field of pydantic's own schema (not of ours), as (path, schema); "*" is a key of a map."""
-    definitions = Spec.model_json_schema()["$defs"]
     members = [member for member in schema.get("anyOf", [schema]) if member != {"type": "null"}]
     if len(members) == 1 and "$ref" in members[0]:
         members = [definitions[members[0]["$ref"].rpartition("/")[2]]]
     if len(members) == 1 and "properties" in members[0]:
         for name, inner in members[0]["properties"].items():
-            yield from leaves(inner, (*path, name))
+            yield from leaves(inner, definitions, (*path, name))
     elif len(members) == 1 and isinstance(members[0].get("additionalProperties"), dict):
-        yield from leaves(members[0]["additionalProperties"], (*path, "*"))
+        yield from leaves(members[0]["additionalProperties"], definitions, (*path, "*"))
     else:
         yield path, {"anyOf": members}
 
@@ -172,7 +173,8 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     return st.dictionaries(key, st.sampled_from([{}, {"stage": 2}, {"x": 1}]), max_size=2)
 
 
-LEAVES = list(leaves(Spec.model_json_schema()))
+SCHEMA = Spec.model_json_schema()
+LEAVES = list(leaves(SCHEMA, SCHEMA["$defs"]))
 NETWORK_NAMES = st.sampled_from(["generator", "discriminator", "autoencoder", "denoiser", "model", "default", "other"])
 
 

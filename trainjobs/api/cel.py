@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainjobs.api import rules
+from trainjobs.api import profile, rules
 from trainjobs.api.job import FAMILIES
 from trainjobs.api.rule import Rule
 
@@ -27,3 +27,5 @@ RULES = (
         for field in (*FAMILIES, "data", "training.seed", "training.batch.global", "compute.queue")
     ),
 )
+
+PROFILE_RULES = tuple(rule for rule in profile.RULES if rule.cel)

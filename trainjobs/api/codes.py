@@ -106,7 +106,7 @@ CODES: dict[str, Code] = {
         _page(
             "Each field is fine, and together they make no job: a language model on images, `dcgan` on points, heads that do "
             "not divide `hidden`, batch normalisation in a critic with gradient penalty, or a field that has no effect beside "
-            "the others.",
+            "the others. Or a worker and a ComputeProfile: more GPUs than one of its nodes has.",
             "The message names both sides; change either.",
             "A field without effect is refused rather than ignored, because whoever wrote it expects something of it.",
         ),

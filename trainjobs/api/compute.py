@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from trainjobs.api.fields import LabelName, Model, ObjectName, PositiveInt
+from trainjobs.api.fields import ImageName, LabelName, LabelText, Model, ObjectName, PositiveInt
+from trainjobs.api.keys import map_rule
 from trainjobs.api.rule import Breach, Rule
 
 Names = Annotated[list[LabelName], Field(max_length=16)]
@@ -72,9 +72,6 @@ class Files(Model):
     mount_path: Annotated[str, Field(max_length=1024, pattern=r"^/.+$")] = Field(description="Folder in the pods, read-only.")
 
 
-# <domain>/<name> or <name>, as Kubernetes wants the keys of labels and annotations.
-KEY = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-LabelText = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 RESERVED = {
     # Beginnings of keys that the operator, KubeRay or Kueue write, and what to do instead.
     "gentrain.dev/": "the operator finds its objects by it",
@@ -88,9 +85,7 @@ RESERVED = {
 class Pod(Model):
     """What a job may change about its pods; everything else belongs to its ComputeProfile."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
-        None, description="Image of head and workers; default: the chart's trainer image."
-    )
+    image: ImageName | None = Field(None, description="Image of head and workers; default: the chart's trainer image.")
     image_pull_secrets: Annotated[list[ObjectName], Field(max_length=8)] = Field([], description="Secrets for private registries.")
     service_account_name: ObjectName | None = Field(None, description="Service account; default: the profile's.")
     env: Annotated[list[Env], Field(max_length=64)] = Field([], description="Environment of the trainer.")
@@ -129,13 +124,6 @@ def variables_differ(variables: list[Env]) -> Iterator[Breach]:
             yield Breach((index,), f"{name} is set twice", "the later one would win", "take one of them out")
 
 
-def keys_are_keys(marks: dict[str, str]) -> Iterator[Breach]:
-    for key in marks:
-        if len(key) > 317 or not re.fullmatch(KEY, key):
-            why = "keys are made of letters, digits, -, _ and ., up to 63 of them, perhaps with a domain and / before"
-            yield Breach((key,), f'"{key[:64]}" is no key of a label', why, "such as team or example.com/team", on_key=True)
-
-
 def keys_are_free(marks: dict[str, str]) -> Iterator[Breach]:
     for key in marks:
         if begin := next((begin for begin in RESERVED if key.startswith(begin)), None):
@@ -155,16 +143,7 @@ def files_have_one_source(files: Files) -> Iterator[Breach]:
 _FREE = "self.all(key, " + " && ".join(f"!key.startsWith('{begin}')" for begin in RESERVED) + ")"
 
 RULES = (
-    *(
-        Rule(
-            f"spec.pod.{field}",
-            "GTJ0102",
-            keys_are_keys,
-            f"self.all(key, key.size() <= 317 && key.matches(r'{KEY}'))",
-            "a key is letters, digits, -, _ and ., up to 63 of them, perhaps with a domain and / before",
-        )
-        for field in ("labels", "annotations", "nodeSelector")
-    ),
+    *(map_rule(f"spec.pod.{field}") for field in ("labels", "annotations", "nodeSelector")),
     *(
         Rule(f"spec.pod.{field}", "GTJ0108", keys_are_free, _FREE, f"keys that begin with {', '.join(RESERVED)} are not yours to set")
         for field in ("labels", "annotations")

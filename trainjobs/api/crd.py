@@ -273,7 +273,8 @@ def profile_definition() -> Schema:
             ("Capacity", "string", "capacity"),
         )
     ]
-    return _definition("ComputeProfile", "cprof", "Cluster", _root("A pool of nodes that jobs may run on.", {"spec": spec}), columns, {})
+    schema = _with_rules(_root("A pool of nodes that jobs may run on.", {"spec": spec}), cel.PROFILE_RULES)
+    return _definition("ComputeProfile", "cprof", "Cluster", schema, columns, {})
 
 
 def definitions() -> dict[str, Schema]:

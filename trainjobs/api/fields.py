@@ -43,6 +43,9 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=DNS_SUBD
 LabelName = Annotated[str, Field(min_length=1, max_length=63, pattern=DNS_LABEL)]
 Identifier = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
 
+ImageName = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[!-~]+$")]
+LabelText = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+
 # No user info, no query, no fragment, no "..": those are rules (uris.py), whose messages can say which.
 DataUri = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(file://|s3://|gs://|az://|hf://|builtin:).+$")]
 StoreUri = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(file://|s3://|gs://|az://).+$")]

@@ -18,7 +18,8 @@ from trainjobs.api import uris
 from trainjobs.api.fields import DNS_LABEL, DNS_SUBDOMAIN
 from trainjobs.api.job import API_VERSION, KIND, Job
 from trainjobs.api.problem import Problem, did_you_mean, listed
-from trainjobs.api.rules import check
+from trainjobs.api.profile import Profile
+from trainjobs.api.rules import check, check_profile
 from trainjobs.api.shape import Path, annotation_at, dotted, element, fields, is_list, literals, members, model_of, walk
 
 M = TypeVar("M", bound="Any")
@@ -39,6 +40,7 @@ PATTERNS: dict[str, str] = {
     r"^[A-Za-z_][A-Za-z0-9_.-]*$": "a letter or underscore, then letters, digits, dots, dashes and underscores",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "a letter or underscore, then letters, digits and underscores",
     r"^/.+$": "an absolute path",
+    r"^[!-~]+$": "the name of an image, without spaces",
 }
 # What stands in for a required field that was left out.
 STAND_INS: dict[tuple[str, ...], Any] = {
@@ -60,6 +62,13 @@ def parse(data: Any) -> tuple[Job | None, list[Problem]]:
     if repaired is None:
         return None, problems
     return None, problems + [problem for problem in check(repaired) if not any(related(problem, wrong) for wrong in problems)]
+
+
+def parse_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
+    """The same of a ComputeProfile, whose metadata is Kubernetes' own; its rules are asked once every field is right."""
+    content = {key: value for key, value in data.items() if key != "metadata"} if isinstance(data, dict) else data
+    profile, problems = validated(content, Profile)
+    return profile, problems if profile is None else check_profile(profile)
 
 
 def validated(data: Any, model: type[M]) -> tuple[M | None, list[Problem]]:

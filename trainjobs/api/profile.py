@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import DecimalString, Identifier, Model, ObjectName
+from trainjobs.api.fields import DecimalString, Identifier, ImageName, LabelText, Model, ObjectName
+from trainjobs.api.keys import DOMAIN, LONGEST, NAME, map_rule, taint_rule
+from trainjobs.api.rule import Breach, Rule
 
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
-ImageName = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+# What a pod may ask for beside CPU and memory: a resource with a domain, which leaves room for the "requests." that quotas put before it.
+RESOURCE = rf"^{DOMAIN}/{NAME}$"
+_RESOURCE_DOMAIN = 244
 
 
 class Accelerator(Model):
     """The accelerators of a node."""
 
     type: Identifier | None = Field(None, description="Kind of accelerator, e.g. h100-80gb; for people and for the plan.")
-    resource: Annotated[str, Field(min_length=1, max_length=317)] = Field(
+    resource: Annotated[str, Field(min_length=1, max_length=LONGEST)] = Field(
         "nvidia.com/gpu", description="Extended resource that a worker asks for."
     )
     per_node: Annotated[int, Field(ge=0, le=64)] = Field(0, description="Accelerators of one node; 0 for a CPU pool.")
@@ -37,14 +43,23 @@ class Head(Model):
 
     cpu: Quantity = Field("1", description="CPUs.")
     memory: Quantity = Field("4Gi", description="Memory.")
-    selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field({}, description="Node labels the head needs.")
+    selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels the head needs.")
 
 
 class Toleration(Model):
-    key: Annotated[str, Field(min_length=1, max_length=317)] = Field(description="Taint key.")
-    operator: Literal["Exists", "Equal"] = Field("Exists", description="Exists, or Equal to value.")
-    value: LabelValue | None = Field(None, description="Taint value (Equal only).")
+    """As Kubernetes writes it, but for a key alone, which there would tolerate the taint without a value and here tolerates every one."""
+
+    key: Annotated[str, Field(min_length=1, max_length=LONGEST)] = Field(description="Taint key.")
+    operator: Literal["Exists", "Equal"] | None = Field(
+        None, description="Exists (any value) or Equal (to value). Default: Equal where there is a value, Exists for a key alone."
+    )
+    value: LabelText | None = Field(None, description="Taint value (Equal only).")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(None, description="Taint effect; default: every effect.")
+
+    @property
+    def meant(self) -> str:
+        """The operator, whether written or not."""
+        return self.operator or ("Exists" if self.value is None else "Equal")
 
 
 class Price(Model):
@@ -63,7 +78,7 @@ class ProfileSpec(Model):
     )
     service_account_name: ObjectName | None = Field(None, description="Service account of jobs that name none.")
     image: ImageName | None = Field(None, description="Trainer image of jobs that name none; default: the chart's.")
-    selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field({}, description="Node labels workers need.")
+    selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels workers need.")
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field([], description="Taints head and workers tolerate.")
     price: Price | None = Field(None, description="Needed for cost and budget; without it cost is unknown.")
 
@@ -74,3 +89,40 @@ class Profile(Model):
     api_version: Literal["gentrain.dev/v1alpha1"]
     kind: Literal["ComputeProfile"]
     spec: ProfileSpec
+
+
+def resource_is_one(accelerator: Accelerator) -> Iterator[Breach]:
+    name = accelerator.resource
+    fine = re.fullmatch(RESOURCE, name) and name.find("/") <= _RESOURCE_DOMAIN and not name.startswith("requests.")
+    if accelerator.per_node and not fine:
+        what = f'"{name[:64]}" is no resource that a pod can ask for'
+        yield Breach(("resource",), what, "accelerators are extended resources: a domain, / and a name", "such as nvidia.com/gpu")
+
+
+def existence_has_no_value(toleration: Toleration) -> Iterator[Breach]:
+    if toleration.operator == "Exists" and toleration.value:
+        what = f"a toleration of {toleration.key[:64]} has operator Exists and a value"
+        yield Breach((), what, "Exists tolerates every value, and no pod may have both", "take one of them out; a value alone means Equal")
+
+
+RULES = (
+    map_rule("spec.selector"),
+    map_rule("spec.head.selector"),
+    taint_rule("spec.tolerations.*.key"),
+    Rule(
+        "spec.tolerations.*",
+        "GTJ0108",
+        existence_has_no_value,
+        "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+        "operator Exists has no value; a value alone means Equal",
+    ),
+    Rule(
+        "spec.accelerator",
+        "GTJ0102",
+        resource_is_one,
+        f"self.perNode == 0 || (self.resource.matches(r'{RESOURCE}') && self.resource.indexOf('/') <= {_RESOURCE_DOMAIN} "
+        "&& !self.resource.startsWith('requests.'))",
+        "a resource that a pod can ask for has a domain, / and a name, such as nvidia.com/gpu",
+        field="resource",
+    ),
+)

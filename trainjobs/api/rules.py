@@ -1,11 +1,27 @@
-"""Every rule of a job, gathered from the parts that they are about. Pure functions: a manifest in, its problems out."""
+"""Every rule of a job and of a profile, gathered from the parts that they are about. Pure functions: a manifest in, its problems out."""
 
 from __future__ import annotations
 
-from trainjobs.api import between, checkpoints, compute, data, diffusion, gan, job, language, learners, recovery, reserved, training, vae
+from trainjobs.api import (
+    between,
+    checkpoints,
+    compute,
+    data,
+    diffusion,
+    gan,
+    job,
+    language,
+    learners,
+    profile,
+    recovery,
+    reserved,
+    training,
+    vae,
+)
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
 from trainjobs.api.problem import Problem
+from trainjobs.api.profile import Profile
 
 RULES = (
     *job.RULES,
@@ -32,3 +48,8 @@ def check(given: Job, workers: int | None = None) -> list[Problem]:
         asked = given.spec.compute.model_copy(update={"workers": workers})
         given = given.model_copy(update={"spec": given.spec.model_copy(update={"compute": asked})})
     return [problem for rule in RULES for problem in rule.problems(given)]
+
+
+def check_profile(given: Profile) -> list[Problem]:
+    """Every rule that the profile breaks, in the order of the rules."""
+    return [problem for rule in profile.RULES for problem in rule.problems(given)]

@@ -131,7 +131,8 @@ def _refused(seen: Seen) -> Explanation | None:
         there = f"profiles of this cluster: {listed(seen.profiles, 'and')}" if seen.profiles else "this cluster has no profiles at all"
         near = next((hint for one in wanted if (hint := did_you_mean(one, seen.profiles))), "")
         why = (text, there + (f"; {near}" if near else ""))
-        how = ("create the profile (manifests/profiles has examples), and the job goes on by itself", "or submit it with another one")
+        verb = "mend" if set(wanted) & set(seen.profiles) else "create"
+        how = (f"{verb} the profile (manifests/profiles has examples), and the job goes on by itself", "or submit it with another one")
         return Explanation("it waits for a compute profile", why, how, ("kubectl get computeprofiles",), code, True)
     what = REFUSED.get(str(found.get("reason")), "it is not accepted")
     return Explanation(what, why, how, tuple([f"gtj explain {code}"] if code else [seen.command("status", name)]), code, True)

@@ -1,0 +1,85 @@
+"""Which profile an attempt runs on: of those that the job names, exist, can be used and fit its workers, the one whose turn it is.
+
+A worker is one pod, and a pod is on one node: a profile fits when a node has the accelerators that a worker wants, and when a worker's
+share of the node is something. One that does not fit is passed over for those that do. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from gentrain_operator import free_restarts
+from gentrain_operator.conditions import Condition
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.quantity import amount
+from gentrain_operator.rayjob import worker_resources
+from trainjobs.api.job import API_VERSION, Spec
+from trainjobs.api.problem import listed
+from trainjobs.api.profile import Profile, ProfileSpec
+from trainjobs.api.rules import check_profile
+
+Profiles = Mapping[str, Object]
+
+
+def chosen(spec: Spec, profiles: Profiles, status: Object) -> tuple[str, ProfileSpec] | Condition:
+    """The name and the profile of the next attempt ("" and the defaults when the job names none), or why there is none."""
+    if not spec.compute.profiles:
+        return "", ProfileSpec()
+    found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
+    good = {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec)}
+    fits = [name for name, profile in good.items() if not misfit(spec, name, profile)]
+    if fits:
+        name = fits[free_restarts.turn(status) % len(fits)]
+        return name, good[name]
+    broken = [f"GTJ0111 ComputeProfile {name} is not usable: {said}" for name, said in found.items() if isinstance(said, str)]
+    absent = [name for name in spec.compute.profiles if name not in profiles]
+    missing = [f"GTJ0111 there is no ComputeProfile {listed(absent)}. The job goes on by itself once one exists"] if absent else []
+    if good:
+        unfit = [misfit(spec, name, profile) for name, profile in good.items()]
+        return Condition("Accepted", False, "PlanDoesNotFit", ". ".join([*unfit, *broken, *missing]))
+    return Condition("Accepted", False, "ProfileNotFound", ". ".join([*broken, *missing]))
+
+
+def choices(spec: Spec, profiles: Profiles) -> int:
+    """How many of its profiles the job could run on now."""
+    found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
+    return sum(isinstance(profile, ProfileSpec) and not misfit(spec, name, profile) for name, profile in found.items())
+
+
+def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:
+    """Why no node of the profile can hold a worker, and the ways out; "" when one can."""
+    wanted, there = spec.compute.gpus_per_worker, profile.accelerator.per_node
+    if wanted and not there:
+        return (
+            f"GTJ0108 a worker wants {wanted} GPUs (compute.gpusPerWorker), and the nodes of ComputeProfile {name} have 0 "
+            "(accelerator.perNode): write gpusPerWorker: 0 to train on CPUs, or name a profile of GPU nodes; if these are, "
+            "the profile has to say how many GPUs one has"
+        )
+    if wanted > there:
+        return (
+            f"GTJ0108 a worker wants {wanted} GPUs (compute.gpusPerWorker), and a node of ComputeProfile {name} has {there} "
+            f"(accelerator.perNode): write gpusPerWorker: {there} and more workers, or name a profile of larger nodes"
+        )
+    share = worker_resources(spec, profile)
+    for field, unit in (("cpu", "1m"), ("memory", "1Mi")):
+        if not amount(share[field]):
+            part = f"{wanted} of {there} parts of {getattr(profile.node, field)}" if wanted else getattr(profile.node, field)
+            return (
+                f"GTJ0108 a worker's {field} on ComputeProfile {name} would be {part} (node.{field}), less than {unit}: "
+                f"write what a node has into the profile's node.{field}, or name another profile"
+            )
+    return ""
+
+
+def _read(found: Object) -> ProfileSpec | str:
+    """The profile as this operator can use it, or what is wrong with it. Fields of a newer definition are ignored."""
+    try:
+        content = {"apiVersion": API_VERSION, "kind": "ComputeProfile", "spec": found.get("spec")}
+        profile = Profile.model_validate(content, extra="ignore")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    problems = check_profile(profile)
+    return problems[0].error().line().removeprefix(f"{problems[0].code} ") if problems else profile.spec
