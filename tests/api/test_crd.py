@@ -176,5 +176,6 @@ def test_yaml_reads_back_as_written(data: Any) -> None:
 
 def test_a_definition_with_a_field_that_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crd, "ProfileSpec", Outer)
+    monkeypatch.setattr(crd.cel, "PROFILE_RULES", ())
     with pytest.raises(crd.NotExpressible, match=r"ComputeProfile\.spec\.inner: no description"):
         crd.profile_definition()
