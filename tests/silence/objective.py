@@ -19,7 +19,7 @@ class Rebuilds:
 
     def __init__(self, net: nn.Module, scale: float) -> None:
         self.net, self.scale, self.phases = net, scale, (Phase("train", "net", self.loss),)
-        self.reference = nn.Linear(2, 2)
+        self.reference = nn.Linear(2, 2, bias=False)
         nn.init.constant_(self.reference.weight, REFERENCE)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
