@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
+from gentrain_operator.gang import holding
 from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
@@ -27,6 +28,7 @@ from gentrain_operator.present import starting, taken_up
 from gentrain_operator.queues import UNKNOWN, look
 from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
 from gentrain_operator.refusals import Refusal, refusal
+from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Controller:
         now: Callable[[], datetime.datetime] = _now,
         served: Served | None = None,
     ) -> None:
-        self._pace = Pace()
+        self._pace, self._rivals = Pace(), Rivals()
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
@@ -89,6 +91,7 @@ class Controller:
         if seen is None:
             self._polls.forget(key)
             self._pace.forget(key)
+            self._rivals.told(key, None)
             return None
         decision = decide(seen, self._now(), self._image)
         if decision.needs_frozen:
@@ -120,7 +123,8 @@ class Controller:
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue)
+        rivals = self._rivals.told(key, holding(job, current, pods))
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, rivals=rivals)
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""
