@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gentrain_operator.conditions import events
+from gentrain_operator.controller import Controller, Stores, light_rayjob
 from gentrain_operator.decide import Decision, Observed
 from gentrain_operator.free_restarts import CAP
 from gentrain_operator.gang import Holding, holding
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.kube.store import Key
+from gentrain_operator.kube.store import Key, Store
 from gentrain_operator.rivals import MOST, Rivals
 from tests.operator.test_decide import at, child, decided, job, profile, reasons
 from trainjobs.cli.cluster.reasons import Seen, explanation
@@ -184,3 +185,37 @@ def test_of_many_rivals_the_oldest_and_the_youngest_are_told() -> None:
     told = rivals.told(Key("team", "me"), OLDER)
     assert [one.name for one in (told[0], told[-1])] == ["j0", f"j{3 * MOST - 1}"]
     assert len(told) == 2 * MOST
+
+
+class Standing:
+    """A server that knows the pods of every job alike; nobody reports."""
+
+    def list(self, *_: Any, **__: Any) -> Object:
+        return {"items": HALF}
+
+    def follow(self, *_: Any) -> None: ...
+
+    def report(self, *_: Any) -> None: ...
+
+    def forget(self, *_: Any) -> None: ...
+
+
+def test_a_look_at_one_job_tells_the_next_what_it_holds() -> None:
+    stores, world = Stores(Store(), Store(), Store(light_rayjob)), cast(Any, Standing())
+    for name, created in (("older", -5), ("mine", 0)):
+        one, rayjob = named(name, created), child(**COMING)
+        owner = {"apiVersion": one["apiVersion"], "kind": one["kind"], "name": name, "uid": name, "controller": True}
+        stores.jobs.put(one)
+        stores.rayjobs.put({**rayjob, "metadata": {**rayjob["metadata"], "name": f"{name}-a1", "ownerReferences": [owner]}})
+    controller = Controller(world, stores, world, world, image="i")
+    first, second = controller.observe(Key("team", "older")), controller.observe(Key("team", "mine"))
+    assert first is not None
+    assert first.rivals == ()
+    assert second is not None
+    assert [one.name for one in second.rivals] == ["older"]
+    assert gave_back(decided(second, at(7)))
+    stores.jobs.remove(Key("team", "older"))
+    controller.reconcile(Key("team", "older"))
+    third = controller.observe(Key("team", "mine"))
+    assert third is not None
+    assert third.rivals == ()

@@ -1,4 +1,4 @@
-"""Three jobs on a node for one and a half: a greedy scheduler that interleaves their pods, virtual time, and the operator's own decisions."""
+"""Three jobs on a node for one and a half: a greedy scheduler that interleaves pods, virtual time, the operator's own decisions."""
 
 from __future__ import annotations
 
