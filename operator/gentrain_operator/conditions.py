@@ -35,6 +35,7 @@ MEANINGS = {
     "Stepping": "steps are advancing",
     "Starting": "no step has been made yet",
     "Recovering": "goes on from the last checkpoint",
+    "GaveBack": "it gave its pods back, because the others did not come",
     "PodsLost": "goes on without pods that do not end",
     "NeverSaved": "there is no checkpoint yet",
     "Saved": "a checkpoint exists to resume from",
@@ -101,7 +102,18 @@ _WARNINGS = {
     *("KueueNotInstalled", "QueueNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
-    *("Unschedulable", "QuotaExceeded", "PodsForbidden", "ImagePullFailed", "Stalled", "Recovering", "PodsLost", "Preempted", "Failed"),
+    *(
+        "Unschedulable",
+        "QuotaExceeded",
+        "PodsForbidden",
+        "ImagePullFailed",
+        "Stalled",
+        "Recovering",
+        "GaveBack",
+        "PodsLost",
+        "Preempted",
+        "Failed",
+    ),
 }
 # Finished comes with Complete or Failed, Ready with all of them, and what was never asked for is no news.
 _SILENT_TYPES, _SILENT_REASONS = {"Finished", "Ready"}, {"NotQueued", "NotSuspended"}

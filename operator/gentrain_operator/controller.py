@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
+from gentrain_operator.gang import holding
 from gentrain_operator.identity import DEFAULT, RunAs, running_as
 from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
@@ -28,6 +29,7 @@ from gentrain_operator.present import starting, taken_up
 from gentrain_operator.queues import UNKNOWN, look
 from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
 from gentrain_operator.refusals import Refusal, refusal
+from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ class Controller:
         served: Served | None = None,
         run_as: RunAs | None = DEFAULT,
     ) -> None:
-        self._pace, self._run_as = Pace(), run_as
+        self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._known: dict[Key, Endpoint] = {}  # addresses that are those of the jobs' own pods
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
@@ -93,6 +95,7 @@ class Controller:
             self._polls.forget(key)
             self._known.pop(key, None)
             self._pace.forget(key)
+            self._rivals.told(key, None)
             return None
         decision = decide(seen, self._now(), self._image)
         if decision.needs_frozen:
@@ -124,7 +127,8 @@ class Controller:
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue)
+        rivals = self._rivals.told(key, holding(job, current, pods))
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, rivals=rivals)
 
     def _vouched(self, key: Key, job: Object, endpoint: Endpoint | None) -> Endpoint | None:
         """The endpoint, if a pod of that job has this address: whoever may write a RayJob's status could have the operator ask anybody."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, present, profiles, report, spending
+from gentrain_operator import free_restarts, gang, present, profiles, report, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -59,7 +59,7 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=leftover)
     if leftover:
         message = f"waiting for {leftover[0]['metadata']['name']} to be deleted"
-        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        conditions = [_ACCEPTED, gang.pausing(status, message)]
         return Decision(status=present.status(job, now, "Recovering", conditions, spec, {}, message), delete=leftover, again=5.0)
     return _start(seen, spec, now, attempt + 1, image)
 
@@ -96,20 +96,19 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
     # Longer than any that is ever asked for: the clock was set back.
     if 0 < wait.total_seconds() <= RETRY[1]:
         message = f"attempt {attempt} at {status['retryAt']}"
-        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        conditions = [_ACCEPTED, gang.pausing(status, message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=wait.total_seconds())
     if not all(lost(pod, now) for pod in seen.pods):
         message = awaited(seen.pods)
-        conditions = [_ACCEPTED, Condition("Running", False, "Recovering", message)]
+        conditions = [_ACCEPTED, gang.pausing(status, message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
     choice = profiles.chosen(spec, seen.profiles or {}, status)
     if isinstance(choice, Condition):
         return Decision(status=present.status(job, now, "Pending", [choice], spec))
     name, profile = choice
     if seen.taken:
-        return Decision(
-            status=present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec), again=30.0
-        )
+        told = present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec)
+        return Decision(status=told, again=30.0)
     if seen.refused is not None:
         told = present.status(job, now, phase, seen.refused.conditions(), spec)
         return Decision(status=told, again=seen.refused.again(status, now))
@@ -146,12 +145,14 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         changes: Object = {"attempts": attempt, "ended": attempt, **_spent(seen, spec, now, child)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
+    given = gang.given_back(gang.holding(job, child, pods), seen.rivals, job, now)
+    if given is not None:
+        return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
     stuck = waiting(pods, child) if present.starting(child) else None
     nowhere = stuck is not None and stuck.reason == "Unschedulable" and present.age(child, now) > UNSCHEDULABLE_GRACE
     if stuck and nowhere and profiles.choices(spec, seen.profiles or {}) > 1:
-        return _ended(
-            seen, spec, now, attempt, child, Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message), moved=True
-        )
+        gone = Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message)
+        return _ended(seen, spec, now, attempt, child, gone, moved=True)
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
@@ -208,9 +209,17 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
 
 
 def _ended(
-    seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure, *, moved: bool = False
+    seen: Observed,
+    spec: Spec,
+    now: datetime.datetime,
+    attempt: int,
+    child: Object | None,
+    failure: Failure,
+    *,
+    moved: bool = False,
+    pause: float | None = None,
 ) -> Decision:
-    """An attempt that did not succeed: the next one, or the end."""
+    """An attempt that did not succeed: the next one, or the end. `pause`: seconds before the next, of one that gave its pods back."""
     job, restarts = seen.job, {**((seen.job.get("status") or {}).get("restarts") or {})}
     kind = failure.class_.lower()
     if failure.class_ == "Configuration" or (failure.class_ == "Application" and restarts.get(kind, 0) >= spec.recovery.max_retries):
@@ -218,12 +227,11 @@ def _ended(
     restarts[kind] = restarts.get(kind, 0) + 1
     since, tries = {}, restarts[kind]
     if failure.class_ != "Application":
-        since = free_restarts.counted(job.get("status") or {}, moved)
+        since = free_restarts.counted(job.get("status") or {}, moved, gave_back=pause is not None)
         tries, end = since["free"], free_restarts.exhausted(since, failure)
         if end is not None:
             return _failed(seen, spec, now, attempt, child, end)
-    first, most = RETRY
-    delay = min(most, first * 2.0 ** min(tries - 1, 16))
+    delay = min(RETRY[1], RETRY[0] * 2.0 ** min(tries - 1, 16)) if pause is None else pause
     retry_at = time(now + datetime.timedelta(seconds=delay))
     changes: Object = {
         "attempts": attempt,
@@ -234,8 +242,9 @@ def _ended(
         "failure": failure.status(),
         **_spent(seen, spec, now, child),
     }
-    reason = "Preempted" if failure.class_ == "Preemption" else "Recovering"
-    conditions = [_ACCEPTED, Condition("Running", False, reason, f"attempt {attempt + 1} at {retry_at}. {failure.line()}")]
+    message = f"attempt {attempt + 1} at {retry_at}. {failure.line()}"
+    taken_back = failure.class_ == "Preemption"
+    conditions = [_ACCEPTED, Condition("Running", False, "Preempted", message) if taken_back else gang.pausing(changes, message)]
     live = (child,) if child is not None and not _over(child) else ()
     return Decision(status=present.status(job, now, "Recovering", conditions, spec, changes, failure.line()), delete=live, again=delay)
 

@@ -14,14 +14,17 @@ CAP = 20  # in a row without a commit: with the longest waits an hour and a half
 _INHERITED = CAP // 2  # at most, of a status from before this was kept
 
 
-def counted(status: Object, moved: bool) -> Object:
-    """`sinceProgress` after one more free restart. `moved`: the profile had no node, and the next attempt takes the next profile."""
+def counted(status: Object, moved: bool, *, gave_back: bool = False) -> Object:
+    """`sinceProgress` after one more free restart. `moved`: the profile had no node, and the next attempt takes the next profile.
+    `gave_back`: it did not fail but waited, which may take as long as it takes: it leads to the next profile, and never to the end."""
     since = _since(status)
     if moved:
         since["moves"] += since["restarts"] // PER_PROFILE + 1
         since["restarts"] = 0
     else:
         since["restarts"] += 1
+    if gave_back:
+        return {**since, "gaveBack": since.get("gaveBack", 0) + 1}
     return {**since, "free": since["free"] + 1}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gentrain_operator.gang import Holding
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.queues import UNKNOWN, Looked
 from gentrain_operator.refusals import Refusal
@@ -15,7 +16,7 @@ class Observed:
     """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created, `refused` what
     the API server has against it; `kueue` is
     asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was started with, {} when that is nowhere:
-    looked up only when a decision asks for it."""
+    looked up only when a decision asks for it; `rivals` are other jobs that hold a part of their pods, while this one does."""
 
     job: Object
     rayjobs: Sequence[Object] = ()
@@ -26,6 +27,7 @@ class Observed:
     refused: Refusal | None = None
     kueue: Looked = UNKNOWN
     frozen: Object | None = None
+    rivals: Sequence[Holding] = ()
 
 
 @dataclass(frozen=True)

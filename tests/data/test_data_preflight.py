@@ -209,7 +209,7 @@ def test_empty_files_are_no_text(job: Make, tmp_path: Path) -> None:
         ('["b"]', 'the line is not a JSON object ({path}:3): it is ["b"]. write {{"text": "..."}}'),
         ('{"txt": "b", "id": 1}', "the record has no text in field text ({path}:3): its fields are txt, id. set data.text.field to"),
         ('{"text": 5}', 'the record has no text in field text ({path}:3): it is 5. write a string in quotes, such as {{"text": "5"}}'),
-        ('{"text": ["b"]}', 'the record has no text in field text ({path}:3): it is a list. write a string in quotes'),
+        ('{"text": ["b"]}', "the record has no text in field text ({path}:3): it is a list. write a string in quotes"),
         ("{}", "the record has no text in field text ({path}:3): its fields are none"),
         ("[" * 100_000, "the line is not JSON ({path}:3)"),
     ],

@@ -454,6 +454,18 @@ CODES: dict[str, Code] = {
             "Save more often where machines are taken back before the first one; nothing saved is lost.",
         ),
     ),
+    "GTJ0218": Code(
+        "gave its pods back",
+        FAILED,
+        _page(
+            "Some pods of the attempt had a machine and the others fitted nowhere, while an older job waited in the same way (five minutes "
+            "after the first pod had its machine), or for half an hour without one more. Two jobs that each hold a part would wait for "
+            "each other for ever, so the younger lets go. Such an attempt costs nothing, counts against nothing, and the next follows.",
+            "Wait: the job starts when an older one has ended or the cluster has grown. `gtj explain NAME` says when it tries again.",
+            "If it can never fit, ask for fewer workers, a smaller profile, or another one in `compute.profiles`.",
+            "Where many jobs share a cluster, admit them whole: Kueue and `compute.queue`.",
+        ),
+    ),
     "GTJ0301": Code(
         "CRD and operator of different versions",
         UNEXPECTED,

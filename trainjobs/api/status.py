@@ -48,7 +48,8 @@ class SinceProgress(Model):
     step: Count = Field(0, description="Step of that checkpoint.")
     restarts: Count = Field(0, description="Restarts with the present profile.")
     moves: Count = Field(0, description="How many profiles were passed over because no node took the pods.")
-    free: Count = Field(0, description="All of them; the job ends when they reach 20.")
+    free: Count = Field(0, description="All of them but those below; the job ends when they reach 20.")
+    gave_back: Count = Field(0, description="How often an attempt gave its pods back because it could not get all of them.")
 
 
 class Metric(Model):

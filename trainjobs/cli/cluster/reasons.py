@@ -14,7 +14,7 @@ from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
-from trainjobs.cli.cluster.sentences import REFUSED, STUCK, without_quota
+from trainjobs.cli.cluster.sentences import PAUSED, REFUSED, STUCK, without_quota
 from trainjobs.cli.cluster.server import Kueue
 from trainjobs.cli.cluster.view import Object, condition, failure_error, is_true, moment_of, name_of, phase, progress_of, status_of
 from trainjobs.cli.line import position
@@ -189,9 +189,8 @@ def _between(seen: Seen) -> Explanation | None:
     if failure:
         why = [failure_error(failure).line(), *(why if why[0] and str(failure.get("code")) not in why[0] else [])]
     code = str(failure["code"]) if failure else None
-    return Explanation(
-        f"attempt {attempts} ended, and attempt {attempts + 1} {when}", tuple(filter(None, why)), next=(_again(seen),), code=code
-    )
+    before = PAUSED.get(str((condition(seen.job, "Running") or {}).get("reason")), f"attempt {attempts} ended")
+    return Explanation(f"{before}, and attempt {attempts + 1} {when}", tuple(filter(None, why)), next=(_again(seen),), code=code)
 
 
 def _stuck(seen: Seen) -> Explanation | None:

@@ -32,6 +32,9 @@ STUCK = {
     "Unschedulable": "its pods fit no node",
 }
 
+# What was before a pause between two attempts, where it is no failure.
+PAUSED = {"GaveBack": "it gave its pods back because it could not get all of them"}
+
 
 def without_quota(job: Object) -> dict[str, Any] | None:
     """The condition that says that a quota keeps the next attempt from being made; that of an attempt's pods is told with them."""
