@@ -22,7 +22,7 @@ _SUFFIXES = {
 
 def amount(quantity: str) -> Fraction:
     """The value of a quantity: amount("500m") == 1/2. ValueError when it is none."""
-    digits = quantity.rstrip("mkMGTPi")
+    digits = quantity.rstrip("mkKMGTPi")
     suffix = quantity[len(digits) :]
     if suffix not in _SUFFIXES:
         raise ValueError(f"not a quantity: {quantity!r}")

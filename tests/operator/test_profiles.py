@@ -9,6 +9,7 @@ import pytest
 from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.profiles import chosen
+from gentrain_operator.quantity import amount
 from gentrain_operator.rayjob import rayjob
 from tests.operator.test_decide import ONE, UNSCHEDULABLE, child, decided, pod, profile, reasons, seen
 from tests.operator.test_rayjob import JOB
@@ -117,3 +118,10 @@ def test_a_toleration_says_its_operator_in_the_pods() -> None:
             {"key": "gpu", "value": "true", "operator": "Equal"},
             {"key": "pool", "effect": "NoSchedule", "operator": "Exists"},
         ]
+
+
+@pytest.mark.parametrize("suffix", ["", "m", "k", "M", "G", "T", "P", "Ki", "Mi", "Gi", "Ti", "Pi"])
+def test_every_unit_that_a_profile_may_write_can_be_counted(suffix: str) -> None:
+    node = profile("a", accelerator={"perNode": 2}, node={"cpu": f"9000{suffix}", "memory": f"9000000000{suffix}"})
+    assert choice(node, gpus=1)[0] == "a"
+    assert amount(f"2{suffix}") == 2 * amount(f"1{suffix}") > 0

@@ -210,7 +210,9 @@ def _without_our_keys(config: Schema) -> Schema:
     return {**config, "properties": {"zero_optimization": zero}, "not": {"anyOf": [*({"required": [key]} for key in OURS), stage]}}
 
 
-def _definition(kind: str, short: str, scope: str, schema: Schema, columns: list[Schema], subresources: Schema) -> Schema:
+def _definition(
+    kind: str, short: str, scope: str, schema: Schema, rules: tuple[Rule, ...], columns: list[Schema], subresources: Schema
+) -> Schema:
     if (silent := next(undescribed(schema, kind), None)) is not None:
         raise NotExpressible(f"{silent}: no description")
     plural = kind.lower() + "s"
@@ -218,7 +220,7 @@ def _definition(kind: str, short: str, scope: str, schema: Schema, columns: list
         "name": VERSION,
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": schema},
+        "schema": {"openAPIV3Schema": _with_rules(schema, rules)},
         "additionalPrinterColumns": [*columns, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}],
         **subresources,
     }
@@ -253,12 +255,12 @@ def job_definition() -> Schema:
     deepspeed = spec["properties"]["deepspeed"]["properties"]
     deepspeed["config"] = _without_our_keys(deepspeed["config"])
     status = {**_without_defaults(structural(Status)), "description": "What the operator sees. Programs read the conditions."}
-    schema = _with_rules(_root("Trains one generative model.", {"spec": spec, "status": status}), cel.RULES)
+    schema = _root("Trains one generative model.", {"spec": spec, "status": status})
     columns = [
         {"name": name, "type": "string", "jsonPath": f".status.{path}", **({"priority": 1} if wide else {})}
         for name, path, wide in _COLUMNS
     ]
-    return _definition(KIND, "gtj", "Namespaced", schema, columns, {"subresources": {"status": {}}})
+    return _definition(KIND, "gtj", "Namespaced", schema, cel.RULES, columns, {"subresources": {"status": {}}})
 
 
 def profile_definition() -> Schema:
@@ -273,8 +275,8 @@ def profile_definition() -> Schema:
             ("Capacity", "string", "capacity"),
         )
     ]
-    schema = _with_rules(_root("A pool of nodes that jobs may run on.", {"spec": spec}), cel.PROFILE_RULES)
-    return _definition("ComputeProfile", "cprof", "Cluster", schema, columns, {})
+    schema = _root("A pool of nodes that jobs may run on.", {"spec": spec})
+    return _definition("ComputeProfile", "cprof", "Cluster", schema, cel.PROFILE_RULES, columns, {})
 
 
 def definitions() -> dict[str, Schema]:
