@@ -61,7 +61,7 @@ def test_the_manifests_that_ship_are_valid(server: ControlPlane) -> None:
     server.kubectl("apply", "--server-side", "--validate=strict", "-f", str(manifests / "restricted"))
     assert [one["metadata"]["name"] for one in get(server, "mutatingadmissionpolicies")["items"]] == [f"{NAMESPACE}-{RELEASE}-submitter"]
     server.kubectl("apply", "--validate=strict", "-f", str(manifests / "profiles"))
-    assert len(get(server, "cprof")["items"]) == 6
+    assert len(get(server, "cprof")["items"]) == 7
     server.kubectl("apply", "--validate=strict", "-f", str(manifests / "samples"))
     jobs = get(server, "gtj")["items"]
     assert {family for one in jobs for family in ("gan", "vae", "diffusion", "language") if family in one["spec"]} == {
