@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -64,3 +65,15 @@ def test_other_refusals_stay_as_they_are(code: str, changed: list[str]) -> None:
     with pytest.raises(JobError) as caught, named(changed):
         raise JobError(code, "what", why="why")
     assert caught.value.line() == f"{code} what: why"
+
+
+def test_options_of_users_code_are_told_and_not_kept() -> None:
+    """They may hold anything, and a bucket of checkpoints has other readers than a manifest."""
+
+    def custom(token: str) -> Spec:
+        return spec(vae=None, custom={"objective": "mine:build", "options": {"api": {"token": token}}})
+
+    (line,) = told(custom("hunter2"), custom("hunter3"))
+    assert line.startswith("custom.options.api.token sha256:")
+    assert "hunter" not in line
+    assert "hunter" not in json.dumps(identity(custom("hunter2")))

@@ -436,9 +436,9 @@ CODES: dict[str, Code] = {
         INVALID,
         _page(
             "The run goes on from a checkpoint that was trained on other data: files were added, removed, or have another size or other "
-            "contents. Every checkpoint carries the names and sizes of its data, and digests of the contents up to 256 MB in all; beyond, "
-            "a file that changed and is as large as before is not noticed. Its tokenizer, and the rule by which samples are held out, "
-            "stay what they were.",
+            "contents. Every checkpoint carries the names and sizes of its data, and digests of the contents up to 256 MB and 100,000 "
+            "files; beyond, a file that changed and is as large as before is not noticed. Its tokenizer, and the rule by which samples are "
+            "held out, stay what they were.",
             "Put the data back. The message names the first files that differ.",
             "If the data was meant to grow: `checkpoints.allowDataChange: true`, and the report marks the step.",
             "If it is another experiment: `gtj run --fresh`, or another name.",

@@ -8,6 +8,8 @@ the manifest allows it; of everything else it is told, once.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,9 +122,14 @@ def _leaves(spec: Spec) -> Iterator[tuple[str, Any]]:
             for key, inner in value.items():
                 yield from walk(f"{path}.{key}" if path else key, inner)
         elif value is not None:
-            yield path, value
+            yield path, _digest(value) if path.startswith("custom.options") else value
 
     yield from walk("", spec.model_dump(mode="json", by_alias=True))
+
+
+def _digest(value: Any) -> str:
+    """Options of users' own code may hold anything, and who reads checkpoints need not know them."""
+    return f"sha256:{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def _shown(value: Any) -> str:

@@ -92,7 +92,8 @@ def score(spec: Spec, heldout: int, generated: int) -> float:
     """What the scores of one evaluation cost, in steps."""
     smallest = spec.training.batch.global_ / SMALLEST
     held = max(float(heldout), smallest) if heldout and not spec.gan else 0.0  # nothing is measured of a GAN on held-out samples
-    return held / (TRAINED * spec.training.batch.global_) + draw(spec, generated)
+    looks = 2 if spec.training.ema else 1  # the average, and the weights themselves
+    return looks * held / (TRAINED * spec.training.batch.global_) + draw(spec, generated)
 
 
 def draw(spec: Spec, count: int) -> float:
