@@ -128,6 +128,32 @@ class Kueue:
             self._cluster.kubectl("delete", f"{kind}webhookconfiguration", name, "--ignore-not-found", check=False)
 
 
+class RayOperator:
+    """KubeRay's operator at work on a control plane. Without a kubelet its pods stay pending, so no Ray job is ever submitted."""
+
+    def __init__(self, cluster: ControlPlane, say: Callable[[str], None] = lambda line: None) -> None:
+        self._cluster = cluster
+        self._program, self.data = provide("ray-operator", say)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def definitions(self) -> Path:
+        return self.data / "config/crd/bases"
+
+    def start(self) -> None:
+        health, metrics = free_ports(2)
+        flags = ("-enable-leader-election=false", f"-health-probe-bind-address=127.0.0.1:{health}", f"-metrics-addr=127.0.0.1:{metrics}")
+        with open(self._cluster.folder / "ray-operator.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [self._program, *flags], stdout=log, stderr=log, env={**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
+            )
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 def queues(namespace: str, *, cpu: str, name: str = "team") -> str:
     """A flavor, a ClusterQueue with so many CPUs for this namespace, and a LocalQueue of that name, as manifests."""
     group, both = "kueue.x-k8s.io/v1beta2", f"{namespace}-{name}"

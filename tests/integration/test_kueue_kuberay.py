@@ -1,0 +1,93 @@
+"""The same with the real KubeRay beside the real Kueue: whoever lets a RayJob go that Kueue holds starts a cluster each time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS
+from gentrain_operator.times import parsed_time
+from tests.cluster.at_work import Bench, Driver
+from tests.cluster.binaries import Unavailable
+from tests.cluster.control_plane import ControlPlane, control_plane
+from tests.cluster.kueue import Kueue, RayOperator, queues
+from trainjobs.api import crd
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[ControlPlane]:
+    """A control plane of this module's own, with Kueue, and KubeRay of the version that Kueue is built with."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(control_plane(tmp_path_factory.mktemp("kuberay"), say))
+            kuberay, kueue = RayOperator(running, say), Kueue(running, say)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        running.kubectl("apply", "--server-side", "-f", str(kuberay.definitions))
+        for definition in crd.definitions().values():
+            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+        running.wait_for_kinds("gentrain.dev", 2)
+        running.wait_for_kinds("ray.io", 3)
+        stack.callback(kueue.stop)
+        kueue.start()
+        stack.callback(kuberay.stop)
+        kuberay.start()
+        running.start_controller_manager()
+        yield running
+
+
+@pytest.fixture
+def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
+    running = Bench(cluster, namespace, driver)
+    yield running
+    running.stop()
+
+
+def queue(bench: Bench, *, cpu: str) -> None:
+    bench.cluster.kubectl("apply", "-f", "-", stdin=queues(bench.namespace, cpu=cpu, name="default"))
+    bench.cluster.kubectl("-n", bench.namespace, "wait", "--for=condition=Active", "localqueue/default", "--timeout=60s")
+
+
+def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> None:
+    """There were 25 RayClusters and 80 pods in 25 seconds: Kueue suspended what the operator let go."""
+    queue(bench, cpu="1")
+    bench.apply()
+    bench.until(lambda: bench.status().get("phase") == "Queued")
+    for number in range(20):
+        bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": str(number)}}})
+        bench.until(lambda: bench.status()["phase"] == "Queued")
+    bench.until(lambda: bench.client.get(RAYJOBS, bench.namespace, "job-a1").get("status", {}).get("jobDeploymentStatus") == "Suspended")
+    assert bench.client.list(RAYCLUSTERS, bench.namespace)["items"] == []
+    assert bench.client.list(PODS, bench.namespace)["items"] == []
+
+
+def test_with_quota_kuberay_makes_one_cluster_of_three_pods(bench: Bench) -> None:
+    queue(bench, cpu="10")
+    bench.apply()
+    pods = bench.until(lambda: len(found := bench.client.list(PODS, bench.namespace)["items"]) >= 3 and found)
+    assert {one["metadata"]["labels"]["gentrain.dev/job"] for one in pods} == {"job"}
+    assert len(bench.client.list(RAYCLUSTERS, bench.namespace)["items"]) == 1
+    bench.until(lambda: bench.status().get("phase") == "Provisioning")
+
+
+def test_a_start_time_is_written_before_any_pod_runs_and_waiting_counts_for_nothing(bench: Bench) -> None:
+    """What the stand-in has to be no kinder than: KubeRay takes a RayJob up, and its pods fit nowhere for as long as you like."""
+    bench.apply(activeDeadlineSeconds=1)
+
+    def begun() -> datetime.datetime | None:
+        rayjob = bench.client.get(RAYJOBS, bench.namespace, "job-a1").get("status") or {}
+        return parsed_time(rayjob.get("startTime")) if rayjob.get("jobDeploymentStatus") == "Initializing" else None
+
+    since = bench.until(begun)
+    assert {one["status"]["phase"] for one in bench.client.list(PODS, bench.namespace)["items"]} <= {"Pending"}
+    bench.until(lambda: (datetime.datetime.now(datetime.UTC) - since).total_seconds() > 3)
+    bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": "again"}}})
+    bench.until(lambda: bench.status().get("phase") == "Provisioning")
+    assert bench.status().get("activeSeconds", 0) == 0
+    assert bench.reason("Finished") == ""
