@@ -65,6 +65,7 @@ def with_accepted(job: Object, status: Object, condition: Condition, now: str) -
         return status
     before = (job.get("status") or {}).get("conditions") or ()
     told = settled(before, [condition], job["metadata"].get("generation", 0), now)
-    others = [one for one in status["conditions"] if one["type"] != condition.type]
+    said = {one["type"] for one in told}  # Ready as well: two of one type no server takes
+    others = [one for one in status["conditions"] if one["type"] not in said]
     summary = {"summary": {**status["summary"], "reason": condition.reason}} if "summary" in status else {}
     return {**status, "conditions": [*told, *others], **summary}

@@ -48,7 +48,8 @@ def main() -> None:
     Reporter.saved, Reporter.doing = then_killed, listened  # type: ignore[method-assign]
     job = Job.model_validate_json((run / "job.json").read_text())
     train(job, run, World(rank, size, torch.device("cpu")), sync_every=1, heartbeat=beats.append)
-    (run / "heard.json").write_text(json.dumps({"words": words, "beats": beats}))
+    if rank == 0:  # the one that speaks
+        (run / "heard.json").write_text(json.dumps({"words": words, "beats": beats}))
     dist.destroy_process_group()
     leave(0)
 

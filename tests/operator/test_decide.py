@@ -63,6 +63,8 @@ def decided(seen: Observed, now: datetime.datetime = NOW) -> Decision:
     before = copy.deepcopy(seen)
     decision = decide(seen, now, IMAGE)
     assert seen == before, "what was observed was changed"
+    types = [one["type"] for one in (decision.status or {}).get("conditions", ())]
+    assert len(types) == len(set(types)), "a list-map with a key twice, which no server takes"
     if decision.status is not None and not decision.create:
         again = decide(replace(seen, job={**seen.job, "status": decision.status}), now, IMAGE)
         ends = decision.status.get("ended") != (seen.job.get("status") or {}).get("ended")
