@@ -21,7 +21,7 @@ from tests.cluster.control_plane import ControlPlane
 
 pytestmark = pytest.mark.slow
 
-COUNT = 1000
+COUNT = int(os.environ.get("GENTRAIN_EXAMPLES", "250"))  # a thousand, when somebody asks for them
 SEED = int(os.environ.get("GENTRAIN_SEED", "12"))
 NOW = datetime.datetime(2026, 11, 28, 12, tzinfo=datetime.UTC)
 FIELDS = (
