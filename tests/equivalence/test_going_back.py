@@ -101,4 +101,4 @@ def test_a_run_that_draws_is_heard_and_shows_signs_of_life(tmp_path: Path) -> No
     assert [row["message"].split(":")[0] for row in rows(run, "attempts.jsonl") if row["event"] == "note"] == ["samples"]
     told = json.loads((run / "progress.json").read_text())
     assert (told["activity"], told["etaSeconds"]) == (None, 0)
-    assert [path.name for path in (run / "samples").iterdir()] == ["step-000004.png"]
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["real.png", "step-000004.png"]
