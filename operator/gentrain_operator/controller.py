@@ -84,7 +84,6 @@ class Controller:
         run_as: RunAs | None = DEFAULT,
     ) -> None:
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
-        self._known: dict[Key, Endpoint] = {}  # addresses that are those of the jobs' own pods
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
@@ -93,7 +92,6 @@ class Controller:
         seen = self.observe(key)
         if seen is None:
             self._polls.forget(key)
-            self._known.pop(key, None)
             self._pace.forget(key)
             self._rivals.told(key, None)
             return None
@@ -123,24 +121,12 @@ class Controller:
             return None
         rayjobs = self._rayjobs(job)
         current = max(rayjobs, key=attempt_of, default=None)
-        self._polls.follow(key, self._vouched(key, job, _endpoint(job, current)))
+        self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         rivals = self._rivals.told(key, holding(job, current, pods))
         return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, rivals=rivals)
-
-    def _vouched(self, key: Key, job: Object, endpoint: Endpoint | None) -> Endpoint | None:
-        """The endpoint, if a pod of that job has this address: whoever may write a RayJob's status could have the operator ask anybody."""
-        if endpoint is None or self._known.get(key) == endpoint:
-            return endpoint
-        labels = f"{JOB_LABEL}={label_value(job['metadata']['name'])}"
-        pods = self._client.list(PODS, job["metadata"]["namespace"], labels=labels, limit=500).get("items") or ()
-        if any(pod.get("status", {}).get("podIP") == endpoint.address for pod in pods):
-            self._known[key] = endpoint
-            return endpoint
-        log.warning("%s/%s: %s is the address of none of its pods, and is not asked", *key, endpoint.address)
-        return None
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""

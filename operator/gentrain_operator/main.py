@@ -18,6 +18,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gentrain_operator.controller import Controller, Stores, job_of, light_rayjob
 from gentrain_operator.identity import DEFAULT, RunAs, run_as
@@ -32,7 +33,7 @@ from gentrain_operator.kube.store import Key, Store, key_of
 from gentrain_operator.kube.workers import Workers
 from gentrain_operator.kube.workqueue import WorkQueue
 from gentrain_operator.names import SELECTOR
-from gentrain_operator.polls import Polls
+from gentrain_operator.polls import Polls, of_a_pod
 from gentrain_operator.served import Served
 from gentrain_operator.watched import Place, Watched, names
 
@@ -68,7 +69,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.stores = Stores(Store(), Store(), Store(light_rayjob))
         self.recorder = Recorder(self.client, identity)
-        self.polls = Polls(self.queue.add)
+        self.polls = Polls(self.queue.add, vouch=partial(of_a_pod, self.client))
         self.served = Served(lambda: self.client.schema(JOBS))
         self.controller = Controller(
             self.client, self.stores, self.polls, self.recorder, image=settings.image, served=self.served, run_as=settings.run_as

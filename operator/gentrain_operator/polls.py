@@ -15,9 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gentrain_operator.kube.resource import Object
+from gentrain_operator.kube.client import Client
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import PODS, Object
 from gentrain_operator.kube.store import Key
 from gentrain_operator.kube.workqueue import WorkQueue
+from gentrain_operator.names import JOB_LABEL, label_value
 from gentrain_operator.report import Unreadable, fetch
 
 log = logging.getLogger(__name__)
@@ -39,18 +42,27 @@ class Endpoint:
     uid: str = ""
 
 
+def of_a_pod(client: Client, key: Key, endpoint: Endpoint) -> bool:
+    """Whether a pod of that job has the endpoint's address: whoever may write a RayJob's status could have the operator ask anybody."""
+    pods = client.list(PODS, key.namespace, labels=f"{JOB_LABEL}={label_value(key.name)}", limit=500).get("items") or ()
+    return any(pod.get("status", {}).get("podIP") == endpoint.address for pod in pods)
+
+
 class Polls:
-    """`on_report` is told of a job whose report changed. `read` is report.fetch, or a test's."""
+    """`on_report` is told of a job whose report changed. `read` is report.fetch, or a test's. `vouch` says, once for each endpoint, whether
+    it may be asked at all; it is called here and not where jobs are looked at, because it asks the API server."""
 
     def __init__(
         self,
         on_report: Callable[[Key], None],
         *,
         read: Callable[[str, int], Object] = fetch,
+        vouch: Callable[[Key, Endpoint], bool] = lambda key, endpoint: True,
         threads: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._on_report, self._read = on_report, read
+        self._on_report, self._read, self._vouch = on_report, read, vouch
+        self._vouched: dict[Key, Endpoint] = {}  # that are known to be of the jobs' own pods
         self._queue: WorkQueue[Key] = WorkQueue(clock=clock, base=BACKOFF[0], limit=BACKOFF[1])
         self._lock = threading.Lock()
         self._endpoints: dict[Key, Endpoint] = {}
@@ -92,6 +104,20 @@ class Polls:
             self._leave(key)
             self._reports.pop(key, None)
             self._names.pop(key, None)
+        self._vouched.pop(key, None)
+
+    def _may_ask(self, key: Key, endpoint: Endpoint) -> None:
+        """Unreadable for an address that nobody vouches for, or for which nobody can just now."""
+        if self._vouched.get(key) == endpoint:
+            return
+        try:
+            good = self._vouch(key, endpoint)
+        except ApiError as error:
+            raise Unreadable(f"whose address {endpoint.address} is cannot be told: {error}") from error
+        if not good:
+            log.warning("%s/%s: %s is the address of none of its pods, and is not asked", *key, endpoint.address)
+            raise Unreadable(f"{endpoint.address} is the address of none of its pods")
+        self._vouched[key] = endpoint
 
     def report(self, key: Key) -> Object | None:
         """The last report of the attempt that is followed, or was last."""
@@ -106,6 +132,7 @@ class Polls:
             self._queue.forget(key)
             return
         try:
+            self._may_ask(key, endpoint)
             report = self._read(endpoint.address, endpoint.port)
         except Unreadable as error:
             if ending:
