@@ -113,7 +113,8 @@ def test_a_queued_job_leaves_suspend_to_kueue(bench: Bench) -> None:
     assert rayjob["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     assert rayjob["spec"]["suspend"] is True
     bench.phase("Queued")
-    assert bench.reason("QuotaReserved") == "WaitingForQuota"
+    # No Kueue is here, or, when another test has left its definitions behind, no such queue.
+    bench.until(lambda: bench.reason("QuotaReserved") in ("KueueNotInstalled", "QueueNotFound"))
     bench.client.merge(RAYJOBS, bench.namespace, "job-a1", {"spec": {"suspend": False}})
     bench.running()
     bench.until(lambda: bench.reason("QuotaReserved") == "Admitted")
