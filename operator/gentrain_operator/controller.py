@@ -134,15 +134,9 @@ class Controller:
         status = job.get("status") or {}
         attempt = status.get("attempts", 0)
         if attempt > status.get("ended", 0) and all(attempt_of(one) < attempt for one in found):
-            try:
-                there = self._client.get(RAYJOBS, job["metadata"]["namespace"], rayjob_name(job["metadata"]["name"], attempt))
-            except ApiError as error:
-                if not error.not_found:
-                    raise
-            else:
-                owner = controller_of(there)
-                if owner and owner["uid"] == job["metadata"]["uid"]:
-                    found = [*found, there]
+            there = self._there(RAYJOBS, job["metadata"]["namespace"], rayjob_name(job["metadata"]["name"], attempt))
+            if there is not None and (controller_of(there) or {}).get("uid") == job["metadata"]["uid"]:
+                found = [*found, there]
         return found
 
     def _pods(self, job: Object) -> list[Object]:
@@ -158,13 +152,9 @@ class Controller:
         """The job as the current attempt was started with; {} when its RayJob or ConfigMap is gone."""
         current = max(seen.rayjobs, key=attempt_of, default=None)
         namespace = seen.job["metadata"]["namespace"]
-        try:
-            name = configmap_of(self._client.get(RAYJOBS, namespace, current["metadata"]["name"])) if current else ""
-            return content(self._client.get(CONFIGMAPS, namespace, name)) if name else {}
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            return {}
+        whole = self._there(RAYJOBS, namespace, current["metadata"]["name"]) if current else None
+        name = configmap_of(whole) if whole is not None else ""
+        return content((self._there(CONFIGMAPS, namespace, name) if name else None) or {})
 
     # -- apply
 
@@ -216,6 +206,7 @@ class Controller:
                 self._client.delete(CONFIGMAPS, namespace, name, uid=there["metadata"]["uid"])
 
     def _there(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """An object as the server has it; None where there is none."""
         try:
             return self._client.get(resource, namespace, name)
         except ApiError as error:

@@ -14,9 +14,9 @@ from gentrain_operator.refusals import Refusal
 @dataclass(frozen=True)
 class Observed:
     """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created, `refused` what
-    the API server has against it; `kueue` is
-    asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was started with, {} when that is nowhere:
-    looked up only when a decision asks for it; `rivals` are other jobs that hold a part of their pods, while this one does."""
+    the API server has against it; `kueue` is asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was
+    started with, {} when that is nowhere: looked up only when a decision asks for it; `rivals` are other jobs that hold a part of their
+    pods, while this one does."""
 
     job: Object
     rayjobs: Sequence[Object] = ()

@@ -128,6 +128,12 @@ class Kueue:
             self._cluster.kubectl("delete", f"{kind}webhookconfiguration", name, "--ignore-not-found", check=False)
 
 
+def admitting(cluster: ControlPlane, namespace: str, *, cpu: str, name: str = "team") -> None:
+    """Makes the queues of `queues`, and returns when Kueue admits to the LocalQueue."""
+    cluster.kubectl("apply", "-f", "-", stdin=queues(namespace, cpu=cpu, name=name))
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Active", f"localqueue/{name}", "--timeout=60s")
+
+
 class RayOperator:
     """KubeRay's operator at work on a control plane. Without a kubelet its pods stay pending, so no Ray job is ever submitted."""
 

@@ -14,7 +14,7 @@ from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object
 from tests.cluster.at_work import Bench, Driver, report
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane
-from tests.cluster.kueue import Kueue, queues
+from tests.cluster.kueue import Kueue, admitting
 from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
@@ -47,12 +47,6 @@ def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Ben
     running.stop()
 
 
-def queue(bench: Bench, *, cpu: str, name: str = "team") -> None:
-    """A LocalQueue in the bench's namespace, once Kueue admits to it."""
-    bench.cluster.kubectl("apply", "-f", "-", stdin=queues(bench.namespace, cpu=cpu, name=name))
-    bench.cluster.kubectl("-n", bench.namespace, "wait", "--for=condition=Active", f"localqueue/{name}", "--timeout=60s")
-
-
 def rayjob(bench: Bench, name: str) -> Object:
     return bench.client.get(RAYJOBS, bench.namespace, name)
 
@@ -73,7 +67,7 @@ def compute(**more: Any) -> Object:
 
 def test_who_suspends_a_rayjob_with_a_queue_is_kueue(bench: Bench) -> None:
     """A LocalQueue called `default` takes jobs that name none. With the quota used up Kueue holds the RayJob, and nobody lets it go."""
-    queue(bench, cpu="1", name="default")
+    admitting(bench.cluster, bench.namespace, cpu="1", name="default")
     bench.apply()
     bench.until(lambda: quota(bench)[0] == "WaitingForQuota")
     bench.until(lambda: "insufficient quota for cpu" in quota(bench)[1], 60)
@@ -88,7 +82,7 @@ def test_who_suspends_a_rayjob_with_a_queue_is_kueue(bench: Bench) -> None:
 
 
 def test_a_second_job_waits_for_the_quota_of_the_first_and_says_so(bench: Bench) -> None:
-    queue(bench, cpu="10")  # a head and two workers take nine
+    admitting(bench.cluster, bench.namespace, cpu="10")  # a head and two workers take nine
     bench.apply("first", compute=compute(queue="team"))
     bench.until(lambda: not suspended(bench, "first-a1"))
     bench.running("first")
@@ -105,7 +99,7 @@ def test_a_second_job_waits_for_the_quota_of_the_first_and_says_so(bench: Bench)
 
 
 def test_an_eviction_is_called_that_and_waiting_again_is_not(bench: Bench) -> None:
-    queue(bench, cpu="10")
+    admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="team"))
     bench.until(lambda: not suspended(bench, "job-a1"))
     bench.driver.report = report(5)
@@ -131,12 +125,12 @@ def test_an_eviction_is_called_that_and_waiting_again_is_not(bench: Bench) -> No
 
 
 def test_a_misspelt_queue_is_named_and_a_queue_stays_where_it_began(bench: Bench) -> None:
-    queue(bench, cpu="10")
+    admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="taem"))
     bench.until(lambda: quota(bench)[0] == "QueueNotFound")
     assert quota(bench)[1] == "there is no LocalQueue taem in this namespace; did you mean team?"
     for change in ({"queue": None}, {"queue": "team"}):
         with pytest.raises(ApiError, match=r"spec\.compute\.queue cannot change once the job has started"):
             bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"compute": change}})
-    queue(bench, cpu="10", name="taem")
+    admitting(bench.cluster, bench.namespace, cpu="10", name="taem")
     bench.until(lambda: not suspended(bench, "job-a1"), 60)

@@ -14,7 +14,7 @@ from gentrain_operator.times import parsed_time
 from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane
-from tests.cluster.kueue import Kueue, RayOperator, queues
+from tests.cluster.kueue import Kueue, RayOperator, admitting
 from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
@@ -49,14 +49,9 @@ def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Ben
     running.stop()
 
 
-def queue(bench: Bench, *, cpu: str) -> None:
-    bench.cluster.kubectl("apply", "-f", "-", stdin=queues(bench.namespace, cpu=cpu, name="default"))
-    bench.cluster.kubectl("-n", bench.namespace, "wait", "--for=condition=Active", "localqueue/default", "--timeout=60s")
-
-
 def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> None:
     """There were 25 RayClusters and 80 pods in 25 seconds: Kueue suspended what the operator let go."""
-    queue(bench, cpu="1")
+    admitting(bench.cluster, bench.namespace, cpu="1", name="default")
     bench.apply()
     bench.until(lambda: bench.status().get("phase") == "Queued")
     for number in range(20):
@@ -68,7 +63,7 @@ def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> N
 
 
 def test_with_quota_kuberay_makes_one_cluster_of_three_pods(bench: Bench) -> None:
-    queue(bench, cpu="10")
+    admitting(bench.cluster, bench.namespace, cpu="10", name="default")
     bench.apply()
     pods = bench.until(lambda: len(found := bench.client.list(PODS, bench.namespace)["items"]) >= 3 and found)
     assert {one["metadata"]["labels"]["gentrain.dev/job"] for one in pods} == {"job"}
