@@ -64,7 +64,7 @@ def one_beginning(spec: Spec) -> Iterator[Breach]:
 
 
 def metric_suits(asked: Asked, spec: Spec) -> Iterator[Breach]:
-    measured = any(metric.suits(spec.families, builtin(spec.data.source)) for metric in answers(asked))
+    measured = any(metric.suits(spec.families, builtin(spec.data.uri)) for metric in answers(asked))
     if asked in spec.evaluation.metrics and not measured:
         yield Breach(("evaluation", "metrics"), f"{asked} {SCOPES[asked]}", how="take it out of spec.evaluation.metrics")
 
@@ -74,7 +74,7 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
     best = spec.checkpoints.keep.best
     if best is None or spec.custom is not None or len(spec.families) != 1:
         return
-    known = [metric.name for metric in METRICS if metric.asked and metric.suits(spec.families, builtin(spec.data.source))]
+    known = [metric.name for metric in METRICS if metric.asked and metric.suits(spec.families, builtin(spec.data.uri))]
     if best.metric not in known:
         why = f"measured here: {listed(known, 'and')}" if known else "nothing is measured that could choose the best"
         how = did_you_mean(best.metric, known) or ("" if known else "take keep.best out")

@@ -466,6 +466,17 @@ CODES: dict[str, Code] = {
             "Where many jobs share a cluster, admit them whole: Kueue and `compute.queue`.",
         ),
     ),
+    "GTJ0219": Code(
+        "the data does not answer",
+        FAILED,
+        _page(
+            "The bucket or the hub that holds the data gave no answer, or answered `later`, for as long as it is waited for (ten minutes amid "
+            "a run, twenty seconds before one). Training went on with what was fetched already, then waited, and the run ended where it "
+            "stood: no sample is lost or seen twice when it goes on.",
+            "Look whether the bucket can be reached from where the job runs; the message has the store's own last words.",
+            "Run again: the job continues from its last checkpoint. On a cluster it is retried by itself (`recovery.maxRetries`).",
+        ),
+    ),
     "GTJ0301": Code(
         "CRD and operator of different versions",
         UNEXPECTED,

@@ -1,15 +1,38 @@
-"""What is learned from."""
+"""What is learned from: where it is, in which form, which of it, and what a sample is."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainjobs.api import uris
-from trainjobs.api.fields import DataUri, Identifier, Model
+from trainjobs.api.fields import DataUri, Identifier, Model, PositiveInt
 from trainjobs.api.problem import listed
-from trainjobs.api.rule import Rule
+from trainjobs.api.rule import Breach, Rule
+
+# What a column of the data may stand for. In this order they are looked for, each under the names behind it.
+ROLES = {
+    "image": ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "file_name"),
+    "text": ("text", "content", "document", "txt", "md"),
+    "caption": ("caption", "text", "txt", "description", "title"),
+    "label": ("label", "labels", "cls", "class", "fine_label", "category"),
+    "prompt": ("prompt", "instruction", "question"),
+    "completion": ("completion", "response", "answer", "output"),
+    "messages": ("messages", "conversations", "conversation"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "source": ("source",),
+    "target": ("target",),
+}
+FORMATS = ("images", "webdataset", "parquet", "jsonl", "csv", "text")
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
+Bytes = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+_UNITS = {"": 1, **{name: 1000 ** (place + 1) for place, name in enumerate("kMGT")}}
+_UNITS |= {f"{name}i": 1024 ** (place + 1) for place, name in enumerate("KMGT")}
 
 
 class Images(Model):
@@ -27,24 +50,117 @@ class Images(Model):
 class Text(Model):
     """How text is read."""
 
-    field: Identifier = Field("text", description="Field of a JSONL record that holds the text.")
+    field: Identifier = Field("text", description="Field of a record that holds the text; data.columns.text says the same of any form.")
+
+
+class Columns(Model):
+    """Which column of the data is what. Of those not named, the usual names are recognised."""
+
+    image: ColumnName | None = Field(None, description="Pictures: encoded files, or names of files beside.")
+    text: ColumnName | None = Field(None, description="Documents that a language model reads.")
+    caption: ColumnName | None = Field(None, description="What a picture shows, in words.")
+    label: ColumnName | None = Field(None, description="Class of a sample: a number, or a word.")
+    prompt: ColumnName | None = Field(None, description="What is asked.")
+    completion: ColumnName | None = Field(None, description="What is to be answered.")
+    messages: ColumnName | None = Field(None, description="A conversation: a list of {role, content}.")
+    chosen: ColumnName | None = Field(None, description="The better of two answers.")
+    rejected: ColumnName | None = Field(None, description="The worse of two answers.")
+    source: ColumnName | None = Field(None, description="What is translated or rewritten.")
+    target: ColumnName | None = Field(None, description="What it becomes.")
+
+
+class Part(Model):
+    """One source of a mixture."""
+
+    source: DataUri = Field(description="As data.source.")
+    weight: Annotated[float, Field(gt=0, le=1e6)] = Field(1.0, description="Its share of the samples, relative to the others' weights.")
+
+
+class Split(Model):
+    """Which part of the data is trained on, and which is held out."""
+
+    train: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")] | None = Field(
+        None, description="Name of the split that is trained on, as folders and shards are called; train, where the data has one."
+    )
+    validation: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        None, description="Name of the split that is held out, or another source's URI, instead of the share data.holdout."
+    )
 
 
 class Data(Model):
-    source: DataUri = Field(
-        description="Folder or file (file://, s3://, gs://, az://), dataset (hf://), or builtin:digits, shapes, ring, stdlib-text."
+    source: DataUri | None = Field(
+        None,
+        description="Folder, file or glob (file://, s3://, gs://, az://), dataset (hf://datasets/org/name/config@revision), or "
+        "builtin:digits, shapes, ring, stdlib-text.",
     )
+    sources: Annotated[list[Part], Field(max_length=16)] = Field([], description="A mixture of several, instead of data.source.")
+    format: Literal["auto", "images", "webdataset", "parquet", "jsonl", "csv", "text"] = Field(
+        "auto", description="How the data is written; auto: by the names of its files."
+    )
+    columns: Columns = Columns()
+    labels: Literal["none", "folder"] = Field("none", description="folder: the class of an image is the folder that it lies in.")
+    where: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(
+        None, description="Only samples of which this is true: comparisons of columns, such as `language == 'en' and width >= 256`."
+    )
+    limit: PositiveInt | None = Field(None, description="Only the first so many samples.")
+    split: Split = Split()
     images: Images = Images()
     text: Text = Text()
     holdout: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="Share of the data kept aside for the held-out loss.")
+    cache: Bytes | None = Field(
+        None, description="Disk that fetched and prepared data may take on each machine, such as 200Gi; half of what is free."
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
+        None, description="Threads of each process that fetch and decode ahead of training; as many as its share of the cores."
+    )
+    on_bad_sample: Literal["fail", "skip"] = Field(
+        "fail", description="skip: samples that cannot be read are left out, counted and named; more than 1 % of them end the run."
+    )
+
+    @property
+    def uri(self) -> str:
+        """The source; of a mixture, its first."""
+        return self.source or self.sources[0].source
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every source with its weight."""
+        return tuple(self.sources) or (Part(source=self.uri),)
+
+
+def size_in_bytes(text: str) -> int:
+    """Of a size as manifests write it: "200Gi" is 200 * 2**30."""
+    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]  # the field's pattern
+    return int(float(number) * _UNITS[unit])
+
+
+def one_source(data: Data) -> Iterator[Breach]:
+    if data.source is None and not data.sources:
+        yield Breach((), "data names no source", how="add source: with a URI, or sources: with several", on_key=True)
+    elif data.source is not None and data.sources:
+        yield Breach(("sources",), "sources beside source", "a mixture names all of its sources", "move source into sources", on_key=True)
+    for number, part in enumerate(data.sources):
+        if uris.builtin(part.source) is not None:
+            how = "mix files, buckets and datasets"
+            yield Breach(("sources", number, "source"), f"{part.source} cannot be mixed", "what is built in is a whole by itself", how)
 
 
 RULES = (
     Rule(
-        "spec.data.source",
-        "GTJ0107",
-        uris.source,
-        uris.SOURCE,
-        f"not a usable URI: a bucket or an absolute path, no user, query, fragment, space or ..; built in are {listed(uris.BUILTINS)}",
+        "spec.data",
+        "GTJ0106",
+        one_source,
+        "has(self.source) != (size(self.sources) > 0) && self.sources.all(part, !part.source.startsWith('builtin:'))",
+        "name one source, or several sources that are not built in",
+    ),
+    *(
+        Rule(
+            path,
+            "GTJ0107",
+            uris.source,
+            uris.SOURCE,
+            f"not a usable URI: a bucket or an absolute path, no user, query, fragment, space or ..; built in are {listed(uris.BUILTINS)}",
+        )
+        for path in ("spec.data.source", "spec.data.sources.*.source")
     ),
 )

@@ -19,14 +19,14 @@ from trainjobs.api.uris import BUILTINS, builtin
 
 def family_fits_data(family: str, spec: Spec) -> Iterator[Breach]:
     """Language learns from text, mlp networks from points, every other network from images."""
-    name = builtin(spec.data.source)
+    name = builtin(spec.data.uri)
     kind = BUILTINS.get(name, "") if name else "other"
     for path, architecture, wanted in learners(spec):
         if path[0] == family and kind and kind != wanted and not (kind == "other" and wanted != "point"):
             good = [f"builtin:{known}" for known, its in BUILTINS.items() if its == wanted] + (
                 ["a file:// folder"] if wanted != "point" else []
             )
-            have = f"{spec.data.source} holds {kind}s" if kind != "other" else "points come from builtin:ring only"
+            have = f"{spec.data.uri} holds {kind}s" if kind != "other" else "points come from builtin:ring only"
             other = architecture_for(spec, kind if kind != "other" else "image")
             swap = f", or architecture: {other}" if other else ""
             yield Breach(path, f"{architecture} learns from {wanted}s", have, f"use data.source: {listed(good)}{swap}")
@@ -83,14 +83,14 @@ def holding(kind: str, *, other: bool = False) -> list[str]:
 def suits(architecture: str, known: dict[str, str]) -> str:
     """In CEL, that the data are of the kind that the architecture learns from; a folder may hold images."""
     points = [name for name, kind in known.items() if kind == "point"]
-    return f"({architecture} in {points} ? self.data.source in {holding('point')} : {_IMAGES})"
+    return f"({architecture} in {points} ? has(self.data.source) && self.data.source in {holding('point')} : {_IMAGES})"
 
 
 def _unchanged(field: str, plain: Model) -> str:
     return " && ".join(untouched(f"self.data.{field}", plain, type(plain), ()))
 
 
-_IMAGES = f"!(self.data.source in {holding('image', other=True)})"
+_IMAGES = f"!(has(self.data.source) && self.data.source in {holding('image', other=True)})"
 _LEARN = {  # family: that its data are of the right kind, in CEL and in words
     "gan": (
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
@@ -98,7 +98,7 @@ _LEARN = {  # family: that its data are of the right kind, in CEL and in words
     ),
     "vae": (suits("self.vae.network.architecture", vae.LEARNS), "conv learns from images, mlp from points (builtin:ring)"),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),
-    "language": (f"!(self.data.source in {holding('text', other=True)})", "a language model learns from text"),
+    "language": (f"!(has(self.data.source) && self.data.source in {holding('text', other=True)})", "a language model learns from text"),
 }
 _LOOKED_AT = " || ".join(
     f"(has(self.{family}) && {network} in {[name for name, kind in known.items() if kind == 'image']})"

@@ -43,7 +43,7 @@ class Metric:
     def cel(self) -> str:
         """The same of a spec."""
         family = " || ".join(f"has(self.{name})" for name in (*self.families, "custom"))
-        data = f"self.data.source == 'builtin:{self.builtin}'"
+        data = f"has(self.data.source) && self.data.source == 'builtin:{self.builtin}'"
         return " && ".join([*([f"({family})"] if self.families else []), *([data] if self.builtin else [])])
 
     @property

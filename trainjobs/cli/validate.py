@@ -60,7 +60,7 @@ def summary(job: Job) -> str:
     if low < high and sizes:
         device = f"{listed(sizes[:16])}; {device}"
     parts = [
-        f"{spec.family} on {spec.data.source}",
+        f"{spec.family} on {spec.data.uri}",
         f"{spec.training.steps} steps of {spec.training.batch.global_}",
         f"{workers} ({device})",
         f"ZeRO stage {spec.deepspeed.stage}",

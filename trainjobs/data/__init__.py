@@ -41,18 +41,18 @@ def open_source(spec: Spec, cache: Path, *, rule: Rule | None = None, tokenizer:
     kind = _kind(spec)
     if kind == "text":
         return text.open_text(spec, cache, rule or rule_of(spec), tokenizer)
-    if data.source == "builtin:ring":
+    if data.uri == "builtin:ring":
         return ring.open_ring(data)
-    if data.source == "builtin:digits":
+    if data.uri == "builtin:digits":
         return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
-    if data.source == "builtin:shapes":
+    if data.uri == "builtin:shapes":
         return pixels.open_shapes(data, cache)
-    return pixels.open_folder(images.image_files(data.source), data, cache, rule or rule_of(spec))
+    return pixels.open_folder(images.image_files(data.uri), data, cache, rule or rule_of(spec))
 
 
 def rule_of(spec: Spec) -> Rule:
     """How a run that begins now holds samples out: what is built in cannot grow."""
-    return "place" if spec.data.source.startswith("builtin:") else "name"
+    return "place" if spec.data.uri.startswith("builtin:") else "name"
 
 
 def origin_of(spec: Spec) -> Origin:
@@ -60,8 +60,8 @@ def origin_of(spec: Spec) -> Origin:
     from trainjobs.data import documents, images, origin
 
     if _kind(spec) == "text":
-        return origin.origin(spec, documents.text_files(spec.data.source))
-    return origin.origin(spec, None if spec.data.source.startswith("builtin:") else images.image_files(spec.data.source))
+        return origin.origin(spec, documents.text_files(spec.data.uri))
+    return origin.origin(spec, None if spec.data.uri.startswith("builtin:") else images.image_files(spec.data.uri))
 
 
 def preflight(spec: Spec) -> str:
@@ -75,12 +75,12 @@ def preflight(spec: Spec) -> str:
     data = spec.data
     if _kind(spec) == "text":
         return documents.found(spec)
-    if data.source == "builtin:ring":
+    if data.uri == "builtin:ring":
         return f"{ring.COUNT} points around {len(ring.MODES)} modes"
-    if data.source == "builtin:digits":
+    if data.uri == "builtin:digits":
         digits.path()
         return f"{digits.COUNT} images, {images.describe(data.images)}"
-    if data.source == "builtin:shapes":
+    if data.uri == "builtin:shapes":
         return f"{shapes.COUNT} images, {images.describe(data.images)}"
     return images.found(data)
 
@@ -90,7 +90,7 @@ def _kind(spec: Spec) -> Literal["image", "point", "text"]:
     text when it holds no image."""
     from trainjobs.data import documents, files, images
 
-    source = spec.data.source
+    source = spec.data.uri
     wanted: Literal["image", "text"] = "text" if spec.language else "image"
     if source.startswith("builtin:"):
         kind = _BUILTIN.get(source)

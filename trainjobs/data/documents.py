@@ -156,17 +156,17 @@ def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:
         raise JobError(
             "GTJ0113",
             "the text is too short",
-            where=data.source,
+            where=data.uri,
             why=f"{tokens} tokens found, {needed} needed for {what}",
             how="add text, or lower language.network.contextLength",
         )
-    return divide((tokens - 1) // context, data.holdout, data.source, "sequence")
+    return divide((tokens - 1) // context, data.holdout, data.uri, "sequence")
 
 
 def found(spec: Spec) -> str:
     """What the text is, in a line; JobError GTJ0113 when training could not read it. Reads up to CHECKED characters."""
     data = spec.data
-    there = _there(data.source)
+    there = _there(data.uri)
     files = there.files
     context = settings(spec).network.context_length
     plenty = 64 * (2 * context + 1)  # characters that make enough tokens; repetitive text might not, and fails when it is opened

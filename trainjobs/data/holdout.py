@@ -36,10 +36,10 @@ def sides(names: Sequence[str], data: Data, noun: str) -> tuple[list[int], list[
         return list(range(len(names))), []
     held = [number for number, name in enumerate(names) if is_held(name, data.holdout)]
     if not held or len(held) == len(names):
-        divide(len(names), data.holdout, data.source, noun)
+        divide(len(names), data.holdout, data.uri, noun)
         order = sorted(range(len(names)), key=lambda number: position(names[number]))
         held = order[:1] if not held else order[:-1]
     if len(held) == len(names):
-        raise none_left(len(names), data.holdout, data.source, noun)
+        raise none_left(len(names), data.holdout, data.uri, noun)
     out = set(held)
     return [number for number in range(len(names)) if number not in out], sorted(held)

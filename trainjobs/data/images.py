@@ -94,13 +94,13 @@ def decoded(files: tuple[File, ...], images: Images, where: str) -> Iterator[npt
 
 def found(data: Data) -> str:
     """What the folder holds, in a line; JobError GTJ0113 when training could not read it. Decodes up to CHECKED images, evenly spread."""
-    there, seen = look(_folder(data.source), SUFFIXES, "images"), Seen()
+    there, seen = look(_folder(data.uri), SUFFIXES, "images"), Seen()
     files = there.files
     sides([file.name for file in files], data, "image")
     step = -(-len(files) // CHECKED)
     for file in files[::step]:
         seen.add(file, read(file.path, data.images.size, data.images.channels))
-    seen.end(data.source)
+    seen.end(data.uri)
     notes = [*seen.words(), *there.words()]
     if any(seen.words()) and step > 1:
         notes.insert(0, f"of {len(files[::step])} looked at")

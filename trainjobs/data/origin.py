@@ -46,7 +46,7 @@ class Origin:
 
 def origin(spec: Spec, files: tuple[File, ...] | None) -> Origin:
     """Of a job's data. `files` are those that its source reads; None for what is built in."""
-    source = spec.data.source
+    source = spec.data.uri
     if files is None:
         count = {"builtin:ring": ring.COUNT, "builtin:digits": digits.COUNT, "builtin:shapes": shapes.COUNT}[source]
         content = _content(digits.path()) if source == "builtin:digits" else ""

@@ -45,7 +45,7 @@ class ImageSource:
         """With `names`, one for each picture, these say which are held out; else their places do."""
         images = data.images
         if names is None:
-            train, held = split(len(pixels), divide(len(pixels), data.holdout, data.source, "image")[1])
+            train, held = split(len(pixels), divide(len(pixels), data.holdout, data.uri, "image")[1])
         else:
             train, held = (torch.tensor(numbers, dtype=torch.int64) for numbers in sides(names, data, "image"))
         info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
@@ -73,10 +73,10 @@ def scaled(image: Tensor) -> Tensor:
 
 def open_folder(files: tuple[File, ...], data: Data, cache: Path, rule: Rule) -> ImageSource:
     """The images of a folder, decoded into `cache` once for each state of the folder and each setting of size and channels."""
-    divide(len(files), data.holdout, data.source, "image")  # before the work
+    divide(len(files), data.holdout, data.uri, "image")  # before the work
     images = data.images
     name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
-    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images, data.source))
+    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images, data.uri))
     return ImageSource.of(pixels, data, [file.name for file in files] if rule == "name" else None)
 
 

@@ -51,6 +51,6 @@ class PointSource:
 def open_ring(data: Data) -> PointSource:
     from trainjobs.data.sampler import split
 
-    length, heldout = divide(COUNT, data.holdout, data.source, "point")
+    length, heldout = divide(COUNT, data.holdout, data.uri, "point")
     train, held = split(COUNT, heldout)
     return PointSource(DataInfo("point", (2,), length, heldout, modes=MODES), draw(train), draw(held))

@@ -54,7 +54,7 @@ def open_text(spec: Spec, cache: Path, rule: Rule, trained: bytes | None = None)
     tokenizer trained on a text that has grown by a line would not.
     """
     language, field, holdout = settings(spec), spec.data.text.field, spec.data.holdout
-    files = text_files(spec.data.source)
+    files = text_files(spec.data.uri)
     kind, size, context = language.tokenizer.type, language.tokenizer.vocabulary_size, language.network.context_length
     asked: list[object]
     if kind == "bpe" and trained is not None:

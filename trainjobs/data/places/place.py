@@ -1,0 +1,87 @@
+"""What a data set asks of where it lies, and nothing more: a list of objects, and their bytes. Nothing is ever written there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Object:
+    """`name` is relative to its place, with "/". `tag` names its contents (an ETag, a generation, a digest; of a file its size and time):
+    other contents have another tag. `path` is there for what lies on this machine's file system."""
+
+    name: str
+    size: int  # bytes
+    tag: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """All objects of a place, by name; and what is left out, as counts, for the line that says what was found."""
+
+    objects: tuple[Object, ...]
+    others: Counter[str] = field(default_factory=Counter)  # "hidden .jpg", "pipe"
+    folders: Counter[str] = field(default_factory=Counter)  # folders that were not entered, by name
+    loops: int = 0
+
+
+class Place(Protocol):
+    """Every operation raises JobError: GTJ0113 for what is not there, GTJ0112 for what is refused (which request, as whom), GTJ0219 for
+    what does not answer."""
+
+    @property
+    def uri(self) -> str:
+        """With everything resolved that may change: of a dataset of the hub its commit."""
+
+    def listed(self) -> Listed: ...
+
+    def read(self, found: Object, start: int, stop: int) -> bytes:
+        """Bytes start..stop of an object, fewer where it ends before; of the very contents that were listed."""
+
+    def fetch(self, found: Object, to: Path) -> None:
+        """All of an object, into a new file."""
+
+    def where(self, found: Object) -> str:
+        """How a message names it: its URI, or its path."""
+
+
+class Shelf(Protocol):
+    """Objects on this machine's disk, up to a limit, shared by its processes; those used longest ago are dropped first."""
+
+    def hold(self, place: Place, objects: Sequence[Object]) -> AbstractContextManager[list[Path]]:
+        """The objects as files, fetched where they are not here; not dropped while they are held. What lies on this machine anyway is
+        given as it is."""
+
+    def ahead(self, place: Place, objects: Sequence[Object]) -> None:
+        """Soon these will be held, in this order: begin to fetch them, and return at once."""
+
+
+class Ranks(Protocol):
+    """Who reads the data together: trainjobs.world.World, or ALONE."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of ranks, on every rank."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    rank: int = 0
+    size: int = 1
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+ALONE = Alone()
