@@ -102,7 +102,7 @@ def test_another_context_length_needs_no_new_tokens(job: Make, tmp_path: Path, m
     def unread(files: object, field: str) -> Iterator[str]:
         yield pytest.fail("read again")
 
-    monkeypatch.setattr("trainjobs.data.text.documents", unread)
+    monkeypatch.setattr("trainjobs.data.documents.named", unread)
     assert everything(opened(job, path, tmp_path / "cache", context=6)) == [list(b"abcdefg"), [*b"ghijkl", END]]
 
 

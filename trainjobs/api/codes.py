@@ -470,9 +470,9 @@ CODES: dict[str, Code] = {
         "the data does not answer",
         FAILED,
         _page(
-            "The bucket or the hub that holds the data gave no answer, or answered `later`, for as long as it is waited for (ten minutes amid "
-            "a run, twenty seconds before one). Training went on with what was fetched already, then waited, and the run ended where it "
-            "stood: no sample is lost or seen twice when it goes on.",
+            "The bucket or the hub that holds the data gave no answer, or answered `later`, for as long as it is waited for (ten minutes "
+            "amid a run, twenty seconds before one). Training went on with what was fetched already, then waited, and the run ended where "
+            "it stood: no sample is lost or seen twice when it goes on.",
             "Look whether the bucket can be reached from where the job runs; the message has the store's own last words.",
             "Run again: the job continues from its last checkpoint. On a cluster it is retried by itself (`recovery.maxRetries`).",
         ),

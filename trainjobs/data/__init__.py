@@ -35,12 +35,12 @@ def open_source(spec: Spec, cache: Path, *, rule: Rule | None = None, tokenizer:
 
     JobError GTJ0107, GTJ0108, GTJ0113 (see `preflight`), and GTJ0114 when `cache` cannot be written.
     """
-    from trainjobs.data import digits, images, pixels, ring, text
+    from trainjobs.data import digits, documents, images, pixels, ring, text
 
     data = spec.data
     kind = _kind(spec)
     if kind == "text":
-        return text.open_text(spec, cache, rule or rule_of(spec), tokenizer)
+        return text.open_texts(spec, [documents.texts(spec)], cache, rule or rule_of(spec), tokenizer)[0]
     if data.uri == "builtin:ring":
         return ring.open_ring(data)
     if data.uri == "builtin:digits":

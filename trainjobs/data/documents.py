@@ -9,14 +9,15 @@ import codecs
 import json
 import shlex
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainjobs.api.data import Data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
-from trainjobs.data.files import File, Listing, file_at, locate, look, megabytes, unreadable
+from trainjobs.data.files import File, Listing, file_at, fingerprint, locate, look, megabytes, unreadable
 from trainjobs.data.holdout import is_held
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
@@ -27,9 +28,28 @@ CHECKED = 64_000_000  # characters that `check` reads; the rest is first read wh
 _STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top modules are 4.7 MB
 
 
+@dataclass(frozen=True)
+class Texts:
+    """The documents of a source. `key` changes when they do; `read` goes through them in order, each with what it is called by and whether
+    it is of a split that is held out, which there is if `apart`."""
+
+    key: str
+    read: Callable[[], Iterator[tuple[str, str, bool]]]
+    apart: bool = False
+
+    def trained(self) -> Iterator[str]:
+        return (text for _, text, held in self.read() if not held)
+
+
 def text_files(source: str) -> tuple[File, ...]:
     """The texts `data.source` names, by name; JobError GTJ0113 when there are none."""
     return _there(source).files
+
+
+def texts(spec: Spec) -> Texts:
+    """The documents of a local source."""
+    files, field = text_files(spec.data.uri), spec.data.text.field
+    return Texts(fingerprint(files, field=field), lambda: ((name, text, False) for name, text in named(files, field)))
 
 
 def _there(source: str) -> Listing:

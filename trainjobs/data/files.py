@@ -122,8 +122,12 @@ def most(counts: Counter[str], rest: str) -> list[tuple[str, int]]:
 
 def fingerprint(files: Sequence[File], **settings: object) -> str:
     """16 hexadecimal digits that change with the names, sizes and times of the files, and with the settings they are read by."""
-    rows = [[file.name, file.size, file.modified] for file in files]
-    return hashlib.sha256(json.dumps([rows, settings], sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprinted([[file.name, file.size, file.modified] for file in files], **settings)
+
+
+def fingerprinted(of: object, **settings: object) -> str:
+    """16 hexadecimal digits of what JSON can hold."""
+    return hashlib.sha256(json.dumps([of, settings], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def megabytes(count: int) -> str:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 import numpy as np
 from torch import Tensor
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.cache import cached
-from trainjobs.data.documents import PIECE, divided, documents, enough, named, settings, text_files
-from trainjobs.data.files import File, fingerprint
+from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
+from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
 from trainjobs.data.pixels import readonly
 from trainjobs.data.sampler import order
@@ -28,6 +32,7 @@ from trainjobs.noise import Noise
 
 _VERSION = 1  # of how text becomes tokens; part of the cached files' names
 _HEAD = 16  # bytes
+_BATCH = 2_000_000  # characters that are encoded at once
 _PIECES = 2  # held-out pieces that are expected at least where text is divided by name; fewer would be a matter of luck
 
 
@@ -47,31 +52,38 @@ class TextSource:
         return {"tokens": self.held.index_select(0, indices).long()}
 
 
-def open_text(spec: Spec, cache: Path, rule: Rule, trained: bytes | None = None) -> TextSource:
-    """The text of a job. The trained tokenizer and the tokens are kept in `cache`, for each state of the files and each tokenizer.
+def open_texts(spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | None = None) -> list[TextSource]:
+    """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data.
 
     `trained` is the tokenizer of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
     tokenizer trained on a text that has grown by a line would not.
     """
-    language, field, holdout = settings(spec), spec.data.text.field, spec.data.holdout
-    files = text_files(spec.data.uri)
-    kind, size, context = language.tokenizer.type, language.tokenizer.vocabulary_size, language.network.context_length
+    language = settings(spec)
+    kind, size = language.tokenizer.type, language.tokenizer.vocabulary_size
     asked: list[object]
     if kind == "bpe" and trained is not None:
         tokenizer, asked = read_tokenizer(trained), [kind, hashlib.sha256(trained).hexdigest()]
     else:
         asked = [kind, size] if kind == "bpe" else [kind]
-        name = fingerprint(files, version=_VERSION, field=field, tokenizer=asked)
-        tokenizer = open_tokenizer(language.tokenizer, documents(files, field), cache / f"tokenizer-{name}.json")
+        name = fingerprinted([texts.key for texts in parts], version=_VERSION, tokenizer=asked)
+        every = (text for texts in parts for text in texts.trained())
+        tokenizer = open_tokenizer(language.tokenizer, every, cache / f"tokenizer-{name}.json")
+    return [_open(spec, texts, cache, rule, tokenizer, asked) for texts in parts]
+
+
+def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object]) -> TextSource:
+    context, holdout = settings(spec).network.context_length, spec.data.holdout
 
     def kept(**more: object) -> Path:
-        return cache / f"tokens-{fingerprint(files, version=_VERSION, field=field, tokenizer=asked, **more)}.bin"
+        return cache / f"tokens-{fingerprinted([texts.key], version=_VERSION, tokenizer=asked, **more)}.bin"
 
     both = None
-    if rule == "name" and holdout > 0:
-        both = _sides(files, field, tokenizer, holdout, context, kept(holdout=holdout, piece=PIECE))
+    if texts.apart:
+        both = _sides(texts, tokenizer, holdout, context, kept(apart=True))
+    elif rule == "name" and holdout > 0:
+        both = _sides(texts, tokenizer, holdout, context, kept(holdout=holdout, piece=PIECE))
     if both is None:  # nothing held out, or too little text to leave it to chance: the last sequences
-        tokens = _tokens(files, field, tokenizer, kept())
+        tokens = _tokens(texts, tokenizer, kept())
         length, heldout = enough(len(tokens), context, spec.data)
         rows = tokens.unfold(0, context + 1, context)
         both = rows[:length], rows[length : length + heldout]
@@ -80,52 +92,83 @@ def open_text(spec: Spec, cache: Path, rule: Rule, trained: bytes | None = None)
     return TextSource(info, sequences, held)
 
 
-def _tokens(files: tuple[File, ...], field: str, tokenizer: Tokenizer, path: Path) -> Tensor:
+def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path) -> Tensor:
     """int32 [tokens of all documents], mapped from `path`, which is written if it does not exist: plain int32, little-endian."""
 
     def write(file: BinaryIO) -> None:
-        logging.getLogger(__name__).info("encoding %d files, once, in %s", len(files), path)
-        end = np.array([tokenizer.end], dtype="<i4").tobytes()
-        for text in documents(files, field):
-            file.write(tokenizer.array(text).astype("<i4").tobytes())
-            file.write(end)
+        logging.getLogger(__name__).info("encoding the text, once, in %s", path)
+        for _, row in encoded(tokenizer, ((False, text) for _, text, _ in texts.read())):
+            file.write(row)
 
     if cached(path, write).stat().st_size == 0:  # which cannot be mapped
         return readonly(np.empty(0, dtype=np.int32))
     return readonly(np.memmap(path, dtype="<i4", mode="r"))
 
 
-def _sides(
-    files: tuple[File, ...], field: str, tokenizer: Tokenizer, holdout: float, context: int, path: Path
-) -> tuple[Tensor, Tensor] | None:
-    """The sequences of the parts that are trained on, and of those held out, by name; None where there is too little text for that.
+def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, path: Path) -> tuple[Tensor, Tensor] | None:
+    """The sequences of the parts that are trained on, and of those held out, by name or because their split is; None where there is too
+    little text for the first.
 
     `path` holds two int64, the tokens of the first and the number of pieces, then the tokens of the first, then those of the second.
     """
 
     def write(file: BinaryIO) -> None:
-        logging.getLogger(__name__).info("encoding %d files, once, in %s", len(files), path)
-        end, aside, trained, pieces = np.array([tokenizer.end], dtype="<i4").tobytes(), list[bytes](), 0, 0
+        logging.getLogger(__name__).info("encoding the text, once, in %s", path)
+        trained, pieces = 0, 0
+
+        def parts() -> Iterator[tuple[bool, str]]:
+            nonlocal pieces
+            for name, text, apart in texts.read():
+                pieces += -(-len(text) // PIECE)
+                yield from [(apart, text)] if texts.apart else divided(name, text, holdout)
+
         file.write(bytes(_HEAD))
-        for name, text in named(files, field):
-            pieces += -(-len(text) // PIECE)
-            for is_held, part in divided(name, text, holdout):
-                row = tokenizer.array(part).astype("<i4").tobytes() + end
+        with TemporaryFile(dir=path.parent) as aside:
+            for is_held, row in encoded(tokenizer, parts()):
                 if is_held:
-                    aside.append(row)
+                    aside.write(row)
                 else:
                     trained += file.write(row) // 4
-        for row in aside:
-            file.write(row)
+            aside.seek(0)
+            shutil.copyfileobj(aside, file, 1 << 24)
         file.seek(0)
         file.write(np.array([trained, pieces], dtype="<i8").tobytes())
 
     trained, pieces = np.fromfile(cached(path, write), dtype="<i8", count=2).tolist()
-    if pieces * min(holdout, 1 - holdout) < _PIECES:
+    if not texts.apart and pieces * min(holdout, 1 - holdout) < _PIECES:
         return None
-    tokens = readonly(np.memmap(path, dtype="<i4", mode="r", offset=_HEAD))
+    size = (path.stat().st_size - _HEAD) // 4
+    tokens = readonly(np.memmap(path, dtype="<i4", mode="r", offset=_HEAD)) if size else readonly(np.empty(0, dtype=np.int32))
     sides = tokens[:trained], tokens[trained:]
     if min(map(len, sides)) < context + 1:
+        if texts.apart:
+            raise short(len(sides[0]), len(sides[1]), context)
         return None
     first, second = (side.unfold(0, context + 1, context) for side in sides)
     return first, second
+
+
+def encoded(tokenizer: Tokenizer, parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, bytes]]:
+    """The tokens of each part and the end of text behind them, as little-endian int32, in order; many parts at once, on all cores."""
+    end = np.array([tokenizer.end], dtype="<i4").tobytes()
+    while batch := list(_batch(parts)):
+        rows = tokenizer.arrays([text for _, text in batch])
+        for (is_held, _), row in zip(batch, rows, strict=True):
+            yield is_held, row.astype("<i4", copy=False).tobytes() + end
+
+
+def _batch(parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
+    size = 0
+    for is_held, text in parts:
+        yield is_held, text
+        size += len(text)
+        if size >= _BATCH:
+            return
+
+
+def short(trained: int, held: int, context: int) -> JobError:
+    """GTJ0113: a split fills no sequence."""
+    which, tokens = ("trained on", trained) if trained < held else ("held out", held)
+    why = f"it has {tokens} tokens, and a sequence has {context} and the one to predict after the last"
+    how = "add text, name another split in data.split, or lower language.network.contextLength"
+    return JobError("GTJ0113", f"the split that is {which} is too short", where="data.split", why=why, how=how)

@@ -40,8 +40,8 @@ class Tokenizer(Protocol):
         """The text of any tokens. End-of-text tokens are left out; bytes that are not UTF-8 become U+FFFD."""
         ...
 
-    def array(self, text: str) -> npt.NDArray[np.int32]:
-        """`encode`, as an array."""
+    def arrays(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
+        """`encode` of each, as arrays."""
         ...
 
 
@@ -58,10 +58,10 @@ class ByteTokenizer:
     def decode(self, ids: list[int]) -> str:
         return bytes(token for token in ids if token < 256).decode(errors="replace")
 
-    def array(self, text: str) -> npt.NDArray[np.int32]:
+    def arrays(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
         import numpy as np
 
-        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32)
+        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) for text in texts]
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class BpeTokenizer:
         end = self.end
         return str(self.inner.decode([token for token in ids if token < end]))
 
-    def array(self, text: str) -> npt.NDArray[np.int32]:
+    def arrays(self, texts: list[str]) -> list[npt.NDArray[np.int32]]:
         import numpy as np
 
-        return np.array(self.inner.encode(text).ids, dtype=np.int32)
+        return [np.array(found.ids, dtype=np.int32) for found in self.inner.encode_batch_fast(texts)]
 
 
 def train_bpe(documents: Iterable[str], vocabulary_size: int) -> BpeTokenizer:
