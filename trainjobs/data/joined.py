@@ -14,7 +14,7 @@ from trainjobs.data.places.place import Place, Shelf
 
 @dataclass(frozen=True)
 class Joined:
-    """Of the same form, and of both only the columns that both have. The names of the second begin with "held-out:", so that they differ."""
+    """Of the same form, and of both only the columns that both have. The names of the second begin with "held-out:": no two are equal."""
 
     first: Records
     second: Records

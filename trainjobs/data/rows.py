@@ -1,0 +1,136 @@
+"""Records of several texts: a prompt and its completion, a conversation, two answers of which one is better.
+
+Each role becomes tokens, int64 [B, T] padded with the end-of-text token, and "<role>_length", int64 [B]; T is the context length. Of
+`messages` the contents are joined, and "messages_speaker", int64 [B, T], says who speaks: 0 nobody, 1 system, 2 user, 3 assistant,
+4 tool. A role whose text is longer than T is cut off at its end, and how many were is said. Objectives decide what to make of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainjobs.api.errors import JobError, printable
+from trainjobs.data.cache import cached
+from trainjobs.data.files import fingerprinted
+from trainjobs.data.holdout import position
+from trainjobs.data.pixels import readonly
+from trainjobs.data.sampler import order
+from trainjobs.data.source import DataInfo, divide, moved
+from trainjobs.data.tokens import Tokenizer
+from trainjobs.noise import Noise
+
+ROLES = ("prompt", "completion", "messages", "chosen", "rejected", "source", "target", "text")
+SPEAKERS = {"system": 1, "user": 2, "assistant": 3, "tool": 4, "human": 2, "gpt": 3}  # the last two as ShareGPT has them
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`read` goes through the records in order: name, where it is, the value of each role, whether its split is held out (if `apart`)."""
+
+    key: str
+    roles: tuple[str, ...]
+    read: Callable[[], Iterator[tuple[str, str, Mapping[str, Any], bool]]]
+    apart: bool = False
+
+
+@dataclass(frozen=True)
+class RowsSource:
+    """`tables` maps each field to int32 [N, T], lengths to [N]; `train` and `held` are rows of them."""
+
+    info: DataInfo
+    tables: Mapping[str, Tensor]
+    train: Tensor
+    held: Tensor
+
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        rows = self.train[order(positions, seed, self.info.length)]
+        return {name: moved(table.index_select(0, rows), noise.samples.device).long() for name, table in self.tables.items()}
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        rows = self.held[indices]
+        return {name: table.index_select(0, rows).long() for name, table in self.tables.items()}
+
+
+def open_rows(texts: Texts, tokenizer: Tokenizer, context: int, holdout: float, where: str, cache: Path) -> RowsSource:
+    """The records' tokens, kept in `cache` as one table a field. JobError GTJ0113 for a value that is no text, naming its record."""
+    name = fingerprinted([texts.key, *texts.roles], version=_VERSION, context=context, tokenizer=[tokenizer.vocabulary, tokenizer.end])
+    fields = [field for role in texts.roles for field in _fields(role)]
+    width = sum(1 if field.endswith("_length") else context for field in fields)
+
+    def write(file: BinaryIO) -> None:
+        cut = count = 0
+        for _, place, values, _ in texts.read():
+            row, over = _row(texts.roles, values, tokenizer, context, place)
+            file.write(row.astype("<i4").tobytes())
+            cut, count = cut + over, count + 1
+        if cut:
+            log = logging.getLogger(__name__)
+            log.warning("%d of %d records are longer than a context of %d tokens and were cut off at their end", cut, count, context)
+
+    path = cached(cache / f"rows-{name}.bin", write)
+    flat = np.memmap(path, dtype="<i4", mode="r") if path.stat().st_size else np.empty(0, dtype="<i4")
+    table = readonly(flat.reshape(-1, width))
+    sides = [(name, apart) for name, _, _, apart in texts.read()]
+    held = [number for number, (name, apart) in enumerate(sides) if (apart if texts.apart else position(name) < holdout)]
+    if not texts.apart and holdout and not held:
+        divide(len(sides), holdout, where, "record")
+        held = [min(range(len(sides)), key=lambda number: position(sides[number][0]))]
+    kept = sorted({*range(len(sides))} - {*held})
+    if not kept:
+        raise JobError("GTJ0113", "no training samples are left", where=where, why=f"all of {len(sides)} records are held out")
+    tables, start = {}, 0
+    for field in fields:
+        stop = start + (1 if field.endswith("_length") else context)
+        tables[field] = table[:, start] if field.endswith("_length") else table[:, start:stop]
+        start = stop
+    info = DataInfo("text", (context,), len(kept), len(held), vocabulary=tokenizer.vocabulary, tokenizer=tokenizer)
+    return RowsSource(info, tables, torch.tensor(kept), torch.tensor(held, dtype=torch.int64))
+
+
+def _fields(role: str) -> Sequence[str]:
+    return (role, f"{role}_length", f"{role}_speaker") if role == "messages" else (role, f"{role}_length")
+
+
+def _row(
+    roles: Sequence[str], values: Mapping[str, Any], tokenizer: Tokenizer, context: int, where: str
+) -> tuple[np.ndarray[Any, Any], bool]:
+    parts, over = [], False
+    for role in roles:
+        turns = list(_turns(values.get(role), role, where))
+        tokens = tokenizer.arrays([text for _, text in turns])
+        flat = np.concatenate(tokens) if tokens else np.empty(0, dtype=np.int32)
+        over |= len(flat) > context
+        line = np.full(context, tokenizer.end, dtype=np.int32)
+        line[: len(flat)] = flat[:context]
+        parts += [line, np.array([min(len(flat), context)], dtype=np.int32)]
+        if role == "messages":
+            speakers = np.zeros(context, dtype=np.int32)
+            spoken = np.repeat([speaker for speaker, _ in turns], [len(found) for found in tokens]) if turns else flat
+            speakers[: len(flat)] = spoken[:context]
+            parts.append(speakers)
+    return np.concatenate(parts), over
+
+
+def _turns(value: Any, role: str, where: str) -> Iterator[tuple[int, str]]:
+    """Who speaks, and what, of a role's value: a text, or a list of messages."""
+    if isinstance(value, str):
+        yield 0, value
+        return
+    for number, turn in enumerate(value if isinstance(value, list) and value else [None]):
+        speaker = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
+        content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
+        if not isinstance(content, str) or speaker not in SPEAKERS:
+            shown = printable(repr(value if turn is None else turn)[:60])
+            why = f"message {number + 1} is {shown}" if turn is not None else f"it is {shown}"
+            how = 'write a text, or a list of {"role": "user", "content": "..."} with the roles ' + ", ".join(list(SPEAKERS)[:4])
+            raise JobError("GTJ0113", f"the record has no text for {role}", where=where, why=why, how=how)
+        yield SPEAKERS[speaker], content
