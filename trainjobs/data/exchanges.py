@@ -33,7 +33,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Texts:
+class Exchanges:
     """`read` goes through the records in order: name, where it is, the value of each role, whether its split is held out (if `apart`)."""
 
     key: str
@@ -43,7 +43,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class RowsSource:
+class ExchangeSource:
     """`tables` maps each field to int32 [N, T], lengths to [N]; `train` and `held` are rows of them."""
 
     info: DataInfo
@@ -60,28 +60,30 @@ class RowsSource:
         return {name: table.index_select(0, rows).long() for name, table in self.tables.items()}
 
 
-def open_rows(texts: Texts, tokenizer: Tokenizer, context: int, holdout: float, where: str, cache: Path) -> RowsSource:
+def open_exchanges(exchanges: Exchanges, tokenizer: Tokenizer, context: int, holdout: float, where: str, cache: Path) -> ExchangeSource:
     """The records' tokens, kept in `cache` as one table a field. JobError GTJ0113 for a value that is no text, naming its record."""
-    name = fingerprinted([texts.key, *texts.roles], version=_VERSION, context=context, tokenizer=[tokenizer.vocabulary, tokenizer.end])
-    fields = [field for role in texts.roles for field in _fields(role)]
+    name = fingerprinted(
+        [exchanges.key, *exchanges.roles], version=_VERSION, context=context, tokenizer=[tokenizer.vocabulary, tokenizer.end]
+    )
+    fields = [field for role in exchanges.roles for field in _fields(role)]
     width = sum(1 if field.endswith("_length") else context for field in fields)
 
     def write(file: BinaryIO) -> None:
         cut = count = 0
-        for _, place, values, _ in texts.read():
-            row, over = _row(texts.roles, values, tokenizer, context, place)
+        for _, place, values, _ in exchanges.read():
+            row, over = _row(exchanges.roles, values, tokenizer, context, place)
             file.write(row.astype("<i4").tobytes())
             cut, count = cut + over, count + 1
         if cut:
             log = logging.getLogger(__name__)
             log.warning("%d of %d records are longer than a context of %d tokens and were cut off at their end", cut, count, context)
 
-    path = cached(cache / f"rows-{name}.bin", write)
+    path = cached(cache / f"exchanges-{name}.bin", write)
     flat = np.memmap(path, dtype="<i4", mode="r") if path.stat().st_size else np.empty(0, dtype="<i4")
     table = readonly(flat.reshape(-1, width))
-    sides = [(name, apart) for name, _, _, apart in texts.read()]
-    held = [number for number, (name, apart) in enumerate(sides) if (apart if texts.apart else position(name) < holdout)]
-    if not texts.apart and holdout and not held:
+    sides = [(name, apart) for name, _, _, apart in exchanges.read()]
+    held = [number for number, (name, apart) in enumerate(sides) if (apart if exchanges.apart else position(name) < holdout)]
+    if not exchanges.apart and holdout and not held:
         divide(len(sides), holdout, where, "record")
         held = [min(range(len(sides)), key=lambda number: position(sides[number][0]))]
     kept = sorted({*range(len(sides))} - {*held})
@@ -93,7 +95,7 @@ def open_rows(texts: Texts, tokenizer: Tokenizer, context: int, holdout: float, 
         tables[field] = table[:, start] if field.endswith("_length") else table[:, start:stop]
         start = stop
     info = DataInfo("text", (context,), len(kept), len(held), vocabulary=tokenizer.vocabulary, tokenizer=tokenizer)
-    return RowsSource(info, tables, torch.tensor(kept), torch.tensor(held, dtype=torch.int64))
+    return ExchangeSource(info, tables, torch.tensor(kept), torch.tensor(held, dtype=torch.int64))
 
 
 def _fields(role: str) -> Sequence[str]:
