@@ -46,14 +46,14 @@ def test_an_epoch_holds_every_row_once(lengths: list[int], order: Order, seed: i
 
 @given(layouts, orders, st.integers(0, 99), st.integers(0, 200), st.integers(0, 60), st.data())
 def test_a_stretch_is_the_sum_of_its_parts(
-    lengths: list[int], order: Order, seed: int, start: int, count: int, data: st.DataObject
+    lengths: list[int], kind: Order, seed: int, start: int, count: int, more: st.DataObject
 ) -> None:
     """A run that goes on reads what it would have gone on to read, over windows and epochs; another object finds the same."""
-    cut = data.draw(st.integers(0, count))
+    cut = more.draw(st.integers(0, count))
     stretch = torch.arange(start, start + count)
-    whole = numbers(places(lengths, order), stretch, seed)
-    second = numbers(places(lengths, order), stretch[cut:], seed)
-    assert torch.equal(whole, torch.cat([numbers(places(lengths, order), stretch[:cut], seed), second]))
+    whole = numbers(places(lengths, kind), stretch, seed)
+    second = numbers(places(lengths, kind), stretch[cut:], seed)
+    assert torch.equal(whole, torch.cat([numbers(places(lengths, kind), stretch[:cut], seed), second]))
 
 
 @pytest.mark.parametrize("order", [Order(), Order("blocks", 4)], ids=["whole", "blocks"])
@@ -93,7 +93,7 @@ def test_a_sample_may_be_anywhere() -> None:
     """Chi-square: over seeds, each of 24 rows, in blocks of one length, is at each of 24 places equally often."""
     found = places([3] * 8, Order("blocks", 2))
     counts = torch.zeros(24, 24)
-    trials = 1920
+    trials = 960
     for seed in range(trials):
         counts[torch.arange(24), numbers(found, torch.arange(24), seed)] += 1
     # 23 * 23 degrees of freedom, were the rows of a block independent; they lie in one window, so a little more than the 634 that are
@@ -169,6 +169,6 @@ def test_a_cache_for_less_than_two_blocks_is_refused() -> None:
     with pytest.raises(JobError) as caught:
         chosen([10] * 4, [10**9] * 4, 2 * 10**9, "s3://bucket/data")
     assert caught.value.line() == (
-        "GTJ0114 data.cache is too small for this data (s3://bucket/data): two parts of the data that are read as a whole take 2000.0 MB, and "
-        "of 2000.0 MB a third is for them. raise data.cache to 6Gi or more, or write the data in smaller shards"
+        "GTJ0114 data.cache is too small for this data (s3://bucket/data): two parts of the data that are read as a whole take 2000.0 MB, "
+        "and of 2000.0 MB a third is for them. raise data.cache to 6Gi or more, or write the data in smaller shards"
     )

@@ -1,8 +1,8 @@
 """The order of rows that lie in blocks (shards, row groups), at any size: a pure function of the seed and of the position.
 
 `whole`: one permutation of all rows, as trainjobs.data.sampler has it. `blocks`: a permutation of the blocks, of which so many at a time, a
-window, are mixed by a permutation of their rows. So only a window has to be on the machine, and the next one can be fetched meanwhile. Both are
-computed from the position alone: nothing is saved to resume but which of the two it is, and it does not matter how a batch is cut.
+window, are mixed by a permutation of their rows. So only a window has to be on the machine, and the next one can be fetched meanwhile.
+Both are computed from the position alone: nothing is saved to resume but which of the two it is, and it does not matter how a batch is cut.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trainjobs.noise import Noise, mix
 
-
 _CHUNK = 2**20  # hashes at a time, each of which takes a dozen numbers while it is made
 
 
