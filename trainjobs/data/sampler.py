@@ -13,17 +13,21 @@ from torch import Tensor
 
 from trainjobs.noise import Noise, mix
 
+_CHUNK = 2**20  # hashes at a time, each of which takes a dozen numbers while it is made
 
-def _permutation(length: int, *seed: int | str) -> Tensor:
+
+def permutation(length: int, *seed: int | str) -> Tensor:
     """int64 [length]: a permutation of 0..length-1."""
-    keys = Noise(mix(*seed), torch.arange(length)).bits("order", 1)[:, 0]
-    return keys.argsort(stable=True)
+    key = mix(*seed)
+    numbers = torch.arange(length)
+    keys = [Noise(key, numbers[start : start + _CHUNK]).bits("order", 1)[:, 0] for start in range(0, length, _CHUNK)]
+    return torch.cat(keys or [numbers]).argsort(stable=True)
 
 
 @lru_cache(maxsize=4)
 def _epoch(seed: int, epoch: int, length: int) -> Tensor:
     # Every step of an epoch reads the same permutation. The result is never handed out itself, so nobody can change it.
-    return _permutation(length, "epoch", seed, epoch)
+    return permutation(length, "epoch", seed, epoch).to(torch.int32 if length < 2**31 else torch.int64)
 
 
 def order(positions: Tensor, seed: int, length: int) -> Tensor:
@@ -36,7 +40,7 @@ def order(positions: Tensor, seed: int, length: int) -> Tensor:
     found = torch.empty_like(positions)
     for epoch in torch.unique(epochs).tolist():
         here = epochs == epoch
-        found[here] = _epoch(seed, epoch, length)[within[here]]
+        found[here] = _epoch(seed, epoch, length)[within[here]].long()
     return found
 
 
@@ -45,5 +49,5 @@ def split(samples: int, heldout: int) -> tuple[Tensor, Tensor]:
 
     Chosen by a hash of the sample's number alone: every seed holds out the same ones, and a data set sorted by class loses some of each.
     """
-    permutation = _permutation(samples, "holdout")
-    return permutation[heldout:].sort().values, permutation[:heldout].sort().values
+    shuffled = permutation(samples, "holdout")
+    return shuffled[heldout:].sort().values, shuffled[:heldout].sort().values

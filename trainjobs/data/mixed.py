@@ -1,0 +1,77 @@
+"""Several sources as one: every batch holds their samples by their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from trainjobs.api.errors import JobError
+from trainjobs.data.captions import NOTHING
+from trainjobs.data.mixture import Mixture, apart, interleaved
+from trainjobs.data.source import Conditional, DataInfo, Source
+from trainjobs.noise import Noise, mix
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """`info` is that of all: as many samples as there are. With weights that are not by size, an epoch of it is no epoch of each source:
+    each goes through its own, one after the other."""
+
+    info: DataInfo
+    sources: tuple[Source, ...]
+    mixture: Mixture
+    held: tuple[Tensor, Tensor]  # of each held-out sample, int64: whose it is, and which of them
+
+    @classmethod
+    def of(cls, sources: Sequence[Source], weights: Sequence[float], names: Sequence[str]) -> Mixed:
+        """JobError GTJ0108 when they are of different shapes; `names` are their URIs."""
+        first = sources[0].info
+        for source, name in zip(sources, names, strict=True):
+            other = source.info
+            if (other.kind, other.shape, other.vocabulary) != (first.kind, first.shape, first.vocabulary):
+                why = f"it holds {other.kind}s of shape {list(other.shape)}, and {names[0]} {first.kind}s of shape {list(first.shape)}"
+                raise JobError("GTJ0108", "a source does not go with the others", where=name, why=why, how="mix sources of one kind")
+        counts = [source.info.heldout for source in sources]
+        whose, which = map(torch.from_numpy, interleaved(counts))
+        info = replace(first, length=sum(source.info.length for source in sources), heldout=sum(counts))
+        return cls(info, tuple(sources), Mixture(tuple(weights)), (whose, which))
+
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        parts = []
+        for source, (here, own) in apart(*self.mixture.at(positions, seed)).items():
+            theirs = Noise(noise.seed, noise.samples[here.to(noise.samples.device)])
+            parts.append((here, self.sources[source].batch(own, mix(seed, "source", source), theirs)))
+        return together(parts)
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        whose, which = (rows[indices].numpy() for rows in self.held)
+        return together([(here, self.sources[source].heldout_batch(own)) for source, (here, own) in apart(whose, which).items()])
+
+    def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """Each source's in turn."""
+        whose, which = (rows % len(self.sources)).numpy(), (rows // len(self.sources)).numpy()
+        parts = []
+        for source, (here, own) in apart(whose, which).items():
+            asked = self.sources[source]
+            if not isinstance(asked, Conditional) or not (found := asked.conditions(own)):
+                return {}
+            parts.append((here, dict(found)))
+        return together(parts)
+
+
+def together(parts: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+    """Batches as one, each row (int64 [b]) at its place. What all of them have is kept; captions of other lengths are filled up."""
+    names = [name for name in parts[0][1] if all(name in rows for _, rows in parts)]
+    order = torch.cat([here for here, _ in parts]).argsort()
+    made = {}
+    for name in names:
+        values = [rows[name] for _, rows in parts]
+        if name == "caption":
+            longest = max(value.shape[1] for value in values)
+            values = [pad(value, (0, longest - value.shape[1]), value=NOTHING) for value in values]
+        made[name] = torch.cat(values)[order.to(values[0].device)]
+    return made
