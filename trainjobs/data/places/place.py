@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +23,14 @@ class Object:
 
 @dataclass(frozen=True)
 class Listed:
-    """All objects of a place, by name; and what is left out, as counts, for the line that says what was found."""
+    """All objects of a place, by name; and what is left out, as counts, for the line that says what was found. `splits` are the names of
+    the objects of each split, where the place itself says which those are (a dataset of the hub), else None: their names tell."""
 
     objects: tuple[Object, ...]
     others: Counter[str] = field(default_factory=Counter)  # "hidden .jpg", "pipe"
     folders: Counter[str] = field(default_factory=Counter)  # folders that were not entered, by name
     loops: int = 0
+    splits: Mapping[str, Sequence[str]] | None = None
 
 
 class Place(Protocol):
