@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
 
 ACTIONS = {
     "get": "s3:GetObject",
@@ -57,10 +57,12 @@ class S3:
         total = int(told.rpartition("/")[2]) if "/" in told else len(data)
         return Piece(data, total, found.get("ETag", ""))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield item["Key"], item["Size"]
+    def list(self, prefix: str, token: str = "") -> Page:
+        """No digests: an ETag is the contents' MD5 or not, depending on how they came and how they are encrypted."""
+        more = {"ContinuationToken": token} if token else {}
+        page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
+        found = tuple(Found(item["Key"], item["Size"], item.get("ETag", "")) for item in page.get("Contents", []))
+        return Page(found, page.get("NextContinuationToken", "") if page.get("IsTruncated") else "")
 
     def folders(self, prefix: str) -> Iterator[str]:
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
