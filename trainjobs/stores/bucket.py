@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
+CONNECTIONS = 64  # that are kept open, at most
 
 Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "failed"]
 

@@ -11,9 +11,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, CONNECTIONS, Found, Page, Piece, Trouble, by_status
 
 ACTIONS = {
     "get": "s3:GetObject",
@@ -26,6 +27,7 @@ LATER |= {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
 NO_SPACE = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"}
 NONCE = "gentrain-upload"
+MAKING = Lock()  # a session makes one client at a time
 
 
 class S3:
@@ -157,15 +159,14 @@ class S3:
     def _config(self) -> Any:
         from botocore.config import Config
 
-        from trainjobs.stores.objects import WORKERS
-
         once = {"total_max_attempts": 1, "mode": "standard"}
         # Without TLS botocore would hash each body once more for the signature; its CRC, which is signed, and our digest guard it anyway.
         plain = {"payload_signing_enabled": False}
         return Config(
-            connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=WORKERS, tcp_keepalive=True, s3=plain
+            connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=CONNECTIONS, tcp_keepalive=True, s3=plain
         )
 
     @cached_property
     def _client(self) -> Any:
-        return self._session.client("s3", config=self._config)
+        with MAKING:
+            return self._session.client("s3", config=self._config)
