@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant
 
 from tests.stores.servers import Service
-from trainjobs.stores.bucket import Bucket, Kind, Piece, Trouble
+from trainjobs.stores.bucket import Bucket, Found, Kind, Page, Piece, Trouble
 from trainjobs.stores.objects import ObjectStore, Patience
 from trainjobs.stores.open import open_store
 
@@ -80,8 +80,8 @@ class FaultyBucket:
     def get(self, path: str, start: int, length: int, version: str) -> Piece:
         return self._do("get", path, lambda: self.inner.get(path, start, length, version))
 
-    def list(self, prefix: str) -> Iterable[tuple[str, int]]:
-        return self._do("list", prefix, lambda: [*self.inner.list(prefix)])
+    def list(self, prefix: str, token: str = "") -> Page:
+        return self._do("list", prefix, lambda: self.inner.list(prefix, token))
 
     def folders(self, prefix: str) -> Iterable[str]:
         return self._do("list", prefix, lambda: [*self.inner.folders(prefix)])
@@ -160,7 +160,7 @@ class FaultyBucket:
 class MemoryBucket:
     """A bucket that does what the clouds promise. `changed` is called with all objects after every change."""
 
-    uri, prefix = "memory://bucket/run", "run"
+    uri, prefix, paged = "memory://bucket/run", "run", 1000
 
     def __init__(self, changed: Look) -> None:
         self.objects: dict[str, tuple[bytes, int]] = {}  # and their version
@@ -182,8 +182,12 @@ class MemoryBucket:
             raise Injected(Trouble("condition", "changed"))
         return Piece(data[start : start + length], len(data), str(found))
 
-    def list(self, prefix: str) -> Iterable[tuple[str, int]]:
-        return [(path, len(data)) for path, (data, _) in self.objects.items() if path.startswith(prefix)]
+    def list(self, prefix: str, token: str = "") -> Page:
+        """In pages of `paged` objects; a token is the last path of the page before."""
+        below = sorted(path for path in self.objects if path.startswith(prefix) and path > token)
+        here = below[: self.paged]
+        found = tuple(Found(path, len(self.objects[path][0]), str(self.objects[path][1])) for path in here)
+        return Page(found, here[-1] if len(here) < len(below) else "")
 
     def folders(self, prefix: str) -> Iterable[str]:
         below = [path.removeprefix(prefix).split("/") for path in self.objects if path.startswith(prefix)]

@@ -13,7 +13,7 @@ from trainjobs.api.checkpoints import Keep
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.stores.az import AzureBlobs
-from trainjobs.stores.bucket import Kind, Trouble
+from trainjobs.stores.bucket import Kind, Page, Trouble
 from trainjobs.stores.gs import GoogleStorage
 from trainjobs.stores.objects import ObjectStore, Patience
 from trainjobs.stores.s3 import S3
@@ -109,8 +109,8 @@ def test_the_probe_refuses_a_store_that_ignores_conditions_and_one_that_lists_la
             super().put(path, data, absent=False)
 
     class Late(MemoryBucket):
-        def list(self, prefix: str) -> Any:
-            return []
+        def list(self, prefix: str, token: str = "") -> Page:
+            return Page(())
 
     for bucket, message in ((Careless, "GTJ0112 the store ignores conditional writes"), (Late, "GTJ0112 the store is not consistent")):
         with pytest.raises(JobError, match=message):

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
 
 ACTIONS = {"get": "blobs/read", "list": "blobs/read (List Blobs)", "sweep": "blobs/read (List Blobs)", "delete": "blobs/delete"}
 MISSING_CONTAINER = {"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
@@ -54,9 +54,13 @@ class AzureBlobs:
         total = int(str(found.properties.content_range).rpartition("/")[2])  # "bytes 0-9/100"; properties.size is that of the range
         return Piece(found.readall(), total, found.properties.etag)
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for blob in self._client.list_blobs(name_starts_with=prefix):
-            yield blob.name, blob.size
+    def list(self, prefix: str, token: str = "") -> Page:
+        pages = self._client.list_blobs(name_starts_with=prefix).by_page(token or None)
+        found = tuple(
+            Found(blob.name, blob.size, f'"{blob.etag.strip(chr(34))}"', bytes(blob.content_settings.content_md5 or b"").hex())
+            for blob in next(pages, ())
+        )
+        return Page(found, pages.continuation_token or "")
 
     def folders(self, prefix: str) -> Iterator[str]:
         for found in self._client.walk_blobs(name_starts_with=prefix, delimiter="/"):

@@ -1,8 +1,8 @@
 """What differs between the object stores of the clouds: a handful of verbs, each one request, and what their errors mean.
 
 `s3.py`, `gs.py` and `az.py` implement `Bucket` with the platform's own SDK, its retries turned off. `objects.py` makes a BlobStore of any
-of them: it retries, cuts large files into parts and sends those side by side. So every store behaves alike under faults, and a fault that
-is survived on one is survived on all.
+of them, and data is read from any of them: `patience.py` retries, `ranges.py` reads large objects side by side. So every store behaves
+alike under faults, and a fault that is survived on one is survived on all.
 
 A `path` is a full object name, the store's prefix included.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
+CONNECTIONS = 64  # that are kept open, at most
 
 Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "failed"]
 
@@ -36,8 +37,26 @@ class Piece:
     version: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """An object in a listing: `size` in bytes, `version` as `get` takes it. `md5`, in hexadecimal digits, where the store keeps one."""
+
+    path: str
+    size: int
+    version: str = ""
+    md5: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A piece of a listing; `token` asks for the next one, and is empty at the end."""
+
+    objects: tuple[Found, ...]
+    token: str = ""
+
+
 class Bucket(Protocol):
-    """Every verb is one request (`finish` and the listings: as many as it takes), may be repeated, and raises the SDK's own exceptions."""
+    """Every verb is one request (`finish` and `folders`: as many as it takes), may be repeated, and raises the SDK's own exceptions."""
 
     @property
     def uri(self) -> str:
@@ -53,8 +72,8 @@ class Bucket(Protocol):
     def get(self, path: str, start: int, length: int, version: str) -> Piece:
         """At most `length` bytes from `start`, of `version` unless that is empty."""
 
-    def list(self, prefix: str) -> Iterable[tuple[str, int]]:
-        """Paths and sizes of all objects whose path begins with `prefix`."""
+    def list(self, prefix: str, token: str = "") -> Page:
+        """Objects whose path begins with `prefix`: the first some thousand, or those that follow a page whose `token` is given."""
 
     def folders(self, prefix: str) -> Iterable[str]:
         """The distinct beginnings, up to the next slash behind `prefix`, of the paths that begin with `prefix`."""

@@ -8,13 +8,14 @@ Parts are objects of their own, `.tmp-<nonce>-<number>` beside the one they make
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
 from trainjobs.stores.store import TEMPORARY
 
 ACTIONS = {
@@ -56,9 +57,14 @@ class GoogleStorage:
             data = blob.download_as_bytes(start=start, end=min(start + length, total) - 1, raw_download=True, checksum=None, **ONCE)
         return Piece(data, total, f"{generation} {total}")
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for blob in self._client.list_blobs(self.bucket, prefix=prefix, fields="items(name,size),nextPageToken", **ONCE):
-            yield blob.name, blob.size
+    def list(self, prefix: str, token: str = "") -> Page:
+        fields = "items(name,size,generation,md5Hash),nextPageToken"
+        listing = self._client.list_blobs(self.bucket, prefix=prefix, page_token=token or None, fields=fields, **ONCE)
+        page = next(listing.pages, ())
+        found = tuple(
+            Found(blob.name, int(blob.size), f"{blob.generation} {blob.size}", base64.b64decode(blob.md5_hash or "").hex()) for blob in page
+        )
+        return Page(found, listing.next_page_token or "")
 
     def folders(self, prefix: str) -> Iterator[str]:
         found = self._client.list_blobs(self.bucket, prefix=prefix, delimiter="/", **ONCE)
@@ -88,8 +94,8 @@ class GoogleStorage:
             self.abort(path, upload)
 
     def abort(self, path: str, upload: str) -> None:
-        for name, _ in list(self.list(_part(path, upload, ""))):
-            self.delete(name)
+        for found in self.list(_part(path, upload, "")).objects:
+            self.delete(found.path)
 
     def sweep(self, prefix: str) -> None:
         """Parts lie in the folder and went with it."""

@@ -11,9 +11,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, CONNECTIONS, Found, Page, Piece, Trouble, by_status
 
 ACTIONS = {
     "get": "s3:GetObject",
@@ -26,6 +27,7 @@ LATER |= {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
 NO_SPACE = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"}
 NONCE = "gentrain-upload"
+MAKING = Lock()  # a session makes one client at a time
 
 
 class S3:
@@ -57,10 +59,12 @@ class S3:
         total = int(told.rpartition("/")[2]) if "/" in told else len(data)
         return Piece(data, total, found.get("ETag", ""))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield item["Key"], item["Size"]
+    def list(self, prefix: str, token: str = "") -> Page:
+        """No digests: an ETag is the contents' MD5 or not, depending on how they came and how they are encrypted."""
+        more = {"ContinuationToken": token} if token else {}
+        page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
+        found = tuple(Found(item["Key"], item["Size"], item.get("ETag", "")) for item in page.get("Contents", []))
+        return Page(found, page.get("NextContinuationToken", "") if page.get("IsTruncated") else "")
 
     def folders(self, prefix: str) -> Iterator[str]:
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/"):
@@ -155,15 +159,14 @@ class S3:
     def _config(self) -> Any:
         from botocore.config import Config
 
-        from trainjobs.stores.objects import WORKERS
-
         once = {"total_max_attempts": 1, "mode": "standard"}
         # Without TLS botocore would hash each body once more for the signature; its CRC, which is signed, and our digest guard it anyway.
         plain = {"payload_signing_enabled": False}
         return Config(
-            connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=WORKERS, tcp_keepalive=True, s3=plain
+            connect_timeout=CONNECT, read_timeout=ANSWER, retries=once, max_pool_connections=CONNECTIONS, tcp_keepalive=True, s3=plain
         )
 
     @cached_property
     def _client(self) -> Any:
-        return self._session.client("s3", config=self._config)
+        with MAKING:
+            return self._session.client("s3", config=self._config)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Object:
     """`name` is relative to its place, with "/". `tag` names its contents (an ETag, a generation, a digest; of a file its size and time):
     other contents have another tag. `path` is there for what lies on this machine's file system."""

@@ -1,0 +1,50 @@
+"""What lies in a cache and is held by nobody, in the order in which it is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SOON = 3600.0  # seconds for which what was fetched ahead is spared by others that are fetched ahead
+
+
+@dataclass(frozen=True, order=True)
+class Idle:
+    """`time` of its last use, in nanoseconds since 1970; in the future of what was fetched ahead."""
+
+    time: int
+    key: str
+    size: int
+
+
+class Queue:
+    """What has been used comes before what was fetched ahead. Of other processes' objects it knows what the last `fill` told."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, Idle] = {}
+        self._soon: dict[str, Idle] = {}
+
+    def fill(self, found: Iterable[Idle], now: float) -> None:
+        self._used, self._soon = {}, {}
+        for each in sorted(found):
+            (self._used if each.time <= now * 1e9 else self._soon)[each.key] = each
+
+    def add(self, path: Path, now: float) -> None:
+        with suppress(FileNotFoundError):  # somebody cleared the folder
+            status = path.stat()
+            self.discard(path.name)
+            queue = self._used if status.st_mtime_ns <= now * 1e9 else self._soon
+            queue[path.name] = Idle(status.st_mtime_ns, path.name, status.st_size)
+
+    def discard(self, key: str) -> None:
+        self._used.pop(key, None)
+        self._soon.pop(key, None)
+
+    def next(self, *, spare: bool) -> Idle | None:
+        """Taken out. `spare`: not what was fetched ahead."""
+        for queue in (self._used,) if spare else (self._used, self._soon):
+            if queue:
+                return queue.pop(next(iter(queue)))
+        return None

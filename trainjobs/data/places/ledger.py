@@ -1,0 +1,265 @@
+"""What lies in a cache folder, and who needs it: agreed between all threads and processes of a machine by locks that die with them.
+
+    lock                       one byte of it is locked by whoever changes what is here; one byte for each object is locked shared while the
+                               object is held, and alone while it is fetched. Its first bytes say how much room is taken.
+    objects/<key>              an object, whole
+    objects/<key>.partial      one that is being fetched
+    objects/<key>.<room>.claim how much of the limit it will take: made before the first byte is fetched
+
+A process that is killed leaves a partial file and a claim that nobody locks: whoever looks next removes both. So an object has its name
+only when it is whole, and what is taken is never more than the limit, also while it is fetched. Room is counted in blocks of a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from trainjobs.data.places.idle import SOON, Idle, Queue
+from trainjobs.data.places.locks import Locks
+
+BLOCK = 4096
+REST = 1.0  # seconds between two looks at all that is here
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Of the objects wanted: those here, held now; those to be fetched by who claimed them; those that somebody else fetches."""
+
+    here: tuple[str, ...]
+    mine: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@dataclass
+class Counts:
+    """What this process did, since it began."""
+
+    fetched: int = 0  # objects
+    fetched_bytes: int = 0
+    dropped: int = 0
+    dropped_bytes: int = 0
+
+
+def room(size: int) -> int:
+    """Of the disk, in bytes, for so many bytes."""
+    return -(-size // BLOCK) * BLOCK
+
+
+class Ledger:
+    """Of one folder, the same for all threads of a process: `ledger` gives it. Keys are 32 hexadecimal digits. Raises OSError."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        self.folder, self.counts = folder / "objects", Counts()
+        self._now, self._looked = now, -REST
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks = Locks(folder / "lock")
+        self._held: Counter[str] = Counter()
+        self._fetching: dict[str, int] = {}  # with their room
+        self._idle = Queue()
+        with self._locks.alone():
+            self._look()
+
+    def path(self, key: str) -> Path:
+        return self.folder / key
+
+    def partial(self, key: str) -> Path:
+        return self.folder / f"{key}.partial"
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the disk, claimed ones included; at least what there is."""
+        return self._locks.number
+
+    def claim(self, wanted: Mapping[str, int], limit: int, *, ahead: bool = False) -> Claim | None:
+        """Hold what is here of objects (with their sizes), and make room for the others, all or nothing. None: there is no room now.
+        `ahead`: nothing is held, and what others fetched ahead stays."""
+        with self._locks.alone():
+            here: list[str] = []
+            mine: list[str] = []
+            others: list[str] = []
+            for key, size in wanted.items():
+                if key in self._fetching:
+                    others.append(key)
+                elif self._whole(key, size):
+                    # It is locked alone for a moment after it was made whole by another process.
+                    (here if ahead or self._held[key] or self._locks.share(key) else others).append(key)
+                else:
+                    (mine if self._locks.own(key) else others).append(key)
+            if not ahead:
+                self._held.update(here)
+                for key in here:
+                    self._idle.discard(key)
+            try:
+                if self._make_room(sum(room(wanted[key]) for key in mine), limit, ahead):
+                    for key in mine:
+                        self._reserve(key, room(wanted[key]))
+                    return Claim(tuple(here), tuple(mine), tuple(others))
+            except OSError:
+                self._give_up(mine)
+                self._let_go(() if ahead else here)
+                raise
+            self._give_up(mine)
+            self._let_go(() if ahead else here)
+            return None
+
+    def done(self, key: str, *, ahead: bool) -> None:
+        """What was claimed is fetched: it gets its name, and is held; or, `ahead`, is kept for who will soon hold it."""
+        with self._locks.alone():
+            if ahead:
+                soon = self._now() + SOON
+                os.utime(self.partial(key), (soon, soon))
+            os.rename(self.partial(key), self.path(key))
+            self._mark(key).unlink(missing_ok=True)
+            del self._fetching[key]
+            if ahead:
+                self._idle.add(self.path(key), self._now())
+                self._locks.free(key)
+            else:
+                self._held[key] += 1
+                self._locks.share(key)
+            self._locks.changed.notify_all()
+
+    def failed(self, *keys: str) -> None:
+        """What was claimed will not be fetched."""
+        with self._locks.alone():
+            self._give_up(keys)
+            self._locks.changed.notify_all()
+
+    def release(self, keys: Iterable[str]) -> None:
+        with self._locks.alone():
+            now = self._now()
+            keys = list(keys)
+            for key in keys:
+                with suppress(FileNotFoundError):  # somebody cleared the folder
+                    os.utime(self.path(key), (now, now))
+            self._let_go(keys)
+            self._locks.changed.notify_all()
+
+    def trim(self, limit: int) -> None:
+        """Drop what is more than a limit, as far as nobody holds it."""
+        with self._locks.alone():
+            self._make_room(0, limit, False)
+
+    def drop(self, need: int) -> bool:
+        """Make room on the disk itself, whatever the limit says; False when nothing can be dropped."""
+        with self._locks.alone():
+            before = self.taken
+            self._make_room(need, before, False)
+            return self.taken < before
+
+    def counted(self, size: int) -> None:
+        with self._locks.changed:
+            self.counts.fetched += 1
+            self.counts.fetched_bytes += size
+
+    def wait(self, seconds: float) -> None:
+        """Until something changes here in this process, or so long: of other processes nobody is told."""
+        with self._locks.changed:
+            self._locks.changed.wait(seconds)
+
+    def _make_room(self, need: int, limit: int, ahead: bool) -> bool:
+        for look in (False, True):
+            if look and self._now() - self._looked >= REST:
+                self._look()
+            while self.taken + need > limit and (idle := self._idle.next(spare=ahead)):
+                self._drop(idle)
+            if self.taken + need <= limit:
+                return True
+        return need == 0
+
+    def _drop(self, idle: Idle) -> None:
+        """Unless it is held, or was used since."""
+        path = self.path(idle.key)
+        with suppress(FileNotFoundError):
+            if self._held[idle.key] or path.stat().st_mtime_ns != idle.time or not self._locks.own(idle.key):
+                return
+            path.unlink()
+            self._locks.free(idle.key)
+            self._take(-room(idle.size))
+            self.counts.dropped += 1
+            self.counts.dropped_bytes += idle.size
+
+    def _reserve(self, key: str, bytes: int) -> None:
+        self._fetching[key] = bytes
+        self._take(bytes)
+        self._mark(key).touch()
+
+    def _give_up(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self._fetching:
+                self._remove(self.partial(key), self._mark(key))
+                self._take(-self._fetching.pop(key))
+            self._locks.free(key)
+
+    def _look(self) -> None:
+        """Count what is here, and remove what dead processes left."""
+        self._looked = self._now()
+        taken, whole, partial, claims = 0, [], set(), {}
+        for entry in os.scandir(self.folder):
+            key, _, rest = entry.name.partition(".")
+            if rest == "partial":
+                partial.add(key)
+            elif rest.endswith(".claim"):
+                claims[key] = int(rest.removesuffix(".claim"))
+            elif not rest:
+                status = entry.stat()
+                whole.append(Idle(status.st_mtime_ns, key, status.st_size))
+                taken += room(status.st_size)
+        for key, claimed in claims.items():
+            partial.discard(key)
+            if key in self._fetching or not self._locks.own(key):
+                taken += claimed
+            else:
+                self._remove(self.partial(key), self.folder / f"{key}.{claimed}.claim")
+                self._locks.free(key)
+        self._remove(*map(self.partial, partial))
+        self._idle.fill((each for each in whole if not self._held[each.key]), self._now())
+        self._locks.number = taken
+
+    def _whole(self, key: str, size: int) -> bool:
+        try:
+            return os.stat(self.path(key)).st_size == size
+        except FileNotFoundError:
+            return False
+
+    def _let_go(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+                self._idle.add(self.path(key), self._now())
+                self._locks.free(key)
+
+    def _mark(self, key: str) -> Path:
+        return self.folder / f"{key}.{self._fetching[key]}.claim"
+
+    def _take(self, bytes: int) -> None:
+        if bytes:
+            self._locks.number = max(0, self.taken + bytes)
+
+    def _remove(self, *paths: Path) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
+_OPENING = Lock()
+
+
+def ledger(folder: Path) -> Ledger:
+    """The one of a folder that this process has."""
+    with _OPENING:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = (os.getpid(), folder.resolve())
+        found = _OPEN.get(name)
+        if found is None:
+            _OPEN[name] = found = Ledger(name[1])
+        return found
