@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.order import MOST, Order, Places, chosen, starts
+from trainjobs.data.order import MOST, Order, Places, chosen
+from trainjobs.data.rows import starts
 from trainjobs.data.sampler import order
 from trainjobs.plan.batch import Cut
 
@@ -27,7 +28,9 @@ def numbers(found: Places, positions: torch.Tensor, seed: int = 0) -> torch.Tens
     blocks, rows = found.at(positions, seed)
     assert (rows >= 0).all()
     assert (rows < found.lengths[blocks]).all()
-    return torch.from_numpy(starts(found.lengths)[blocks] + rows)
+    found_at = torch.from_numpy(starts(found.lengths)[blocks] + rows)
+    assert torch.equal(found_at, torch.from_numpy(found.numbers(positions, seed)))
+    return found_at
 
 
 def layout(samples: int) -> np.ndarray:
@@ -45,9 +48,7 @@ def test_an_epoch_holds_every_row_once(lengths: list[int], order: Order, seed: i
 
 
 @given(layouts, orders, st.integers(0, 99), st.integers(0, 200), st.integers(0, 60), st.data())
-def test_a_stretch_is_the_sum_of_its_parts(
-    lengths: list[int], kind: Order, seed: int, start: int, count: int, more: st.DataObject
-) -> None:
+def test_a_stretch_is_the_sum_of_its_parts(lengths: list[int], kind: Order, seed: int, start: int, count: int, more: st.DataObject) -> None:
     """A run that goes on reads what it would have gone on to read, over windows and epochs; another object finds the same."""
     cut = more.draw(st.integers(0, count))
     stretch = torch.arange(start, start + count)

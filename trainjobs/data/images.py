@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,21 +38,23 @@ def image_files(source: str) -> tuple[File, ...]:
     return listing(_folder(source), SUFFIXES, "images")
 
 
-def decode(path: Path, size: int, channels: int) -> npt.NDArray[np.uint8]:
+def decode(data: Path | bytes, size: int, channels: int, where: str = "") -> npt.NDArray[np.uint8]:
     """The pixels of `read`."""
-    return read(path, size, channels).pixels
+    return read(data, size, channels, where).pixels
 
 
-def read(path: Path, size: int, channels: int) -> Picture:
+def read(data: Path | bytes, size: int, channels: int, where: str = "") -> Picture:
     """uint8 [channels, size, size]: turned upright, in eight bits (modes.py), transparency laid on white, scaled so that the shorter side
-    fits, centre cropped, in sRGB.
+    fits, centre cropped, in sRGB. `data` is a file or what is in one; `where` names it in messages, a file's path where there is none.
 
     JobError GTJ0113, naming the file, when it is no image, or half of one, or its numbers mean nothing certain.
     """
     import numpy as np
 
+    where = where or str(data)
+    name = where.rsplit("/", 1)[-1]
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
             # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
             several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
             image.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
@@ -60,17 +63,15 @@ def read(path: Path, size: int, channels: int) -> Picture:
             coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))
             pixels = np.asarray(coloured.convert("L" if channels == 1 else "RGB"))
     except PermissionError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(Path(where), error) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         why = str(error).partition(", could")[0]
-        raise JobError("GTJ0113", f"{path.name} is too large to be decoded", where=str(path), why=why, how="scale it down") from error
+        raise JobError("GTJ0113", f"{name} is too large to be decoded", where=where, why=why, how="scale it down") from error
     except Unusable as error:
-        raise JobError("GTJ0113", f"{path.name} cannot be told in colours", where=str(path), why=str(error), how=error.how) from error
+        raise JobError("GTJ0113", f"{name} cannot be told in colours", where=where, why=str(error), how=error.how) from error
     except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise JobError(
-            "GTJ0113", f"{path.name} is not a readable image", where=str(path), why=why, how="replace or remove the file"
-        ) from error
+        raise JobError("GTJ0113", f"{name} is not a readable image", where=where, why=why, how="replace or remove the file") from error
     return Picture(pixels.reshape(size, size, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
 
 

@@ -13,18 +13,16 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.files import megabytes
+from trainjobs.data.rows import Numbers, starts, within
 from trainjobs.data.sampler import order, permutation
 
 MOST = 2**25  # rows of one permutation: 128 MiB
 PART = 3  # of the cache is a window at most: while one is read, the next is fetched, and what is prepared is behind
-
-Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,11 @@ class Places:
                 blocks[there] = course.blocks(window)[number]
         return blocks, rows
 
+    def numbers(self, positions: Tensor, seed: int) -> Numbers:
+        """int64 [B]: the same, counted through all blocks."""
+        blocks, rows = self.at(positions, seed)
+        return self._starts[blocks] + rows
+
     def windows(self, position: int, seed: int) -> Iterator[list[int]]:
         """The blocks of the window that holds this position, of the next one, and so on, without end; those without rows are left out.
         Of the order `whole`, all blocks."""
@@ -145,14 +148,3 @@ def _course(places: Places, seed: int, epoch: int) -> _Course:
 @lru_cache(maxsize=3)  # batches span two, and those prepared ahead may be in the next
 def _mixed(size: int, seed: int, epoch: int, window: int) -> Tensor:
     return permutation(size, "window", seed, epoch, window).to(torch.int32 if size < 2**31 else torch.int64)
-
-
-def starts(lengths: Numbers) -> Numbers:
-    """int64 [n + 1]: where each begins, and where the last ends."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def within(begins: Numbers, numbers: Numbers) -> tuple[Numbers, Numbers]:
-    """(which one, how far in it) of numbers counted through all of them; `begins` is of `starts`."""
-    which = np.searchsorted(begins, numbers, side="right") - 1
-    return which, numbers - begins[which]

@@ -1,0 +1,206 @@
+"""Pictures that are never held whole, neither in memory nor, where they are fetched, on disk: read and decoded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainjobs.api.data import Data, Images
+from trainjobs.api.errors import JobError
+from trainjobs.data.bad import BadSamples
+from trainjobs.data.captions import LONGEST, tokens
+from trainjobs.data.forms.records import Record, Value
+from trainjobs.data.images import decode
+from trainjobs.data.order import Order, Places
+from trainjobs.data.pixels import scaled
+from trainjobs.data.places.place import Shelf
+from trainjobs.data.rows import Rows
+from trainjobs.data.source import DataInfo, moved
+from trainjobs.noise import Noise
+
+WINDOWS = 2  # that are fetched before they are needed
+SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
+
+
+@dataclass(frozen=True)
+class Sample:
+    pixels: npt.NDArray[np.uint8]  # [channels, size, size]
+    label: int
+    caption: str
+    where: str
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImages:
+    """`roles` names the columns of "image" and, where there are any, "label" and "caption". `classes` numbers the values of labels that are
+    not numbers of classes themselves. Captions are `caption` bytes long. `bad` takes samples that cannot be read, which are an error
+    without it. `pin` for a GPU."""
+
+    info: DataInfo
+    train: Rows
+    held: Rows
+    places: Places
+    shelf: Shelf
+    images: Images
+    roles: Mapping[str, str]
+    classes: Mapping[Value, int] | None = None
+    caption: int = LONGEST
+    bad: BadSamples | None = None
+    pin: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        train: Rows,
+        held: Rows,
+        order: Order,
+        data: Data,
+        shelf: Shelf,
+        roles: Mapping[str, str],
+        *,
+        classes: Mapping[Value, int] | None = None,
+        caption: int = LONGEST,
+        bad: BadSamples | None = None,
+        pin: bool = False,
+    ) -> StreamedImages:
+        images = data.images
+        info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
+        places = Places(order, np.array([unit.rows for unit in train.units], np.int64))
+        return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin)
+
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        return self.made(self.rows(positions, seed), noise)
+
+    def rows(self, positions: Tensor, seed: int) -> dict[str, Tensor]:
+        """What takes time of a batch, on the CPU, without randomness: any thread may ask."""
+        self._soon(positions, seed)
+        numbers = self.places.numbers(positions, seed)
+        found = self._stacked(self._read(self.train, numbers))
+        return {name: value.pin_memory() for name, value in found.items()} if self.pin else found
+
+    def made(self, rows: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
+        """The batch of these rows, on the device of the noise."""
+        found = {name: moved(value, noise.samples.device) for name, value in rows.items()}
+        image = scaled(found["image"])
+        if "horizontalFlip" in self.images.augment:
+            image = torch.where(noise.uniform("horizontalFlip")[:, None, None, None] < 0.5, image.flip(-1), image)
+        return found | {"image": image}
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        found = self._stacked(self._read(self.held, indices.numpy()))
+        return found | {"image": scaled(found["image"])}
+
+    def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """Labels and captions of held-out samples, one after the other and from the front again; of training samples where none is."""
+        wanted = [role for role in ("label", "caption") if role in self.roles]
+        if not wanted:
+            return {}
+        of = self.held if len(self.held) else self.train
+        found = self._stacked(self._read(of, rows.numpy() % len(of)))
+        return {role: found[role] for role in wanted}
+
+    def _soon(self, positions: Tensor, seed: int) -> None:
+        """Begin to fetch what is needed for these positions and behind them."""
+        units, first = self.train.units, int(positions[0])
+        if all(one.path is not None for one in units[0].objects):
+            return  # a place is on this machine or is not
+        if self.places.order.kind == "whole":
+            which = self.places.at(torch.arange(first, first + max(SOON, len(positions))), seed)[0]
+            coming = list(dict.fromkeys(which.tolist()))
+        else:
+            coming = [unit for window in islice(self.places.windows(first, seed), 1 + WINDOWS) for unit in window]
+        objects = dict.fromkeys(one for unit in coming for one in units[unit].objects)
+        self.shelf.ahead(self.train.records.place, tuple(objects))
+
+    # --- reading ---------------------------------------------------------------------------------------------------------------------
+
+    def _read(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Sample]:
+        """The samples with these numbers, block by block, in the order asked for."""
+        blocks, own = rows.at(numbers)
+        found: list[Sample | None] = [None] * len(numbers)
+        for block in np.unique(blocks).tolist():
+            here = np.flatnonzero(blocks == block)
+            for place, sample in zip(here.tolist(), self._of_block(rows, block, own[here].tolist()), strict=True):
+                found[place] = sample
+        if self.bad is not None:
+            self.bad.saw(len(numbers))
+        return [sample for sample in found if sample is not None]
+
+    def _of_block(self, rows: Rows, block: int, asked: list[int]) -> list[Sample]:
+        columns = tuple(self.roles.values())
+        read: Callable[[Sequence[int]], list[Record]] = lambda wanted: rows.records.read(self.shelf, block, wanted, columns)  # noqa: E731
+        if self.bad is None:
+            return [self._sample(record) for record in read(asked)]
+        try:
+            records: list[Record | None] = list(read(asked))
+        except JobError as error:
+            if error.code != "GTJ0113":
+                raise
+            records = [None] * len(asked)  # which of them it is, each by itself says
+        found = []
+        for row, record in zip(asked, records, strict=True):
+            found.append(self._good(rows, block, row, record, read))
+        return found
+
+    def _good(self, rows: Rows, block: int, row: int, record: Record | None, read: Callable[[Sequence[int]], list[Record]]) -> Sample:
+        """A row; where it is bad, the next good one of its block and side, from the front again behind the last."""
+        assert self.bad is not None
+        own = rows.block(block)
+        first = int(np.searchsorted(own, row))
+        for step in range(len(own)):
+            candidate = int(own[(first + step) % len(own)])
+            if (block, candidate) in self.bad:
+                continue
+            try:
+                return self._sample(record if step == 0 and record is not None else read([candidate])[0])
+            except JobError as error:
+                if error.code != "GTJ0113":
+                    raise
+                self.bad.add((block, candidate), error)
+        names = ", ".join(one.name for one in rows.records.blocks[block].objects[:3])
+        why = f"none of its {len(own)} samples can be read, and data.onBadSample: skip takes a neighbour from the same part"
+        raise JobError("GTJ0113", "a part of the data is broken", where=names, why=why, how=f"look at {self.bad.path}")
+
+    def _sample(self, record: Record) -> Sample:
+        data = record.values.get(self.roles["image"])
+        if not isinstance(data, bytes):
+            why = f"column {self.roles['image']} holds {'nothing' if data is None else type(data).__name__}"
+            raise JobError("GTJ0113", f"{record.name} has no picture", where=record.where, why=why, how="replace or remove the sample")
+        pixels = decode(data, self.images.size, self.images.channels, record.where)
+        label, caption = self._label(record), self._caption(record)
+        return Sample(pixels, label, caption, record.where)
+
+    def _label(self, record: Record) -> int:
+        if "label" not in self.roles:
+            return -1
+        value = record.values.get(self.roles["label"])
+        number = value if self.classes is None else self.classes.get(value)
+        if not isinstance(number, int) or number < 0:
+            why = f"column {self.roles['label']} holds {value!r:.40}, which is none of the classes"
+            raise JobError("GTJ0113", f"{record.name} has no label", where=record.where, why=why, how="mend or remove the sample")
+        return number
+
+    def _caption(self, record: Record) -> str:
+        if "caption" not in self.roles:
+            return ""
+        value = record.values.get(self.roles["caption"])
+        if not isinstance(value, str):
+            why = f"column {self.roles['caption']} holds {'nothing' if value is None else type(value).__name__}"
+            raise JobError("GTJ0113", f"{record.name} has no caption", where=record.where, why=why, how="mend or remove the sample")
+        return value
+
+    def _stacked(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """{"image": uint8 [B, C, H, W]} and, where there are roles of them, "label" int64 [B] and "caption" int64 [B, L]."""
+        found = {"image": torch.from_numpy(np.stack([sample.pixels for sample in samples]))}
+        if "label" in self.roles:
+            found["label"] = torch.tensor([sample.label for sample in samples])
+        if "caption" in self.roles:
+            texts, where = [sample.caption for sample in samples], [sample.where for sample in samples]
+            found["caption"] = torch.from_numpy(tokens(texts, self.caption, where))
+        return found
