@@ -1,7 +1,7 @@
 """What a picture shows, beside it: its class, and its caption.
 
 A class is a number: as it stands where the data has numbers, else the place of its word among all words, sorted. A caption is its bytes
-of UTF-8, one token each, padded with PAD: tokenizers of text encoders decode it back.
+of UTF-8, one token each, padded with NOTHING: tokenizers of text encoders decode it back.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError, printable
 from trainjobs.api.problem import listed
+from trainjobs.data.captions import LONGEST, NOTHING
 
-PAD = 256  # as the byte tokenizer's end of text
-LONGEST = 512  # bytes of a caption
-SHOWN = 3
+SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Conditions:
             at = begin[:, None] + torch.arange(LONGEST)
             inside = at < end[:, None]
             tokens = self.text[at.clamp(max=max(0, len(self.text) - 1))].long() if len(self.text) else torch.zeros_like(at)
-            found["caption"] = torch.where(inside, tokens, PAD)
+            found["caption"] = torch.where(inside, tokens, NOTHING)
         return found
 
 
