@@ -109,7 +109,7 @@ def test_of_a_whole_order_the_blocks_of_the_next_samples_are_fetched_in_the_orde
     records, shelf = Pictures([10] * 12), Kept()
     source = streamed(records, Order(), shelf=shelf)
     source.rows(torch.arange(7), 0)
-    needed = (source.places.numbers(torch.arange(5000), 0) // 10).tolist()
+    needed = (source.places.numbers(torch.arange(120), 0) // 10).tolist()
     assert shelf.asked == [[f"{block:03d}.tar" for block in dict.fromkeys(needed)]]
 
 

@@ -25,14 +25,15 @@ class Encoded:
         return self.source.info
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        return self._encoded(self.source.batch(positions, seed, noise))
+        return self.encoded(self.source.batch(positions, seed, noise))
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return self._encoded({name: value.to(self.device) for name, value in self.source.heldout_batch(indices).items()})
+        return self.encoded({name: value.to(self.device) for name, value in self.source.heldout_batch(indices).items()})
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         return self.source.conditions(rows) if isinstance(self.source, Conditional) else {}
 
-    def _encoded(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def encoded(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A batch of the source, encoded."""
         with torch.no_grad():
             return dict(self.encode(rows))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.ahead import Preparing
 from trainjobs.data.captions import NOTHING
 from trainjobs.data.mixture import Mixture, apart, interleaved
 from trainjobs.data.source import Conditional, DataInfo, Source
@@ -41,10 +43,25 @@ class Mixed:
         return cls(info, tuple(sources), Mixture(tuple(weights)), (whose, which))
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        return self.made(self.rows(positions, seed), noise)
+
+    def rows(self, positions: Tensor, seed: int) -> list[Share]:
+        """What takes time of a batch (see trainjobs.data.ahead)."""
+        shares = []
+        for number, (here, own) in apart(*self.mixture.at(positions, seed)).items():
+            source, theirs = self.sources[number], mix(seed, "source", number)
+            prepared = source.rows(own, theirs) if isinstance(source, Preparing) else None
+            shares.append(Share(number, here, own, theirs, prepared))
+        return shares
+
+    def made(self, rows: Sequence[Share], noise: Noise) -> dict[str, Tensor]:
         parts = []
-        for source, (here, own) in apart(*self.mixture.at(positions, seed)).items():
-            theirs = Noise(noise.seed, noise.samples[here.to(noise.samples.device)])
-            parts.append((here, self.sources[source].batch(own, mix(seed, "source", source), theirs)))
+        for share in rows:
+            source, own = self.sources[share.source], Noise(noise.seed, noise.samples[share.here.to(noise.samples.device)])
+            if isinstance(source, Preparing):
+                parts.append((share.here, source.made(share.prepared, own)))
+            else:
+                parts.append((share.here, source.batch(share.positions, share.seed, own)))
         return together(parts)
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
@@ -61,6 +78,17 @@ class Mixed:
                 return {}
             parts.append((here, dict(found)))
         return together(parts)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of a batch what one source gives. `here` are its places in the batch, int64 [b]; `prepared` is the source's own."""
+
+    source: int
+    here: Tensor
+    positions: Tensor
+    seed: int
+    prepared: Any
 
 
 def together(parts: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, Tensor]:

@@ -111,7 +111,7 @@ class StreamedImages:
         if all(one.path is not None for one in units[0].objects):
             return  # a place is on this machine or is not
         if self.places.order.kind == "whole":
-            which = self.places.at(torch.arange(first, first + max(SOON, len(positions))), seed)[0]
+            which = self.places.at(torch.arange(first, first + max(len(positions), min(SOON, self.places.length))), seed)[0]
             coming = list(dict.fromkeys(which.tolist()))
         else:
             coming = [unit for window in islice(self.places.windows(first, seed), 1 + WINDOWS) for unit in window]

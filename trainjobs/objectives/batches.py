@@ -8,7 +8,8 @@ just those rows that it will train on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.ahead import Expecting
+from trainjobs.data.encoded import Encoded
 from trainjobs.data.source import Source
 from trainjobs.noise import Noise, mix
+from trainjobs.objectives.coming import Coming, dealt, drawn, part
 from trainjobs.objectives.phase import ROW, At, Batch, Phase, Rollout, Rows
-from trainjobs.plan.batch import Cut, largest_divisor
+from trainjobs.plan.batch import Cut
 from trainjobs.state import State
 from trainjobs.world import World
 
@@ -29,7 +33,7 @@ Turn = Iterator[tuple[Batch, float]]
 
 @dataclass
 class Batches:
-    """`autocast` is entered to make rollouts, in which the `modules` are in eval mode."""
+    """`autocast` is entered to make rollouts, in which the `modules` are in eval mode. `clock` measures, in seconds."""
 
     source: Source
     seed: int
@@ -37,10 +41,27 @@ class Batches:
     world: World
     modules: Mapping[str, nn.Module]
     autocast: AbstractContextManager[Any]
+    clock: Callable[[], float] = time.monotonic
+    _coming: Coming = field(init=False)
+    _waited: float = 0.0
+    _began: float | None = None
     _rolled: dict[int, tuple[Rollout, int, Rows]] = field(default_factory=dict)  # by identity: of which step, and this rank's rows
 
+    def __post_init__(self) -> None:
+        self._coming = Coming((), self.cut, self.world.rank)
+
+    def wait(self) -> float:
+        """The share of the time that went to waiting for data, since the first turn after it was last asked; 0 to 1, of this rank. What
+        lies between, evaluations and saves, is not time of steps."""
+        took = 0.0 if self._began is None else self.clock() - self._began
+        share = min(1.0, self._waited / took) if took > 0 else 0.0
+        self._waited, self._began = 0.0, None
+        return share
+
     def check(self, phases: Sequence[Phase]) -> None:
-        """GTJ0214 for phases that cannot be cut so, GTJ0103 where the numbers do not come out even."""
+        """These are the phases of every step, by which it is known what comes next. GTJ0214 for phases that cannot be cut so, GTJ0103
+        where the numbers do not come out even."""
+        self._coming = Coming(tuple(phases), self.cut, self.world.rank)
         parts: dict[int, Phase] = {}
         for phase in phases:
             rollout = phase.rollout
@@ -66,8 +87,10 @@ class Batches:
 
         A rollout is made when it is first asked for in a step, from the next batch of data.
         """
+        if self._began is None:
+            self._began = self.clock()
         if phase.rollout is not None:
-            cut = self._part(phase)
+            cut = part(self.cut, phase)
             found = self._of_rollout(phase, phase.rollout, number, state, at)
         else:
             cut = self.cut
@@ -89,17 +112,26 @@ class Batches:
             yield batch, total / (weight * self.world.size) if weight else math.inf
 
     def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
-        for accumulated in range(self.cut.accumulation):
-            rows = self.cut.rows(self.world.rank, accumulated)
-            positions = torch.arange(state.samples + rows.start, state.samples + rows.stop)
+        for positions in drawn(self.cut, self.world.rank, state.samples):
             yield self._batch(f"{phase.name}.{number}", positions, at, None if phase.advances else {})
 
     def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> tuple[Batch, int]:
         """With the data at these positions (on the CPU), unless there are others; and the seed of its dropout."""
         noise = Noise.of(self.seed, at.step, name, positions.to(self.world.device))
         if data is None:
-            data = self.source.batch(positions, self.seed, noise)
+            data = self._data(positions, noise, at)
         return Batch(data, noise, len(positions), at), mix(noise.seed, int(positions[0]))
+
+    def _data(self, positions: Tensor, noise: Noise, at: At) -> Rows:
+        """The stopwatch runs for what is waited for, not for what the device computes of it."""
+        encoded = self.source if isinstance(self.source, Encoded) else None
+        source = encoded.source if encoded else self.source
+        began = self.clock()
+        if isinstance(source, Expecting) and (depth := source.depth(positions)):
+            source.expect(self._coming.behind(positions, at, depth), self.seed)
+        rows = source.batch(positions, self.seed, noise)
+        self._waited += self.clock() - began
+        return encoded.encoded(rows) if encoded else rows
 
     def _dropout(self, seed: int) -> None:
         """Dropout draws from torch's own generator: seeded in front of every loss, it needs no saving either."""
@@ -109,32 +141,20 @@ class Batches:
 
     # --- rollouts --------------------------------------------------------------------------------------------------------------------
 
-    def _part(self, phase: Phase) -> Cut:
-        """How one part of a rollout's rows is cut."""
-        size = self.cut.size // phase.parts
-        micro = largest_divisor(size // self.world.size, self.cut.micro)
-        return Cut(self.world.size, micro, size // (self.world.size * micro))
-
-    def _numbers(self, phase: Phase, part: int) -> list[Tensor]:
-        """Of each of this rank's micro-batches of a part, the rows' numbers in the global batch."""
-        each = self._part(phase)
-        rows = [each.rows(self.world.rank, accumulated) for accumulated in range(each.accumulation)]
-        return [torch.arange(found.start, found.stop) + part * each.size for found in rows]
-
     def _of_rollout(self, phase: Phase, rollout: Rollout, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
         if id(rollout) not in self._rolled or self._rolled[id(rollout)][1] != at.step:
             self._rolled[id(rollout)] = (rollout, at.step, self._made(phase, rollout, state, at))
         _, _, rows = self._rolled[id(rollout)]
         start = state.samples - self.cut.size  # where the rollout's batch began
-        part = number % phase.parts
-        first = part * self.cut.size // (phase.parts * self.world.size)  # this rank's rows of a part lie together
-        for numbers in self._numbers(phase, part):
+        which = number % phase.parts
+        first = which * self.cut.size // (phase.parts * self.world.size)  # this rank's rows of a part lie together
+        for numbers in dealt(self.cut, self.world.rank, phase, which):
             data = {name: value[first : first + len(numbers)] for name, value in rows.items()}
             yield self._batch(f"{phase.name}.{number}", start + numbers, at, data)
             first += len(numbers)
 
     def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
-        numbers = [number for part in range(phase.parts) for number in self._numbers(phase, part)]
+        numbers = [number for which in range(phase.parts) for number in dealt(self.cut, self.world.rank, phase, which)]
         with inference(self.modules, self.autocast):
             made = [rollout.make(self._batch("rollout", state.samples + number, at, None)[0]) for number in numbers]
             mine = torch.cat(numbers)

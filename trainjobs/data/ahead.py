@@ -1,0 +1,100 @@
+"""Batches prepared beside the training thread, a few ahead, so that it does not wait for what is read, fetched and decoded.
+
+What is prepared follows from the positions alone, so a batch is the same with any number of threads, and it does not matter what was
+prepared in vain: where a run goes back, it asks for other positions, and what was made for the old ones is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from trainjobs.data.source import Conditional, DataInfo, Source
+from trainjobs.noise import Noise
+
+BYTES = 2**30  # of prepared batches, beyond the two that there are always
+
+
+@runtime_checkable
+class Preparing(Source, Protocol):
+    """A source of which a batch takes time: batch(positions, seed, noise) is made(rows(positions, seed), noise)."""
+
+    def rows(self, positions: Tensor, seed: int) -> Any:
+        """Without randomness; several threads may ask at once."""
+        ...
+
+    def made(self, rows: Any, noise: Noise) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A source that wants to know what it will be asked for."""
+
+    def depth(self, positions: Tensor) -> int:
+        """How many batches as large as that it wants to be told of."""
+        ...
+
+    def expect(self, coming: Sequence[Tensor], seed: int) -> None:
+        """The positions (int64 [B]) of the next batches, the nearest first. Only these are wanted now."""
+        ...
+
+
+class Ahead:
+    """`source`, with `threads` that prepare its batches; without any, a batch is prepared when it is asked for. An error in a batch is
+    raised to whoever asks for that batch."""
+
+    def __init__(self, source: Preparing, threads: int) -> None:
+        self._source, self._threads = source, threads
+        self._pool = ThreadPoolExecutor(threads, "data") if threads else None
+        self._prepared: dict[tuple[bytes, int], Future[Any]] = {}
+
+    @property
+    def info(self) -> DataInfo:
+        return self._source.info
+
+    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+        found = self._prepared.pop(_key(positions, seed), None)
+        rows = self._source.rows(positions, seed) if found is None else found.result()
+        return self._source.made(rows, noise)
+
+    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
+        return self._source.heldout_batch(indices)
+
+    def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
+        return self._source.conditions(rows) if isinstance(self._source, Conditional) else {}
+
+    def depth(self, positions: Tensor) -> int:
+        """Two for each thread, so that none waits for the step to ask, in BYTES of memory."""
+        size = len(positions) * math.prod(self.info.shape)
+        return max(2, min(2 * self._threads, BYTES // max(1, size))) if self._threads else 0
+
+    def expect(self, coming: Sequence[Tensor], seed: int) -> None:
+        if self._pool is None:
+            return
+        wanted = {_key(positions, seed): positions for positions in coming}
+        for key in self._prepared.keys() - wanted.keys():
+            self._prepared.pop(key).cancel()
+        for key, positions in wanted.items():
+            if key not in self._prepared:
+                self._prepared[key] = self._pool.submit(self._source.rows, positions, seed)
+
+    def close(self) -> None:
+        """Prepare nothing more."""
+        self.expect((), 0)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def threads(asked: int | None, processes: int) -> int:
+    """How many prepare data in a process, of which `processes` share the machine: what data.workers says, or the process's share of the
+    cores."""
+    return asked if asked is not None else max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def _key(positions: Tensor, seed: int) -> tuple[bytes, int]:
+    return positions.numpy().tobytes(), seed
