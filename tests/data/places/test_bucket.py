@@ -143,7 +143,8 @@ def answers(kind: str, why: str, verb: str = "") -> MemoryBucket:
         ),
         (
             "failed",
-            "GTJ0112 the data cannot be read (s3://bucket/faces): s3:ListBucket was refused: said. check the bucket's name, region and endpoint",
+            "GTJ0112 the data cannot be read (s3://bucket/faces): s3:ListBucket was refused: said. "
+            "check the bucket's name, region and endpoint",
             7,
         ),
         (

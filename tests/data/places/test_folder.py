@@ -61,7 +61,8 @@ def test_a_pattern(tmp_path: Path) -> None:
     with pytest.raises(JobError) as caught:
         open_place(f"file://{tmp_path}/*.parquet").listed()
     assert caught.value.line() == (
-        f"GTJ0113 nothing fits the pattern (file://{tmp_path}/*.parquet): {tmp_path} holds x-00.tar, x-01.tar, x-02.tar, y/. mend data.source"
+        f"GTJ0113 nothing fits the pattern (file://{tmp_path}/*.parquet): {tmp_path} holds x-00.tar, x-01.tar, x-02.tar, y/. "
+        "mend data.source"
     )
     assert caught.value.exit_code == 7
     with pytest.raises(JobError, match=r"GTJ0107 not a pattern that can be read .*its braces name more than 100,000 objects"):
@@ -86,7 +87,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="GTJ0113 the folder is empty"):
         open_place(f"file://{tmp_path}/empty").listed()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(JobError, match="GTJ0113 pipe is no file .*it is a pipe"):
+    with pytest.raises(JobError, match=r"GTJ0113 pipe is no file .*it is a pipe"):
         open_place(f"file://{tmp_path}/pipe").listed()
 
 
