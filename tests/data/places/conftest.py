@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.places.hub_server import Repository, Server, hub_server
-from trainjobs.stores.objects import Patience
+from tests.stores.conftest import server as server
+from tests.stores.conftest import start as start
+from trainjobs.stores.patience import Patience
 
 
 class Clock:

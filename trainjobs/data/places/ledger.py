@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from weakref import WeakValueDictionary
 
 from trainjobs.data.places.idle import SOON, Idle, Queue
 from trainjobs.data.places.locks import Locks
@@ -54,7 +52,7 @@ def room(size: int) -> int:
 
 
 class Ledger:
-    """Of one folder, the same for all threads of a process: `ledger` gives it. Keys are 32 hexadecimal digits. Raises OSError."""
+    """Of one folder, the same for all threads of a process: shelf.ledger gives it. Keys are 32 hexadecimal digits. Raises OSError."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self.folder, self.counts = folder / "objects", Counts()
@@ -248,18 +246,3 @@ class Ledger:
     def _remove(self, *paths: Path) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
-
-
-_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
-_OPENING = Lock()
-
-
-def ledger(folder: Path) -> Ledger:
-    """The one of a folder that this process has."""
-    with _OPENING:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = (os.getpid(), folder.resolve())
-        found = _OPEN.get(name)
-        if found is None:
-            _OPEN[name] = found = Ledger(name[1])
-        return found

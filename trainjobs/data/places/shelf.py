@@ -6,7 +6,6 @@ wait for ever. What is fetched ahead is dropped after what has been used, and ne
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,15 +17,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
+from weakref import WeakValueDictionary
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.files import megabytes
-from trainjobs.data.places.ledger import Counts, ledger, room
+from trainjobs.data.places.ledger import Claim, Counts, Ledger, room
 from trainjobs.data.places.place import Object, Place
+from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
 
 FETCHERS = 16  # objects on their way at a time
 LARGE, FEW = 8 << 20, 4  # of those that are fetched in ranges, which are several requests each, no more than so many
-FULL = (errno.ENOSPC, errno.EDQUOT)
 LOOK = 0.05  # seconds between two looks at what other processes did
 
 
@@ -41,7 +40,7 @@ class DiskShelf:
             free = shutil.disk_usage(folder).free
         self.limit = (free + self._ledger.taken) // 2 if limit is None else limit
         self._ledger.trim(self.limit)
-        self._lock, self._large = Lock(), BoundedSemaphore(FEW)
+        self._lock, self._claiming, self._large = Lock(), Lock(), BoundedSemaphore(FEW)
         self._pending: dict[str, tuple[Place, Object]] = {}  # to be fetched ahead, in order
         self._fetchers = 0
         self._failures: dict[str, JobError] = {}  # of fetching ahead
@@ -62,7 +61,8 @@ class DiskShelf:
             for key in wanted:
                 self._pending.pop(key, None)
                 self._failures.pop(key, None)
-        self._fits(place, wanted)
+        if sum(room(each.size) for each in wanted.values()) > self.limit:
+            raise too_large(place, [*wanted.values()], self.limit)
         held = self._held(place, wanted) if wanted else []
         try:
             yield [each.path or self._ledger.path(key) for key, each in zip(keys, objects, strict=True)]
@@ -97,7 +97,7 @@ class DiskShelf:
                     self._ledger.release(held)
                     held, left = [], dict(wanted)
                     if self._now() - waits > self._wait:
-                        raise self._no_room(wanted)
+                        raise in_use(self._folder, [*wanted.values()], self.limit, self._wait)
                     self._ledger.wait(LOOK)
                     continue
                 held += claim.here
@@ -143,7 +143,7 @@ class DiskShelf:
             self._ledger.release(mine.keys() - left.keys())
             self._ledger.failed(*left)
             if isinstance(error, OSError):
-                raise self._unwritable(error) from error
+                raise unwritable(self._folder, error) from error
             raise
 
     def _fetch_one(self, place: Place, key: str, wanted: Object) -> None:
@@ -170,22 +170,24 @@ class DiskShelf:
     def _fetch_ahead(self) -> None:
         """What is pending, until nothing is. Errors are for the `hold` that will fetch it itself, or waits for it already."""
         while True:
-            with self._lock:
-                key = next(iter(self._pending), None)
-                if key is None:
-                    self._fetchers -= 1
-                    return
-                place, wanted = self._pending.pop(key)
-            try:
-                claim = self._ledger.claim({key: wanted.size}, self.limit, ahead=True)
-                if claim is None:
+            with self._claiming:  # in order: whose turn it is gets the room
+                with self._lock:
+                    key = next(iter(self._pending), None)
+                    if key is None:
+                        self._fetchers -= 1
+                        return
+                    place, wanted = self._pending[key]
+                try:
+                    claim = self._ledger.claim({key: wanted.size}, self.limit, ahead=True)
+                except OSError:  # for the `hold` to meet
+                    claim = Claim((), (), (key,))
+                if claim is not None:
                     with self._lock:
-                        self._pending = {key: (place, wanted), **self._pending}
-                    self._ledger.wait(1.0)
-                elif claim.mine:
-                    self._fetch_claimed(place, key, wanted)
-            except Exception:  # by claiming, or by asking where it is: for the `hold` to meet
-                continue
+                        self._pending.pop(key, None)
+            if claim is None:
+                self._ledger.wait(1.0)
+            elif claim.mine:
+                self._fetch_claimed(place, key, wanted)
 
     def _fetch_claimed(self, place: Place, key: str, wanted: Object) -> None:
         try:
@@ -197,44 +199,12 @@ class DiskShelf:
                     self._failures[key] = error  # before a hold can claim it
             self._ledger.failed(key)
 
-    def _fits(self, place: Place, wanted: Mapping[str, Object]) -> None:
-        """JobError GTJ0114 for what can never be here at once."""
-        need = sum(room(each.size) for each in wanted.values())
-        if need <= self.limit:
-            return
-        first = next(iter(wanted.values()))
-        what = (
-            f"{first.name} is larger than data.cache" if len(wanted) == 1 else f"{len(wanted):,} objects that are read together are larger"
-        )
-        why = f"they take {megabytes(need)} of the disk, and the limit is {megabytes(self.limit)}"
-        if len(wanted) == 1:
-            why = why.replace("they take", "it takes")
-        how = f"raise data.cache to several times {megabytes(need)}"
-        raise JobError("GTJ0114", what, where=place.where(first), why=why, how=f"{how}, or write the data in smaller pieces")
-
-    def _no_room(self, wanted: Mapping[str, Object]) -> JobError:
-        need = sum(room(each.size) for each in wanted.values())
-        why = f"{megabytes(need)} are needed, the limit is {megabytes(self.limit)}, and nothing was released in {self._wait:.0f} s"
-        how = f"raise data.cache by {megabytes(need)} or more, or lower data.workers"
-        return JobError("GTJ0114", "all of the data's cache is in use", where=str(self._folder), why=why, how=how)
-
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> JobError:
-        where, why = str(error.filename or self._folder), error.strerror or str(error)
-        if error.errno in FULL:
-            how = "free space there, or set data.cache to less than what is free"
-            return JobError("GTJ0114", "the disk is full while data is fetched", where=where, why=why, how=how)
-        if error.errno == errno.ENOLCK:
-            how = "choose a run folder on a local disk"
-            return JobError("GTJ0114", "the data's cache is on a file system without locks", where=where, why=why, how=how)
-        how = "mend its permissions, or choose another run folder"
-        return JobError("GTJ0114", "the data's cache cannot be written", where=where, why=why, how=how)
+            raise unwritable(self._folder, error) from error
 
 
 def _key(place: Place, wanted: Object) -> str:
@@ -249,3 +219,18 @@ def _synced(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
+_OPENING = Lock()
+
+
+def ledger(folder: Path) -> Ledger:
+    """The one of a folder that this process has."""
+    with _OPENING:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = (os.getpid(), folder.resolve())
+        found = _OPEN.get(name)
+        if found is None:
+            _OPEN[name] = found = Ledger(name[1])
+        return found
