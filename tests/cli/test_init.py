@@ -7,7 +7,7 @@ import pytest
 from trainjobs.cli.init import KINDS, template
 from trainjobs.cli.main import status
 from trainjobs.cli.manifest import load_job
-from trainjobs.data.documents import text_files
+from trainjobs.data.documents import stdlib_files
 
 
 @pytest.mark.parametrize("family", KINDS)
@@ -61,7 +61,8 @@ def test_what_the_language_template_trains_on_is_what_it_says(tmp_path: Path) ->
     assert "the source code of Python's standard library" in path.read_text()
     job = load_job(str(path)).job
     assert job is not None
-    assert {file.path.suffix for file in text_files(job.spec.data.source)} == {".py"}
+    assert job.spec.data.source == "builtin:stdlib-text"
+    assert {file.path.suffix for file in stdlib_files()} == {".py"}
 
 
 def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import documents, open_source
+from trainjobs.data import open_source
 from trainjobs.data.text import TextSource
 from trainjobs.data.tokens import kept
 from trainjobs.noise import Noise
@@ -99,10 +99,10 @@ def test_another_context_length_needs_no_new_tokens(job: Make, tmp_path: Path, m
     path.write_text("abcdefghijkl")
     opened(job, path, tmp_path / "cache")
 
-    def unread(files: object, field: str) -> Iterator[str]:
+    def unread(dataset: object, shelf: object) -> Iterator[str]:
         yield pytest.fail("read again")
 
-    monkeypatch.setattr("trainjobs.data.documents.named", unread)
+    monkeypatch.setattr("trainjobs.data.dataset.Dataset.documents", unread)
     assert everything(opened(job, path, tmp_path / "cache", context=6)) == [list(b"abcdefg"), [*b"ghijkl", END]]
 
 
@@ -113,11 +113,10 @@ def test_another_field_is_another_text(job: Make, tmp_path: Path) -> None:
     assert everything(opened(job, path, tmp_path / "cache", text={"field": "body"}))[0] == [98] * 5
 
 
-def test_windows_text_is_read_as_text(tmp_path: Path) -> None:
+def test_windows_text_is_read_as_text(job: Make, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffone\r\ntwo".encode())
-    (file,) = documents.text_files(f"file://{path}")
-    assert list(documents.documents([file], "text")) == ["one\ntwo"]
+    assert everything(opened(job, path, tmp_path / "cache", context=7)) == [[*b"one\ntwo", END]]
 
 
 def test_half_a_surrogate_pair_does_not_stop_training(job: Make, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainjobs.api.language import Tokenizer as TokenizerSpec
-from trainjobs.data.documents import documents, stdlib_files
+from trainjobs.data.documents import stdlib_files
 from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer, open_tokenizer, train_bpe
 
 CORPUS = [path.read_text() for path in (Path(textwrap.__file__), Path(os.__file__))]
@@ -84,7 +84,7 @@ def test_training_does_not_depend_on_the_order_of_the_documents() -> None:
 def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
     script = (
         "from trainjobs.data.documents import *; from trainjobs.data.tokens import train_bpe; import hashlib;"
-        "print(hashlib.sha256(train_bpe(documents(stdlib_files()[:40], 'text'), 1000).inner.to_str().encode()).hexdigest())"
+        "print(hashlib.sha256(train_bpe((file.path.read_text() for file in stdlib_files()[:40]), 1000).inner.to_str().encode()).hexdigest())"
     )
     results = {
         subprocess.run(
@@ -120,7 +120,7 @@ def test_another_library_reads_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_standard_library_compresses() -> None:
-    text = "".join(documents(stdlib_files()[:5], "text"))
+    text = "".join(file.path.read_text() for file in stdlib_files()[:5])
     tokenizer = train_bpe([text], 1024)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(text) / len(tokenizer.encode(text)) > 2

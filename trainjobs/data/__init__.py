@@ -1,6 +1,7 @@
 """The data of a job: where it comes from, in which order it is seen, what a batch is.
 
-    source = open_source(spec, cache)
+    found = look(spec)                                # where it is, and which of its objects count; one process asks
+    source = open_source(spec, cache, found)
     batch = source.batch(positions, seed, noise)      # {"image": ...}, {"point": ...} or {"tokens": ...}
 
 Importing this package and calling `preflight` imports no torch.
@@ -8,8 +9,9 @@ Importing this package and calling `preflight` imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -18,8 +20,11 @@ from trainjobs.data.source import Source as Source
 from trainjobs.data.tokens import Tokenizer as Tokenizer
 
 if TYPE_CHECKING:
+    from trainjobs.data.dataset import Reading
+    from trainjobs.data.found import Found
     from trainjobs.data.holdout import Rule
     from trainjobs.data.origin import Origin
+    from trainjobs.data.places.place import Ranks
 
 _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:digits": "image",
@@ -29,25 +34,76 @@ _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
 }
 
 
-def open_source(spec: Spec, cache: Path, *, rule: Rule | None = None, tokenizer: bytes | None = None) -> Source:
-    """The data of a job. `cache` is a folder for what is derived from it, which may be shared and may not exist yet. A run that goes on
-    gives what it began with: the `rule` by which samples are held out, and its trained `tokenizer`.
+def look(spec: Spec, resolved: Mapping[str, str] | None = None) -> tuple[Found, ...]:
+    """The sources of a job, looked at; none where it is built in. A run that goes on gives the URIs as it began with them, `resolved`.
 
-    JobError GTJ0107, GTJ0108, GTJ0113 (see `preflight`), and GTJ0114 when `cache` cannot be written.
+    JobErrors as of `preflight`; GTJ0219 where a store does not answer.
     """
-    from trainjobs.data import digits, documents, images, pixels, ring, text
+    from trainjobs.data import found
 
-    data = spec.data
-    kind = _kind(spec)
-    if kind == "text":
-        return text.open_texts(spec, [documents.texts(spec)], cache, rule or rule_of(spec), tokenizer)[0]
-    if data.uri == "builtin:ring":
-        return ring.open_ring(data)
-    if data.uri == "builtin:digits":
-        return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
-    if data.uri == "builtin:shapes":
+    _of_builtin(spec)
+    return () if spec.data.uri.startswith("builtin:") else found.look(spec.data, resolved or {})
+
+
+def open_source(
+    spec: Spec,
+    cache: Path,
+    found: Sequence[Found] | None = None,
+    *,
+    rule: Rule | None = None,
+    tokenizer: bytes | None = None,
+    orders: Sequence[Mapping[str, Any]] = (),
+    ranks: Ranks | None = None,
+    aside: Path | None = None,
+    pin: bool = False,
+    say: Callable[[str], None] = lambda words: None,
+) -> Source:
+    """The data of a job. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `aside` the one in
+    which samples that cannot be read are named. Of several ranks every one calls this alike. A run that goes on gives what it began
+    with: the `rule` by which samples are held out, its trained `tokenizer`, the `orders` of its sources.
+
+    JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
+    """
+    from trainjobs.data import digits, documents, pixels, ring, text
+    from trainjobs.data.dataset import Reading
+    from trainjobs.data.places.place import ALONE
+
+    data, held_out = spec.data, rule or rule_of(spec)
+    if (kind := _of_builtin(spec)) is not None:
+        if kind == "text":
+            return text.open_texts(spec, [documents.stdlib()], cache, held_out, tokenizer)[0]
+        if kind == "point":
+            return ring.open_ring(data)
+        if data.uri == "builtin:digits":
+            return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
         return pixels.open_shapes(data, cache)
-    return pixels.open_folder(images.image_files(data.uri), data, cache, rule or rule_of(spec))
+    reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, say)
+    return _opened(spec, found if found is not None else look(spec), reading, tokenizer)
+
+
+def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None) -> Source:
+    from trainjobs.data import documents, exchanges, tables, text
+    from trainjobs.data.dataset import open_dataset
+    from trainjobs.data.mixed import Mixed
+
+    shelf = reading.shelf(spec.data, derived=True)
+    datasets = [open_dataset(spec, one, reading, shelf) for one in found]
+    kinds = {dataset.kind for dataset in datasets}
+    if len(kinds) > 1:
+        what = f"one source holds {datasets[0].kind}s, another {next(one.kind for one in datasets if one.kind != datasets[0].kind)}s"
+        raise JobError("GTJ0108", what, where="data.sources", how="mix sources of one kind")
+    sources: list[Source] = []
+    for number, dataset in enumerate(datasets):
+        if dataset.kind == "image":
+            sources.append(tables.open_images(dataset, reading, number))
+        elif dataset.kind == "exchange":
+            context = documents.settings(spec).network.context_length
+            sources.append(exchanges.open_exchanges(exchanges.of(dataset, shelf), context, spec.data.holdout, reading.cache))
+    if kinds == {"text"}:
+        sources += text.open_texts(spec, [documents.of(dataset, shelf) for dataset in datasets], reading.cache, reading.rule, tokenizer)
+    if len(sources) == 1:
+        return sources[0]
+    return Mixed.of(sources, [one.part.weight for one in found], [one.uri for one in found])
 
 
 def rule_of(spec: Spec) -> Rule:
@@ -55,57 +111,50 @@ def rule_of(spec: Spec) -> Rule:
     return "place" if spec.data.uri.startswith("builtin:") else "name"
 
 
-def origin_of(spec: Spec) -> Origin:
+def origin_of(spec: Spec, found: Sequence[Found] | None = None) -> Origin:
     """What the data is, cheaply; JobErrors as of `preflight`."""
-    from trainjobs.data import documents, images, origin
+    from trainjobs.data import documents, origin
 
-    if _kind(spec) == "text":
-        return origin.origin(spec, documents.text_files(spec.data.uri))
-    return origin.origin(spec, None if spec.data.uri.startswith("builtin:") else images.image_files(spec.data.uri))
+    if spec.data.uri == "builtin:stdlib-text":
+        return origin.of_files(spec.data.uri, documents.stdlib_files())
+    if spec.data.uri.startswith("builtin:"):
+        return origin.of_builtin(spec.data.uri)
+    return origin.of_found(found if found is not None else look(spec))
 
 
 def preflight(spec: Spec) -> str:
     """What the data is, in a line ("1797 images, 8x8 grey"), found out cheaply and before anything else starts.
 
-    JobError GTJ0107 when data.source cannot be read by this version, GTJ0108 when the family cannot learn from it, GTJ0113 when the
-    data is missing, empty, broken or too little.
+    JobError GTJ0107 when data.source cannot be read, GTJ0108 when the family cannot learn from it, GTJ0112 when reading is refused,
+    GTJ0113 when the data is missing, empty, broken or too little, GTJ0219 when nobody answers.
     """
-    from trainjobs.data import digits, documents, images, ring, shapes
+    from trainjobs.data import digits, documents, first_look, images, ring, shapes
 
     data = spec.data
-    if _kind(spec) == "text":
-        return documents.found(spec)
-    if data.uri == "builtin:ring":
+    kind = _of_builtin(spec)
+    if kind is None:
+        return first_look.said(spec)
+    if kind == "text":
+        files = documents.stdlib_files()
+        return documents.said(sum(file.size for file in files), len(files), len(files))
+    if kind == "point":
         return f"{ring.COUNT} points around {len(ring.MODES)} modes"
     if data.uri == "builtin:digits":
         digits.path()
         return f"{digits.COUNT} images, {images.describe(data.images)}"
-    if data.uri == "builtin:shapes":
-        return f"{shapes.COUNT} images, {images.describe(data.images)}"
-    return images.found(data)
+    return f"{shapes.COUNT} images, {images.describe(data.images)}"
 
 
-def _kind(spec: Spec) -> Literal["image", "point", "text"]:
-    """What the source yields to this family. A file:// source is text for a language model, images for the others; for a custom job it is
-    text when it holds no image."""
-    from trainjobs.data import documents, files, images
-
+def _of_builtin(spec: Spec) -> Literal["image", "point", "text"] | None:
+    """What a source that is built in holds; None of any other."""
     source = spec.data.uri
-    wanted: Literal["image", "text"] = "text" if spec.language else "image"
-    if source.startswith("builtin:"):
-        kind = _BUILTIN.get(source)
-        if kind is None:
-            raise JobError("GTJ0107", f"{source} does not exist", where="data.source", how=f"choose one of {', '.join(_BUILTIN)}")
-        if not spec.custom and (kind == "text") != (wanted == "text"):
-            raise JobError(
-                "GTJ0108",
-                f"a {spec.family} job cannot learn from {source}",
-                where="data.source",
-                why=f"it needs {wanted}s and the source holds {kind}s",
-                how="choose another source",
-            )
-        return kind
-    if spec.custom:
-        found = files.listing(files.locate(source), images.SUFFIXES + documents.SUFFIXES, "images or text")
-        return "image" if any(file.path.suffix.lower() in images.SUFFIXES for file in found) else "text"
-    return wanted
+    if not source.startswith("builtin:"):
+        return None
+    kind = _BUILTIN.get(source)
+    if kind is None:
+        raise JobError("GTJ0107", f"{source} does not exist", where="data.source", how=f"choose one of {', '.join(_BUILTIN)}")
+    wanted = "text" if spec.language else "image"
+    if not spec.custom and (kind == "text") != (wanted == "text"):
+        why, what = f"it needs {wanted}s and the source holds {kind}s", f"a {spec.family} job cannot learn from {source}"
+        raise JobError("GTJ0108", what, where="data.source", why=why, how="choose another source")
+    return kind

@@ -6,14 +6,14 @@ of UTF-8, one token each, padded with NOTHING: tokenizers of text encoders decod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainjobs.api.errors import JobError, printable
+from trainjobs.api.errors import JobError
 from trainjobs.api.problem import listed
 from trainjobs.data.captions import LONGEST, NOTHING
 
@@ -44,29 +44,7 @@ class Conditions:
         return found
 
 
-def numbered(values: Sequence[Any], names: Sequence[str], where: str) -> tuple[Tensor, tuple[str, ...]]:
-    """(int64 [N], names of the classes by number) of the values of a label column; `names` are those that the data itself has.
-
-    JobError GTJ0113 for values that are neither all whole numbers from 0 on, nor all words.
-    """
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        low, high = min(values), max(values)
-        if low < 0 or (names and high >= len(names)):
-            why = f"{low if low < 0 else high} is among them" + (f", and the data names {len(names)} classes" if names else "")
-            raise JobError("GTJ0113", "a class has a number that none can have", where=where, why=why, how="number classes from 0 on")
-        return torch.tensor(values, dtype=torch.int64), tuple(names)
-    words = {value for value in values if isinstance(value, str)}
-    odd = next((value for value in values if not isinstance(value, str)), None)
-    if odd is not None or len(words) < len({*map(repr, values)}):
-        why = f"{printable(repr(odd)[:40])} is one, {printable(repr(next(iter(sorted(words)), 0))[:40])} another"
-        raise JobError("GTJ0113", "classes are neither all numbers nor all words", where=where, why=why, how="write them in one way")
-    if len(words) == 1 and len(values) > 1:
-        why = f"all {len(values)} samples are {printable(next(iter(words))[:40])}"
-        how = "put each class in a folder of its own, or take data.labels and data.columns.label out"
-        raise JobError("GTJ0113", "there is one class only", where=where, why=why, how=how)
-    known = tuple(sorted(words))
-    number = {word: place for place, word in enumerate(known)}
-    return torch.tensor([number[value] for value in values], dtype=torch.int64), known
+NONE = Conditions()
 
 
 def captioned(values: Iterable[Any], names: Iterable[str], where: str) -> tuple[Tensor, Tensor]:

@@ -19,12 +19,14 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError, printable
 from trainjobs.data.cache import cached
+from trainjobs.data.dataset import Dataset
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import position
 from trainjobs.data.pixels import readonly
+from trainjobs.data.places.place import Shelf
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, divide, moved
-from trainjobs.data.tokens import Tokenizer
+from trainjobs.data.tokens import ByteTokenizer, Tokenizer
 from trainjobs.noise import Noise
 
 ROLES = ("prompt", "completion", "messages", "chosen", "rejected", "source", "target", "text")
@@ -37,6 +39,7 @@ class Exchanges:
     """`read` goes through the records in order: name, where it is, the value of each role, whether its split is held out (if `apart`)."""
 
     key: str
+    where: str
     roles: tuple[str, ...]
     read: Callable[[], Iterator[tuple[str, str, Mapping[str, Any], bool]]]
     apart: bool = False
@@ -60,8 +63,14 @@ class ExchangeSource:
         return {name: table.index_select(0, rows).long() for name, table in self.tables.items()}
 
 
-def open_exchanges(exchanges: Exchanges, tokenizer: Tokenizer, context: int, holdout: float, where: str, cache: Path) -> ExchangeSource:
-    """The records' tokens, kept in `cache` as one table a field. JobError GTJ0113 for a value that is no text, naming its record."""
+def of(dataset: Dataset, shelf: Shelf) -> Exchanges:
+    roles = tuple(role for role in ROLES if role in dataset.roles)
+    return Exchanges(dataset.key, dataset.found.uri, roles, lambda: dataset.documents(shelf), dataset.apart is not None)
+
+
+def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Path) -> ExchangeSource:
+    """The records' bytes as tokens, kept in `cache` as one table. JobError GTJ0113 for a value that is no text, naming its record."""
+    tokenizer, where = ByteTokenizer(), exchanges.where
     name = fingerprinted(
         [exchanges.key, *exchanges.roles], version=_VERSION, context=context, tokenizer=[tokenizer.vocabulary, tokenizer.end]
     )

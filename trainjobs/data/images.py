@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from trainjobs.api.data import Data, Images
+from trainjobs.api.data import Images
 from trainjobs.api.errors import JobError
 from trainjobs.data.colours import in_srgb
-from trainjobs.data.files import File, listing, locate, look, unreadable
-from trainjobs.data.holdout import sides
+from trainjobs.data.files import unreadable
 from trainjobs.data.modes import Unusable, flat
-from trainjobs.data.pictures import Picture, Seen
+from trainjobs.data.pictures import Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,13 +25,6 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"),
     *(suffix for suffix, name in OPTIONAL.items() if name in features.modules and features.check(name)),
 )
-CHECKED = 256  # images that `check` decodes; the others are first decoded when training prepares its data
-_BLOCK = 1024  # images in memory while a folder is decoded
-
-
-def image_files(source: str) -> tuple[File, ...]:
-    """The images of a folder and its subfolders, by name; JobError GTJ0113 when there are none."""
-    return listing(_folder(source), SUFFIXES, "images")
 
 
 def decode(data: Path | bytes, size: int, channels: int, where: str = "") -> npt.NDArray[np.uint8]:
@@ -75,48 +64,6 @@ def read(data: Path | bytes, size: int, channels: int, where: str = "") -> Pictu
     return Picture(pixels.reshape(size, size, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
 
 
-def decoded(files: tuple[File, ...], images: Images, where: str) -> Iterator[npt.NDArray[np.uint8]]:
-    """The pixels of every file, in order, on all cores: Pillow works outside the interpreter's lock.
-
-    JobError GTJ0113, also at the end, when there is nothing to be seen in all of them."""
-    seen = Seen()
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for start in range(0, len(files), _BLOCK):
-            block = files[start : start + _BLOCK]
-            pictures = pool.map(lambda file: read(file.path, images.size, images.channels), block)
-            for file, picture in zip(block, pictures, strict=True):
-                seen.add(file, picture)
-                yield picture.pixels
-    finally:
-        pool.shutdown(cancel_futures=True)  # whoever stops waits for one picture, not for a thousand
-    seen.end(where)
-
-
-def found(data: Data) -> str:
-    """What the folder holds, in a line; JobError GTJ0113 when training could not read it. Decodes up to CHECKED images, evenly spread."""
-    there, seen = look(_folder(data.uri), SUFFIXES, "images"), Seen()
-    files = there.files
-    sides([file.name for file in files], data, "image")
-    step = -(-len(files) // CHECKED)
-    for file in files[::step]:
-        seen.add(file, read(file.path, data.images.size, data.images.channels))
-    seen.end(data.uri)
-    notes = [*seen.words(), *there.words()]
-    if any(seen.words()) and step > 1:
-        notes.insert(0, f"of {len(files[::step])} looked at")
-    return "; ".join([f"{len(files)} image{'s' if len(files) > 1 else ''}, {describe(data.images)}", *notes])
-
-
 def describe(images: Images) -> str:
     """ "32x32 colour"."""
     return f"{images.size}x{images.size} {'grey' if images.channels == 1 else 'colour'}"
-
-
-def _folder(source: str) -> Path:
-    path = locate(source)
-    if path.is_file():
-        raise JobError(
-            "GTJ0113", "data.source names a file", where=str(path), why="images are read from a folder", how="name the folder that holds it"
-        )
-    return path

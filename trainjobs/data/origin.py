@@ -11,14 +11,15 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Spec
 from trainjobs.data import digits, ring, shapes
 from trainjobs.data.files import File, megabytes, unreadable
+from trainjobs.data.found import Found
+from trainjobs.data.places.place import Object
 
 CHEAP = 256_000_000  # bytes whose contents are hashed
 LISTED = 100_000
@@ -27,35 +28,56 @@ NAME = "data.json.gz"  # in a checkpoint
 
 @dataclass(frozen=True)
 class Origin:
-    """`files` maps names to [size, digest of the contents or ""]; empty for what is built in and for more than LISTED."""
+    """`files` maps names to [size, digest of the contents or ""]; empty for what is built in and for more than LISTED. `resolved` maps
+    URIs of the manifest to what they meant when the run began, where that may change: the commit of a dataset of the hub."""
 
     source: str
     count: int  # files; samples of what is built in
     size: int  # bytes
     digest: str
     files: Mapping[str, tuple[int, str]]
+    resolved: Mapping[str, str] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """What a commit keeps of it."""
-        return {"source": self.source, "count": self.count, "size": self.size, "digest": self.digest}
+        return {"source": self.source, "count": self.count, "size": self.size, "digest": self.digest, "resolved": dict(self.resolved)}
 
     def listed(self) -> bytes:
         """The list of files, as bytes that are the same for the same list."""
         return gzip.compress(json.dumps(self.files, sort_keys=True).encode(), mtime=0)
 
 
-def origin(spec: Spec, files: tuple[File, ...] | None) -> Origin:
-    """Of a job's data. `files` are those that its source reads; None for what is built in."""
-    source = spec.data.uri
-    if files is None:
-        count = {"builtin:ring": ring.COUNT, "builtin:digits": digits.COUNT, "builtin:shapes": shapes.COUNT}[source]
-        content = _content(digits.path()) if source == "builtin:digits" else ""
-        return Origin(source, count, 0, _digest([source, count, content]), {})
-    size = sum(file.size for file in files)
-    hashed = len(files) <= LISTED and size <= CHEAP
-    rows = {file.name: (file.size, _content(file.path) if hashed else "") for file in files}
+def of_builtin(source: str) -> Origin:
+    count = {"builtin:ring": ring.COUNT, "builtin:digits": digits.COUNT, "builtin:shapes": shapes.COUNT}[source]
+    content = _content(digits.path()) if source == "builtin:digits" else ""
+    return Origin(source, count, 0, _digest([source, count, content]), {})
+
+
+def of_files(source: str, files: Sequence[File]) -> Origin:
+    return _of(source, [Object(file.name, file.size, "", file.path) for file in files], {})
+
+
+def of_found(found: Sequence[Found]) -> Origin:
+    """Of several sources the names of the files begin with the number of theirs."""
+    several = len(found) > 1
+    objects = [
+        replace(one, name=f"{number}/{name}" if several else name) for number, part in enumerate(found) for name, one in part.objects()
+    ]
+    resolved = {part.part.source: part.uri for part in found if part.uri != part.part.source}
+    return _of(" + ".join(part.uri for part in found), objects, resolved)
+
+
+def _of(source: str, objects: Sequence[Object], resolved: Mapping[str, str]) -> Origin:
+    size = sum(one.size for one in objects)
+    cheap = len(objects) <= LISTED and sum(one.size for one in objects if one.path) <= CHEAP
+    rows = {one.name: (one.size, _tag(one) if one.path is None or cheap else "") for one in objects}
     listed = rows if len(rows) <= LISTED else {}
-    return Origin(source, len(files), size, _digest(sorted(rows.items())), listed)
+    return Origin(source, len(objects), size, _digest(sorted(rows.items())), listed, resolved)
+
+
+def _tag(one: Object) -> str:
+    """Of what is on this machine a digest of its contents; elsewhere what the store says of them, which no other kind of store would."""
+    return _content(one.path) if one.path is not None else f"tag:{one.tag}"
 
 
 def difference(before: Mapping[str, Any], now: Origin, listed: Callable[[], bytes | None]) -> str | None:
@@ -79,7 +101,7 @@ def difference(before: Mapping[str, Any], now: Origin, listed: Callable[[], byte
 
 def _differ(old: Sequence[Any], now: Sequence[Any]) -> bool:
     """Whether a file is another one; contents count where both have a digest of them, which not every checkpoint has."""
-    return old[0] != now[0] or bool(old[1] and now[1] and old[1] != now[1])
+    return old[0] != now[0] or bool(old[1] and now[1] and old[1] != now[1] and old[1].startswith("tag:") == now[1].startswith("tag:"))
 
 
 def refuse(step: int, what: str) -> JobError:

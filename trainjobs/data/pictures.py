@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.colours import Profile
-from trainjobs.data.files import File
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,28 +31,28 @@ class Picture:
 class Seen:
     """The pictures that were looked at so far."""
 
-    scales: dict[tuple[str, int], tuple[int, float, File]] = field(default_factory=dict)  # how many, the brightest, the first of them
+    scales: dict[tuple[str, int], tuple[int, float, str]] = field(default_factory=dict)  # how many, the brightest, the first of them
     profiles: Counter[Profile] = field(default_factory=Counter)
     several: int = 0
     low: int = 255
     high: int = 0
 
-    def add(self, file: File, picture: Picture) -> None:
-        """JobError GTJ0113 when floats, or 32-bit integers, are on another scale than those before."""
+    def add(self, where: str, picture: Picture) -> None:
+        """`where` names the picture. JobError GTJ0113 when floats, or 32-bit integers, are on another scale than those before."""
         self.low, self.high = min(self.low, int(picture.pixels.min())), max(self.high, int(picture.pixels.max()))
         self.several += picture.several
         self.profiles[picture.profile] += 1
         if not picture.white:
             return
-        count, brightest, first = self.scales.get((picture.deep, picture.white), (0, 0.0, file))
+        count, brightest, first = self.scales.get((picture.deep, picture.white), (0, 0.0, where))
         self.scales[picture.deep, picture.white] = count + 1, max(brightest, picture.brightest), first
         for (deep, white), (_, _, other) in self.scales.items():
             if picture.deep == deep != "16-bit" and white != picture.white:
                 raise JobError(
                     "GTJ0113",
                     f"two {deep} pictures are on different scales",
-                    where=str(file.path),
-                    why=f"its values reach {picture.brightest:g}, so white is {picture.white}; in {other.name} white is {white}",
+                    where=where,
+                    why=f"its values reach {picture.brightest:g}, so white is {picture.white}; in {_name(other)} white is {white}",
                     how="save all of them on one scale, best as 8-bit or 16-bit PNG",
                 )
 
@@ -79,3 +78,7 @@ class Seen:
             yield f"ICC profiles of {count} ignored, as they cannot be used"
         if self.several:
             yield f"of {self.several} with several pictures the first"
+
+
+def _name(where: str) -> str:
+    return where.rpartition("/")[2]

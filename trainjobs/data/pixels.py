@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,9 +17,7 @@ from torch import Tensor
 from trainjobs.api.data import Data, Images
 from trainjobs.data import shapes
 from trainjobs.data.cache import cached
-from trainjobs.data.files import File, fingerprint
-from trainjobs.data.holdout import Rule, sides
-from trainjobs.data.images import decoded
+from trainjobs.data.conditions import NONE, Conditions
 from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
@@ -39,28 +37,37 @@ class ImageSource:
     train: Tensor  # int64 [info.length]: rows of `pixels`
     held: Tensor  # int64 [info.heldout]
     flips: bool
+    beside: Conditions = NONE
 
     @classmethod
-    def of(cls, pixels: Tensor, data: Data, names: Sequence[str] | None = None) -> ImageSource:
-        """With `names`, one for each picture, these say which are held out; else their places do."""
+    def of(cls, pixels: Tensor, data: Data) -> ImageSource:
+        """Held out by place: what is built in cannot grow."""
+        return cls.divided(pixels, data, *split(len(pixels), divide(len(pixels), data.holdout, data.uri, "image")[1]))
+
+    @classmethod
+    def divided(cls, pixels: Tensor, data: Data, train: Tensor, held: Tensor, beside: Conditions = NONE) -> ImageSource:
+        """With these rows trained on and held out, each ascending."""
         images = data.images
-        if names is None:
-            train, held = split(len(pixels), divide(len(pixels), data.holdout, data.uri, "image")[1])
-        else:
-            train, held = (torch.tensor(numbers, dtype=torch.int64) for numbers in sides(names, data, "image"))
-        info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
-        return cls(info, pixels, train, held, flips="horizontalFlip" in images.augment)
+        shape = (images.channels, images.size, images.size)
+        info = DataInfo("image", shape, len(train), len(held), classes=beside.classes)
+        return cls(info, pixels, train, held, "horizontalFlip" in images.augment, beside)
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        indices = order(positions, seed, self.info.length)
-        image = scaled(moved(self.pixels.index_select(0, self.train[indices]), noise.samples.device))
+        rows, device = self.train[order(positions, seed, self.info.length)], noise.samples.device
+        image = scaled(moved(self.pixels.index_select(0, rows), device))
         if self.flips:
             flipped = noise.uniform("horizontalFlip")[:, None, None, None] < 0.5
             image = torch.where(flipped, image.flip(-1), image)
-        return {"image": self._coloured(image)}
+        return {"image": self._coloured(image), **{name: moved(value, device) for name, value in self.beside.of(rows).items()}}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return {"image": self._coloured(scaled(self.pixels.index_select(0, self.held[indices])))}
+        rows = self.held[indices]
+        return {"image": self._coloured(scaled(self.pixels.index_select(0, rows))), **self.beside.of(rows)}
+
+    def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """Of held-out samples, one after the other and from the front again; of training samples where none is."""
+        of = self.held if len(self.held) else self.train
+        return self.beside.of(of[rows % len(of)])
 
     def _coloured(self, image: Tensor) -> Tensor:
         return image.expand(-1, self.info.shape[0], -1, -1)
@@ -69,15 +76,6 @@ class ImageSource:
 def scaled(image: Tensor) -> Tensor:
     """uint8 as float in [-1, 1]; float as it is."""
     return image.float().div_(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
-
-
-def open_folder(files: tuple[File, ...], data: Data, cache: Path, rule: Rule) -> ImageSource:
-    """The images of a folder, decoded into `cache` once for each state of the folder and each setting of size and channels."""
-    divide(len(files), data.holdout, data.uri, "image")  # before the work
-    images = data.images
-    name = fingerprint(files, version=_VERSION, size=images.size, channels=images.channels)
-    pixels = table(cache / f"images-{name}.npy", len(files), images, lambda: decoded(files, images, data.uri))
-    return ImageSource.of(pixels, data, [file.name for file in files] if rule == "name" else None)
 
 
 def open_shapes(data: Data, cache: Path) -> ImageSource:

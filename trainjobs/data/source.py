@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.tokens import Tokenizer
@@ -27,6 +27,8 @@ class DataInfo:
     vocabulary: int | None = None  # size of the vocabulary (text only)
     tokenizer: Tokenizer | None = None  # text only
     modes: tuple[tuple[float, float], ...] | None = None  # centres of builtin:ring
+    classes: tuple[str, ...] = ()  # names of the classes, by number, where samples have a label
+    orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
 
 
 class Source(Protocol):

@@ -1,0 +1,109 @@
+"""Pictures from wherever they lie, as a Source.
+
+What is little is decoded once, into a table that is mapped into memory; of everything else batches are read and decoded as they come.
+Which of the two changes no sample: order, held-out rows and pixels are the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trainjobs.data.bad import NAME, BadSamples
+from trainjobs.data.conditions import Conditions, captioned
+from trainjobs.data.dataset import Dataset, Reading, encoded
+from trainjobs.data.files import fingerprinted
+from trainjobs.data.forms.records import Record
+from trainjobs.data.images import read
+from trainjobs.data.order import Order, chosen
+from trainjobs.data.pictures import Picture, Seen
+from trainjobs.data.pixels import ImageSource, table
+from trainjobs.data.places.place import Shelf
+from trainjobs.data.rows import Rows
+from trainjobs.data.source import Source, none_left
+from trainjobs.data.streamed import StreamedImages
+
+AT_ONCE = 1 << 30  # bytes of encoded pictures that are decoded before the first step, instead of beside it
+_BLOCK = 1024  # pictures in memory while a table is written
+_VERSION = 3  # of what `read` makes; part of the table's name
+
+
+def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
+    """Source `number` of the job. JobErrors as of Dataset and `read`."""
+    data, limit = dataset.data, reading.limit(dataset.data)
+    train, held = dataset.sides(reading)
+    if not len(train):
+        raise none_left(len(held), data.holdout, dataset.found.uri, "images")
+    units = train.units
+    if number < len(reading.kept):
+        order = Order.from_dict(reading.kept[number])
+    else:
+        order = chosen([u.rows for u in units], [u.size for u in units], None if dataset.local else limit, dataset.found.uri)
+    pixels = (len(train) + len(held)) * data.images.channels * data.images.size**2
+    little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
+    shelf = reading.shelf(data, derived=little)
+    if little:
+        source = _table(dataset, reading, shelf, train, held)
+        return replace(source, info=replace(source.info, orders=(order.to_dict(),)))
+    classes = dataset.classes(shelf, reading)
+    bad = None
+    if data.on_bad_sample == "skip":
+        bad = BadSamples((reading.aside or reading.cache) / NAME, len(train) + len(held), dataset.found.uri)
+    numbers = classes.numbers if classes else None
+    streamed = StreamedImages.of(train, held, order, data, shelf, dataset.roles, classes=numbers, bad=bad, pin=reading.pin)
+    info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),))
+    return replace(streamed, info=info)
+
+
+def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows) -> ImageSource:
+    records, images = dataset.records, dataset.data.images
+    count = sum(block.rows for block in records.blocks)
+    name = fingerprinted([dataset.key], version=_VERSION, size=images.size, channels=images.channels)
+    pixels = table(reading.cache / f"images-{name}.npy", count, images, lambda: _decoded(dataset, shelf))
+    begins = torch.tensor(np.cumsum([0, *(block.rows for block in records.blocks)])[:-1], dtype=torch.int64)
+    return ImageSource.divided(pixels, dataset.data, _flat(train, begins), _flat(held, begins), _conditions(dataset, reading, shelf))
+
+
+def _flat(rows: Rows, begins: Tensor) -> Tensor:
+    """int64: numbers of rows, counted through all blocks."""
+    return torch.from_numpy(rows.numbers.astype(np.int64)) + begins.repeat_interleave(torch.from_numpy(rows.lengths))
+
+
+def _conditions(dataset: Dataset, reading: Reading, shelf: Shelf) -> Conditions:
+    label, names, text, starts = None, tuple[str, ...](), None, None
+    if (classes := dataset.classes(shelf, reading)) is not None:
+        label = torch.tensor([classes.numbers[value] for value in dataset.column("label", shelf)], dtype=torch.int64)
+        names = classes.names
+    if "caption" in dataset.roles:
+        of = (name for block in range(len(dataset.records.blocks)) for name in dataset.records.names(block))
+        text, starts = captioned(dataset.column("caption", shelf), of, dataset.found.uri)
+    return Conditions(label, names, text, starts)
+
+
+def _decoded(dataset: Dataset, shelf: Shelf) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixels of every row, in order, on all cores: Pillow works outside the interpreter's lock.
+
+    JobError GTJ0113, also at the end, when there is nothing to be seen in all of them."""
+    images, column, seen = dataset.data.images, dataset.roles["image"], Seen()
+    pool = ThreadPoolExecutor(os.cpu_count())
+
+    def picture(record: Record) -> Picture:
+        return read(encoded(record, column), images.size, images.channels, record.where)
+
+    try:
+        for number, block in enumerate(dataset.records.blocks):
+            for start in range(0, block.rows, _BLOCK):
+                rows = dataset.records.read(shelf, number, range(start, min(start + _BLOCK, block.rows)), [column])
+                for record, made in zip(rows, pool.map(picture, rows), strict=True):
+                    seen.add(record.where, made)
+                    yield made.pixels
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever stops waits for one picture, not for a thousand
+    seen.end(dataset.found.uri)
