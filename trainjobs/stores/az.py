@@ -109,7 +109,7 @@ class AzureBlobs:
         if isinstance(error, exceptions.ClientAuthenticationError):
             return Trouble("credentials", _told(error))
         if isinstance(error, exceptions.HttpResponseError):
-            told = getattr(error, "error_code", None) or ""
+            told = getattr(error, "error_code", None) or _header(error)
             code = str(getattr(told, "value", told))  # an enumeration's member, or text
             if code in MISSING_CONTAINER:
                 return Trouble("no bucket", f"there is no container {self.container} in account {self.account}")
@@ -146,6 +146,11 @@ class AzureBlobs:
             credential = told.get("AZURE_STORAGE_KEY") or told.get("AZURE_STORAGE_SAS_TOKEN") or self._credential
             service = BlobServiceClient(address, credential=credential, **settings)
         return service.get_container_client(self.container)
+
+
+def _header(error: Any) -> str:
+    """What the answer calls the error, where the SDK does not read it: of listings."""
+    return str(error.response.headers.get("x-ms-error-code", "")) if getattr(error, "response", None) is not None else ""
 
 
 def _told(error: Exception) -> str:

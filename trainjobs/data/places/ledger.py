@@ -80,9 +80,7 @@ class Ledger:
         """Hold what is here of objects (with their sizes), and make room for the others, all or nothing. None: there is no room now.
         `ahead`: nothing is held, and what others fetched ahead stays."""
         with self._locks.alone():
-            here: list[str] = []
-            mine: list[str] = []
-            others: list[str] = []
+            here, mine, others = list[str](), list[str](), list[str]()
             for key, size in wanted.items():
                 if key in self._fetching:
                     others.append(key)
@@ -157,6 +155,11 @@ class Ledger:
         with self._locks.changed:
             self.counts.fetched += 1
             self.counts.fetched_bytes += size
+
+    def wake(self) -> None:
+        """Who waits looks again."""
+        with self._locks.changed:
+            self._locks.changed.notify_all()
 
     def wait(self, seconds: float) -> None:
         """Until something changes here in this process, or so long: of other processes nobody is told."""
@@ -240,8 +243,7 @@ class Ledger:
         return self.folder / f"{key}.{self._fetching[key]}.claim"
 
     def _take(self, bytes: int) -> None:
-        if bytes:
-            self._locks.number = max(0, self.taken + bytes)
+        self._locks.number = max(0, self.taken + bytes)
 
     def _remove(self, *paths: Path) -> None:
         for path in paths:

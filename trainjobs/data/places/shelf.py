@@ -84,6 +84,12 @@ class DiskShelf:
             # As daemons: a run that ends does not wait for a bucket that does not answer.
             Thread(target=self._fetch_ahead, name="ahead", daemon=True).start()
 
+    def close(self) -> None:
+        """Nothing more is fetched ahead; what is on its way goes on."""
+        with self._lock:
+            self._pending.clear()
+        self._ledger.wake()
+
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
         held: list[str] = []
