@@ -38,6 +38,14 @@ def test_it_never_exceeds_the_width(width: int, name: str, step: int, tick: int)
     assert len(live(name, {"phase": "Starting", "message": name * 3}, width=width, tick=tick, elapsed=1)) <= width
 
 
+@pytest.mark.parametrize(("share", "words"), [(0.123, "waiting for data 12 %"), (0.0501, "waiting for data 5 %"), (0.05, ""), ("nan", "")])
+def test_waiting_for_data_is_told_when_it_is_worth_it(share: object, words: str) -> None:
+    progress = {**RUNNING, "metrics": {"loss": 0.5, "data/wait": share}}
+    for line in (live("a", progress, width=200, tick=0, elapsed=0), plain("a", progress, elapsed=0)):
+        assert ("waiting for data" in line) == bool(words)
+        assert words in line
+
+
 def test_before_the_first_step_it_says_what_is_being_waited_for() -> None:
     starting = {"phase": "Starting", "message": "starting Ray", "step": 0, "totalSteps": 100}
     assert live("digits", starting, width=79, tick=1, elapsed=12.4) == "⠙ digits  starting Ray  12s"

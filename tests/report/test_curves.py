@@ -16,6 +16,12 @@ from trainjobs.report.marks import Mark
 VALUES = st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf)), min_size=1, max_size=400)
 
 
+def test_waiting_for_data_has_a_chart_of_shares() -> None:
+    (chart,) = charts([{"step": 1, "data/wait": 0.2}, {"step": 2, "data/wait": 0.01}])
+    assert (chart.title, chart.unit, chart.losses) == ("Waiting for data", "share", False)
+    assert chart.series[0].values == (0.2, 0.01)
+
+
 def series(values: list[float]) -> Series:
     return Series("x", tuple(range(len(values))), tuple(values))
 

@@ -24,7 +24,7 @@ from trainjobs.loop import train
 from trainjobs.world import World
 
 Verdict = Literal["same", "told", "refused", "SILENT", "FALSE", "DEFECT"]
-UNTIMED = ("time", "throughput")
+UNTIMED = ("time", "throughput", "data/wait")
 RUNS = itertools.count(1)
 
 

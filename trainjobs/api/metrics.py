@@ -13,6 +13,7 @@ from typing import Literal
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
 Asked = Literal["loss", "perplexity", "modes"]
 SAMPLED = ("vae", "diffusion", "language")
+WAIT = "data/wait"  # of a step's time; of the worker that waited most
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
@@ -88,6 +89,7 @@ METRICS = (
     Metric("heldout/kl", "KL divergence", "held-out", ("vae",), unit="nats"),
     Metric("modes", "modes", "modes", builtin="ring", noisy=False, tile="modes", asked="modes", mode="max"),
     Metric("modes/quality", "modes/quality", "quality", builtin="ring", unit="share", noisy=False, asked="modes", mode="max"),
+    Metric(WAIT, "Waiting for data", "share of a step", unit="share"),
 )
 EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.

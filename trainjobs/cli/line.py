@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainjobs.run.numbers import duration, instant, short, size
+from trainjobs.api.metrics import WAIT
+from trainjobs.run.numbers import duration, instant, short, size, waiting
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 ASCII_SPINNER = "|/-\\"
@@ -27,6 +28,7 @@ def live(name: str, progress: Mapping[str, Any], *, width: int, tick: int, elaps
         (2, losses(progress)),
         (7, heldout(progress)),
         (3, throughput(progress)),
+        (3, wait(progress)),
         (4, memory(progress)),
         (2, eta(progress)),
     ]
@@ -40,7 +42,7 @@ def plain(name: str, progress: Mapping[str, Any], *, elapsed: float) -> str:
     """The same for a log file: everything, on one line, whatever its length."""
     if not started(progress):
         return f"{name}: {waiting_for(progress)} ({duration(elapsed)})"
-    figures = (losses(progress), heldout(progress), throughput(progress), memory(progress), eta(progress))
+    figures = (losses(progress), heldout(progress), throughput(progress), wait(progress), memory(progress), eta(progress))
     parts = (position(progress), activity(progress), *figures)
     return f"{name}: " + ", ".join(part for part in parts if part)
 
@@ -98,6 +100,11 @@ def throughput(progress: Mapping[str, Any]) -> str:
     if not isinstance(rate, Mapping) or rate.get("value") is None:
         return ""
     return f"{short(rate['value'])} {rate.get('unit', 'samples/s')}"
+
+
+def wait(progress: Mapping[str, Any]) -> str:
+    """Of a run whose steps wait for data."""
+    return waiting((progress.get("metrics") or {}).get(WAIT))
 
 
 def memory(progress: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.api.metrics import WAIT
 from trainjobs.cli import driver
 from trainjobs.cli.changes import noted, options
 from trainjobs.cli.diagnostics import plain, rendered
@@ -190,11 +191,11 @@ def failed(run: Run, error: JobError, report: Path | None) -> Iterator[str]:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    """The last value of each metric, leaving out learning rates and throughput."""
+    """The last value of each metric, leaving out learning rates and what is measured by a clock."""
     last: dict[str, Any] = {}
     for row in run.metrics():
         last |= row
-    skipped = ("step", "samples", "time", "throughput")
+    skipped = ("step", "samples", "time", "throughput", WAIT)
     return {
         name: value
         for name, raw in last.items()

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from trainjobs.run.numbers import short
+from trainjobs.api.metrics import WAIT
+from trainjobs.run.numbers import short, waiting
 
 EVERY = 10.0  # seconds between lines about steps
 
@@ -44,8 +45,9 @@ class Diary:
         if now < self._due and step < self._steps:
             return
         self._due = now + EVERY
-        shown = [f"{name} {short(value)}" for name, value in metrics.items() if not name.startswith("lr/")]
-        self._line(", ".join([f"step {step}/{self._steps}", *shown, rate]))
+        shown = [f"{name} {short(value)}" for name, value in metrics.items() if not name.startswith("lr/") and name != WAIT]
+        parts = [f"step {step}/{self._steps}", *shown, rate, waiting(metrics.get(WAIT))]
+        self._line(", ".join(part for part in parts if part))
 
     def _line(self, text: str) -> None:
         self._say(f"{stamp(self._now())} {text}")

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.checkpoints import Keep
+from trainjobs.api.metrics import WAIT
 from trainjobs.checkpoints import Checkpoints, Commit, open_store
 from trainjobs.run.folder import Run
 
-CLOCKS = ("time", "throughput")  # keys of a row of metrics
+CLOCKS = ("time", "throughput", WAIT)  # keys of a row of metrics
 ABSENT = "absent"
 LONGEST = 100 << 20  # bytes of a safetensors file's header, by its specification
 

@@ -30,6 +30,15 @@ def short(of: object) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+WORTH_TELLING = 0.05  # of the time
+
+
+def waiting(share: object) -> str:
+    """ "waiting for data 12 %", of a share of a step's time; nothing where it is little."""
+    value = number(share)
+    return f"waiting for data {100 * value:.0f} %" if value is not None and value > WORTH_TELLING else ""
+
+
 def duration(seconds: float) -> str:
     """The two largest units: 45s, 3m20s, 1h12m, 2d3h. Never negative."""
     whole = max(0, round(seconds))
