@@ -1,3 +1,5 @@
+"""Fixtures of the hub: a stand-in for it that huggingface_hub talks to, and time that passes only while somebody waits."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
