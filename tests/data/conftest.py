@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.data.places.hubs import clock as clock
+from tests.data.places.hubs import serve as serve
 from trainjobs.api.job import Spec
 
 

@@ -38,7 +38,7 @@ def training(**parts: Any) -> dict[str, Any]:
         ),
         ({"training": training(batch={"global": 8, "micro": 3})}, "GTJ0103", ["micro", "3"]),
         ({"vae": None, "gan": PENALTY, "data": {"source": "builtin:ring"}, "deepspeed": {"stage": 3}}, "GTJ0104", ["stage", "0, 1, 2"]),
-        ({"data": {"source": "file://./faces"}}, "GTJ0107", ["absolute path", "file://$PWD/faces"]),
+        ({"data": {"source": "file://~/faces"}}, "GTJ0107", ["absolute path", "file://$HOME/faces"]),
     ],
 )
 def test_a_manifest_that_is_wrong(shell: Shell, parts: dict[str, Any], code: str, phrases: list[str]) -> None:

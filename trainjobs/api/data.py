@@ -119,8 +119,8 @@ class Data(Model):
 
     @property
     def uri(self) -> str:
-        """The source; of a mixture, its first."""
-        return self.source or self.sources[0].source
+        """The source; of a mixture, its first; "" where a manifest, wrongly, names none."""
+        return self.source or next((part.source for part in self.sources), "")
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -145,6 +145,11 @@ def one_source(data: Data) -> Iterator[Breach]:
             yield Breach(("sources", number, "source"), f"{part.source} cannot be mixed", "what is built in is a whole by itself", how)
 
 
+_USABLE = (
+    "a bucket or an absolute path, no user, query, fragment, space or .. (what a relative path names is on no cluster: copy it to a "
+    "bucket, or mount it and name its path there)"
+)
+
 RULES = (
     Rule(
         "spec.data",
@@ -159,8 +164,9 @@ RULES = (
             "GTJ0107",
             uris.source,
             uris.SOURCE,
-            f"not a usable URI: a bucket or an absolute path, no user, query, fragment, space or ..; built in are {listed(uris.BUILTINS)}",
+            f"not a usable URI: {_USABLE}; built in are {listed(uris.BUILTINS)}",
         )
         for path in ("spec.data.source", "spec.data.sources.*.source")
     ),
+    Rule("spec.data.split.validation", "GTJ0107", uris.split, uris.HELD, f"neither a split's name nor a usable URI: {_USABLE}"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote_to_bytes
@@ -19,6 +20,8 @@ SOURCE = (
     f"self.startsWith('builtin:') ? self in {[f'builtin:{name}' for name in BUILTINS]} "
     rf": self.matches(r'^(file:///|(s3|gs|az|hf)://[^/@]+(/|$))') && {_CLEAN}"
 )
+SPLIT = r"[A-Za-z0-9_.-]{1,64}"
+HELD = f"self.matches('^{SPLIT}$') || (self.contains('://') && {SOURCE.partition(' : ')[2]})"
 PREFIX = rf"self.matches(r'^(file://|(s3|gs|az)://[^/@]+)/+[^/]') && {_CLEAN}"
 UNUSABLE = "not a usable URI: a folder in a bucket or an absolute path, no user, query, fragment, space or .."
 
@@ -41,6 +44,15 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")  # no name of a file at all
 
 
+def relative(uri: str) -> bool:
+    """Whether a file:// URI is a path from somewhere on: file://./faces, file://faces, file://../faces. One that is unusable for other
+    reasons (white space, a query, a host that is surely one, what a shell should have replaced) is none."""
+    rest = uri.removeprefix("file://")
+    first = rest.partition("/")[0]
+    clean = rest.isprintable() and not any(character.isspace() or character in "?#$" for character in rest) and not _SLASHES.search(rest)
+    return uri.startswith("file://") and first not in ("", "~", "localhost") and "@" not in first and clean
+
+
 def builtin(source: str) -> str | None:
     """ "digits" of "builtin:digits"; None for any other URI."""
     return source.removeprefix("builtin:") if source.startswith("builtin:") else None
@@ -49,12 +61,26 @@ def builtin(source: str) -> str | None:
 def source(uri: str) -> Iterator[Breach]:
     """What is wrong with spec.data.source."""
     name = builtin(uri)
-    if name is None:
+    if name is None and relative(uri):
+        why = "it is resolved where the manifest lies, by gtj run and gtj validate; a cluster has no such folder"
+        how = "copy the data to a bucket and name that, or mount it (spec.pod.volumes) and name its path there"
+        yield Breach((), f"{uri} is a relative path", why, f"{how}: {file_uri(posixpath.normpath(f'/{file_path(uri)}'))}")
+    elif name is None:
         yield from location(uri)
     elif name not in BUILTINS:
         known = [f"builtin:{known}" for known in BUILTINS]
         near = did_you_mean(uri, known)
         yield Breach((), f'there is no "{uri}"', f"built in are {listed(known, 'and')}", near, code="GTJ0102")
+
+
+def split(text: str) -> Iterator[Breach]:
+    """What is wrong with spec.data.split.validation: the name of a split, or a source's URI."""
+    if builtin(text) is not None:
+        yield Breach((), f"{text} cannot be held out", "what is built in is a whole by itself", "leave it out: data.holdout is a share")
+    elif re.fullmatch("(file|s3|gs|az|hf)://.+", text, re.DOTALL):
+        yield from source(text)
+    elif not re.fullmatch(SPLIT, text):
+        yield Breach((), f'"{text}" is no name of a split', how="write its name, such as validation, or another source's URI")
 
 
 def prefix(uri: str, why: str = "old checkpoints are deleted there") -> Iterator[Breach]:

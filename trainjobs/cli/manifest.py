@@ -21,6 +21,7 @@ from trainjobs.api.rules import check
 from trainjobs.api.shape import Path
 from trainjobs.cli.overrides import overridden
 from trainjobs.cli.positions import Document, Position, documents
+from trainjobs.cli.relative import absolute, rewritten
 
 MOST_BYTES = 1024 * 1024  # more than etcd stores for one object
 SERVER_METADATA = (
@@ -57,7 +58,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One job of a file. `job` is there when `found` is empty; `notes` are what is only told."""
+    """One job of a file. `job` is there when `found` is empty; `notes` are what is only told. `resolved` are the data's relative paths as
+    they are here, as they are in `text` too; those of --set are in `resolved` alone."""
 
     source: str
     text: bytes
@@ -66,6 +68,7 @@ class Manifest:
     name: str = ""
     changes: tuple[Change, ...] = ()
     notes: tuple[Found, ...] = ()
+    resolved: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,9 @@ class InvalidManifest(JobError):
         self.found = tuple(found)
 
 
-def load(source: str, sets: Sequence[str] = (), workers: int | None = None) -> Loaded:
+def load(source: str, sets: Sequence[str] = (), workers: int | None = None, *, here: bool = False) -> Loaded:
     """Reads a file, or standard input for "-". `sets` are "training.steps=10"; `workers` replaces spec.compute.workers in the rules.
+    `here`: the job is for this machine, so that relative paths of data mean something.
 
     GTJ0118 when there is no such file. What is wrong inside is in the manifests, not raised.
     """
@@ -102,9 +106,10 @@ def load(source: str, sets: Sequence[str] = (), workers: int | None = None) -> L
     lines = decoded.splitlines()
     manifests, notes = [], []
     everything = list(documents(decoded))
+    folder = (File() if source == "-" else File(source).parent) if here else None
     for document in everything:
         if document.data is None or concerns_us(document.data, alone=len(everything) == 1):
-            manifests.append(checked(name, text, lines, document, sets, workers))
+            manifests.append(checked(name, text, lines, document, sets, workers, folder))
         else:
             kind = document.data.get("kind", "document without a kind") if isinstance(document.data, dict) else "document"
             notes.append(f"{name}:{document.values[()].line}: left alone: {kind}")
@@ -114,9 +119,9 @@ def load(source: str, sets: Sequence[str] = (), workers: int | None = None) -> L
     return Loaded(tuple(manifests), tuple(notes))
 
 
-def load_job(source: str, sets: Sequence[str] = (), workers: int | None = None) -> Manifest:
+def load_job(source: str, sets: Sequence[str] = (), workers: int | None = None, *, here: bool = False) -> Manifest:
     """The one job of a file. InvalidManifest when it, or another job of the file, has problems; GTJ0105 when there are several."""
-    loaded = load(source, sets, workers)
+    loaded = load(source, sets, workers, here=here)
     found = [problem for manifest in loaded.manifests for problem in manifest.found]
     if found:
         raise InvalidManifest(found)
@@ -152,13 +157,19 @@ def concerns_us(data: Any, alone: bool) -> bool:
     return alone or group == GROUP or data.get("kind") == KIND
 
 
-def checked(name: str, text: bytes, lines: Sequence[str], document: Document, sets: Sequence[str], workers: int | None) -> Manifest:
+def checked(
+    name: str, text: bytes, lines: Sequence[str], document: Document, sets: Sequence[str], workers: int | None, folder: File | None
+) -> Manifest:
     found = [Found(name, at, source_line(lines, at), problem) for at, problem in document.problems]
     if document.data is None:
         return Manifest(name, text, None, tuple(found))
     given = written(document.data)
     data, changed, refused = overridden(given, sets)
     found += [Found(origin, None, "", problem) for origin, problem in refused]
+    resolved: dict[Path, str] = {}
+    if folder is not None:
+        data, resolved = absolute(data, folder)
+        text = rewritten(text, document, folder)
     job, problems = parse(data)
     if job is not None and workers is not None and not problems:
         problems = check(job, workers)
@@ -174,7 +185,7 @@ def checked(name: str, text: bytes, lines: Sequence[str], document: Document, se
     wrong = tuple(one for one in found if not one.problem.note)
     remarks = () if wrong else tuple(one for one in found if one.problem.note)
     whose = job.metadata.name if job else ""
-    return Manifest(name, text, None if wrong else job, wrong, whose, changes, remarks)
+    return Manifest(name, text, None if wrong else job, wrong, whose, changes, remarks, tuple(resolved.items()))
 
 
 def written(data: Any) -> Any:

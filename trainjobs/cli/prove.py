@@ -64,7 +64,7 @@ def command(
     at = steps // 2 if kill_at is None else kill_at
     if at >= steps:
         raise click.UsageError(f"--kill-at {at} leaves nothing to resume: it must be below --steps {steps}")
-    manifest = load_job(source, [*sets, f"training.steps={steps}"], workers or (1 if no_ray else None))
+    manifest = load_job(source, [*sets, f"training.steps={steps}"], workers or (1 if no_ray else None), here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     fixed = workers or (None if no_ray else manifest.job.spec.compute.worker_range[0])  # an elastic group may come back as another
     job = small(local(manifest.job, fixed, no_ray, fresh=False, available=cores()), at)

@@ -18,11 +18,12 @@ from pydantic import BaseModel
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.api.metrics import WAIT
+from trainjobs.api.shape import dotted
 from trainjobs.cli import driver
 from trainjobs.cli.changes import noted, options
 from trainjobs.cli.diagnostics import plain, rendered
 from trainjobs.cli.follow import Outcome, follow
-from trainjobs.cli.manifest import load_job
+from trainjobs.cli.manifest import Manifest, load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
 from trainjobs.cli.screen import screen
@@ -62,12 +63,16 @@ def command(
 ) -> int:
     """Train a manifest here. The same command goes on where an interrupted run stopped."""
     changes = [*sets, *([f"training.steps={steps}"] if steps else [])]
-    manifest = load_job(source, changes, workers or (1 if no_ray else None))
+    manifest = load_job(source, changes, workers or (1 if no_ray else None), here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     job, ignored = local(manifest.job, workers, no_ray, fresh, cores()), ignored_fields(manifest.job)
     check_workers(job, cores())
     folder = run_dir or RUNS / job.metadata.name
-    again = resume_command(folder / "job.yaml" if source == "-" else Path(source), workers, steps, sets, run_dir, no_ray)
+    again = resume_command(folder / "job.yaml", workers, steps, settled(sets, manifest), run_dir, no_ray)
+    if source != "-":
+        again = resume_command(Path(source), workers, steps, sets, run_dir, no_ray)
+    for path, uri in manifest.resolved:
+        click.echo(painted(f"{dotted(path)} is {uri}", dim=True), err=True)
     if manifest.notes:
         click.echo(rendered(manifest.notes), err=True)
     if ignored:
@@ -132,6 +137,13 @@ def is_set(model: BaseModel, path: list[str]) -> bool:
     if len(path) > 1:
         return isinstance(value, BaseModel) and is_set(value, path[1:])
     return bool(value)
+
+
+def settled(sets: tuple[str, ...], manifest: Manifest) -> tuple[str, ...]:
+    """The changes with the relative paths in them as they were resolved, for the copy of the manifest, which lies elsewhere."""
+    changed = [change.path for change in manifest.changes]
+    moved = [(path, uri) for path, uri in manifest.resolved if any(path[: len(one)] == one for one in changed)]
+    return (*sets, *(f"{dotted(path)}={uri}" for path, uri in moved))
 
 
 def resume_command(source: Path, workers: int | None, steps: int | None, sets: tuple[str, ...], run_dir: Path | None, no_ray: bool) -> str:

@@ -8,6 +8,7 @@ import click
 
 from trainjobs.api.job import Job
 from trainjobs.api.problem import listed
+from trainjobs.api.shape import dotted
 from trainjobs.cli.diagnostics import as_data, rendered
 from trainjobs.cli.manifest import Found, Manifest, load
 
@@ -23,7 +24,7 @@ def command(sources: tuple[str, ...], sets: tuple[str, ...], workers: int | None
     files = (*sources, *more)
     if not files:
         raise click.UsageError("which manifest? gtj validate -f job.yaml")
-    loaded = [load(source, sets, workers) for source in files]
+    loaded = [load(source, sets, workers, here=True) for source in files]
     manifests = [manifest for one in loaded for manifest in one.manifests]
     found = [problem for manifest in manifests for problem in manifest.found]
     told = [note for manifest in manifests for note in manifest.notes]
@@ -34,6 +35,8 @@ def command(sources: tuple[str, ...], sets: tuple[str, ...], workers: int | None
     for note in (note for one in loaded for note in one.notes):
         click.echo(note, err=True)
     for manifest in manifests:
+        for path, uri in manifest.resolved:
+            click.echo(f"{manifest.source}: {dotted(path)} is {uri} here; a cluster refuses a relative path", err=True)
         if manifest.job is not None:
             click.echo(f"{manifest.source}: ok: {summary(manifest.job)}")
     if told:

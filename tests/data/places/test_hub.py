@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.places.conftest import Clock, Serve
 from tests.data.places.hub_server import Repository, oid
+from tests.data.places.hubs import Clock, Serve
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.hub import Dataset, open_hub, parsed
 
