@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import images, open_source
+from trainjobs.data import images, open_source, tables
 from trainjobs.data.pictures import Picture
 from trainjobs.noise import Noise
 
@@ -135,11 +135,11 @@ def test_a_folder_is_decoded_once_until_it_changes(job: Make, tmp_path: Path, mo
     calls: list[str] = []
     read = images.read
 
-    def counted(path: Path, size: int, channels: int) -> Picture:
-        calls.append(path.name)
-        return read(path, size, channels)
+    def counted(data: bytes, size: int, channels: int, where: str) -> Picture:
+        calls.append(where)
+        return read(data, size, channels, where)
 
-    monkeypatch.setattr(images, "read", counted)
+    monkeypatch.setattr(tables, "read", counted)
     path, cache = folder(tmp_path / "data"), tmp_path / "cache"
 
     def times(**data: object) -> int:

@@ -12,7 +12,8 @@ from PIL import Image, ImageCms, features
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import images, open_source, preflight
+from trainjobs.data import first_look, images, open_source, preflight
+from trainjobs.data.forms.recognise import SUFFIXES
 
 Make = Callable[..., Spec]
 RNG = np.random.default_rng(0)
@@ -83,7 +84,7 @@ def test_avif_and_jfif_are_read_where_pillow_can(data: Path, job: Make) -> None:
 
 def test_a_format_that_pillow_was_built_without_is_left_out_and_said_so(data: Path, job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     noise().save(data / "b.webp")
-    monkeypatch.setattr(images, "SUFFIXES", tuple(suffix for suffix in images.SUFFIXES if suffix != ".webp"))
+    monkeypatch.setitem(SUFFIXES, "images", tuple(suffix for suffix in images.SUFFIXES if suffix != ".webp"))
     assert line(job, data) == "2 images, 32x32 colour; 1 .webp left out"
 
 
@@ -118,7 +119,7 @@ def test_sixteen_bits_say_how_bright_they_are(data: Path, job: Make) -> None:
 
 
 def test_of_a_large_folder_it_says_how_many_were_looked_at(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "CHECKED", 3)
+    monkeypatch.setattr(first_look, "CHECKED", 3)
     for number in range(6):
         Image.fromarray((RNG.random((8, 8)) * 65535).astype(np.uint16)).save(tmp_path / f"{number}.png")
     assert line(job, tmp_path).startswith("6 images, 32x32 colour; of 3 looked at; 3 16-bit, scaled from 0 to 65535")

@@ -84,7 +84,8 @@ def test_training_does_not_depend_on_the_order_of_the_documents() -> None:
 def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
     script = (
         "from trainjobs.data.documents import *; from trainjobs.data.tokens import train_bpe; import hashlib;"
-        "print(hashlib.sha256(train_bpe((file.path.read_text() for file in stdlib_files()[:40]), 1000).inner.to_str().encode()).hexdigest())"
+        "texts = [file.path.read_text() for file in stdlib_files()[:40]];"
+        "print(hashlib.sha256(train_bpe(texts, 1000).inner.to_str().encode()).hexdigest())"
     )
     results = {
         subprocess.run(

@@ -70,7 +70,7 @@ def test_a_pipe_among_texts_hangs_nothing(job: Make, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("abc" * 1000)
     os.mkfifo(tmp_path / "b.txt")
     os.mkfifo(tmp_path / "c.jsonl")
-    assert preflight(job("language", f"file://{tmp_path}")) == "3,000 bytes of text: 1 files, 1 documents; 2 pipe left out"
+    assert preflight(job("language", f"file://{tmp_path}")) == "3,000 bytes of text: 1 file, 1 document; 2 pipe left out"
 
 
 @pytest.mark.parametrize("family", ["gan", "language", "custom"])

@@ -42,7 +42,7 @@ def look(spec: Spec, resolved: Mapping[str, str] | None = None) -> tuple[Found, 
     from trainjobs.data import found
 
     _of_builtin(spec)
-    return () if spec.data.uri.startswith("builtin:") else found.look(spec.data, resolved or {})
+    return () if spec.data.uri.startswith("builtin:") else found.look(spec, resolved or {})
 
 
 def open_source(

@@ -18,10 +18,10 @@ from trainjobs.data.files import fingerprinted
 from trainjobs.data.forms.chosen import column_of, distinct
 from trainjobs.data.forms.index import Indexing, silent
 from trainjobs.data.forms.open import open_records
-from trainjobs.data.forms.recognise import Wants, form_of, recognise
+from trainjobs.data.forms.recognise import form_of
 from trainjobs.data.forms.records import Record, Records, Value
 from trainjobs.data.forms.roles import Classes, classes, roles
-from trainjobs.data.found import Found
+from trainjobs.data.found import Found, wants
 from trainjobs.data.holdout import Rule
 from trainjobs.data.merged import Merged, by_name, one_after_the_other
 from trainjobs.data.places.place import ALONE, Listed, Place, Ranks, Shelf
@@ -148,7 +148,7 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
 
     def opened(place: Place, listed: Listed) -> Records:
         asked = wants(spec, listed)
-        forms = _lines(listed, data, place) if asked == "text" else ()
+        forms = _lines(listed, data, place) if asked == "text" and found.form == "jsonl" else ()
         if len(forms) > 1:
             return by_name([open_records(place, one, told, shelf, reading.cache, reading.ranks, say=reading.say) for one, told in forms])
         return open_records(place, listed, data, shelf, reading.cache, reading.ranks, say=reading.say, wants=asked)
@@ -161,13 +161,6 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if data.labels == "folder":
         used |= {"label": "folder"}
     return Dataset(found, data, records, apart, used, kind)
-
-
-def wants(spec: Spec, listed: Listed) -> Wants:
-    """What a family learns from; a custom job learns from pictures where there are any."""
-    if spec.language:
-        return "text"
-    return "image" if not spec.custom or any(form_of(one.name) == "images" for one in listed.objects) else ""
 
 
 def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
@@ -196,13 +189,15 @@ def encoded(record: Record, column: str) -> bytes:
 def _lines(listed: Listed, data: Data, place: Place) -> Sequence[tuple[Listed, Data]]:
     """JSON Lines and plain text in one folder, each object by itself, in the order of names; none where it is not both. Pages that stand
     beside a dataset of the hub are about it, and no data."""
-    if data.format != "auto" or place.uri.startswith("hf:") or recognise(listed, data, place.uri, "text") != "jsonl":
+    if data.format != "auto" or place.uri.startswith("hf:"):
         return ()
     objects = [one for one in listed.objects if one.size and form_of(one.name) in LINES]
     if all(form_of(one.name) == "jsonl" for one in objects):
         return ()
     told = {form: data.model_copy(update={"format": form, "limit": None}) for form in LINES}
-    return [(replace(listed, objects=(one,)), told[str(form_of(one.name))]) for one in objects]
+    left = replace(listed, objects=tuple(one for one in listed.objects if one not in objects))
+    first = replace(left, objects=(objects[0], *left.objects))  # what is left out is told once
+    return [(first if one is objects[0] else Listed((one,)), told[str(form_of(one.name))]) for one in objects]
 
 
 def _unpacked(name: str, size: int) -> int:

@@ -46,10 +46,9 @@ def of(dataset: Dataset, shelf: Shelf) -> Texts:
         for name, where, values, apart in dataset.documents(shelf):
             text = values["text"]
             if not isinstance(text, str):
-                why = f"column {dataset.roles['text']} holds {'nothing' if text is None else type(text).__name__}"
-                raise JobError(
-                    "GTJ0113", "the record has no text", where=where, why=why, how="mend the record, or leave it out by data.where"
-                )
+                why = "there is none" if text is None else f"it is of the type {type(text).__name__}"
+                how = "set data.columns.text to the column that holds the text, or leave the record out by data.where"
+                raise JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
             if text:
                 yield name, text, apart
 

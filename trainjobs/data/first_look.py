@@ -8,12 +8,12 @@ from pathlib import Path
 
 from trainjobs.api.job import Spec
 from trainjobs.data import documents
-from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses, wants
+from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses
 from trainjobs.data.forms.glance import Straight, glance
 from trainjobs.data.forms.recognise import form_of
 from trainjobs.data.forms.records import Record
 from trainjobs.data.forms.roles import roles
-from trainjobs.data.found import Found, look
+from trainjobs.data.found import Found, look, wants
 from trainjobs.data.images import describe, read
 from trainjobs.data.pictures import Seen
 from trainjobs.data.places.open import BEFORE
@@ -30,7 +30,7 @@ PLENTY = 64  # sequences of characters that make enough tokens; repetitive text 
 def said(spec: Spec) -> str:
     """The line. JobErrors as of trainjobs.data.preflight."""
     patience = Patience(BEFORE)
-    parts = [_said(spec, one, patience) for one in look(spec.data, {}, patience)]
+    parts = [_said(spec, one, patience) for one in look(spec, {}, patience)]
     if len(parts) == 1:
         return parts[0]
     total = sum(part.weight for part in spec.data.parts)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from trainjobs.api.data import Data, Part
+from trainjobs.api.data import Part
+from trainjobs.api.job import Spec
 from trainjobs.data import splits
+from trainjobs.data.forms.recognise import LABELS, METADATA, Wants, form_of, recognise
 from trainjobs.data.places.open import open_place
 from trainjobs.data.places.place import Listed, Object, Place
 from trainjobs.stores.patience import Patience
@@ -22,6 +24,7 @@ class Found:
 
     part: Part
     uri: str
+    form: str
     train: Listed
     held: Listed | None = None
     elsewhere: str = ""
@@ -34,26 +37,52 @@ class Found:
         return open_place(self.elsewhere or self.uri, patience=patience)
 
     def objects(self) -> Iterator[tuple[str, Object]]:
-        """Every object with a name of its own among all of a job's data, if this is its only source."""
-        yield from ((one.name, one) for one in self.train.objects)
-        yield from ((f"{self.elsewhere and 'validation/'}{one.name}", one) for one in (self.held.objects if self.held else ()))
+        """Every object that is read, with a name of its own among all of the source."""
+        yield from ((one.name, one) for one in read_of(self.train, self.form))
+        yield from ((f"{self.elsewhere and 'validation/'}{one.name}", one) for one in read_of(self.held or Listed(()), self.form))
 
 
-def look(data: Data, resolved: Mapping[str, str], patience: Patience | None = None) -> tuple[Found, ...]:
-    """Each source of the data. `resolved` are URIs as a run that goes on began with them. JobErrors as of `Place` and `splits.divide`."""
-    return tuple(_look(data, part, resolved, patience) for part in data.parts)
+def look(spec: Spec, resolved: Mapping[str, str], patience: Patience | None = None) -> tuple[Found, ...]:
+    """Each source of the data. `resolved` are URIs as a run that goes on began with them. JobErrors as of `Place`, `splits.divide` and
+    `recognise`."""
+    return tuple(_look(spec, part, resolved, patience) for part in spec.data.parts)
 
 
-def _look(data: Data, part: Part, resolved: Mapping[str, str], patience: Patience | None) -> Found:
+def wants(spec: Spec, listed: Listed) -> Wants:
+    """What a family learns from; a custom job learns from pictures where there are any."""
+    if spec.language:
+        return "text"
+    return "image" if not spec.custom or any(form_of(one.name) == "images" for one in listed.objects) else ""
+
+
+def read_of(listed: Listed, form: str) -> list[Object]:
+    """The objects that are read where the data is of this form: those of it, what says something of pictures beside them, and where
+    text is read as lines, plain text as well."""
+    forms = {"jsonl", "text"} if form == "jsonl" else {form}
+    pictures = {_stem(one.name) for one in listed.objects if form_of(one.name) == "images"} if form == "images" else set()
+    return [one for one in listed.objects if form_of(one.name) in forms or (pictures and _beside(one.name, pictures))]
+
+
+def _beside(name: str, pictures: set[str]) -> bool:
+    return name.rpartition("/")[2] in (*METADATA, LABELS) or (name.endswith(".txt") and _stem(name) in pictures)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _look(spec: Spec, part: Part, resolved: Mapping[str, str], patience: Patience | None) -> Found:
+    data = spec.data
     place = open_place(resolved.get(part.source, part.source), patience=patience)
     listed = place.listed()
     named = data.split.validation or ""
     found = splits.divide([one.name for one in listed.objects], listed.splits, data.split, place.uri)
-    train = _only(listed, found.train)
+    train, words = _only(listed, found.train), tuple(found.words())
+    form = recognise(train, data, place.uri, wants(spec, train))
     if "://" in named:
         other = open_place(resolved.get(named, named), patience=patience)
-        return Found(part, place.uri, train, other.listed(), other.uri, tuple(found.words()))
-    return Found(part, place.uri, train, _only(listed, found.validation) if found.validation else None, words=tuple(found.words()))
+        return Found(part, place.uri, form, train, other.listed(), other.uri, words)
+    return Found(part, place.uri, form, train, _only(listed, found.validation) if found.validation else None, words=words)
 
 
 def _only(listed: Listed, names: tuple[str, ...]) -> Listed:

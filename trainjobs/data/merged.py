@@ -21,6 +21,7 @@ class Merged:
     order: tuple[tuple[int, int], ...]
     columns: Mapping[str, Kind]
     apart: int | None = None  # the set whose names are told apart
+    said: str = ""  # of all together; empty where each is told by itself
 
     @property
     def form(self) -> str:
@@ -44,8 +45,13 @@ class Merged:
         return self.parts[part].read(shelf, own, rows, columns)
 
     def words(self) -> Iterator[str]:
+        if self.said:
+            yield self.said
         for number, part in enumerate(self.parts):
             first, *rest = part.words()
+            if self.said:
+                yield from rest
+                continue
             yield f"held out: {first}" if number == self.apart else first
             yield from rest
 
@@ -61,7 +67,9 @@ def by_name(parts: Sequence[Records]) -> Merged:
     """Sets whose blocks are one object each, in the order of the objects' names."""
     order = [(part, block) for part, records in enumerate(parts) for block in range(len(records.blocks))]
     order.sort(key=lambda at: parts[at[0]].blocks[at[1]].objects[0].name)
-    return Merged(tuple(parts), tuple(order), _common(parts))
+    forms = listed(sorted({part.form for part in parts}), "and")
+    rows = sum(block.rows for part in parts for block in part.blocks)
+    return Merged(tuple(parts), tuple(order), _common(parts), said=f"{forms}, {len(order):,} files, {rows:,} samples")
 
 
 def _common(parts: Sequence[Records]) -> Mapping[str, Kind]:

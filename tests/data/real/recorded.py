@@ -1,7 +1,7 @@
 """A custom objective that writes down what it is shown: `custom.objective: tests.data.real.recorded:build`.
 
-Each process appends "position digest" for every sample, in a file of its own below $GENTRAIN_RECORDED: which samples a run saw, and in which
-order, whatever the number of processes. Its network is as small as can be.
+Each process appends "position digest" for every sample, in a file of its own below $GENTRAIN_RECORDED: which samples a run saw, and in
+which order, whatever the number of processes. Its network is as small as can be.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Of a plain file only the bytes of the rows are read; a packed one is unpacked, a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,6 +126,9 @@ class Lined:
             there = name in record
             why = f"it is {shown(value)}" if there else f"its fields are {', '.join(map(shown, list(record)[:8])) or 'none'}"
             how = f"the other records have {WORDS[kind]} there: mend it, or take it out"
+            if kind == "text" and there and value is not None:
+                plain = isinstance(value, int | float)
+                how = f"write a string in quotes{f', such as {json.dumps({name: str(value)})}' if plain else ''}"
             raise JobError("GTJ0113", f"the record has no {WORDS[kind]} in field {name}", where=where, why=why, how=how)
         return _written(value) if isinstance(value, str) else value
 

@@ -63,12 +63,18 @@ def recognise(listed: Listed, data: Data, where: str = "", wants: Wants = "") ->
         forms = [form for form in forms if form not in _TEXTUAL]
     if wants == "text" and forms == ["images"] and counts["text"]:
         return "text"
+    if wants == "image" and forms and all(form in _TEXTUAL for form in forms):
+        raise _without("images", listed, where)
+    if wants == "text" and forms == ["images"]:
+        raise _without("text", listed, where)
     if len(forms) > 1:
         found = ", ".join(f"{counts[form]:,} × {form}" for form in forms)
         how = f"set data.format to one of {', '.join(forms)}, or name one folder or a glob of one kind"
         raise JobError("GTJ0113", "the data is written in several forms", where=where, why=f"found {found}", how=how)
     if forms:
         return forms[0]
+    if counts["text"] and wants == "image":
+        raise _without("images", listed, where)
     if counts["text"]:
         return "text"
     raise _nothing(listed, where)
@@ -88,7 +94,8 @@ class Found:
 
     def left_out(self) -> Iterator[str]:
         """For the line that says what was found: "2 .avif, 1 pipe left out"."""
-        return Listing((), self.others + self.listed.others, self.listed.folders, self.listed.loops).words()
+        others = Counter({name: count for name, count in self.listed.others.items() if _matters(name, self.form)})
+        return Listing((), self.others + others, self.listed.folders, self.listed.loops).words()
 
     def error(self, what: str, *, why: str, how: str) -> JobError:
         return JobError("GTJ0113", what, where=self.place.uri, why=why, how=how)
@@ -118,6 +125,12 @@ def columns_said(columns: Sequence[str]) -> str:
     return " + ".join(columns[:8]) + (f" and {len(columns) - 8} more columns" if len(columns) > 8 else "")
 
 
+def _matters(left_out: str, form: str) -> bool:
+    """Whether it is told: of hidden files those that would be read if they were not."""
+    kind, _, suffix = left_out.partition(" ")
+    return kind != "hidden" or form_of(f"a{suffix}") == form
+
+
 def _named(listed: Listed, name: str) -> int:
     return sum(PurePosixPath(found.name).name.lower() == name for found in listed.objects)
 
@@ -133,7 +146,16 @@ def _there(listed: Listed) -> str:
     return f"found {', '.join(f'{count:,} × {name}' for name, count in most(counts, 'of other kinds'))}" if counts else "it is empty"
 
 
+def _without(noun: str, listed: Listed, where: str) -> JobError:
+    forms = ("images", "webdataset", "parquet") if noun == "images" else ("text", "jsonl", "csv", "parquet", "webdataset")
+    known = " ".join(suffix for form in forms for suffix in SUFFIXES[form])
+    return JobError("GTJ0113", f"the data holds no {noun}", where=where, why=_there(listed), how=f"known are {known}")
+
+
 def _nothing(listed: Listed, where: str) -> JobError:
+    if not listed.objects and not listed.others:
+        folders = f"but for {', '.join(sorted(listed.folders))}, which are left out" if listed.folders else ""
+        return JobError("GTJ0113", "the folder is empty", where=where, why=folders, how="put data there, or mend data.source")
     packed = Counter(suffix for found in listed.objects if (suffix := _suffix(found.name)) in _PACKED_TARS)
     if packed:
         how = "unpack each to a plain .tar: pictures hardly get smaller by packing"
