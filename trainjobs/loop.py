@@ -27,7 +27,8 @@ from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
-from trainjobs.data import open_source, origin_of, rule_of
+from trainjobs.data import look, open_source, origin_of, rule_of
+from trainjobs.data.ahead import ahead
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
 from trainjobs.data.tokens import kept
@@ -81,10 +82,15 @@ def train(
     # What is trained, and on what: as it was, for a run that goes on.
     connect(world)
     began = world.lead(before.look, store_uri(job, run), spec, since)
-    data = world.lead(origin_of, spec)
+    found = world.lead(look, spec, began.resolved)
+    data = world.lead(origin_of, spec, found)
     changed = before.compare_data(began, data, spec)
     rule = began.rule or rule_of(spec)
-    source = open_source(spec, run / "cache", rule=rule, tokenizer=began.tokenizer)
+    said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
+    opened = open_source(
+        spec, run / "cache", found, rule=rule, tokenizer=began.tokenizer, orders=began.orders, ranks=world, aside=run, pin=pin, say=said
+    )
+    source = ahead(opened, spec.data.workers, world)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)
@@ -96,7 +102,7 @@ def train(
     stage = choose_stage(spec, model, groups, world)
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions(), **onward.facts(spec.training, batch_cut)}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
-    identity |= before.account(spec, data, rule, **around, objective=custom_code(spec))
+    identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     engines = {name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world) for name, own in groups.items() if own}

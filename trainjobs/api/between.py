@@ -84,7 +84,7 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
 def best_has_samples(spec: Spec) -> Iterator[Breach]:
     """With nothing held out there is no held-out score, and nothing would ever be the best."""
     best = spec.checkpoints.keep.best
-    if best is not None and best.metric.startswith("heldout/") and spec.data.holdout == 0:
+    if best is not None and best.metric.startswith("heldout/") and spec.data.holdout == 0 and spec.data.split.validation is None:
         why = "data.holdout is 0: no sample is held out"
         path = ("checkpoints", "keep", "best", "metric")
         yield Breach(path, f"{best.metric} cannot be measured", why, "write a share such as `holdout: 0.05`, or take keep.best out")
@@ -144,7 +144,7 @@ RULES = (
         "spec",
         "GTJ0108",
         best_has_samples,
-        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || self.data.holdout > 0.0",
+        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || self.data.holdout > 0.0 || has(self.data.split.validation)",
         "checkpoints.keep.best.metric cannot be measured: data.holdout is 0",
     ),
     Rule(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from trainjobs.api import profile, rules
+from trainjobs.api.data import Data
 from trainjobs.api.job import FAMILIES
 from trainjobs.api.rule import Rule
+from trainjobs.api.shape import fields
 
 _NOT_STARTED = "!has(oldSelf.status) || !has(oldSelf.status.attempts) || oldSelf.status.attempts == 0"
+
+
+_DATA = tuple(f"data.{name}" for name in fields(Data) if name not in ("cache", "workers"))  # these change no sample
 
 
 def _same(field: str) -> str:
@@ -24,7 +29,7 @@ RULES = (
             f"spec.{field} cannot change once the job has started",
             field=f"spec.{field}",  # at the root the server would name "<nil>"
         )
-        for field in (*FAMILIES, "data", "training.seed", "training.batch.global", "compute.queue")
+        for field in (*FAMILIES, *_DATA, "training.seed", "training.batch.global", "compute.queue")
     ),
 )
 

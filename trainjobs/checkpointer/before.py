@@ -28,6 +28,7 @@ WITHOUT_EFFECT = (
     *("pod", "budget", "suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished"),
     *("compute.profiles", "compute.queue", "recovery.maxRetries", "recovery.stallTimeout"),
     *("checkpoints.uri", "checkpoints.every", "checkpoints.resumeFrom", "checkpoints.allowDataChange", "checkpoints.allowOptimizerReset"),
+    *("data.cache", "data.workers"),  # how much disk and how many threads: order and samples are the same
     *("checkpoints.keep.last", "checkpoints.keep.everySteps", "checkpoints.keep.pinned"),  # keep.best has its metric measured
 )
 
@@ -46,6 +47,18 @@ class Before:
         if not self.metadata:
             return None
         found: Rule = self.metadata.get("data", {}).get("rule", "place")
+        return found
+
+    @property
+    def resolved(self) -> Mapping[str, str]:
+        """What URIs of the manifest meant when it began."""
+        found: Mapping[str, str] = self.metadata.get("data", {}).get("resolved", {})
+        return found
+
+    @property
+    def orders(self) -> Sequence[Mapping[str, Any]]:
+        """In which order it saw each source."""
+        found: Sequence[Mapping[str, Any]] = self.metadata.get("data", {}).get("orders", ())
         return found
 
     @property
@@ -80,9 +93,9 @@ def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:
     return what
 
 
-def account(spec: Spec, data: Origin, rule: Rule, **more: Any) -> dict[str, Any]:
+def account(spec: Spec, data: Origin, rule: Rule, orders: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
     """What a commit keeps, for `changes` and `compare_data`: the job, the data, and what is not in the manifest."""
-    return {"job": dict(_leaves(spec)), "data": {**data.metadata(), "rule": rule}, "around": more}
+    return {"job": dict(_leaves(spec)), "data": {**data.metadata(), "rule": rule, "orders": list(orders)}, "around": more}
 
 
 def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:

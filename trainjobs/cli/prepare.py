@@ -173,8 +173,8 @@ def maths(spec: Spec) -> dict[str, Any]:
     kept = {name: dumped[name] for name in (*FAMILIES, "data", "training") if name in dumped}
     kept["deepspeed"] = {"config": dumped.get("deepspeed", {}).get("config", {})}
     flat = dict(flatten(kept))
-    flat.pop("training.steps", None)
-    flat.pop("training.batch.micro", None)
+    for name in ("training.steps", "training.batch.micro", "data.cache", "data.workers"):
+        flat.pop(name, None)
     return flat
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from trainjobs.data.source import Conditional, DataInfo, Source
 from trainjobs.noise import Noise
+from trainjobs.world import World
 
 BYTES = 2**30  # of prepared batches, beyond the two that there are always
 
@@ -88,6 +90,13 @@ class Ahead:
         self.expect((), 0)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def ahead(source: Source, asked: int | None, world: World) -> Source:
+    """The source, prepared beside the steps where a batch of it takes time; `asked` is data.workers. Every rank calls this."""
+    here = platform.node()
+    processes = world.gather(here).count(here)
+    return Ahead(source, threads(asked, processes)) if isinstance(source, Preparing) else source
 
 
 def threads(asked: int | None, processes: int) -> int:

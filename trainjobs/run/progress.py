@@ -7,6 +7,7 @@ and the driver write here, one after the other.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,14 @@ def read(path: Path) -> dict[str, Any]:
 def update(run: Path, now: Callable[[], float] = time.time, **fields: Any) -> None:
     """Change fields of progress.json and keep the others."""
     replace(run / "progress.json", json.dumps({**read(run / "progress.json"), **fields, "updatedAt": now(), "pid": os.getpid()}))
+
+
+def preparing(run: Path, leads: bool, heartbeat: Callable[[int], None], words: str) -> None:
+    """What is done before the first step: a sign of life of every worker, said by rank 0."""
+    heartbeat(0)
+    logging.getLogger(__name__).info(words)
+    if leads:
+        update(run, activity=words)
 
 
 def mark(run: Path, event: str, now: Callable[[], float] = time.time, **fields: Any) -> None:
