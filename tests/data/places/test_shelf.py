@@ -285,9 +285,10 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     (folder / f"{key}.8192.claim").write_bytes(b"")
     (folder / f"{'1' * 32}.partial").write_bytes(b"half")
     (folder / ("2" * 32)).write_bytes(b"whole")
+    (folder / ".DS_Store").write_bytes(b"somebody else's")
     (tmp_path / "lock").write_bytes(b"00000000000000999999")
     DiskShelf(tmp_path, 8 * BLOCK)
-    assert [path.name for path in below(tmp_path)] == ["2" * 32]
+    assert {path.name for path in below(tmp_path)} == {"2" * 32, ".DS_Store"}
     assert ledger(tmp_path).taken == BLOCK
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 SOON = 3600.0  # seconds for which what was fetched ahead is spared by others that are fetched ahead
 
@@ -23,20 +24,21 @@ class Queue:
     """What has been used comes before what was fetched ahead. Of other processes' objects it knows what the last `fill` told."""
 
     def __init__(self) -> None:
-        self._used: dict[str, Idle] = {}
-        self._soon: dict[str, Idle] = {}
+        self._used: OrderedDict[str, Idle] = OrderedDict()  # from the front of a dict many cannot be taken one by one
+        self._soon: OrderedDict[str, Idle] = OrderedDict()
 
     def fill(self, found: Iterable[Idle], now: float) -> None:
-        self._used, self._soon = {}, {}
+        self._used.clear()
+        self._soon.clear()
         for each in sorted(found):
             (self._used if each.time <= now * 1e9 else self._soon)[each.key] = each
 
-    def add(self, path: Path, now: float) -> None:
+    def add(self, key: str, path: str, now: float) -> None:
         with suppress(FileNotFoundError):  # somebody cleared the folder
-            status = path.stat()
-            self.discard(path.name)
+            status = os.stat(path)
+            self.discard(key)
             queue = self._used if status.st_mtime_ns <= now * 1e9 else self._soon
-            queue[path.name] = Idle(status.st_mtime_ns, path.name, status.st_size)
+            queue[key] = Idle(status.st_mtime_ns, key, status.st_size)
 
     def discard(self, key: str) -> None:
         self._used.pop(key, None)
@@ -46,5 +48,5 @@ class Queue:
         """Taken out. `spare`: not what was fetched ahead."""
         for queue in (self._used,) if spare else (self._used, self._soon):
             if queue:
-                return queue.pop(next(iter(queue)))
+                return queue.popitem(last=False)[1]
         return None

@@ -13,6 +13,7 @@ only when it is whole, and what is taken is never more than the limit, also whil
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from trainjobs.data.places.idle import SOON, Idle, Queue
 from trainjobs.data.places.locks import Locks
 
 BLOCK = 4096
+_KEY = re.compile("[0-9a-f]{32}")
 REST = 1.0  # seconds between two looks at all that is here
 
 
@@ -56,6 +58,7 @@ class Ledger:
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self.folder, self.counts = folder / "objects", Counts()
+        self._top = str(self.folder)  # of thousands of paths, those of pathlib take most of the time
         self._now, self._looked = now, -REST
         self.folder.mkdir(parents=True, exist_ok=True)
         self._locks = Locks(folder / "lock")
@@ -113,10 +116,12 @@ class Ledger:
                 soon = self._now() + SOON
                 os.utime(self.partial(key), (soon, soon))
             os.rename(self.partial(key), self.path(key))
+            self.counts.fetched += 1
+            self.counts.fetched_bytes += os.stat(self.path(key)).st_size
             self._mark(key).unlink(missing_ok=True)
             del self._fetching[key]
             if ahead:
-                self._idle.add(self.path(key), self._now())
+                self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
             else:
                 self._held[key] += 1
@@ -135,7 +140,7 @@ class Ledger:
             keys = list(keys)
             for key in keys:
                 with suppress(FileNotFoundError):  # somebody cleared the folder
-                    os.utime(self.path(key), (now, now))
+                    os.utime(f"{self._top}/{key}", (now, now))
             self._let_go(keys)
             self._locks.changed.notify_all()
 
@@ -150,16 +155,6 @@ class Ledger:
             before = self.taken
             self._make_room(need, before, False)
             return self.taken < before
-
-    def counted(self, size: int) -> None:
-        with self._locks.changed:
-            self.counts.fetched += 1
-            self.counts.fetched_bytes += size
-
-    def wake(self) -> None:
-        """Who waits looks again."""
-        with self._locks.changed:
-            self._locks.changed.notify_all()
 
     def wait(self, seconds: float) -> None:
         """Until something changes here in this process, or so long: of other processes nobody is told."""
@@ -177,10 +172,10 @@ class Ledger:
         return need == 0
 
     def _drop(self, idle: Idle) -> None:
-        """Unless it is held, or was used since."""
+        """Unless another process holds it, or used it since."""
         path = self.path(idle.key)
         with suppress(FileNotFoundError):
-            if self._held[idle.key] or path.stat().st_mtime_ns != idle.time or not self._locks.own(idle.key):
+            if path.stat().st_mtime_ns != idle.time or not self._locks.own(idle.key):
                 return
             path.unlink()
             self._locks.free(idle.key)
@@ -196,7 +191,7 @@ class Ledger:
     def _give_up(self, keys: Iterable[str]) -> None:
         for key in keys:
             if key in self._fetching:
-                self._remove(self.partial(key), self._mark(key))
+                _remove(self.partial(key), self._mark(key))
                 self._take(-self._fetching.pop(key))
             self._locks.free(key)
 
@@ -206,9 +201,11 @@ class Ledger:
         taken, whole, partial, claims = 0, [], set(), {}
         for entry in os.scandir(self.folder):
             key, _, rest = entry.name.partition(".")
+            if not _KEY.fullmatch(key):  # somebody else's
+                continue
             if rest == "partial":
                 partial.add(key)
-            elif rest.endswith(".claim"):
+            elif rest.removesuffix(".claim").isdigit():
                 claims[key] = int(rest.removesuffix(".claim"))
             elif not rest:
                 status = entry.stat()
@@ -219,15 +216,15 @@ class Ledger:
             if key in self._fetching or not self._locks.own(key):
                 taken += claimed
             else:
-                self._remove(self.partial(key), self.folder / f"{key}.{claimed}.claim")
+                _remove(self.partial(key), self.folder / f"{key}.{claimed}.claim")
                 self._locks.free(key)
-        self._remove(*map(self.partial, partial))
+        _remove(*map(self.partial, partial))
         self._idle.fill((each for each in whole if not self._held[each.key]), self._now())
         self._locks.number = taken
 
     def _whole(self, key: str, size: int) -> bool:
         try:
-            return os.stat(self.path(key)).st_size == size
+            return os.stat(f"{self._top}/{key}").st_size == size
         except FileNotFoundError:
             return False
 
@@ -236,7 +233,7 @@ class Ledger:
             self._held[key] -= 1
             if not self._held[key]:
                 del self._held[key]
-                self._idle.add(self.path(key), self._now())
+                self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
 
     def _mark(self, key: str) -> Path:
@@ -245,6 +242,7 @@ class Ledger:
     def _take(self, bytes: int) -> None:
         self._locks.number = max(0, self.taken + bytes)
 
-    def _remove(self, *paths: Path) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

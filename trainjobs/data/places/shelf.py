@@ -88,7 +88,7 @@ class DiskShelf:
         """Nothing more is fetched ahead; what is on its way goes on."""
         with self._lock:
             self._pending.clear()
-        self._ledger.wake()
+        self._ledger.release(())  # who waits for room looks again
 
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
@@ -171,7 +171,6 @@ class DiskShelf:
         if size != wanted.size:
             why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
             raise JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")
-        self._ledger.counted(size)
 
     def _fetch_ahead(self) -> None:
         """What is pending, until nothing is. Errors are for the `hold` that will fetch it itself, or waits for it already."""
