@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,38 @@ def test_an_epoch_through_a_cache_of_a_twentieth_of_the_data(server: Service, tm
         assert on_disk(tmp_path) <= limit
     assert shelf.counts.fetched_bytes == sum(map(len, data.values())) == 100_000_000
     assert shelf.counts.dropped >= 95
+
+
+def test_a_bucket_that_is_away_is_told_and_read_when_it_is_back(server: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {f"{number}": bytes([number]) * 1000 for number in range(4)}
+    uri = filled(server, data)
+    with wire(server.port) as between:
+        for name, value in server.environ(between.server_port).items():
+            monkeypatch.setenv(name, value)
+        place, shelf = open_place(uri, patience=Patience(1.0)), DiskShelf(tmp_path, 10**7)
+        objects = place.listed().objects
+        with shelf.hold(place, objects[:2]) as here:
+            between.fault, between.every = "503", 1
+            with pytest.raises(JobError) as caught, shelf.hold(place, objects):
+                raise AssertionError
+            assert [path.read_bytes() for path in here] == [*data.values()][:2]  # training goes on from what is there
+        assert (caught.value.code, caught.value.exit_code) == ("GTJ0219", 5)
+        assert caught.value.where == f"{uri}/2"
+        assert "503" in caught.value.why or "Service" in caught.value.why
+        between.fault = None
+        with shelf.hold(place, objects) as paths:
+            assert [path.read_bytes() for path in paths] == [*data.values()]
+    assert shelf.counts.fetched_bytes == 4000
+
+
+def test_the_first_requests_may_be_made_by_many_threads_at_once(server: Service) -> None:
+    data = {f"{number}": bytes([number]) * 1000 for number in range(16)}
+    uri = filled(server, data)
+    objects = open_place(uri).listed().objects
+    for _ in range(3):
+        place = open_place(uri)  # as on a rank that lists nothing
+        with ThreadPoolExecutor(16) as pool:
+            assert [*pool.map(lambda each: place.read(each, 0, 1000), objects)] == [data[each.name] for each in objects]
 
 
 def test_nothing_there(server: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,8 @@ class DiskShelf:
         self._folder, self._told, self._wait, self._now = folder, limit, wait, now
         with self._writing():
             self._ledger = ledger(folder)
-            free = shutil.disk_usage(folder).free
-        self.limit = (free + self._ledger.taken) // 2 if limit is None else limit
-        self._ledger.trim(self.limit)
+            self.limit = (shutil.disk_usage(folder).free + self._ledger.taken) // 2 if limit is None else limit
+            self._ledger.trim(self.limit)
         self._lock, self._claiming, self._large = Lock(), Lock(), BoundedSemaphore(FEW)
         self._pending: dict[str, tuple[Place, Object]] = {}  # to be fetched ahead, in order
         self._fetchers = 0
@@ -93,7 +92,7 @@ class DiskShelf:
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
         held: list[str] = []
-        left, waits = dict(wanted), self._now()
+        left, waits = dict(wanted), -1.0
         try:
             while left:
                 self._raise_failure(left)
@@ -102,11 +101,12 @@ class DiskShelf:
                 if claim is None:
                     self._ledger.release(held)
                     held, left = [], dict(wanted)
+                    waits = self._now() if waits < 0 else waits
                     if self._now() - waits > self._wait:
                         raise in_use(self._folder, [*wanted.values()], self.limit, self._wait)
                     self._ledger.wait(LOOK)
                     continue
-                held += claim.here
+                held, waits = [*held, *claim.here], -1.0
                 self._fetch(place, {key: left[key] for key in claim.mine})
                 held += claim.mine
                 left = {key: left[key] for key in claim.others}
