@@ -155,7 +155,7 @@ def test_the_first_requests_may_be_made_by_many_threads_at_once(server: Service)
     for _ in range(3):
         place = open_place(uri)  # as on a rank that lists nothing
         with ThreadPoolExecutor(16) as pool:
-            assert [*pool.map(lambda each: place.read(each, 0, 1000), objects)] == [data[each.name] for each in objects]
+            assert [*pool.map(place.read, objects, [0] * 16, [1000] * 16)] == [data[each.name] for each in objects]
 
 
 def test_nothing_there(server: Service, monkeypatch: pytest.MonkeyPatch) -> None:
