@@ -135,13 +135,14 @@ class AzureBlobs:
 
     @cached_property
     def _client(self) -> Any:
-        import requests
         from azure.core.pipeline.transport import RequestsTransport
         from azure.storage.blob import BlobServiceClient
 
         told = os.environ
         settings: dict[str, Any] = {"retry_total": 0, "connection_timeout": CONNECT, "read_timeout": ANSWER}
-        settings["transport"] = RequestsTransport(session=pooled(requests.Session()))
+        settings["transport"] = transport = RequestsTransport()
+        transport.open()
+        pooled(transport.session)
         if connection := told.get("AZURE_STORAGE_CONNECTION_STRING"):
             service = BlobServiceClient.from_connection_string(connection, **settings)
         else:

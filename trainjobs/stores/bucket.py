@@ -106,14 +106,11 @@ class Bucket(Protocol):
         """What an exception means; None for one that is no answer of the store and no failure on the way to it."""
 
 
-def pooled(session: Any) -> Any:
-    """A session of `requests` that keeps as many connections as there are requests side by side; by itself it keeps ten, and makes the
+def pooled(session: Any) -> None:
+    """Let a session of `requests` keep as many connections as there are requests side by side; by itself it keeps ten, and makes the
     others anew each time."""
-    from requests.adapters import HTTPAdapter
-
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
-    return session
+        session.mount(scheme, type(session.adapters[scheme])(pool_maxsize=CONNECTIONS))
 
 
 def by_status(status: int, why: str) -> Trouble:

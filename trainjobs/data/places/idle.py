@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 SOON = 3600.0  # seconds for which what was fetched ahead is spared by others that are fetched ahead
 
+GRAIN = 2.0  # seconds: no file system tells times less finely
+
 
 @dataclass(frozen=True, order=True)
 class Idle:
@@ -31,18 +33,21 @@ class Queue:
         self._used.clear()
         self._soon.clear()
         for each in sorted(found):
-            (self._used if each.time <= now * 1e9 else self._soon)[each.key] = each
+            self._queue(each, now)[each.key] = each
 
     def add(self, key: str, path: str, now: float) -> None:
         with suppress(FileNotFoundError):  # somebody cleared the folder
             status = os.stat(path)
             self.discard(key)
-            queue = self._used if status.st_mtime_ns <= now * 1e9 else self._soon
-            queue[key] = Idle(status.st_mtime_ns, key, status.st_size)
+            idle = Idle(status.st_mtime_ns, key, status.st_size)
+            self._queue(idle, now)[key] = idle
 
     def discard(self, key: str) -> None:
         self._used.pop(key, None)
         self._soon.pop(key, None)
+
+    def _queue(self, idle: Idle, now: float) -> OrderedDict[str, Idle]:
+        return self._used if idle.time <= (now + GRAIN) * 1e9 else self._soon
 
     def next(self, *, spare: bool) -> Idle | None:
         """Taken out. `spare`: not what was fetched ahead."""
