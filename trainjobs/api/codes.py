@@ -91,8 +91,9 @@ CODES: dict[str, Code] = {
         INVALID,
         _page(
             "URIs in a manifest carry no user, password, query, fragment, white space or `..`, and a place for checkpoints is "
-            "never a bucket's root, because old checkpoints below it are deleted. Data is read from `file://` and `builtin:`; a URI whose "
-            "store's packages are not installed is refused with this code too; the message says which.",
+            "never a bucket's root, because old checkpoints below it are deleted. Data is read from `file://`, `s3://`, `gs://`, `az://`, "
+            "`hf://` and `builtin:`; a pattern whose braces name more than 100,000 objects, and a URI whose store's packages are not "
+            "installed, are refused with this code too; the message says which.",
             "`file:` URIs have three slashes and an absolute path: `file:///data/faces`. What a URI cannot hold is written as an escape: "
             "`%20` for a space, `%23` for `#`, `%3F` for `?`, `%25` for `%`. Azure's name the account first: "
             "`az://account/container/folder`.",
@@ -128,6 +129,8 @@ CODES: dict[str, Code] = {
             "second time to see that the store refuses to overwrite. One of these failed; the message says which, and as "
             "whom.",
             "Give the identity in the message read, write, list and delete on the prefix.",
+            "Of data: a bucket refused to list or to read it. Give that identity the right that the message names, to list and to read; "
+            "data needs no other.",
             "A store that ignores `If-None-Match` on writes cannot keep checkpoints safe: choose another.",
         ),
     ),
@@ -146,8 +149,9 @@ CODES: dict[str, Code] = {
         "run folder not writable",
         NOT_FOUND,
         _page(
-            "The folder that keeps the run, its log and its checkpoints, or a file that was asked for, cannot be written.",
-            "Choose another with `--run-dir` (or `-o`), mend its permissions, or free space on its disk.",
+            "The folder that keeps the run, its log and its checkpoints, or a file that was asked for, cannot be written; or the data's "
+            "cache: its disk is full, or `data.cache` is less than what is read at once.",
+            "Choose another with `--run-dir` (or `-o`), mend its permissions, or free space on its disk. `data.cache` is told in the message.",
         ),
     ),
     "GTJ0115": Code(

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status, pooled
 
 ACTIONS = {"get": "blobs/read", "list": "blobs/read (List Blobs)", "sweep": "blobs/read (List Blobs)", "delete": "blobs/delete"}
 MISSING_CONTAINER = {"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}
@@ -109,7 +109,7 @@ class AzureBlobs:
         if isinstance(error, exceptions.ClientAuthenticationError):
             return Trouble("credentials", _told(error))
         if isinstance(error, exceptions.HttpResponseError):
-            told = getattr(error, "error_code", None) or _header(error)
+            told = getattr(error, "error_code", None) or ""
             code = str(getattr(told, "value", told))  # an enumeration's member, or text
             if code in MISSING_CONTAINER:
                 return Trouble("no bucket", f"there is no container {self.container} in account {self.account}")
@@ -135,10 +135,14 @@ class AzureBlobs:
 
     @cached_property
     def _client(self) -> Any:
+        from azure.core.pipeline.transport import RequestsTransport
         from azure.storage.blob import BlobServiceClient
 
         told = os.environ
         settings: dict[str, Any] = {"retry_total": 0, "connection_timeout": CONNECT, "read_timeout": ANSWER}
+        settings["transport"] = transport = RequestsTransport()
+        transport.open()
+        pooled(transport.session)
         if connection := told.get("AZURE_STORAGE_CONNECTION_STRING"):
             service = BlobServiceClient.from_connection_string(connection, **settings)
         else:
@@ -146,11 +150,6 @@ class AzureBlobs:
             credential = told.get("AZURE_STORAGE_KEY") or told.get("AZURE_STORAGE_SAS_TOKEN") or self._credential
             service = BlobServiceClient(address, credential=credential, **settings)
         return service.get_container_client(self.container)
-
-
-def _header(error: Any) -> str:
-    """What the answer calls the error, where the SDK does not read it: of listings."""
-    return str(error.response.headers.get("x-ms-error-code", "")) if getattr(error, "response", None) is not None else ""
 
 
 def _told(error: Exception) -> str:

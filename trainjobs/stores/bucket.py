@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
 CONNECTIONS = 64  # that are kept open, at most
@@ -104,6 +104,13 @@ class Bucket(Protocol):
 
     def trouble(self, error: Exception) -> Trouble | None:
         """What an exception means; None for one that is no answer of the store and no failure on the way to it."""
+
+
+def pooled(session: Any) -> None:
+    """Let a session of `requests` keep as many connections as there are requests side by side; by itself it keeps ten, and makes the
+    others anew each time."""
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, type(session.adapters[scheme])(pool_maxsize=CONNECTIONS))
 
 
 def by_status(status: int, why: str) -> Trouble:

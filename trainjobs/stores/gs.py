@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status
+from trainjobs.stores.bucket import ANSWER, CONNECT, Found, Page, Piece, Trouble, by_status, pooled
 from trainjobs.stores.store import TEMPORARY
 
 ACTIONS = {
@@ -133,7 +133,9 @@ class GoogleStorage:
     def _client(self) -> Any:
         from google.cloud import storage
 
-        return storage.Client()
+        client = storage.Client()
+        pooled(client._http)  # the library offers no other way to its session
+        return client
 
     @cached_property
     def _bucket(self) -> Any:

@@ -29,9 +29,9 @@ def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
         raise JobError("GTJ0107", "a file URI needs an absolute path", where=uri, how=f"write file:///{rest}")
     if scheme not in SHAPES or not separator:
         raise JobError("GTJ0107", "not the URI of a checkpoint store", where=uri, how="use file:///folder, " + ", ".join(SHAPES.values()))
+    clean(uri)
     shape, parts = SHAPES[scheme], rest.rstrip("/").split("/")
     if len(parts) < shape.count("/") - 1 or not all(parts):
-        clean(uri)
         raise JobError("GTJ0107", "not a folder in a bucket", where=uri, how=f"write {shape}")
     return ObjectStore(open_bucket(uri), patience)
 
@@ -39,7 +39,6 @@ def open_store(uri: str, *, patience: Patience | None = None) -> BlobStore:
 def open_bucket(uri: str) -> Bucket:
     """The bucket of an s3://, gs:// or az:// URI, and what follows it as the prefix; nothing is asked of it yet. JobError GTJ0107."""
     scheme, _, rest = uri.partition("://")
-    clean(uri)
     parts = rest.rstrip("/").split("/")
     if len(parts) < (2 if scheme == "az" else 1) or not all(parts[:2]):
         shape = SHAPES[scheme].removesuffix("/folder")

@@ -10,7 +10,7 @@ import pytest
 from tests.data.places.memory import Clock, MemoryBucket, Said, place
 from trainjobs.api.errors import JobError
 from trainjobs.data.places import bucket as module
-from trainjobs.data.places.open import AMID, open_place
+from trainjobs.data.places.open import AMID
 from trainjobs.stores.bucket import Trouble
 
 FACES = {
@@ -275,23 +275,3 @@ def test_a_listing_goes_on_where_an_answer_was_lost() -> None:
     assert len(place(bucket, "d/").listed().objects) == 100
     assert len(seen) == 20
     assert sorted({*seen}) == ["", *(f"d/{number:03d}" for number in range(9, 99, 10))]
-
-
-def test_opening_asks_nothing_and_needs_no_credentials() -> None:
-    for uri in ("s3://bucket", "s3://bucket/", "gs://bucket/a/b*", "az://account/container", "az://account/container/folder/"):
-        assert open_place(uri).uri == uri.rstrip("/")
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("az://account", "GTJ0107 names no container .az://account.. write az://account/container"),
-        ("s3://", "GTJ0107 names no bucket"),
-        ("s3://key:secret@bucket/x", "GTJ0107 a URI carries no credentials .s3://...."),
-        ("s3://bucket/{0..9999999}.tar", "GTJ0107 not a pattern that can be read .*more than 100,000 objects"),
-    ],
-)
-def test_what_cannot_be_opened(uri: str, said: str) -> None:
-    with pytest.raises(JobError, match=said) as caught:
-        open_place(uri)
-    assert "secret" not in caught.value.line()

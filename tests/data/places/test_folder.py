@@ -101,8 +101,3 @@ def test_a_file_that_changes_under_a_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").unlink()
     with pytest.raises(JobError, match=rf"GTJ0113 the data cannot be read \({re.escape(str(tmp_path))}/a.txt\): No such file"):
         place.read(found, 0, 5)
-
-
-def test_other_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(JobError, match=r"GTJ0107 data cannot be read from there \(http://x/y\).*use file:///folder, s3://bucket/folder"):
-        open_place("http://x/y")

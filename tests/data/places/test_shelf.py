@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 import re
 import threading
 import time
@@ -16,9 +17,10 @@ import pytest
 from tests.data.places.memory import MemoryBucket, Numbers, below, contents, number, on_disk, place
 from trainjobs.api.errors import JobError
 from trainjobs.data.places import shelf as module
-from trainjobs.data.places.ledger import BLOCK
+from trainjobs.data.places.claims import BLOCK
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object
-from trainjobs.data.places.shelf import DiskShelf, ledger
+from trainjobs.data.places.shelf import DiskShelf
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -147,6 +149,31 @@ def test_an_epoch_through_a_small_cache_fetches_everything_once(tmp_path: Path) 
     until(lambda: not [path for path in below(tmp_path) if path.suffix])
     assert source.fetched.total() == 200
     assert shelf.counts.fetched_bytes == sum(each.size for each in objects)
+
+
+def test_windows_that_are_used_again_and_again_stay(tmp_path: Path) -> None:
+    """Every block of a window is read by many batches. What is ahead waits rather than take the room of what is still read."""
+    shelf, source, chance = DiskShelf(tmp_path, 11 * BLOCK), Numbers(), random.Random(0)
+    objects = [number(each, BLOCK) for each in range(40)]
+    for start in range(0, 40, 4):
+        for _ in range(10):
+            shelf.ahead(source, objects[start : start + 12])
+            held(shelf, source, *chance.sample(objects[start : start + 4], 2))
+            assert on_disk(tmp_path) <= 11 * BLOCK
+    assert max(source.fetched.values()) == 1
+
+
+def test_what_is_not_needed_any_more_makes_room(tmp_path: Path) -> None:
+    shelf, source = DiskShelf(tmp_path, 4 * BLOCK), Numbers()
+    objects = [number(each, BLOCK) for each in range(8)]
+    shelf.ahead(source, objects[:4])
+    held(shelf, source, *objects[:4])
+    assert (shelf.counts.fetched, shelf.counts.dropped) == (4, 0)
+    shelf.ahead(source, objects[3:])  # one is needed on; for the last of the others there is no room yet
+    until(lambda: shelf.counts.fetched == 7)
+    held(shelf, source, objects[3])
+    assert shelf.counts.fetched == 7
+    assert shelf.counts.dropped == 3
 
 
 def test_a_failure_ahead_is_for_nobody_and_hold_tries_again(tmp_path: Path) -> None:
@@ -285,9 +312,10 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     (folder / f"{key}.8192.claim").write_bytes(b"")
     (folder / f"{'1' * 32}.partial").write_bytes(b"half")
     (folder / ("2" * 32)).write_bytes(b"whole")
+    (folder / ".DS_Store").write_bytes(b"somebody else's")
     (tmp_path / "lock").write_bytes(b"00000000000000999999")
     DiskShelf(tmp_path, 8 * BLOCK)
-    assert [path.name for path in below(tmp_path)] == ["2" * 32]
+    assert {path.name for path in below(tmp_path)} == {"2" * 32, ".DS_Store"}
     assert ledger(tmp_path).taken == BLOCK
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from tests.data.places import reader
 from tests.data.places.memory import Numbers, below, contents, number, on_disk
 from trainjobs.api.errors import JobError
-from trainjobs.data.places.ledger import BLOCK, room
-from trainjobs.data.places.shelf import DiskShelf, ledger
+from trainjobs.data.places.claims import BLOCK, room
+from trainjobs.data.places.ledger import ledger
+from trainjobs.data.places.shelf import DiskShelf
 
 pytestmark = pytest.mark.slow
 OBJECTS = [number(each, size) for each, size in enumerate((0, 1, 4095, 4096, 4097, 9000, 20_000, 12_288, 5, 8192))]

@@ -1,7 +1,7 @@
 """What lies in a cache folder, and who needs it: agreed between all threads and processes of a machine by locks that die with them.
 
-    lock                       one byte of it is locked by whoever changes what is here; one byte for each object is locked shared while the
-                               object is held, and alone while it is fetched. Its first bytes say how much room is taken.
+    lock                       a byte is locked for each change; one for each object: shared while it is held, alone while it is fetched.
+                               Its first bytes say how much room is taken.
     objects/<key>              an object, whole
     objects/<key>.partial      one that is being fetched
     objects/<key>.<room>.claim how much of the limit it will take: made before the first byte is fetched
@@ -13,49 +13,29 @@ only when it is whole, and what is taken is never more than the limit, also whil
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
 
+from trainjobs.data.places.claims import Claim, Counts, room
 from trainjobs.data.places.idle import SOON, Idle, Queue
 from trainjobs.data.places.locks import Locks
 
-BLOCK = 4096
+KEY = re.compile("[0-9a-f]{32}")
 REST = 1.0  # seconds between two looks at all that is here
 
 
-@dataclass(frozen=True)
-class Claim:
-    """Of the objects wanted: those here, held now; those to be fetched by who claimed them; those that somebody else fetches."""
-
-    here: tuple[str, ...]
-    mine: tuple[str, ...]
-    others: tuple[str, ...]
-
-
-@dataclass
-class Counts:
-    """What this process did, since it began."""
-
-    fetched: int = 0  # objects
-    fetched_bytes: int = 0
-    dropped: int = 0
-    dropped_bytes: int = 0
-
-
-def room(size: int) -> int:
-    """Of the disk, in bytes, for so many bytes."""
-    return -(-size // BLOCK) * BLOCK
-
-
 class Ledger:
-    """Of one folder, the same for all threads of a process: shelf.ledger gives it. Keys are 32 hexadecimal digits. Raises OSError."""
+    """Of one folder, the same for all threads of a process: `ledger` gives it. Keys are 32 hexadecimal digits. Raises OSError."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self.folder, self.counts = folder / "objects", Counts()
+        self._top = str(self.folder)  # of thousands of paths, those of pathlib take most of the time
         self._now, self._looked = now, -REST
         self.folder.mkdir(parents=True, exist_ok=True)
         self._locks = Locks(folder / "lock")
@@ -72,8 +52,7 @@ class Ledger:
         return self.folder / f"{key}.partial"
 
     @property
-    def taken(self) -> int:
-        """Bytes of the disk, claimed ones included; at least what there is."""
+    def taken(self) -> int:  # bytes of the disk, claimed ones included; at least what there is
         return self._locks.number
 
     def claim(self, wanted: Mapping[str, int], limit: int, *, ahead: bool = False) -> Claim | None:
@@ -89,7 +68,9 @@ class Ledger:
                     (here if ahead or self._held[key] or self._locks.share(key) else others).append(key)
                 else:
                     (mine if self._locks.own(key) else others).append(key)
-            if not ahead:
+            if ahead:
+                self._stamp([key for key in here if not self._held[key]], SOON)
+            else:
                 self._held.update(here)
                 for key in here:
                     self._idle.discard(key)
@@ -109,14 +90,13 @@ class Ledger:
     def done(self, key: str, *, ahead: bool) -> None:
         """What was claimed is fetched: it gets its name, and is held; or, `ahead`, is kept for who will soon hold it."""
         with self._locks.alone():
-            if ahead:
-                soon = self._now() + SOON
-                os.utime(self.partial(key), (soon, soon))
             os.rename(self.partial(key), self.path(key))
+            self.counts.fetched += 1
+            self.counts.fetched_bytes += os.stat(self.path(key)).st_size
             self._mark(key).unlink(missing_ok=True)
             del self._fetching[key]
             if ahead:
-                self._idle.add(self.path(key), self._now())
+                self._stamp([key], SOON)
                 self._locks.free(key)
             else:
                 self._held[key] += 1
@@ -129,18 +109,22 @@ class Ledger:
             self._give_up(keys)
             self._locks.changed.notify_all()
 
-    def release(self, keys: Iterable[str]) -> None:
+    def release(self, keys: Sequence[str], soon: Collection[str] = ()) -> None:
+        """`soon`: those that will be held again."""
         with self._locks.alone():
-            now = self._now()
-            keys = list(keys)
-            for key in keys:
-                with suppress(FileNotFoundError):  # somebody cleared the folder
-                    os.utime(self.path(key), (now, now))
             self._let_go(keys)
+            for each, ahead in ((set(keys).difference(soon), 0.0), (set(keys).intersection(soon), SOON)):
+                self._stamp((key for key in keys if key in each and not self._held[key]), ahead)
+            self._locks.changed.notify_all()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Nobody here will hold these soon."""
+        with self._locks.alone():
+            self._stamp([key for key in keys if not self._held[key] and key not in self._fetching], 0.0)
             self._locks.changed.notify_all()
 
     def trim(self, limit: int) -> None:
-        """Drop what is more than a limit, as far as nobody holds it."""
+        """Drop what is more, as far as nobody holds it."""
         with self._locks.alone():
             self._make_room(0, limit, False)
 
@@ -150,16 +134,6 @@ class Ledger:
             before = self.taken
             self._make_room(need, before, False)
             return self.taken < before
-
-    def counted(self, size: int) -> None:
-        with self._locks.changed:
-            self.counts.fetched += 1
-            self.counts.fetched_bytes += size
-
-    def wake(self) -> None:
-        """Who waits looks again."""
-        with self._locks.changed:
-            self._locks.changed.notify_all()
 
     def wait(self, seconds: float) -> None:
         """Until something changes here in this process, or so long: of other processes nobody is told."""
@@ -177,10 +151,10 @@ class Ledger:
         return need == 0
 
     def _drop(self, idle: Idle) -> None:
-        """Unless it is held, or was used since."""
+        """Unless another process holds it, or used it since."""
         path = self.path(idle.key)
         with suppress(FileNotFoundError):
-            if self._held[idle.key] or path.stat().st_mtime_ns != idle.time or not self._locks.own(idle.key):
+            if path.stat().st_mtime_ns != idle.time or not self._locks.own(idle.key):
                 return
             path.unlink()
             self._locks.free(idle.key)
@@ -196,7 +170,7 @@ class Ledger:
     def _give_up(self, keys: Iterable[str]) -> None:
         for key in keys:
             if key in self._fetching:
-                self._remove(self.partial(key), self._mark(key))
+                _remove(self.partial(key), self._mark(key))
                 self._take(-self._fetching.pop(key))
             self._locks.free(key)
 
@@ -206,9 +180,11 @@ class Ledger:
         taken, whole, partial, claims = 0, [], set(), {}
         for entry in os.scandir(self.folder):
             key, _, rest = entry.name.partition(".")
+            if not KEY.fullmatch(key):  # somebody else's
+                continue
             if rest == "partial":
                 partial.add(key)
-            elif rest.endswith(".claim"):
+            elif rest.removesuffix(".claim").isdigit():
                 claims[key] = int(rest.removesuffix(".claim"))
             elif not rest:
                 status = entry.stat()
@@ -219,15 +195,15 @@ class Ledger:
             if key in self._fetching or not self._locks.own(key):
                 taken += claimed
             else:
-                self._remove(self.partial(key), self.folder / f"{key}.{claimed}.claim")
+                _remove(self.partial(key), self.folder / f"{key}.{claimed}.claim")
                 self._locks.free(key)
-        self._remove(*map(self.partial, partial))
+        _remove(*map(self.partial, partial))
         self._idle.fill((each for each in whole if not self._held[each.key]), self._now())
         self._locks.number = taken
 
     def _whole(self, key: str, size: int) -> bool:
         try:
-            return os.stat(self.path(key)).st_size == size
+            return os.stat(f"{self._top}/{key}").st_size == size
         except FileNotFoundError:
             return False
 
@@ -236,8 +212,16 @@ class Ledger:
             self._held[key] -= 1
             if not self._held[key]:
                 del self._held[key]
-                self._idle.add(self.path(key), self._now())
+                self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
+
+    def _stamp(self, keys: Iterable[str], ahead: float) -> None:
+        """As used now, or so many seconds ahead."""
+        now = self._now()
+        for key in keys:
+            with suppress(FileNotFoundError):  # dropped, or somebody cleared the folder
+                os.utime(f"{self._top}/{key}", (now + ahead, now + ahead))
+                self._idle.add(key, f"{self._top}/{key}", now)
 
     def _mark(self, key: str) -> Path:
         return self.folder / f"{key}.{self._fetching[key]}.claim"
@@ -245,6 +229,22 @@ class Ledger:
     def _take(self, bytes: int) -> None:
         self._locks.number = max(0, self.taken + bytes)
 
-    def _remove(self, *paths: Path) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
+_OPENING = Lock()
+
+
+def ledger(folder: Path) -> Ledger:
+    """The one of a folder that this process has."""
+    with _OPENING:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = (os.getpid(), folder.resolve())
+        found = _OPEN.get(name)
+        if found is None:
+            _OPEN[name] = found = Ledger(name[1])
+        return found

@@ -7,7 +7,7 @@ from trainjobs.data.places.bucket import BucketPlace
 from trainjobs.data.places.folder import FolderPlace
 from trainjobs.data.places.glob import parse
 from trainjobs.data.places.place import Place
-from trainjobs.stores.open import SHAPES, open_bucket
+from trainjobs.stores.open import SHAPES, clean, open_bucket
 from trainjobs.stores.patience import Patience
 
 AMID, BEFORE = 600.0, 20.0  # seconds for which a request is repeated amid a run, and before there is one
@@ -25,6 +25,7 @@ def open_place(uri: str, *, patience: Patience | None = None) -> Place:
     if scheme not in SHAPES:
         how = "use file:///folder, " + ", ".join(SHAPES.values()) + ", hf://datasets/organisation/name"
         raise JobError("GTJ0107", "data cannot be read from there", where=uri, how=how)
+    clean(uri)
     names = 2 if scheme == "az" else 1  # an account and a container, or a bucket
     parts = rest.split("/", names)
     bucket = open_bucket(f"{scheme}://{'/'.join(parts[:names])}")

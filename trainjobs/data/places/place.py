@@ -61,7 +61,8 @@ class Shelf(Protocol):
         given as it is."""
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
-        """Soon these will be held, in this order: begin to fetch them, and return at once."""
+        """Soon these will be held, in this order: begin to fetch them, and return at once. What was told last of a place is kept after it
+        was held, too, until it is told no more."""
 
 
 class Ranks(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.files import megabytes
-from trainjobs.data.places.ledger import room
+from trainjobs.data.places.claims import room
 from trainjobs.data.places.place import Object, Place
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -17,10 +17,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
-from weakref import WeakValueDictionary
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.places.ledger import Claim, Counts, Ledger, room
+from trainjobs.data.places.claims import Claim, Counts, room
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object, Place
 from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
 
@@ -37,12 +37,14 @@ class DiskShelf:
         self._folder, self._told, self._wait, self._now = folder, limit, wait, now
         with self._writing():
             self._ledger = ledger(folder)
-            free = shutil.disk_usage(folder).free
-        self.limit = (free + self._ledger.taken) // 2 if limit is None else limit
-        self._ledger.trim(self.limit)
+            self.limit = (shutil.disk_usage(folder).free + self._ledger.taken) // 2 if limit is None else limit
+            self._ledger.trim(self.limit)
         self._lock, self._claiming, self._large = Lock(), Lock(), BoundedSemaphore(FEW)
         self._pending: dict[str, tuple[Place, Object]] = {}  # to be fetched ahead, in order
         self._fetchers = 0
+        self._last: dict[str, Sequence[Object]] = {}  # what a place told last, by its URI; and its keys
+        self._soon: dict[str, frozenset[str]] = {}
+        self._again: set[str] = set()  # of these, those that were held since
         self._failures: dict[str, JobError] = {}  # of fetching ahead
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,32 +70,44 @@ class DiskShelf:
             yield [each.path or self._ledger.path(key) for key, each in zip(keys, objects, strict=True)]
         finally:
             if held:
-                self._ledger.release(held)
+                soon = self._soon.get(place.uri, frozenset())
+                self._again.update(soon.intersection(held))
+                self._ledger.release(held, soon)
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
+        """What was told last of a place is kept after it was held, too: a block serves many batches. What is in it no more, and was held,
+        is not needed any more."""
+        if objects == self._last.get(place.uri):
+            return
+        self._last[place.uri] = objects
         try:
             wanted = {_key(place, each): (place, each) for each in objects if not each.path and room(each.size) <= self.limit}
         except JobError:  # the place does not answer: for the `hold` to meet
             return
+        before = self._soon.get(place.uri, frozenset())
+        self._soon[place.uri] = frozenset(wanted)
         with self._lock:
-            for key, each in wanted.items():
-                self._pending.setdefault(key, each)
+            for key in (each for each in wanted if each not in before):
+                self._pending[key] = wanted[key]
             more = min(FETCHERS, len(self._pending)) - self._fetchers
             self._fetchers += max(0, more)
         for _ in range(more):
             # As daemons: a run that ends does not wait for a bucket that does not answer.
             Thread(target=self._fetch_ahead, name="ahead", daemon=True).start()
+        if gone := (self._again & before) - wanted.keys():
+            self._again -= gone
+            self._ledger.forget(gone)
 
     def close(self) -> None:
         """Nothing more is fetched ahead; what is on its way goes on."""
         with self._lock:
             self._pending.clear()
-        self._ledger.wake()
+        self._ledger.release(())  # who waits for room looks again
 
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
         held: list[str] = []
-        left, waits = dict(wanted), self._now()
+        left, waits = dict(wanted), -1.0
         try:
             while left:
                 self._raise_failure(left)
@@ -102,11 +116,12 @@ class DiskShelf:
                 if claim is None:
                     self._ledger.release(held)
                     held, left = [], dict(wanted)
+                    waits = self._now() if waits < 0 else waits
                     if self._now() - waits > self._wait:
                         raise in_use(self._folder, [*wanted.values()], self.limit, self._wait)
                     self._ledger.wait(LOOK)
                     continue
-                held += claim.here
+                held, waits = [*held, *claim.here], -1.0
                 self._fetch(place, {key: left[key] for key in claim.mine})
                 held += claim.mine
                 left = {key: left[key] for key in claim.others}
@@ -146,7 +161,7 @@ class DiskShelf:
                 finally:
                     pool.shutdown(cancel_futures=True)
         except BaseException as error:
-            self._ledger.release(mine.keys() - left.keys())
+            self._ledger.release([key for key in mine if key not in left])
             self._ledger.failed(*left)
             if isinstance(error, OSError):
                 raise unwritable(self._folder, error) from error
@@ -171,7 +186,6 @@ class DiskShelf:
         if size != wanted.size:
             why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
             raise JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")
-        self._ledger.counted(size)
 
     def _fetch_ahead(self) -> None:
         """What is pending, until nothing is. Errors are for the `hold` that will fetch it itself, or waits for it already."""
@@ -225,18 +239,3 @@ def _synced(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
-_OPENING = Lock()
-
-
-def ledger(folder: Path) -> Ledger:
-    """The one of a folder that this process has."""
-    with _OPENING:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = (os.getpid(), folder.resolve())
-        found = _OPEN.get(name)
-        if found is None:
-            _OPEN[name] = found = Ledger(name[1])
-        return found
