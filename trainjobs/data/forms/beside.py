@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.problem import did_you_mean
 from trainjobs.data.forms.csvs import kind_of_field, rows, value_of
 from trainjobs.data.forms.jsonl import record_of
 from trainjobs.data.forms.ranges import whole
