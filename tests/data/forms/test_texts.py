@@ -27,7 +27,7 @@ def test_documents_and_names_are_those_of_before(tmp_path: Path, here: bool) -> 
     files = [file_at(root / name, name) for name in ("a.txt", "b.md", "empty.txt", "sub/c.py")]
     assert [(row.name, row.values["text"]) for row in rows] == list(named(files, "text"))
     assert records.names(0) == ["a.txt", "b.md", "sub/c.py"]
-    assert list(records.words()) == ["text, 3 files, 33 bytes", "1 .bin, 1 empty left out"]
+    assert list(records.words()) == ["text, 3 files, 34 bytes", "1 .bin, 1 empty left out"]
 
 
 def test_packed_text_and_many_files(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def choose(records: Records, where: str | None, limit: int | None, shelf: Shelf,
     if where is not None:
         asked = condition(where, records.columns)
         keys = [_key(records, block, "where", where) for block in range(len(records.blocks))]
-        made = indexing.of(keys, lambda block: {"rows": _true(records, shelf, block, asked)}, "blocks")
-        rows = [arrays["rows"] for arrays in made]
+        made = indexing.of(keys, lambda block: {"chosen": _true(records, shelf, block, asked)}, "blocks")
+        rows = [arrays["chosen"] for arrays in made]
     left = limit if limit is not None else 1 << 62
     for block, there in enumerate(rows):
         count = records.blocks[block].rows if there is None else len(there)
