@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,3 +85,16 @@ def test_every_value_of_a_column(tmp_path: Path) -> None:
     for where, expected in ((None, ["a", "b"]), ("n == 3", ["b"])):
         records, board = opened(numbers(tmp_path / f"data{where}"), where=where)
         assert distinct(records, "word", board, Indexing(tmp_path / "cache")) == expected
+
+
+def test_other_metadata_chooses_anew(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for expected, widths in ((["b.png"], (1, 9)), (["a.png"], (9, 1))):
+        for name in ("a.png", "b.png"):
+            (root / name).write_bytes(b"png")
+            os.utime(root / name, (0, 0))
+        (root / "metadata.csv").write_text(f"file_name,width\na.png,{widths[0]}\nb.png,{widths[1]}\n")
+        os.utime(root / "metadata.csv", (widths[0], widths[0]))
+        records, board = opened(root, where="width > 5")
+        assert [row.name for row in everything(records, board, "folder")] == expected

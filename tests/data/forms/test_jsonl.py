@@ -216,3 +216,15 @@ def test_rows_of_a_plain_file_are_read_by_themselves(tmp_path: Path) -> None:
         patch.setattr(lined, "reading", counted)
         assert records.read(Board(tmp_path / "shelf"), 0, [998], ["text"])[0].values["text"] == "000998"
     assert sum(asked) == len('{"text": "000998"}\n')
+
+
+def test_a_bad_line_is_no_bad_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "data" / "a.jsonl", b'{"text": "good"}\n{"text": \n{"text": "too"}\n')
+    with pytest.raises(JobError, match=r"GTJ0113 the line is not JSON \(.*a.jsonl:2\)"):
+        opened(tmp_path / "data")
+    records, board = opened(tmp_path / "data", onBadSample="skip")
+    assert records.names(0) == ["good", '{"text":', "too"]
+    assert [row.values["text"] for row in records.read(board, 0, [0, 2], ["text"])] == ["good", "too"]
+    with pytest.raises(JobError) as raised:
+        records.read(board, 0, [1], ["text"])
+    assert raised.value.where == f"{path}:2"

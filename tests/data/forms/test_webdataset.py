@@ -248,3 +248,14 @@ def test_many_threads_read_the_same(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for rows in pool.map(lambda _: everything(records, board), range(16)):
             assert [row.values for row in rows] == expected
+
+
+def test_a_bad_value_is_no_bad_shard(tmp_path: Path) -> None:
+    """Where bad samples are skipped, the others of the shard are read; the index is the same for both."""
+    tar(tmp_path / "data" / "a.tar", {"0.cls": b"cat", "0.jpg": b"j", "1.cls": b"1", "1.jpg": b"j"})
+    assert broken(tmp_path / "data").where.endswith("a.tar/0.cls")
+    records, board = opened(tmp_path / "data", onBadSample="skip")
+    assert records.read(board, 0, [1], ["cls"])[0].values == {"cls": 1}
+    with pytest.raises(JobError, match="GTJ0113 the member holds no whole number"):
+        records.read(board, 0, [0], ["cls"])
+    assert broken(tmp_path / "data").where.endswith("a.tar/0.cls")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.forms.imagefolder import Images
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, packed, unpacked
 from trainjobs.data.forms.recognise import counted
 from trainjobs.data.forms.records import Block, Kind, Record, Records, Value
@@ -80,7 +81,8 @@ def _key(records: Records, block: int, *settings: object) -> str:
     if isinstance(records, Chosen):
         return _key(records.records, block, *settings, records.where, records.limit, digest_of(records.rows[block]))
     objects = records.blocks[block].objects
-    return key_of(records.place, objects[0], records.form, _VERSION, [[one.name, one.tag] for one in objects], block, *settings)
+    beside = records.beside if isinstance(records, Images) else ""
+    return key_of(records.place, objects[0], records.form, _VERSION, [[one.name, one.tag] for one in objects], beside, block, *settings)
 
 
 def digest_of(rows: npt.NDArray[np.int64] | None) -> str:
