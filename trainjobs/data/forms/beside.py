@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.problem import did_you_mean
 from trainjobs.data.forms.csvs import kind_of_field, rows, value_of
 from trainjobs.data.forms.jsonl import record_of
 from trainjobs.data.forms.ranges import whole
@@ -86,12 +85,7 @@ def _metadata(found: Found, metas: Sequence[Object]) -> Iterator[Said]:
         for where, values in _csv(found, one) if one.name.lower().endswith(".csv") else _jsonl(found, one):
             name = values.pop(FILE, None)
             if not isinstance(name, str) or not name:
-                hint = did_you_mean(FILE, values)
-                why = (
-                    f"{FILE} is {shown(name)}"
-                    if name is not None
-                    else f"its columns are {', '.join(values) or 'none'}; {hint}".removesuffix("; ")
-                )
+                why = f"its columns are {', '.join(values) or 'none'}" if name is None else f"{FILE} is {shown(name)}"
                 raise _wrong(found, one, f"the row has no {FILE}", why, f"name the picture in {FILE}, as it is seen from this file", where)
             yield Said(where, posixpath.normpath(posixpath.join(folder, name)), values)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.forms.imagefolder import Images
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, packed, unpacked
 from trainjobs.data.forms.recognise import counted
 from trainjobs.data.forms.records import Block, Kind, Record, Records, Value
@@ -47,8 +48,8 @@ def choose(records: Records, where: str | None, limit: int | None, shelf: Shelf,
     if where is not None:
         asked = condition(where, records.columns)
         keys = [_key(records, block, "where", where) for block in range(len(records.blocks))]
-        made = indexing.of(keys, lambda block: {"rows": _true(records, shelf, block, asked)}, "blocks")
-        rows = [arrays["rows"] for arrays in made]
+        made = indexing.of(keys, lambda block: {"chosen": _true(records, shelf, block, asked)}, "blocks")
+        rows = [arrays["chosen"] for arrays in made]
     left = limit if limit is not None else 1 << 62
     for block, there in enumerate(rows):
         count = records.blocks[block].rows if there is None else len(there)
@@ -80,7 +81,8 @@ def _key(records: Records, block: int, *settings: object) -> str:
     if isinstance(records, Chosen):
         return _key(records.records, block, *settings, records.where, records.limit, digest_of(records.rows[block]))
     objects = records.blocks[block].objects
-    return key_of(records.place, objects[0], records.form, _VERSION, [[one.name, one.tag] for one in objects], block, *settings)
+    beside = records.beside if isinstance(records, Images) else ""
+    return key_of(records.place, objects[0], records.form, _VERSION, [[one.name, one.tag] for one in objects], beside, block, *settings)
 
 
 def digest_of(rows: npt.NDArray[np.int64] | None) -> str:

@@ -130,7 +130,7 @@ def arrays_of(read: Callable[[int], bytes], name: str, where: str, *, whole: boo
         for place, text in enumerate(row.fields):
             if kinds[place] != "text" and (kind := kind_of_field(text)) is not None:
                 kinds[place] = together(kinds[place], kind) or "text"
-    told = {"kinds": dict(zip(header, kinds, strict=True)), "always": []}
+    told = {"kinds": dict(zip(header, kinds, strict=True)), "always": [], "broken": {}}
     return {
         "rows": np.array(len(starts)),
         "starts": np.array(starts, dtype=np.int64),

@@ -58,6 +58,8 @@ def footer(place: Place, found: Object, read: Read) -> Arrays:
             raise _wide(place, found, f"it has {metadata.num_columns:,} columns")
         schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
+        if "size limit" in str(error):  # Arrow's own, of a million entries
+            raise _wide(place, found, "it has about a million") from error
         raise broken(where, found.name, error) from error
     groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
     features = _features(schema)

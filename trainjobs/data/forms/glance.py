@@ -20,11 +20,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.forms import csvs, footers, jsonl, parquet, shards
 from trainjobs.data.forms.imagefolder import open_images
 from trainjobs.data.forms.index import Arrays
+from trainjobs.data.forms.joined import join, texts_beside
 from trainjobs.data.forms.lined import File
 from trainjobs.data.forms.ranges import reading, skipping
 from trainjobs.data.forms.recognise import Found, Wants, counted, find
 from trainjobs.data.forms.records import Kind, Record, Records
-from trainjobs.data.forms.streams import unpacked
+from trainjobs.data.forms.streams import packing, unpacked
 from trainjobs.data.forms.tars import BLOCK, members
 from trainjobs.data.forms.texts import open_texts
 from trainjobs.data.forms.webdataset import Shard, arrays_of
@@ -34,6 +35,7 @@ from trainjobs.data.places.place import Listed, Object, Place, Shelf
 OTHERS = 3  # shards besides the first
 SAMPLES = 64  # of a shard that is not on this machine
 BEGINNING = 1 << 20  # bytes of a file of lines
+_STEP = 4096  # bytes
 HEAD = 4  # records whose values are given
 LARGE = 1 << 24  # bytes of a text that is not read for that
 
@@ -71,9 +73,11 @@ class Straight:
 def glance(place: Place, listed: Listed, data: Data, shelf: Shelf, *, wants: Wants = "", seed: int = 0) -> Glance:
     """JobErrors as of open.open_records, for what the shards show that are looked at."""
     straight = Straight()
-    found = find(place, listed, data, straight, wants)
+    found, beside = texts_beside(find(place, listed, data, straight, wants), wants)
     looked = _looked(found.objects, seed)
-    records, rows, exact = _records(found, looked)
+    alone, rows, exact = _records(found, looked)
+    records = join(alone, beside)
+    rows += len(beside.objects) if beside is not None and records is not alone else 0
     if data.where is not None:
         condition(data.where, records.columns)
     size = sum(one.size for one in found.objects)
@@ -141,12 +145,15 @@ def _lines(place: Place, one: Object, scan: Callable[..., Arrays]) -> tuple[Arra
         while part and (len(text) < BEGINNING or b"\n" not in text):
             part = read(BEGINNING)
             text += part
-        whole = not part or not read(1)
-        taken = one.size if whole else read.taken
+        taken, part = read.taken, part and read(_STEP)
+        while part and packing(one.name) and read.taken == taken:  # what it was packed into was taken in pieces
+            text += part
+            part = read(_STEP)
+        whole = not part
     if not whole:
         text = text[: text.rfind(b"\n") + 1]
     left = [text]
-    return scan(lambda _: left.pop() if left else b"", one.name, where, whole=whole), taken
+    return scan(lambda _: left.pop() if left else b"", one.name, where, whole=whole), one.size if whole else taken
 
 
 def _estimate(found: Found, looked: Sequence[Object], parts: Sequence[tuple[Arrays, int]]) -> tuple[int, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -46,7 +47,8 @@ def open_images(found: Found) -> Images:
         others[posixpath.splitext(name)[1].lower()] -= 1
     left = tuple(replace(found, others=+others).left_out())
     table = said.table if not said.without else said.table.take(pa.array(kept, pa.int64()))
-    return Images(found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left))
+    tags = json.dumps([[one.name, one.tag] for one in found.listed.objects if one.name in said.used])
+    return Images(found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left), tags)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Images:
     table: Any = field(compare=False)  # pyarrow.Table
     texts: Sequence[Object | None]
     said: tuple[str, ...]
+    beside: str  # names and tags of what `table` was made of
     form: str = "images"
 
     @cached_property

@@ -30,7 +30,7 @@ def open_jsonl(found: Found, indexing: Indexing, limits: Limits = LIMITS) -> Lin
 def arrays_of(read: Callable[[int], bytes], name: str, where: str) -> Arrays:
     """The index of a file: where its records begin, and in which line; its columns by the first LOOKED of them."""
     starts, numbers, size = list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]](), 0
-    looked = list[dict[str, Any]]()
+    looked, broken = list[dict[str, Any]](), dict[str, Any]()
     for at, number, lines in pieces(read, name, where):
         data = np.frombuffer(lines, dtype=np.uint8)
         ends = np.flatnonzero(data == 10)
@@ -43,12 +43,15 @@ def arrays_of(read: Callable[[int], bytes], name: str, where: str) -> Arrays:
         order = np.flatnonzero(kept)
         for place in order[: max(0, LOOKED - len(looked))]:
             stop = int(begins[place + 1]) if place + 1 < len(begins) else len(data)
-            looked.append(record_of(lines[int(begins[place]) : stop], f"{where}:{number + int(place)}"))
+            try:
+                looked.append(record_of(lines[int(begins[place]) : stop], f"{where}:{number + int(place)}"))
+            except JobError as error:
+                broken = broken or error.to_dict()
         starts.append(begins[order] + at)
         numbers.append(order + number)
         size = at + len(lines)
     first = np.concatenate(starts) if starts else np.zeros(0, np.int64)
-    told = {"kinds": kinds_of_records(looked), "always": sorted(always(looked))}
+    told = {"kinds": kinds_of_records(looked), "always": sorted(always(looked)), "broken": broken}
     lines_of = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
     return {
         "rows": np.array(len(first)),
@@ -87,6 +90,9 @@ def always(records: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def put_together(found: Found, files: Sequence[File], samples: str = "", limits: Limits = LIMITS) -> Lined:
+    broken = next((file.broken for file in files if file.broken), None)
+    if broken and found.data.on_bad_sample == "fail":
+        raise JobError.from_dict(dict(broken))
     filled = [file for file in files if len(file.starts)]
     if not filled:
         raise found.error(

@@ -40,11 +40,12 @@ class File:
     size: int
     kinds: Mapping[str, Kind | None]
     always: frozenset[str]
+    broken: Mapping[str, Any]  # the error of its first records, {} where there is none
 
     @classmethod
     def of(cls, found: Object, arrays: Arrays) -> File:
         told = unpacked(arrays["told"])
-        return cls(found, arrays["starts"], arrays["lines"], int(arrays["size"]), told["kinds"], frozenset(told["always"]))
+        return cls(found, arrays["starts"], arrays["lines"], int(arrays["size"]), told["kinds"], frozenset(told["always"]), told["broken"])
 
 
 def files_of(found: Found, indexing: Indexing, scan: Scan, version: int, limits: Limits) -> list[File]:
@@ -81,7 +82,11 @@ class Lined:
         return tuple(Block(len(file.starts), (file.object,)) for file in self.files)
 
     def names(self, block: int) -> Sequence[str]:
-        return [record.name for record in self.read(self.shelf, block, range(self.blocks[block].rows), ())]
+        """A record that cannot be read is called by its line."""
+        file = self.files[block]
+        with self.shelf.hold(self.place, [file.object]) as paths:
+            lines = self._lines(file, paths[0], range(len(file.starts)))
+        return [self._name(file, line) for line in lines]
 
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         file = self.files[block]
@@ -116,9 +121,17 @@ class Lined:
         where = f"{self.place.where(file.object)}:{file.lines[row]}"
         record = self.parse(file)(line, where)
         values = {name: self._value(record, name, where) for name in columns}
+        return Record(self._called(record, line), where, values)
+
+    def _name(self, file: File, line: bytes) -> str:
+        try:
+            return self._called(self.parse(file)(line, ""), line)
+        except JobError:
+            return self._called({}, line)
+
+    def _called(self, record: Mapping[str, Any], line: bytes) -> str:
         text = record.get(self.text)
-        name = text if isinstance(text, str) else line.strip().decode("utf-8", "replace")
-        return Record(_written(name), where, values)
+        return _written(text if isinstance(text, str) else line.strip().decode("utf-8", "replace"))
 
     def _value(self, record: Mapping[str, Any], name: str, where: str) -> Value:
         value, kind = record.get(name), self.columns[name]

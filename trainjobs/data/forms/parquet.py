@@ -104,9 +104,12 @@ class Parquet:
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         number, group, first = self._groups[block]
         found, names = self.shards[number].object, [name for name in self.columns if name in columns]
-        key = (self.place.uri, found.name, found.tag, group, tuple(names))
-        with shelf.hold(self.place, [found]) as paths:
-            table = self.recent.get(key, lambda: self._decoded(found, paths[0], group, names))
+
+        def decoded() -> tuple[Any, int]:
+            with shelf.hold(self.place, [found]) as paths:
+                return self._decoded(found, paths[0], group, names)
+
+        table = self.recent.get((self.place.uri, found.name, found.tag, group, tuple(names)), decoded)
         where = self.place.where(found)
         return [
             Record(f"{found.name}/{first + row}", f"{where}, row {first + row:,}", {name: self._value(table, name, row) for name in names})

@@ -110,7 +110,7 @@ def find(place: Place, listed: Listed, data: Data, shelf: Shelf, wants: Wants = 
 def parted(listed: Listed, form: str) -> tuple[tuple[Object, ...], Counter[str]]:
     """The objects of a form, and the others as counts. An object without a byte is of none."""
     mine = tuple(found for found in listed.objects if found.size and form_of(found.name) == form)
-    others = Counter(_suffix(found.name) for found in listed.objects if found.size and form_of(found.name) != form)
+    others = Counter(suffix_of(found.name) for found in listed.objects if found.size and form_of(found.name) != form)
     others["empty"] += sum(not found.size for found in listed.objects)
     return mine, +others
 
@@ -135,14 +135,15 @@ def _named(listed: Listed, name: str) -> int:
     return sum(PurePosixPath(found.name).name.lower() == name for found in listed.objects)
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """As it is counted among what is left out."""
     lower = PurePosixPath(name).name.lower()
     whole = next((suffix for suffix in _PACKED_TARS if lower.endswith(suffix)), "")
     return whole or PurePosixPath(lower).suffix or "no suffix"
 
 
 def _there(listed: Listed) -> str:
-    counts = Counter(_suffix(found.name) for found in listed.objects)
+    counts = Counter(suffix_of(found.name) for found in listed.objects)
     return f"found {', '.join(f'{count:,} × {name}' for name, count in most(counts, 'of other kinds'))}" if counts else "it is empty"
 
 
@@ -156,7 +157,7 @@ def _nothing(listed: Listed, where: str) -> JobError:
     if not listed.objects and not listed.others:
         folders = f"but for {', '.join(sorted(listed.folders))}, which are left out" if listed.folders else ""
         return JobError("GTJ0113", "the folder is empty", where=where, why=folders, how="put data there, or mend data.source")
-    packed = Counter(suffix for found in listed.objects if (suffix := _suffix(found.name)) in _PACKED_TARS)
+    packed = Counter(suffix for found in listed.objects if (suffix := suffix_of(found.name)) in _PACKED_TARS)
     if packed:
         how = "unpack each to a plain .tar: pictures hardly get smaller by packing"
         why = f"found {', '.join(f'{count:,} × {name}' for name, count in packed.items())}: a packed archive has no beginnings to jump to"

@@ -45,6 +45,8 @@ def put_together(found: Found, shards: Sequence[Shard], samples: str = "") -> We
     have = {column: sum(counts[name] for name in pictures) if column in pictures else counts[column] for column in merged}
     needed = frozenset(column for column in merged if 2 * have[column] > rows)
     if found.data.on_bad_sample == "fail":
+        if broken := next((shard.broken for shard in shards if shard.broken), None):
+            raise JobError.from_dict(dict(broken))
         for column in merged:
             if column in needed and have[column] < rows:
                 raise _lacking(found.place, shards, column, pictures, rows - have[column], rows)

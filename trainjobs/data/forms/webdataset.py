@@ -56,6 +56,7 @@ def arrays_of(found: Iterator[Member], read: Read, where: str, most: int | None 
     JobError GTJ0113 where one key has a column twice, or its members do not stand together.
     """
     keys, left, fields = dict[str, int](), Counter[str](), dict[str, Kind]()
+    broken: dict[str, Any] = {}
     rows: dict[str, list[tuple[int, int, int]]] = {}  # of each column: (row, start, size)
     numbers: dict[str, list[int]] = {}
     for member in found:
@@ -76,11 +77,14 @@ def arrays_of(found: Iterator[Member], read: Read, where: str, most: int | None 
             how = "write each column of a sample once"
             raise JobError("GTJ0113", f"the sample {key} has two members .{column}", where=where, why=f"one is {member.name}", how=how)
         places.append((row, member.start, member.size))
-        kind = kind_of_column(column)
-        if kind == "integer" and member.size <= SMALL:
-            numbers.setdefault(column, []).append(number_of(read(member.start, member.start + member.size), f"{where}/{member.name}"))
-        elif kind == "record" and row == 0:
-            fields = fields_of(column, json_of(read(member.start, member.start + member.size), f"{where}/{member.name}"))
+        kind, name = kind_of_column(column), f"{where}/{member.name}"
+        try:
+            if kind == "integer" and member.size <= SMALL:
+                numbers.setdefault(column, []).append(number_of(read(member.start, member.start + member.size), name))
+            elif kind == "record" and row == 0:
+                fields = fields_of(column, json_of(read(member.start, member.start + member.size), name))
+        except JobError as error:
+            broken = broken or error.to_dict()
     text, ends = Names.arrays(list(keys))
     arrays: Arrays = {"rows": np.array(len(keys)), "names": text, "ends": ends}
     for number, (column, places) in enumerate(rows.items()):
@@ -90,7 +94,7 @@ def arrays_of(found: Iterator[Member], read: Read, where: str, most: int | None 
         arrays |= {f"start{number}": starts, f"size{number}": sizes if sizes.max(initial=0) >= 1 << 31 else sizes.astype(np.int32)}
         if len(numbers.get(column, ())) == len(places) == len(keys):
             arrays[f"number{number}"] = np.array(numbers[column], dtype=np.int64)
-    return arrays | {"columns": packed({"columns": list(rows), "fields": fields, "left": left})}
+    return arrays | {"columns": packed({"columns": list(rows), "fields": fields, "left": left, "broken": broken})}
 
 
 def fields_of(column: str, value: object) -> dict[str, Kind]:
@@ -122,6 +126,7 @@ class Shard:
     numbers: Mapping[str, npt.NDArray[np.int64]]
     fields: Mapping[str, Kind]
     left: Counter[str]
+    broken: Mapping[str, Any]  # the first error of a value that the index looked at, {} where there is none
 
     @classmethod
     def of(cls, found: Object, arrays: Arrays) -> Shard:
@@ -135,6 +140,7 @@ class Shard:
             {name: arrays[f"number{number}"] for number, name in columns if f"number{number}" in arrays},
             told["fields"],
             Counter(told["left"]),
+            told["broken"],
         )
 
     def count(self, column: str) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,10 +60,12 @@ def condition(text: str, columns: Mapping[str, Kind]) -> Condition:
         return name
 
     try:
-        tree = ast.parse(_QUOTED.sub(plain, text), mode="eval")
+        text = text.replace("\n", " ")
+        with warnings.catch_warnings(action="ignore"):  # of a backslash in a text
+            tree = ast.parse(_QUOTED.sub(plain, text), mode="eval")
         return _Reader(text, columns, quoted).condition(tree.body)
     except SyntaxError as error:
-        raise _wrong(text, (error.offset or 1) - 1, error.msg) from error
+        raise _wrong(text, (error.offset or len(text) + 1) - 1, error.msg) from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise _wrong(text, 0, str(error) or "it is nested too deeply") from error
 

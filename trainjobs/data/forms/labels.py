@@ -1,0 +1,40 @@
+"""The classes of a data set: the names that it gives them itself, else every value that its label has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainjobs.data.forms.chosen import Chosen, distinct
+from trainjobs.data.forms.index import Indexing, silent
+from trainjobs.data.forms.parquet import Parquet
+from trainjobs.data.forms.records import Records
+from trainjobs.data.forms.roles import Classes, classes
+from trainjobs.data.places.place import ALONE, Ranks, Shelf
+
+
+def classes_of(
+    records: Records,
+    column: str,
+    shelf: Shelf,
+    cache: Path,
+    ranks: Ranks = ALONE,
+    *,
+    say: Callable[[str], None] = silent,
+    clock: Callable[[], float] = time.monotonic,
+) -> Classes:
+    """Of the column that is the label (`folder` where data.labels is folder). Where the data names its classes, nothing is read, and a
+    number that has no name is found when its sample is; else all ranks together look at every value, once.
+
+    JobError GTJ0113 as of roles.classes."""
+    names = names_of(records, column)
+    values = [] if names is not None else distinct(records, column, shelf, Indexing(cache, ranks, say, clock))
+    return classes(values, column, records.place.uri, names)
+
+
+def names_of(records: Records, column: str) -> Sequence[str] | None:
+    """As Hugging Face's ClassLabel writes them into Parquet."""
+    if isinstance(records, Chosen):
+        return names_of(records.records, column)
+    return records.classes.get(column) if isinstance(records, Parquet) else None
