@@ -54,6 +54,7 @@ class Survey:
     heldout: int
     files: int
     bytes: int
+    rows: int = 0  # among which is looked: those of a split that is held out are not
     looked: int = 0
     histogram: Histogram | None = None
     labels: tuple[tuple[str, int], ...] = ()  # the most frequent first
@@ -93,6 +94,7 @@ def survey(
         heldout,
         len(objects),
         sum(objects.values()),
+        sum(block.rows for block in records.blocks),
         len(looked) + len(broken),
         histogram(looked, roles),
         tuple(labels.most_common(NAMED)),
