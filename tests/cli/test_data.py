@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from tests.data.places.hubs import Serve
+from tests.data.places.hubs import serve as serve
 from trainjobs.api.errors import JobError
 from trainjobs.cli.main import gtj
 from trainjobs.cli.survey import printed
@@ -173,6 +175,38 @@ def test_broken_samples_are_told_and_not_raised(folders: Path) -> None:
     (folders / "faces" / "train" / "cats" / "half.png").write_bytes(b"<html>")
     done = invoke("vae", "{source: file://faces/train/cats, images: {size: 16, channels: 1}}", "--no-picture")
     assert done.return_value == 0
+
+
+def test_a_dataset_of_the_hub(folders: Path, serve: Serve) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def shard(first: int, count: int) -> bytes:
+        rows = [
+            {"bytes": (folders / "faces" / "train" / "dogs" / f"{first + row}.png").read_bytes(), "path": "x.png"} for row in range(count)
+        ]
+        table = pa.table({"image": rows, "label": [row % 2 for row in range(count)], "caption": [f"dog {row}" for row in range(count)]})
+        names = {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}}}
+        file = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(names)}), file, row_group_size=4)
+        return file.getvalue()
+
+    files = {"data/train-00000-of-00002.parquet": shard(0, 9), "data/train-00001-of-00002.parquet": shard(10, 5)}
+    server = serve({"org/dogs": {**files, "data/test-00000-of-00001.parquet": shard(20, 3), "README.md": b"# Dogs"}})
+    done = invoke("vae", "{source: hf://datasets/org/dogs, images: {size: 16, channels: 1}}", "--no-picture", "-o", "json")
+    assert done.return_value == 0, (done.stderr, done.exception)
+    (found,) = json.loads(done.stdout)["sources"]
+    assert found["source"] == f"hf://datasets/org/dogs@{server.state.repositories['org/dogs'].commit}"
+    assert (found["samples"] + found["heldout"], found["files"], found["copies"], found["broken"]) == (14, 2, 0, [])
+    assert [(one["name"], one["role"], one["kind"]) for one in found["columns"]] == [
+        ("image", "image", "image"),
+        ("label", "label", "integer"),
+        ("caption", "caption", "text"),
+    ]
+    assert "split test (1 file) left out" in found["words"]
+    assert found["labels"] == {"0": 8, "1": 6}
 
 
 @pytest.mark.slow
