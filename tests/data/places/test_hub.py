@@ -105,6 +105,20 @@ def test_ranges_are_read_of_a_server_that_knows_none(serve: Serve) -> None:
     assert place.read(file, 100, 9000) == LARGE[100:9000]
 
 
+def test_where_a_large_file_lies_is_asked_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve({"org/faces": Repository(FILES, private=True, readers=("jane",))})
+    monkeypatch.setenv("HF_TOKEN", "jane")  # which the other host must not get to see
+    place = open_hub("hf://datasets/org/faces")
+    file = place.listed().objects[1]
+    resolve, away = f"/datasets/org/faces/resolve/{place.dataset.revision}/{file.name}", f"/cdn/org/faces/{file.name}"
+    for start in range(0, 5000, 1000):
+        assert place.read(file, start, start + 1000) == LARGE[start : start + 1000]
+    assert (server.state.asked[resolve], server.state.asked[away]) == (1, 5)
+    server.state.expired = True
+    assert place.read(file, 7, 99) == LARGE[7:99], "asked anew, once it is no longer there"
+    assert (server.state.asked[resolve], server.state.asked[away]) == (2, 7)
+
+
 def test_files_are_fetched_and_checked(serve: Serve, tmp_path: Path) -> None:
     serve({"org/faces": {**FILES, "data/empty.parquet": b"", "data/ö #1?.parquet": b"odd"}})
     place = open_hub("hf://datasets/org/faces")
