@@ -40,6 +40,7 @@ FULL = Survey(
     50_000,
     128,
     143_200_000_000,
+    True,
     1_281_167,
     2000,
     Histogram("shorter side, in pixels", ((64, 127, 1), (128, 255, 0), (256, 511, 1999)), 70, 500),
@@ -83,6 +84,10 @@ def test_names_from_outside_are_no_markup() -> None:
     assert "[red]" in printed([odd], 80)
     assert ":smile: [b]x" in printed([odd], 80)
     assert "1 to train on, none held out" in printed([odd], 80)
+
+
+def test_an_estimate_is_called_one() -> None:
+    assert "  samples         about 90 to train on, about 10 held out\n" in printed([Survey("x", (), (), 90, 10, 1, 1, exact=False)], 80)
 
 
 def test_several_sources_follow_one_another() -> None:
@@ -148,7 +153,7 @@ def test_a_folder_that_is_divided(folders: Path) -> None:
     assert f"spec.data.source is file://{folders}/faces" in done.stderr
     for words in ("split train, held out validation", "split test (3 files) left out", "51 to train on, 4 held out", "in 51 files"):
         assert words in done.stdout
-    assert "1 of all is a copy of others\n                  train/cats/7.png = train/dogs/again.png" in done.stdout
+    assert "1 of all 51 is a copy of others\n                  train/cats/7.png = train/dogs/again.png" in done.stdout
     assert "shorter side, in pixels: 20 to 49" in done.stdout
     assert "folder   -       text    train/cats" in done.stdout
 

@@ -78,21 +78,22 @@ def surveys(spec: Spec, cache: Path) -> list[Survey]:
     """Of each source of the data."""
     if builtin(spec.data.uri) is not None:
         return [of_built_in(spec, cache)]
-    return [of_source(spec, part.source, cache) for part in spec.data.parts]
+    with tempfile.TemporaryDirectory(prefix="gtj-data-") as looked:
+        return [of_source(spec, part.source, cache, Path(looked)) for part in spec.data.parts]
 
 
-def of_source(spec: Spec, uri: str, cache: Path) -> Survey:
-    """Of one that lies somewhere. Nothing of it is kept on this machine but its index."""
-    from trainjobs.data.forms.glance import Straight
+def of_source(spec: Spec, uri: str, cache: Path, looked: Path) -> Survey:
+    """Of one that lies somewhere. Its index is kept in `cache`, what is small of it in `looked`."""
     from trainjobs.data.forms.open import open_records
     from trainjobs.data.forms.roles import roles
     from trainjobs.data.places.open import BEFORE, open_place
     from trainjobs.data.places.place import Listed, Place
+    from trainjobs.data.places.sparing import Sparing, cheap
     from trainjobs.data.rows import divided
     from trainjobs.data.splits import divide
     from trainjobs.stores.patience import Patience
 
-    data, shelf = spec.data, Straight()
+    data, shelf = spec.data, Sparing(looked)
 
     def opened(place: Place, listed: Listed, names: Sequence[str], data: Data = data) -> Records:
         wanted = set(names)
@@ -106,7 +107,7 @@ def of_source(spec: Spec, uri: str, cache: Path) -> Survey:
     place = open_place(uri, patience=Patience(BEFORE))
     listed = place.listed()
     split = divide([one.name for one in listed.objects], listed.splits, data.split, place.uri)
-    records, words = opened(place, listed, split.train), [*split.words()]
+    records, words, exact = opened(place, listed, split.train), [*split.words()], True
     train, named = rows(records), data.split.validation or ""
     if "://" in named:
         other = open_place(named, patience=Patience(BEFORE))
@@ -114,13 +115,16 @@ def of_source(spec: Spec, uri: str, cache: Path) -> Survey:
         held, words = counted(other, there, [one.name for one in there.objects]), [*words, f"held out {other.uri}"]
     elif split.validation:
         held = counted(place, listed, split.validation)
-    else:
+    elif exact := cheap(tuple(dict.fromkeys(one for block in records.blocks for one in block.objects))):
         held = len(divided(records, data, "sample")[1])
+    else:
+        held = round(train * data.holdout)
+    if not split.validation and "://" not in named:
         train -= held
     found = roles(records.columns, data.columns, data.text.field, spec.family)
     if data.labels == "folder" and "folder" in records.columns:
         found = {"label": "folder", **found}
-    return survey(records, found, shelf, train, held, words)
+    return survey(records, found, shelf, train, held, words, exact=exact)
 
 
 def rows(records: Records) -> int:

@@ -29,8 +29,9 @@ def lines(survey: Survey, width: int) -> Iterator[str]:
         yield ""
         yield from table(survey, width)
     yield ""
-    held = f", {survey.heldout:,} held out" if survey.heldout else ", none held out"
-    yield said("samples", f"{survey.samples:,} to train on{held}")
+    about = "" if survey.exact else "about "
+    held = f"{about}{survey.heldout:,} held out" if survey.heldout else "none held out"
+    yield said("samples", f"{about}{survey.samples:,} to train on, {held}")
     if survey.files:
         yield said("size", f"{size(survey.bytes)} in {survey.files:,} file{'s' if survey.files > 1 else ''}")
     if not survey.looked:
@@ -65,7 +66,7 @@ def table(survey: Survey, width: int) -> list[str]:
 
 
 def alike(survey: Survey, width: int) -> Iterator[str]:
-    among = f"of {survey.looked:,} looked at" if survey.looked < survey.rows else "of all"
+    among = f"of {survey.looked:,} looked at" if survey.looked < survey.rows else f"of all {survey.looked:,}"
     if not survey.copies:
         yield said("duplicates", f"none {among}")
         return

@@ -63,7 +63,7 @@ def test_files_are_listed_page_by_page_with_their_digests(serve: Serve) -> None:
     listed = place.listed()
     assert [(file.name, file.size, file.tag) for file in listed.objects] == [(name, len(FILES[name]), oid(FILES[name])) for name in DATA]
     assert all(file.path is None for file in listed.objects)
-    assert dict(listed.others) == {"beside the data": 2}
+    assert not listed.others
     assert server.state.asked[f"/api/datasets/org/faces/tree/{server.state.repositories['org/faces'].commit}"] == 2, "two pages"
 
 
@@ -207,5 +207,5 @@ def test_a_configuration_of_the_card_is_listed_with_its_splits(serve: Serve) -> 
     listed = place.listed()
     assert [file.name for file in listed.objects] == ["en/a-1.jsonl", "en/a-2.jsonl", "en/b.jsonl"]
     assert listed.splits == {"train": ("en/a-1.jsonl", "en/a-2.jsonl"), "test": ("en/b.jsonl",)}
-    assert dict(listed.others) == {"of other configurations": 2, "beside the data": 1}
+    assert dict(listed.others) == {"of other configurations": 2}
     assert re.fullmatch(r"hf://datasets/org/words/en@[0-9a-f]{40}", place.uri)
