@@ -40,11 +40,12 @@ class Made:
     columns: Mapping[str, Kind]
     rows: Sequence[Sequence[Mapping[str, Any] | None]]
     form: str = "made"
+    here: Path | None = Path("/here")
     place: Any = field(default_factory=lambda: SimpleNamespace(uri="s3://bucket/made"))
 
     @property
     def blocks(self) -> list[Block]:
-        return [Block(len(rows), (Object(f"{number}.bin", 1000, ""),)) for number, rows in enumerate(self.rows)]
+        return [Block(len(rows), (Object(f"{number}.bin", 1000, "", self.here),)) for number, rows in enumerate(self.rows)]
 
     def names(self, block: int) -> list[str]:
         return [f"{block}/{row}" for row in range(len(self.rows[block]))]
@@ -140,6 +141,8 @@ def test_rows_are_spread_evenly(lengths: list[int], count: int, blocks: int) -> 
 def test_at_most_so_many_are_looked_at() -> None:
     made = Made({"text": "text"}, [[{"text": str(row)} for row in range(100)]] * 5)
     assert survey(made, {"text": "text"}, Nothing(), 500, 0, look=40).looked == 40
+    away = Made({"text": "text"}, made.rows, here=None)
+    assert survey(away, {"text": "text"}, Nothing(), 500, 0, look=40).looked == 5, "and fewer where each takes a request"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from torch import Tensor
 from trainjobs.api.job import Spec
 from trainjobs.data import open_source
 from trainjobs.data.source import DataInfo
+from trainjobs.data.survey import Column, Survey
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
-from trainjobs.evaluate.sheet import CELL, GAP, LINE, Sheet, cut, first, fitted, sheet, under
+from trainjobs.evaluate.sheet import CELL, GAP, LINE, Sheet, cut, first, fitted, sheet, tell, under
 from trainjobs.noise import Noise
+from trainjobs.report.data import data
 
 
-def spec(family: str, source: str, **data: Any) -> Spec:
-    return Spec.model_validate({family: {}, "data": {"source": source, **data}, "training": {"steps": 1, "seed": 3}})
+def spec(family: str, source: str, **more: Any) -> Spec:
+    return Spec.model_validate({family: {}, "data": {"source": source, **more}, "training": {"steps": 1, "seed": 3}})
 
 
 def test_pictures_are_those_of_the_first_steps(tmp_path: Path) -> None:
@@ -99,3 +102,14 @@ def test_boundaries_and_ends() -> None:
 
 def test_a_sheet_without_lines() -> None:
     assert sheet(torch.zeros(3, 1, 128, 128), []).size == (3 * (128 + GAP) + GAP, 128 + 2 * GAP)
+
+
+def test_a_run_tells_what_its_data_is(tmp_path: Path) -> None:
+    told = Survey("s3://bucket/x", ("text",), (Column("é", "text", "text", "a"),), 5, 1, 2, 3)
+    tell(tmp_path / "samples", Labelled(), 0, [told])
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["data.json", "data.png"]
+    assert json.loads((tmp_path / "samples" / "data.json").read_text(encoding="utf-8")) == [told.as_data()]
+    shown = data(tmp_path / "samples")
+    assert shown is not None
+    assert shown["picture"].startswith("data:image/png;base64,")
+    assert shown["sources"][0]["counts"] == "5 trained on, 1 held out, 2 files"

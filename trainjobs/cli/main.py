@@ -16,6 +16,7 @@ from trainjobs.api.errors import JobError
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("trainjobs.cli.init", "Write a commented manifest to start from."),
     "validate": ("trainjobs.cli.validate", "Check a manifest: every rule, offline."),
+    "data": ("trainjobs.cli.data", "Show what the data is, as the model will see it."),
     "run": ("trainjobs.cli.run", "Train here, on this machine."),
     "submit": ("trainjobs.cli.cluster.submit", "Train on a Kubernetes cluster."),
     "ls": ("trainjobs.cli.ls", "List runs here, or jobs on the cluster."),

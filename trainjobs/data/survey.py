@@ -17,8 +17,8 @@ from trainjobs.data.files import megabytes
 from trainjobs.data.forms.records import Record, Records, Value
 from trainjobs.data.places.place import Shelf
 
-LOOKED = 2000  # samples
-BLOCKS = 64  # among which they are spread
+LOOKED, BLOCKS = 2000, 64  # samples, and blocks among which they are spread
+AWAY = 8  # times fewer of both of what is not on this machine, where each takes a request
 LONGEST = 48  # characters of an example
 NAMED = 20  # groups of duplicates, samples that cannot be read, labels
 
@@ -45,7 +45,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Survey:
-    """`samples` and `heldout` are counts of all the data, everything below `looked` of so many samples of it."""
+    """`samples` and `heldout` are counts of all the data, estimates where not `exact`; everything below `looked` is of so many samples."""
 
     source: str
     words: tuple[str, ...]
@@ -54,6 +54,8 @@ class Survey:
     heldout: int
     files: int
     bytes: int
+    exact: bool = True
+    rows: int = 0  # among which is looked: those of a split that is held out are not
     looked: int = 0
     histogram: Histogram | None = None
     labels: tuple[tuple[str, int], ...] = ()  # the most frequent first
@@ -71,18 +73,27 @@ class Survey:
 
 
 def survey(
-    records: Records, roles: Mapping[str, str], shelf: Shelf, samples: int, heldout: int, words: Sequence[str] = (), look: int = LOOKED
+    records: Records,
+    roles: Mapping[str, str],
+    shelf: Shelf,
+    samples: int,
+    heldout: int,
+    words: Sequence[str] = (),
+    *,
+    exact: bool = True,
+    look: int = LOOKED,
 ) -> Survey:
-    """Of records of which `samples` rows are trained on and `heldout` held out. At most `look` samples are read, evenly spread; those that
-    cannot be read are told, not raised."""
+    """Of records of which `samples` rows are trained on and `heldout` held out. At most `look` samples are read, evenly spread, and an
+    eighth of it of data that lies elsewhere; those that cannot be read are told, not raised."""
     shown = _first(records, shelf)
     columns = tuple(
         Column(name, kind, next((role for role, column in roles.items() if column == name), ""), example(shown.get(name), kind))
         for name, kind in records.columns.items()
     )
     objects = {one.name: one.size for block in records.blocks for one in block.objects}
+    fewer = AWAY if any(one.path is None for block in records.blocks[:1] for one in block.objects) else 1
     broken: list[tuple[str, str]] = []
-    looked = list(_looked(records, shelf, tuple(roles.values()), look, broken))
+    looked = list(_looked(records, shelf, tuple(roles.values()), -(-look // fewer), BLOCKS // fewer, broken))
     same, copies = duplicates(looked, roles)
     labels = Counter(_said(record.values.get(roles["label"])) for record in looked) if "label" in roles else Counter[str]()
     return Survey(
@@ -93,6 +104,8 @@ def survey(
         heldout,
         len(objects),
         sum(objects.values()),
+        exact,
+        sum(block.rows for block in records.blocks),
         len(looked) + len(broken),
         histogram(looked, roles),
         tuple(labels.most_common(NAMED)),
@@ -205,8 +218,10 @@ def _first(records: Records, shelf: Shelf) -> Mapping[str, Value]:
     return {}
 
 
-def _looked(records: Records, shelf: Shelf, columns: Sequence[str], count: int, broken: list[tuple[str, str]]) -> Iterator[Record]:
-    for block, rows in spread([block.rows for block in records.blocks], count):
+def _looked(
+    records: Records, shelf: Shelf, columns: Sequence[str], count: int, blocks: int, broken: list[tuple[str, str]]
+) -> Iterator[Record]:
+    for block, rows in spread([block.rows for block in records.blocks], count, blocks):
         try:
             yield from records.read(shelf, block, rows, columns)
         except JobError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from trainjobs.data.ring import SIGMA
 from trainjobs.data.source import Source
+from trainjobs.data.survey import Survey
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.evaluate.pictures import document, grid, scatter
 from trainjobs.noise import Noise
@@ -59,6 +61,14 @@ def first(source: Source, seed: int, classes: Sequence[str] = ()) -> Sheet:
     if info.kind == "point":
         return Sheet(scatter(batch["point"], info.modes or (), SIGMA))
     return Sheet(sheet(batch["image"], under(batch, classes)))
+
+
+def tell(folder: Path, source: Source, seed: int, surveys: Sequence[Survey], classes: Sequence[str] = ()) -> None:
+    """Writes what the data is into a run's samples/: data.json, and data.png or data.txt. OSError."""
+    first(source, seed, classes).save(folder / "data")
+    unfinished = folder / "data.json.partial"
+    unfinished.write_text(json.dumps([one.as_data() for one in surveys], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(folder / "data.json")
 
 
 def sheet(images_NCHW: Tensor, captions: Sequence[Sequence[str]]) -> Image.Image:

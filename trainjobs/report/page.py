@@ -54,6 +54,7 @@ def context(run: Run, budget: int) -> dict[str, Any]:
     from trainjobs.report.chart import drawn
     from trainjobs.report.configuration import changed, effective, highlighted
     from trainjobs.report.curves import charts, scales, steps
+    from trainjobs.report.data import data
     from trainjobs.report.gallery import real, samples
 
     rows, events, progress, phase = run.metrics(), run.attempts(), run.progress(), run.phase()
@@ -75,6 +76,7 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "heldout": bool(progress.get("heldoutSamples")),
         "real": asdict(beside) if beside else None,
         "samples": [asdict(sample) for sample in samples(run.path / "samples", budget=budget)],
+        "data": data(run.path / "samples"),
         "strip": strip(events),
         "timeline": told(events, said_above=phase == "Failed" and run.failure() is not None),
         "checkpoints": checkpoints(run),

@@ -35,13 +35,15 @@ class Repository:
 
 @dataclass
 class HubState:
-    """`faults` happen to the next requests whose path holds their word. `moved` maps old names to new ones."""
+    """`faults` happen to the next requests whose path holds their word. `moved` maps old names to new ones. `expired`: the next answer for
+    where a large file lies is that it no longer does."""
 
     repositories: dict[str, Repository]
     users: tuple[str, ...] = ("jane", "joe")
     moved: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[str, Fault]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
+    expired: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -176,6 +178,9 @@ class Handler(BaseHTTPRequestHandler):
     def _cdn(self, path: str) -> None:
         if "Authorization" in self.headers:
             return self._error(400, "", "a token was sent to where it does not belong")
+        if self.server.state.expired:
+            self.server.state.expired = False
+            return self._error(403, "", "Request has expired")
         name = next(name for name in self.server.state.repositories if path.startswith(f"{name}/"))
         return self._data(self.server.state.repositories[name].files[path.removeprefix(f"{name}/")], {})
 

@@ -35,14 +35,14 @@ def test_without_a_list_every_file_is_data_but_those_beside() -> None:
     chosen = choose("# no YAML here", names, "", URI)
     assert chosen.files == ("a.parquet", "x/b.parquet", "notes.md")
     assert chosen.splits is None
-    assert chosen.others == {"beside the data": 6}
+    assert chosen.others == {".py": 1}
 
 
 def test_a_configuration_is_chosen_by_name() -> None:
     chosen = choose(TWO, FILES, "no", URI)
     assert chosen.files == ("no/train.jsonl",)
     assert chosen.splits == {"train": ("no/train.jsonl",)}
-    assert chosen.others == {"of other configurations": 2, "beside the data": 1}
+    assert chosen.others == {"of other configurations": 2}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_files_are_listed_page_by_page_with_their_digests(serve: Serve) -> None:
     listed = place.listed()
     assert [(file.name, file.size, file.tag) for file in listed.objects] == [(name, len(FILES[name]), oid(FILES[name])) for name in DATA]
     assert all(file.path is None for file in listed.objects)
-    assert dict(listed.others) == {"beside the data": 2}
+    assert not listed.others
     assert server.state.asked[f"/api/datasets/org/faces/tree/{server.state.repositories['org/faces'].commit}"] == 2, "two pages"
 
 
@@ -103,6 +103,20 @@ def test_ranges_are_read_of_a_server_that_knows_none(serve: Serve) -> None:
     file = place.listed().objects[1]
     server.state.faults = [("/cdn/", "no ranges")]
     assert place.read(file, 100, 9000) == LARGE[100:9000]
+
+
+def test_where_a_large_file_lies_is_asked_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve({"org/faces": Repository(FILES, private=True, readers=("jane",))})
+    monkeypatch.setenv("HF_TOKEN", "jane")  # which the other host must not get to see
+    place = open_hub("hf://datasets/org/faces")
+    file = place.listed().objects[1]
+    resolve, away = f"/datasets/org/faces/resolve/{place.dataset.revision}/{file.name}", f"/cdn/org/faces/{file.name}"
+    for start in range(0, 5000, 1000):
+        assert place.read(file, start, start + 1000) == LARGE[start : start + 1000]
+    assert (server.state.asked[resolve], server.state.asked[away]) == (1, 5)
+    server.state.expired = True
+    assert place.read(file, 7, 99) == LARGE[7:99], "asked anew, once it is no longer there"
+    assert (server.state.asked[resolve], server.state.asked[away]) == (2, 7)
 
 
 def test_files_are_fetched_and_checked(serve: Serve, tmp_path: Path) -> None:
@@ -193,5 +207,5 @@ def test_a_configuration_of_the_card_is_listed_with_its_splits(serve: Serve) -> 
     listed = place.listed()
     assert [file.name for file in listed.objects] == ["en/a-1.jsonl", "en/a-2.jsonl", "en/b.jsonl"]
     assert listed.splits == {"train": ("en/a-1.jsonl", "en/a-2.jsonl"), "test": ("en/b.jsonl",)}
-    assert dict(listed.others) == {"of other configurations": 2, "beside the data": 1}
+    assert dict(listed.others) == {"of other configurations": 2}
     assert re.fullmatch(r"hf://datasets/org/words/en@[0-9a-f]{40}", place.uri)

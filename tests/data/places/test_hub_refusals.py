@@ -65,6 +65,13 @@ def test_refusals(serve: Serve, monkeypatch: pytest.MonkeyPatch, token: str, uri
     assert not token or token == "jane" or f"Bearer {token}" not in error.line()
 
 
+def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(JobError, match=r"a package is not installed .*pip install huggingface_hub") as error:
+        open_hub("hf://datasets/org/name")
+    assert error.value.code == "GTJ0107"
+
+
 def test_a_gated_dataset_without_a_readme_is_refused_by_its_first_file(serve: Serve) -> None:
     serve({"org/gated": Repository({"train.jsonl": b"{}"}, gated=True)})
     assert refused("hf://datasets/org/gated").code == "GTJ0112"

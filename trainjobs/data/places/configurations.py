@@ -15,6 +15,7 @@ Without a list every file is data but those that never are, and folders stand fo
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,11 +26,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.problem import did_you_mean, listed
 
 # What lies beside data on the hub, and is none. (datasets.data_files.FILES_TO_IGNORE, and what git and people put there.)
-BESIDE = re.compile(
+ABOUT = re.compile(
     r"README.*|LICEN[CS]E.*|NOTICE.*|CITATION.*|CHANGELOG.*|config\.json|dataset_infos?\.json|dataset_dict\.json|dummy_data\.zip"
-    r"|requirements\.txt|.*\.(py|ipynb|sh|ya?ml)",
+    r"|requirements\.txt",
     re.IGNORECASE,
 )
+CODE = re.compile(r".*\.(py|ipynb|sh|ya?ml)", re.IGNORECASE)
 READABLE = re.compile(
     r".*\.(parquet|tar|((jsonl|json|csv|tsv|txt|text|md)(\.(gz|zst))?)|jpe?g|jfif|png|gif|bmp|webp|avif|tiff?|p[gp]m)", re.IGNORECASE
 )
@@ -57,7 +59,7 @@ def choose(card: str, names: Sequence[str], wanted: str, uri: str) -> Chosen:
         splits = _splits(known[name], data, name, uri)
         files = tuple(sorted({file for found in splits.values() for file in found}))
         others = len(data) - len(files)
-        return Chosen(files, splits if len(splits) > 1 or "data_files" in known[name] else None, _left(names, data, others))
+        return Chosen(files, splits if len(splits) > 1 or "data_files" in known[name] else None, _left(names, others))
     files = tuple(file for file in data if file.startswith(f"{wanted}/")) if wanted else tuple(data)
     if wanted and not files:
         there = list(known) or sorted({file.partition("/")[0] for file in data if "/" in file})
@@ -66,13 +68,13 @@ def choose(card: str, names: Sequence[str], wanted: str, uri: str) -> Chosen:
         raise JobError("GTJ0102", f'the dataset has no configuration "{wanted}"', where=uri, why=how if near else "", how=near or how)
     if not any(READABLE.fullmatch(file) for file in files):
         raise _no_data(names, uri)
-    return Chosen(files, None, _left(names, data, len(data) - len(files)))
+    return Chosen(files, None, _left(names, len(data) - len(files)))
 
 
 def is_data(name: str) -> bool:
     """Whether a file may be data: nothing hidden, and nothing that describes the dataset or loads it."""
-    parts = name.split("/")
-    return not any(part.startswith((".", "__")) for part in parts) and not BESIDE.fullmatch(parts[-1])
+    last = name.rpartition("/")[2]
+    return not _hidden(name) and not ABOUT.fullmatch(last) and not CODE.fullmatch(last)
 
 
 def configurations(card: str) -> dict[str, Mapping[str, Any]]:
@@ -162,10 +164,14 @@ def _no_data(names: Sequence[str], uri: str) -> JobError:
     return JobError("GTJ0113", "the dataset holds no data that is read", where=uri, why=why, how="name another, or another revision")
 
 
-def _left(names: Sequence[str], data: Sequence[str], others: int) -> dict[str, int]:
-    beside = len(names) - len(data)
-    counts = {"of other configurations": others, "beside the data": beside}
-    return {what: count for what, count in counts.items() if count}
+def _hidden(name: str) -> bool:
+    return any(part.startswith((".", "__")) for part in name.split("/"))
+
+
+def _left(names: Sequence[str], others: int) -> dict[str, int]:
+    """What is left out and may have been meant: not what only tells of the dataset, nor git's own files."""
+    counts = Counter(f".{name.rpartition('.')[2].lower()}" for name in names if not _hidden(name) and CODE.fullmatch(name))
+    return {**({"of other configurations": others} if others else {}), **counts}
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -154,8 +154,11 @@ class HubPlace:
 
 def open_hub(uri: str, *, patience: Patience | None = None) -> HubPlace:
     """The dataset that `uri` names, its revision resolved. JobError GTJ0107 for what is no dataset's URI, GTJ0112, GTJ0113, GTJ0219."""
-    from huggingface_hub import constants
-
+    try:
+        from huggingface_hub import constants
+    except ImportError as error:
+        why, how = "hf:// needs the package huggingface_hub", "pip install huggingface_hub"
+        raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how) from error
     dataset = parsed(uri)
     hub = Hub(constants.ENDPOINT, patience or Patience())
     if constants.HF_HUB_OFFLINE:

@@ -18,6 +18,8 @@ from trainjobs.stores.objects import Patience
 
 T = TypeVar("T")
 LATER = (408, 425, 429, 500, 502, 503, 504)
+GONE = (400, 401, 403, 404, 410)  # of an address that was good for a while
+KNOWN = 1000  # addresses of a kilobyte
 LONGEST = 60.0  # seconds that one "later, in ... seconds" of the hub is waited for
 TOKEN = "set HF_TOKEN in the environment; on a cluster from a Secret through spec.pod.env"
 
@@ -32,6 +34,7 @@ class Hub:
 
     endpoint: str
     patience: Patience = field(default_factory=Patience, compare=False)
+    elsewhere: dict[str, str] = field(default_factory=dict, compare=False)  # where a large file was last found to lie, by its path
 
     def json(self, path: str, repo: str, params: Mapping[str, Any] | None = None) -> Any:
         """The answer to one request."""
@@ -60,12 +63,22 @@ class Hub:
         """One request, its body unread; `wanted` is a range. Raises huggingface_hub's and the HTTP client's errors."""
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity", **({"Range": wanted} if wanted else {})}
-        url = path if "://" in path else self.endpoint + path
+        # Of a large file the hub knows only where it lies, for an hour, and it counts who asks: ranges are asked for there.
+        known = self.elsewhere.get(path) if wanted else None
+        url = known or (path if "://" in path else self.endpoint + path)
+        headers = {**build_hf_headers(token=False if known else None), "Accept-Encoding": "identity"}
+        headers |= {"Range": wanted} if wanted else {}
         with get_session().stream("GET", url, headers=headers, params=params, timeout=ANSWER, follow_redirects=True) as answer:
             if answer.status_code >= 400:
                 answer.read()
+            if known and answer.status_code in GONE:
+                self.elsewhere.pop(path, None)
+                raise CutShort("the file lies elsewhere now")
             hf_raise_for_status(answer)
+            if wanted and answer.history and answer.url.host != answer.history[0].url.host:
+                if len(self.elsewhere) >= KNOWN:
+                    self.elsewhere.clear()
+                self.elsewhere[path] = str(answer.url)
             yield answer
 
     def ask(self, act: Callable[[], T], what: str, repo: str, progress: Callable[[], int] = lambda: 0) -> T:
