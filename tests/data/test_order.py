@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.streams import Pictures
 from trainjobs.api.errors import JobError
-from trainjobs.data.order import MOST, Order, Places, chosen
-from trainjobs.data.rows import starts
+from trainjobs.data.order import MOST, Order, Places, chosen, order_for
+from trainjobs.data.rows import everything, starts
 from trainjobs.data.sampler import order
 from trainjobs.plan.batch import Cut
 
@@ -173,3 +174,9 @@ def test_a_cache_for_less_than_two_blocks_is_refused() -> None:
         "GTJ0114 data.cache is too small for this data (s3://bucket/data): two parts of the data that are read as a whole take 2000.0 MB, "
         "and of 2000.0 MB a third is for them. raise data.cache to 6Gi or more, or write the data in smaller shards"
     )
+
+
+def test_only_what_is_fetched_needs_a_cache() -> None:
+    for remote, expected in ((True, Order("blocks", 2)), (False, Order())):
+        train = everything(Pictures([10] * 9, remote=remote))  # of 10,000 bytes each
+        assert order_for(train, 60_000, "s3://bucket/data") == expected

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.files import megabytes
-from trainjobs.data.rows import Numbers, starts, within
+from trainjobs.data.rows import Numbers, Rows, starts, within
 from trainjobs.data.sampler import order, permutation
 
 MOST = 2**25  # rows of one permutation: 128 MiB
@@ -148,3 +148,9 @@ def _course(places: Places, seed: int, epoch: int) -> _Course:
 @lru_cache(maxsize=3)  # batches span two, and those prepared ahead may be in the next
 def _mixed(size: int, seed: int, epoch: int, window: int) -> Tensor:
     return permutation(size, "window", seed, epoch, window).to(torch.int32 if size < 2**31 else torch.int64)
+
+
+def order_for(train: Rows, cache: int, where: str) -> Order:
+    """`chosen` for what is trained on. What lies on this machine anyway needs no cache."""
+    fetched = any(one.path is None for unit in train.units for one in unit.objects)
+    return chosen([unit.rows for unit in train.units], [unit.size for unit in train.units], cache if fetched else None, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -25,6 +26,7 @@ from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
 
 WINDOWS = 2  # that are fetched before they are needed
+FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
 
 
@@ -40,7 +42,7 @@ class Sample:
 class StreamedImages:
     """`roles` names the columns of "image" and, where there are any, "label" and "caption". `classes` numbers the values of labels that are
     not numbers of classes themselves. Captions are `caption` bytes long. `bad` takes samples that cannot be read, which are an error
-    without it. `pin` for a GPU."""
+    without it. `pin` for a GPU. `fetchers` fetch the blocks of a batch side by side, where they are not on this machine."""
 
     info: DataInfo
     train: Rows
@@ -53,6 +55,7 @@ class StreamedImages:
     caption: int = LONGEST
     bad: BadSamples | None = None
     pin: bool = False
+    fetchers: Executor | None = None
 
     @classmethod
     def of(
@@ -72,7 +75,9 @@ class StreamedImages:
         images = data.images
         info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
         places = Places(order, np.array([unit.rows for unit in train.units], np.int64))
-        return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin)
+        here = all(one.path is not None for rows in (train, held) for unit in rows.units for one in unit.objects)
+        fetchers = None if here else ThreadPoolExecutor(FETCHERS, "fetch")
+        return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin, fetchers)
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         return self.made(self.rows(positions, seed), noise)
@@ -124,9 +129,10 @@ class StreamedImages:
         """The samples with these numbers, block by block, in the order asked for."""
         blocks, own = rows.at(numbers)
         found: list[Sample | None] = [None] * len(numbers)
-        for block in np.unique(blocks).tolist():
-            here = np.flatnonzero(blocks == block)
-            for place, sample in zip(here.tolist(), self._of_block(rows, block, own[here].tolist()), strict=True):
+        parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+        read = lambda here: self._of_block(rows, int(blocks[here[0]]), own[here].tolist())  # noqa: E731
+        for here, samples in zip(parts, map(read, parts) if self.fetchers is None else self.fetchers.map(read, parts), strict=True):
+            for place, sample in zip(here.tolist(), samples, strict=True):
                 found[place] = sample
         if self.bad is not None:
             self.bad.saw(len(numbers))
