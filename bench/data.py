@@ -28,7 +28,7 @@ from tests.stores.servers import BUCKET, service
 from trainjobs.api.data import Data
 from trainjobs.api.job import Job, Spec
 from trainjobs.data.ahead import Ahead
-from trainjobs.data.order import order_for
+from trainjobs.data.order import chosen
 from trainjobs.data.pixels import scaled
 from trainjobs.data.rows import divided
 from trainjobs.data.streamed import StreamedImages
@@ -54,7 +54,7 @@ def opened(uri: str, form: str, cache: Path, threads: int) -> Ahead:
     records = open_records(place, place.listed(), data, shelf, cache)
     train, held = divided(records, data, "image")
     roles = {"image": COLUMNS[form]}
-    return Ahead(StreamedImages.of(train, held, order_for(train, shelf.limit, uri), data, shelf, roles), threads)
+    return Ahead(StreamedImages.of(train, held, chosen(train, shelf.limit, uri), data, shelf, roles), threads)
 
 
 def stretches(length: int) -> list[torch.Tensor]:

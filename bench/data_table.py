@@ -17,7 +17,7 @@ def section(result: dict[str, Any] | None) -> list[str]:
     lines += [
         f"{row['pictures']:,} JPEGs of 256 pixels, read at 64 in batches of 64: ours with {workers} threads, in the order of training,",
         f"against torch's `DataLoader` with {workers} processes and the same decoding; shards it reads from front to back, as `webdataset`",
-        f"and streamed `datasets` do. The bucket is versitygw on this machine, and all of it is fetched in each round. Goal: at least {GOAL}.",
+        f"and streamed `datasets` do. The bucket is versitygw on this machine; all of it is fetched in each round. Goal: at least {GOAL}.",
         "",
         "| Form | ours / DataLoader | ours, samples/s | rounds |",
         "| --- | --- | --- | --- |",

@@ -25,7 +25,7 @@ from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
 
-WINDOWS = 2  # that are fetched before they are needed
+MIXED = 2  # times what is mixed at a time is fetched before it is needed
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
 
@@ -74,7 +74,7 @@ class StreamedImages:
     ) -> StreamedImages:
         images = data.images
         info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
-        places = Places(order, np.array([unit.rows for unit in train.units], np.int64))
+        places = Places.of(order, train)
         here = all(one.path is not None for rows in (train, held) for unit in rows.units for one in unit.objects)
         fetchers = None if here else ThreadPoolExecutor(FETCHERS, "fetch")
         return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin, fetchers)
@@ -112,15 +112,15 @@ class StreamedImages:
 
     def _soon(self, positions: Tensor, seed: int) -> None:
         """Begin to fetch what is needed for these positions and behind them."""
-        units, first = self.train.units, int(positions[0])
-        if all(one.path is not None for one in units[0].objects):
-            return  # a place is on this machine or is not
+        blocks, first = self.train.records.blocks, int(positions[0])
+        if self.fetchers is None:
+            return
         if self.places.order.kind == "whole":
-            which = self.places.at(torch.arange(first, first + max(len(positions), min(SOON, self.places.length))), seed)[0]
-            coming = list(dict.fromkeys(which.tolist()))
+            stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
+            coming = list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
         else:
-            coming = [unit for window in islice(self.places.windows(first, seed), 1 + WINDOWS) for unit in window]
-        objects = dict.fromkeys(one for unit in coming for one in units[unit].objects)
+            coming = [block for mixed in islice(self.places.coming(first, seed), 1 + MIXED) for block in mixed]
+        objects = dict.fromkeys(one for block in coming for one in blocks[block].objects)
         self.shelf.ahead(self.train.records.place, tuple(objects))
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
