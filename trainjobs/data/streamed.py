@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -112,9 +112,9 @@ class StreamedImages:
 
     def _soon(self, positions: Tensor, seed: int) -> None:
         """Begin to fetch what is needed for these positions and behind them."""
-        blocks, first = self.train.records.blocks, int(positions[0])
         if self.fetchers is None:
             return
+        blocks, first = self.train.records.blocks, int(positions[0])
         if self.places.order.kind == "whole":
             stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
             coming = list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
@@ -126,37 +126,32 @@ class StreamedImages:
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
     def _read(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Sample]:
-        """The samples with these numbers, block by block, in the order asked for."""
+        """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
-        found: list[Sample | None] = [None] * len(numbers)
         parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-        read = lambda here: self._of_block(rows, int(blocks[here[0]]), own[here].tolist())  # noqa: E731
-        for here, samples in zip(parts, map(read, parts) if self.fetchers is None else self.fetchers.map(read, parts), strict=True):
-            for place, sample in zip(here.tolist(), samples, strict=True):
-                found[place] = sample
+        read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist())  # noqa: E731
+        found: list[tuple[int, Sample]] = []
+        for here, records in zip(parts, map(read, parts) if self.fetchers is None else self.fetchers.map(read, parts), strict=True):
+            for place, record in zip(here.tolist(), records, strict=True):
+                found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record)))
         if self.bad is not None:
             self.bad.saw(len(numbers))
-        return [sample for sample in found if sample is not None]
+        return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
-    def _of_block(self, rows: Rows, block: int, asked: list[int]) -> list[Sample]:
-        columns = tuple(self.roles.values())
-        read: Callable[[Sequence[int]], list[Record]] = lambda wanted: rows.records.read(self.shelf, block, wanted, columns)  # noqa: E731
-        if self.bad is None:
-            return [self._sample(record) for record in read(asked)]
+    def _records(self, rows: Rows, block: int, asked: list[int]) -> Sequence[Record | None]:
+        """None for each where one of them is bad and may be left out: which of them it is, each by itself says."""
         try:
-            records: list[Record | None] = list(read(asked))
+            return rows.records.read(self.shelf, block, asked, tuple(self.roles.values()))
         except JobError as error:
-            if error.code != "GTJ0113":
+            if self.bad is None or error.code != "GTJ0113":
                 raise
-            records = [None] * len(asked)  # which of them it is, each by itself says
-        found = []
-        for row, record in zip(asked, records, strict=True):
-            found.append(self._good(rows, block, row, record, read))
-        return found
+            return [None] * len(asked)
 
-    def _good(self, rows: Rows, block: int, row: int, record: Record | None, read: Callable[[Sequence[int]], list[Record]]) -> Sample:
-        """A row; where it is bad, the next good one of its block and side, from the front again behind the last."""
-        assert self.bad is not None
+    def _good(self, rows: Rows, block: int, row: int, record: Record | None) -> Sample:
+        """A row; where it is bad and may be left out, the next good one of its block and side, from the front again behind the last."""
+        if self.bad is None:
+            assert record is not None, "an error was raised"
+            return self._sample(record)
         own = rows.block(block)
         first = int(np.searchsorted(own, row))
         for step in range(len(own)):
@@ -164,7 +159,9 @@ class StreamedImages:
             if (block, candidate) in self.bad:
                 continue
             try:
-                return self._sample(record if step == 0 and record is not None else read([candidate])[0])
+                if step or record is None:
+                    (record,) = rows.records.read(self.shelf, block, [candidate], tuple(self.roles.values()))
+                return self._sample(record)
             except JobError as error:
                 if error.code != "GTJ0113":
                     raise
