@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from bench import data_table
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.on_cluster import section
@@ -28,6 +29,7 @@ def page(results: Path) -> str:
         HEAD,
         *training(found),
         *checkpoints(found.get("checkpoints")),
+        *data_table.section(found.get("data")),
         *gpu(found.get("gpu")),
         *endurance(found.get("endurance")),
         *first_step(found.get("first-step")),

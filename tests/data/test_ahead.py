@@ -72,7 +72,7 @@ class Numbers:
             assert self.changed.wait_for(lambda: len(self.begun) >= count, PATIENCE)
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)], ids=["whole", "blocks"])
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2, 2)], ids=["whole", "blocks"])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_batch_is_the_same_with_any_number_of_threads(tmp_path: Path, order: Order, mixed: bool) -> None:
     def source(name: str) -> Preparing:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.streams import Pictures
 from trainjobs.api.errors import JobError
-from trainjobs.data.order import MOST, Order, Places, chosen
-from trainjobs.data.rows import starts
+from trainjobs.data.forms.records import Block
+from trainjobs.data.order import MEMORY, MOST, Order, Places, chosen
+from trainjobs.data.places.place import Object
+from trainjobs.data.rows import Rows, starts
 from trainjobs.data.sampler import order
 from trainjobs.plan.batch import Cut
 
-MIXED = Order("blocks", 3)
+MIXED = Order("blocks", 3, 3)
 layouts = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
-orders = st.builds(Order, st.just("blocks"), st.integers(1, 5)) | st.just(Order())
+orders = st.builds(Order, st.just("blocks"), st.integers(1, 5), st.integers(1, 4)) | st.just(Order())
 
 
-def places(lengths: list[int] | np.ndarray, order: Order = MIXED) -> Places:
-    return Places(order, np.asarray(lengths, np.int64))
+def places(lengths: list[int] | np.ndarray, order: Order = MIXED, units: list[int] | None = None) -> Places:
+    return Places(order, np.asarray(lengths, np.int64), None if units is None else np.asarray(units))
 
 
 def numbers(found: Places, positions: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -57,7 +62,7 @@ def test_a_stretch_is_the_sum_of_its_parts(lengths: list[int], kind: Order, seed
     assert torch.equal(whole, torch.cat([numbers(places(lengths, kind), stretch[:cut], seed), second]))
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 4)], ids=["whole", "blocks"])
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 4, 4)], ids=["whole", "blocks"])
 @pytest.mark.parametrize("samples", [1, 7, 1000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_every_epoch_is_whole_at_any_number_of_workers(samples: int, order: Order) -> None:
     """Cut as batches are, into workers and micro-batches, with a batch that does not divide the epoch; the second epoch with others."""
@@ -92,7 +97,7 @@ def test_whole_is_the_order_that_data_in_memory_has() -> None:
 
 def test_a_sample_may_be_anywhere() -> None:
     """Chi-square: over seeds, each of 24 rows, in blocks of one length, is at each of 24 places equally often."""
-    found = places([3] * 8, Order("blocks", 2))
+    found = places([3] * 8, Order("blocks", 2, 2))
     counts = torch.zeros(24, 24)
     trials = 960
     for seed in range(trials):
@@ -120,34 +125,71 @@ def test_labels_that_lie_together_are_spread_in_a_window() -> None:
 
 
 def test_neighbours_do_not_stay_neighbours() -> None:
-    found = places([1000] * 20, Order("blocks", 5))
+    found = places([1000] * 20, Order("blocks", 5, 5))
     steps = numbers(found, torch.arange(20_000)).diff()
     assert (steps == 1).sum() < 20  # of 19,999; 4 are expected in windows of 5,000
 
 
 def test_epochs_and_seeds_differ_in_blocks_and_in_rows() -> None:
-    found = places([50] * 40, Order("blocks", 4))
+    found = places([50] * 40, Order("blocks", 4, 4))
     first, second, other = (numbers(found, torch.arange(2000) + 2000 * epoch, seed) for epoch, seed in ((0, 0), (1, 0), (0, 1)))
     for one, two in ((first, second), (first, other), (first, torch.arange(2000))):
         assert (one == two).sum() <= 12
-        assert next(found.windows(0, 0)) != next(found.windows(2000, 0)) != next(found.windows(0, 1))
+        assert next(found.coming(0, 0)) != next(found.coming(2000, 0)) != next(found.coming(0, 1))
 
 
 def test_windows_say_what_is_read_next() -> None:
-    found = places([5, 0, 7, 3, 6, 9], Order("blocks", 2))
-    stream, coming, at = found.at(torch.arange(3 * found.length), 3)[0].tolist(), found.windows(0, 3), 0
+    found = places([5, 0, 7, 3, 6, 9], Order("blocks", 2, 2))
+    stream, coming, at = found.at(torch.arange(3 * found.length), 3)[0].tolist(), found.coming(0, 3), 0
     for _ in range(7):
         window = next(coming)
         rows = sum(found.lengths[window].tolist())
         assert set(stream[at : at + rows]) == set(window)
         for inside in (at, at + rows // 2, at + rows - 1):
-            assert next(found.windows(inside, 3)) == window
+            assert next(found.coming(inside, 3)) == window
         at += rows
     assert at > 2 * found.length
 
 
 def test_a_run_keeps_its_order() -> None:
-    assert Order.from_dict(Order("blocks", 12).to_dict()) == Order("blocks", 12)
+    assert Order.from_dict(Order("blocks", 12, 12).to_dict()) == Order("blocks", 12, 12)
+
+
+@given(layouts, orders, st.integers(0, 99), st.lists(st.booleans(), min_size=12, max_size=12))
+def test_blocks_of_a_shard_are_read_while_it_is_there(lengths: list[int], order: Order, seed: int, same: list[bool]) -> None:
+    """Every row once, and of what is mixed at a time all before the next; whatever blocks share a shard."""
+    units = np.cumsum([0, *(not one for one in same[: len(lengths) - 1])])
+    found = places(lengths, order, units.tolist())
+    assert sorted(numbers(found, torch.arange(found.length), seed).tolist()) == list(range(found.length))
+    blocks, at = found.at(torch.arange(found.length), seed)[0].tolist(), 0
+    coming = found.coming(0, seed)
+    groups = []
+    while at < found.length:
+        groups.append(set(next(coming)))
+        at += sum(lengths[block] for block in groups[-1])
+    assert at == found.length
+    if order.kind == "blocks":
+        for group in groups:
+            assert len({units[block] for block in group}) <= order.shards
+        turn = {block: number for number, group in enumerate(groups) for block in group}
+        windows = [turn[block] for block in blocks]
+        # A window may hold the last blocks of one group and the first of the next, so a row is never behind one of the group after that.
+        assert all(max(windows[:place], default=0) <= own + 1 + order.window for place, own in enumerate(windows))
+
+
+def trained(rows: list[int], sizes: list[int], *, remote: bool = True, form: str = "webdataset", same: bool = False) -> Rows:
+    """Blocks of so many rows and bytes; all in one object each, or in pairs of one object."""
+
+    class Sized(Pictures):
+        @property
+        def blocks(self) -> tuple[Block, ...]:
+            path = None if remote else Path("/data")
+            objects = [Object(f"{number // 2 if same else number}", size, "1", path) for number, size in enumerate(sizes)]
+            return tuple(Block(count, (one,)) for count, one in zip(rows, objects, strict=True))
+
+    records = Sized(rows)
+    records.form = form
+    return Rows(records, starts(rows), np.empty(0, np.int32))
 
 
 @pytest.mark.parametrize(
@@ -155,21 +197,35 @@ def test_a_run_keeps_its_order() -> None:
     [
         ([100], [10**12], 1, Order()),  # a single block is on the machine or not
         ([10] * 9, [100] * 9, 900, Order()),
-        ([10] * 9, [100] * 9, 899, Order("blocks", 2)),
-        ([10] * 90, [100] * 90, 3000, Order("blocks", 10)),
-        ([10] * 90, [100] * 88 + [600] * 2, 5000, Order("blocks", 6)),  # the large ones might come together
-        ([MOST // 2 + 1] * 8, [1] * 8, None, Order("blocks", 2)),
-        ([MOST // 8 + 1] * 64, [1] * 64, None, Order("blocks", 7)),
+        ([10] * 9, [100] * 9, 899, Order("blocks", 2, 2)),
+        ([10] * 90, [100] * 90, 3000, Order("blocks", 10, 10)),
+        ([10] * 90, [100] * 88 + [600] * 2, 5000, Order("blocks", 6, 6)),  # the large ones might come together
+        ([MOST // 2 + 1] * 8, [1] * 8, 8, Order("blocks", 2, 8)),
+        ([MOST // 8 + 1] * 64, [1] * 64, 64, Order("blocks", 7, 64)),
     ],
 )
-def test_a_window_and_the_next_fit_into_the_cache(rows: list[int], sizes: list[int], cache: int | None, expected: Order) -> None:
-    assert chosen(rows, sizes, cache, "s3://bucket/data") == expected
+def test_what_is_mixed_and_the_next_fit_into_the_cache(rows: list[int], sizes: list[int], cache: int, expected: Order) -> None:
+    assert chosen(trained(rows, sizes), cache, "s3://bucket/data") == expected
 
 
-def test_a_cache_for_less_than_two_blocks_is_refused() -> None:
+def test_only_what_is_fetched_needs_a_cache() -> None:
+    assert chosen(trained([10] * 9, [10**9] * 9, remote=False), 1, "file:///data") == Order()
+
+
+def test_blocks_that_are_decoded_whole_are_mixed_a_few_at_a_time() -> None:
+    """Else each row of a batch would decode a row group of its own."""
+    group = MEMORY // 12
+    assert chosen(trained([100] * 12, [group] * 12, remote=False, form="parquet"), 1, "file:///data") == Order()
+    assert chosen(trained([100] * 13, [group] * 13, remote=False, form="parquet"), 1, "file:///data") == Order("blocks", 4, 13)
+    fetched = trained([100] * 20, [2 * group] * 20, form="parquet", same=True)  # ten files of two row groups
+    assert chosen(fetched, 40 * group, "s3://b") == Order("blocks", 4, 10)  # all fits into the cache
+    assert chosen(fetched, 19 * group, "s3://b") == Order("blocks", 4, 3)
+
+
+def test_a_cache_for_less_than_two_shards_is_refused() -> None:
     with pytest.raises(JobError) as caught:
-        chosen([10] * 4, [10**9] * 4, 2 * 10**9, "s3://bucket/data")
+        chosen(trained([10] * 4, [10**9] * 4), 2 * 10**9, "s3://bucket/data")
     assert caught.value.line() == (
-        "GTJ0114 data.cache is too small for this data (s3://bucket/data): two parts of the data that are read as a whole take 2000.0 MB, "
-        "and of 2000.0 MB a third is for them. raise data.cache to 6Gi or more, or write the data in smaller shards"
+        "GTJ0114 data.cache is too small for this data (s3://bucket/data): two shards take 2000.0 MB, and of 2000.0 MB a third is for "
+        "those that are being read. raise data.cache to 6Gi or more, or write the data in smaller shards"
     )

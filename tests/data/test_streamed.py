@@ -17,7 +17,7 @@ from trainjobs.data.bad import NAMED, BadSamples
 from trainjobs.data.order import Order, Places
 from trainjobs.noise import Noise
 
-ORDERS = [Order(), Order("blocks", 2)]
+ORDERS = [Order(), Order("blocks", 2, 2)]
 
 
 def noise(positions: torch.Tensor) -> Noise:
@@ -99,9 +99,9 @@ def test_conditions_are_those_of_held_out_samples() -> None:
 
 def test_two_windows_are_fetched_ahead() -> None:
     records, shelf = Pictures([10] * 12), Kept()
-    source = streamed(records, Order("blocks", 3), shelf=shelf)
+    source = streamed(records, Order("blocks", 3, 3), shelf=shelf)
     source.rows(torch.arange(25, 35), 0)
-    coming = source.places.windows(25, 0)
+    coming = source.places.coming(25, 0)
     assert shelf.asked == [[f"{block:03d}.tar" for _ in range(3) for block in next(coming)]]
 
 

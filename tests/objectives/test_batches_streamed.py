@@ -51,7 +51,7 @@ def digests(tmp_path: Path, order: Order, mixed: bool, workers: int, threads: in
     return [ordered[start : start + GLOBAL] for start in range(0, len(ordered), GLOBAL)]
 
 
-@pytest.mark.parametrize("order", [Order(), Order("blocks", 2)], ids=["whole", "blocks"])
+@pytest.mark.parametrize("order", [Order(), Order("blocks", 2, 2)], ids=["whole", "blocks"])
 @pytest.mark.parametrize("mixed", [False, True], ids=["one source", "mixture"])
 def test_other_workers_see_the_same_samples(tmp_path: Path, order: Order, mixed: bool) -> None:
     undisturbed = digests(tmp_path, order, mixed, 1, 0, State(), STEPS)

@@ -84,7 +84,7 @@ def test_what_is_told_is_what_is_asked_for(phases: list[Phase], cut: Cut, rank: 
     run(found, phases, State(), steps, steps)
     assert len(source.asked) == len(source.told) > DEPTH
     for number, told in enumerate(source.told):
-        assert told == source.asked[number : number + 1 + DEPTH]  # nothing behind the last step
+        assert told == source.asked[number + 1 : number + 1 + DEPTH]  # nothing behind the last step
 
 
 def test_a_run_that_went_back_is_told_anew() -> None:
@@ -96,15 +96,15 @@ def test_a_run_that_went_back_is_told_anew() -> None:
     before = len(source.asked)
     run(found, phases, State(2, 1000), 9, 9)  # the same weights, other data
     for number, told in enumerate(source.told[before:], before):
-        assert told == source.asked[number : number + 1 + DEPTH]
+        assert told == source.asked[number + 1 : number + 1 + DEPTH]
     assert source.asked[before] == [1000, 1001, 1002, 1003]
 
 
-def test_phases_that_nobody_told_of_expect_only_what_is_asked_for() -> None:
+def test_of_phases_that_nobody_told_of_nothing_is_expected() -> None:
     source = Told()
     found = batches(source, Cut(1, 4, 2))
     run(found, PHASES["one"], State(), 3, 3)
-    assert source.told == [[asked] for asked in source.asked]
+    assert source.told == [[] for _ in source.asked]
 
 
 def test_a_source_that_wants_nothing_is_not_told() -> None:

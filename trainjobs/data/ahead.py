@@ -102,7 +102,8 @@ def ahead(source: Source, asked: int | None, world: World) -> Source:
 def threads(asked: int | None, processes: int) -> int:
     """How many prepare data in a process, of which `processes` share the machine: what data.workers says, or the process's share of the
     cores."""
-    return asked if asked is not None else max(1, len(os.sched_getaffinity(0)) // processes)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return asked if asked is not None else max(1, cores // processes)
 
 
 def _key(positions: Tensor, seed: int) -> tuple[bytes, int]:

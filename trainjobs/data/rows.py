@@ -51,13 +51,13 @@ class Rows:
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        """What is read together: blocks that lie in the same objects, one after the other. What lies on this machine anyway is read
-        block by block."""
+        """Shards: blocks that lie in the same objects, one after the other, and are fetched together. What lies on this machine anyway is
+        not fetched: there each block is one."""
         found: list[Unit] = []
         before: tuple[Object, ...] | None = None
         for block, rows in zip(self.records.blocks, self.lengths.tolist(), strict=True):
             if found and before == block.objects and any(one.path is None for one in block.objects):
-                found[-1] = replace(found[-1], rows=found[-1].rows + rows)
+                found[-1] = replace(found[-1], rows=found[-1].rows + rows, blocks=found[-1].blocks + 1)
             else:
                 found.append(Unit(rows, block.objects))
             before = block.objects
@@ -68,6 +68,7 @@ class Rows:
 class Unit:
     rows: int
     objects: tuple[Object, ...]
+    blocks: int = 1
 
     @property
     def size(self) -> int:

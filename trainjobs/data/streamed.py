@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,7 +25,8 @@ from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
 
-WINDOWS = 2  # that are fetched before they are needed
+MIXED = 2  # times what is mixed at a time is fetched before it is needed
+FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
 
 
@@ -40,7 +42,7 @@ class Sample:
 class StreamedImages:
     """`roles` names the columns of "image" and, where there are any, "label" and "caption". `classes` numbers the values of labels that are
     not numbers of classes themselves. Captions are `caption` bytes long. `bad` takes samples that cannot be read, which are an error
-    without it. `pin` for a GPU."""
+    without it. `pin` for a GPU. `fetchers` fetch the blocks of a batch side by side, where they are not on this machine."""
 
     info: DataInfo
     train: Rows
@@ -53,6 +55,7 @@ class StreamedImages:
     caption: int = LONGEST
     bad: BadSamples | None = None
     pin: bool = False
+    fetchers: Executor | None = None
 
     @classmethod
     def of(
@@ -71,8 +74,10 @@ class StreamedImages:
     ) -> StreamedImages:
         images = data.images
         info = DataInfo("image", (images.channels, images.size, images.size), len(train), len(held))
-        places = Places(order, np.array([unit.rows for unit in train.units], np.int64))
-        return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin)
+        places = Places.of(order, train)
+        here = all(one.path is not None for rows in (train, held) for unit in rows.units for one in unit.objects)
+        fetchers = None if here else ThreadPoolExecutor(FETCHERS, "fetch")
+        return cls(info, train, held, places, shelf, images, roles, classes, caption, bad, pin, fetchers)
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         return self.made(self.rows(positions, seed), noise)
@@ -107,50 +112,46 @@ class StreamedImages:
 
     def _soon(self, positions: Tensor, seed: int) -> None:
         """Begin to fetch what is needed for these positions and behind them."""
-        units, first = self.train.units, int(positions[0])
-        if all(one.path is not None for one in units[0].objects):
-            return  # a place is on this machine or is not
+        if self.fetchers is None:
+            return
+        blocks, first = self.train.records.blocks, int(positions[0])
         if self.places.order.kind == "whole":
-            which = self.places.at(torch.arange(first, first + max(len(positions), min(SOON, self.places.length))), seed)[0]
-            coming = list(dict.fromkeys(which.tolist()))
+            stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
+            coming = list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
         else:
-            coming = [unit for window in islice(self.places.windows(first, seed), 1 + WINDOWS) for unit in window]
-        objects = dict.fromkeys(one for unit in coming for one in units[unit].objects)
+            coming = [block for mixed in islice(self.places.coming(first, seed), 1 + MIXED) for block in mixed]
+        objects = dict.fromkeys(one for block in coming for one in blocks[block].objects)
         self.shelf.ahead(self.train.records.place, tuple(objects))
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
     def _read(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Sample]:
-        """The samples with these numbers, block by block, in the order asked for."""
+        """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
-        found: list[Sample | None] = [None] * len(numbers)
-        for block in np.unique(blocks).tolist():
-            here = np.flatnonzero(blocks == block)
-            for place, sample in zip(here.tolist(), self._of_block(rows, block, own[here].tolist()), strict=True):
-                found[place] = sample
+        parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+        read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist())  # noqa: E731
+        found: list[tuple[int, Sample]] = []
+        for here, records in zip(parts, map(read, parts) if self.fetchers is None else self.fetchers.map(read, parts), strict=True):
+            for place, record in zip(here.tolist(), records, strict=True):
+                found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record)))
         if self.bad is not None:
             self.bad.saw(len(numbers))
-        return [sample for sample in found if sample is not None]
+        return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
-    def _of_block(self, rows: Rows, block: int, asked: list[int]) -> list[Sample]:
-        columns = tuple(self.roles.values())
-        read: Callable[[Sequence[int]], list[Record]] = lambda wanted: rows.records.read(self.shelf, block, wanted, columns)  # noqa: E731
-        if self.bad is None:
-            return [self._sample(record) for record in read(asked)]
+    def _records(self, rows: Rows, block: int, asked: list[int]) -> Sequence[Record | None]:
+        """None for each where one of them is bad and may be left out: which of them it is, each by itself says."""
         try:
-            records: list[Record | None] = list(read(asked))
+            return rows.records.read(self.shelf, block, asked, tuple(self.roles.values()))
         except JobError as error:
-            if error.code != "GTJ0113":
+            if self.bad is None or error.code != "GTJ0113":
                 raise
-            records = [None] * len(asked)  # which of them it is, each by itself says
-        found = []
-        for row, record in zip(asked, records, strict=True):
-            found.append(self._good(rows, block, row, record, read))
-        return found
+            return [None] * len(asked)
 
-    def _good(self, rows: Rows, block: int, row: int, record: Record | None, read: Callable[[Sequence[int]], list[Record]]) -> Sample:
-        """A row; where it is bad, the next good one of its block and side, from the front again behind the last."""
-        assert self.bad is not None
+    def _good(self, rows: Rows, block: int, row: int, record: Record | None) -> Sample:
+        """A row; where it is bad and may be left out, the next good one of its block and side, from the front again behind the last."""
+        if self.bad is None:
+            assert record is not None, "an error was raised"
+            return self._sample(record)
         own = rows.block(block)
         first = int(np.searchsorted(own, row))
         for step in range(len(own)):
@@ -158,7 +159,9 @@ class StreamedImages:
             if (block, candidate) in self.bad:
                 continue
             try:
-                return self._sample(record if step == 0 and record is not None else read([candidate])[0])
+                if step or record is None:
+                    (record,) = rows.records.read(self.shelf, block, [candidate], tuple(self.roles.values()))
+                return self._sample(record)
             except JobError as error:
                 if error.code != "GTJ0113":
                     raise

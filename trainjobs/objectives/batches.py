@@ -127,10 +127,10 @@ class Batches:
         encoded = self.source if isinstance(self.source, Encoded) else None
         source = encoded.source if encoded else self.source
         began = self.clock()
-        if isinstance(source, Expecting) and (depth := source.depth(positions)):
-            source.expect(self._coming.behind(positions, at, depth), self.seed)
         rows = source.batch(positions, self.seed, noise)
         self._waited += self.clock() - began
+        if isinstance(source, Expecting) and (depth := source.depth(positions)):  # now, as its threads take this one's time as well
+            source.expect(self._coming.behind(positions, at, depth), self.seed)
         return encoded.encoded(rows) if encoded else rows
 
     def _dropout(self, seed: int) -> None:

@@ -28,7 +28,7 @@ class Coming:
     _rest: Iterator[Tensor] = field(default_factory=lambda: iter(()))
 
     def behind(self, positions: Tensor, at: At, depth: int) -> list[Tensor]:
-        """These positions (int64 [B]), which are asked for now, and those of the next `depth` micro-batches of data. `at` is where the
+        """The positions (int64 [B] each) of the next `depth` micro-batches of data behind these, which are asked for now. `at` is where the
         step stands that asks."""
         if not self._next or not torch.equal(self._next[0], positions):  # it begins, or went back
             self._next, self._rest = deque(), self._from(at)
@@ -37,11 +37,10 @@ class Coming:
                     self._next.append(found)
                     break
             else:
-                return [positions]
-        self._next.extend(islice(self._rest, depth + 1 - len(self._next)))
-        told = list(self._next)
+                return []
         self._next.popleft()
-        return told
+        self._next.extend(islice(self._rest, depth - len(self._next)))
+        return list(self._next)
 
     def _from(self, at: At) -> Iterator[Tensor]:
         """The positions of every micro-batch of data from the beginning of a step on, to the end of the run."""

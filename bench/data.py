@@ -1,0 +1,255 @@
+"""The input path: how fast it is, what it holds, and how long it takes to begin; beside torch's DataLoader and `tokenizers`.
+
+`python -m bench.data <rounds>` prints JSON. Each round reads every picture once, ours and the DataLoader's taking turns, with as many
+threads of ours as processes of its, and the same decoding. Of a bucket everything is fetched anew in each round. GENTRAIN_PICTURES says how
+many pictures there are, GENTRAIN_OBJECTS how many objects lie in the bucket of which the first batch is timed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from bench.pictures import BATCH, CHANNELS, FORMS, SIZE, client, loader, picture, written
+from bench.training import FAMILIES, SEED, manifest
+from tests.stores.servers import BUCKET, service
+from trainjobs.api.data import Data
+from trainjobs.api.job import Job, Spec
+from trainjobs.data.ahead import Ahead
+from trainjobs.data.order import chosen
+from trainjobs.data.pixels import scaled
+from trainjobs.data.rows import divided
+from trainjobs.data.streamed import StreamedImages
+from trainjobs.noise import Noise
+from trainjobs.world import World
+
+PICTURES = int(os.environ.get("GENTRAIN_PICTURES", "4000"))  # 20,000 take ten minutes more
+OBJECTS = int(os.environ.get("GENTRAIN_OBJECTS", "100000"))
+WORKERS = 2
+MEMBERS = 100_000  # of the shard whose index is measured
+TEXT = 20_000_000  # bytes
+COLUMNS = {"files": "image", "tar": "jpg", "parquet": "image"}
+
+
+def opened(uri: str, form: str, cache: Path, threads: int) -> Ahead:
+    """Our source of the pictures at a URI."""
+    from trainjobs.data.forms.open import open_records
+    from trainjobs.data.places.open import open_place
+    from trainjobs.data.places.shelf import DiskShelf
+
+    data = Data.model_validate({"source": uri, "images": {"size": SIZE, "channels": CHANNELS}, "holdout": 0.0})
+    place, shelf = open_place(uri), DiskShelf(cache / "objects", 100 << 30)
+    records = open_records(place, place.listed(), data, shelf, cache)
+    train, held = divided(records, data, "image")
+    roles = {"image": COLUMNS[form]}
+    return Ahead(StreamedImages.of(train, held, chosen(train, shelf.limit, uri), data, shelf, roles), threads)
+
+
+def stretches(length: int) -> list[torch.Tensor]:
+    """The positions of an epoch's batches."""
+    return list(torch.arange(length // BATCH * BATCH).split(BATCH))
+
+
+def ours(source: Ahead) -> Iterator[torch.Tensor]:
+    batches = stretches(source.info.length)
+    depth = source.depth(batches[0])
+    for number, positions in enumerate(batches):
+        source.expect(batches[number : number + 1 + depth], SEED)
+        yield source.batch(positions, SEED, Noise.of(SEED, 0, "bench", positions))["image"]
+
+
+def rate(batches: Iterator[torch.Tensor]) -> float:
+    """Samples a second."""
+    began, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch)
+    return count / (time.perf_counter() - began)
+
+
+def names_of(uri: str, folder: Path) -> tuple[list[str], str | None]:
+    """What the DataLoader reads: paths, or keys of a bucket."""
+    names = sorted(path.name for path in folder.iterdir())
+    if uri.startswith("file"):
+        return [str(folder / name) for name in names], None
+    prefix = uri.removeprefix(f"s3://{BUCKET}/")
+    return [f"{prefix}/{name}" for name in names], BUCKET
+
+
+def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """By form and place, the rates of each round. The first round warms up."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for turn in range(-1, rounds):
+        for key, uri in places.items():
+            form = key.split()[0]
+            cache = scratch / "cache"
+            shutil.rmtree(cache, ignore_errors=True)
+            names, bucket = names_of(uri, folders[form])
+
+            def theirs() -> float:
+                return rate(scaled(rows) for rows in loader(form, names, WORKERS, bucket))  # noqa: B023
+
+            def mine() -> float:
+                with closing(opened(uri, form, cache, WORKERS)) as source:  # noqa: B023
+                    return rate(ours(source))
+
+            pair = {"ours": mine(), "loader": theirs()} if turn % 2 else {"loader": theirs(), "ours": mine()}
+            if turn >= 0:
+                found.setdefault(key, []).append(pair)
+    return found
+
+
+def memory(uri: str, folder: Path, scratch: Path) -> dict[str, float]:
+    """Bytes that preparing takes: of our process, all threads together, and of the DataLoader's processes, what is their own alone."""
+    process = psutil.Process()
+    with closing(opened(uri, "tar", scratch / "memory", WORKERS)) as source:
+        before, most = process.memory_info().rss, 0
+        for number, _ in enumerate(ours(source)):
+            most = max(most, process.memory_info().rss)
+            if number == 40:
+                break
+    their, batches = 0, iter(loader("tar", names_of(uri, folder)[0], WORKERS))
+    for number, _ in enumerate(batches):
+        if number == 20:
+            their = sum(child.memory_full_info().uss for child in process.children())
+            break
+    del batches
+    return {"ours": (most - before) / WORKERS, "loader": their / WORKERS}
+
+
+def index(scratch: Path) -> dict[str, float]:
+    """Bytes for a million samples: of what the index of shards holds, and of which rows are trained on with two epochs' order."""
+    import tarfile
+    from io import BytesIO
+
+    from trainjobs.data.forms.open import open_records
+    from trainjobs.data.places.open import open_place
+    from trainjobs.data.places.shelf import DiskShelf
+
+    folder = scratch / "members"
+    folder.mkdir()
+    with tarfile.open(folder / "train.tar", "w") as tar:
+        for number in range(MEMBERS):
+            member = tarfile.TarInfo(f"{number:08d}.jpg")
+            member.size = 1
+            tar.addfile(member, BytesIO(b"."))
+    uri = f"file://{folder}"
+    data = Data.model_validate({"source": uri})
+    tracemalloc.start()
+    place = open_place(uri)
+    records = open_records(place, place.listed(), data, DiskShelf(scratch / "none", 1 << 30), scratch / "index")
+    held = tracemalloc.get_traced_memory()[0]
+    train, _ = divided(records, data, "image")
+    rows = tracemalloc.get_traced_memory()[0] - held
+    tracemalloc.stop()
+    epochs = 2 * 4  # two permutations of int32, where a batch spans epochs
+    return {"records": held / MEMBERS * 1e6, "rows": rows / len(train) * 1e6, "order": epochs * 1e6}
+
+
+def first_batch(server: Any, data: Path, scratch: Path) -> dict[str, float]:
+    """Seconds from nothing to the first batch of a bucket with so many objects."""
+    folder = data / BUCKET / "many"
+    folder.mkdir()
+    pictures = [picture(number) for number in range(16)]
+    for number in range(OBJECTS):
+        (folder / f"{number:06d}.jpg").write_bytes(pictures[number % 16])
+    began = time.perf_counter()
+    with closing(opened(f"s3://{BUCKET}/many", "files", scratch / "many", WORKERS)) as source:
+        listed = time.perf_counter() - began
+        next(ours(source))
+        return {"objects": source.info.length, "opened": listed, "batch": time.perf_counter() - began}
+
+
+def waiting(folder: Path, scratch: Path) -> dict[str, float]:
+    """The share of the steps' time that training waits for data: a DCGAN on shards of pictures, a language model on text."""
+    from trainjobs.loop import train
+
+    found = {}
+    for family, source in (("gan", {"source": f"file://{folder}", "images": {"size": 32, "channels": 3}}), ("language", None)):
+        case = {**FAMILIES[family], "steps": 40} | ({"data": source} if source else {})
+        run = scratch / f"waiting-{family}"
+        run.mkdir()
+        train(Job.model_validate(manifest(family, case)), run, World(0, 1, torch.device("cpu")))
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        shares = [row["data/wait"] for row in rows if "data/wait" in row][1:]  # the first steps wait for the first batch
+        found[family] = sum(shares) / len(shares)
+    return found
+
+
+def tokens(scratch: Path) -> dict[str, dict[str, float]]:
+    """Tokens a second of preparing text, ours from the files to the tokens on disk, and the tokenizer alone on texts in memory, which for
+    bytes is a view of them."""
+    import sysconfig
+
+    from trainjobs.data import text
+    from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer
+
+    folder, size, texts = scratch / "texts", 0, list[str]()
+    folder.mkdir()
+    for number, path in enumerate(sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))):
+        texts.append(path.read_text(encoding="utf-8", errors="ignore"))
+        (folder / f"{number:05d}.txt").write_text(texts[-1], encoding="utf-8")
+        size += len(texts[-1])
+        if size > TEXT:
+            break
+    found = {}
+    for kind in ("byte", "bpe"):
+        asked = {"type": kind} | ({"vocabularySize": 4096} if kind == "bpe" else {})
+        spec = Spec.model_validate({"language": {"tokenizer": asked}, "data": {"source": f"file://{folder}"}, "training": {"steps": 1}})
+        tokenizer = text.open_text(spec, scratch / f"cache-{kind}", "name").info.tokenizer
+        kept = next((scratch / f"cache-{kind}").glob("tokenizer-*.json"), None)
+        (scratch / f"again-{kind}").mkdir()
+        if kept is not None:
+            shutil.copy(kept, scratch / f"again-{kind}" / kept.name)  # it is trained once, and is not what is timed
+        began = time.perf_counter()
+        source = text.open_text(spec, scratch / f"again-{kind}", "name")
+        took = time.perf_counter() - began
+        count = sum(rows.shape[0] * (rows.shape[1] - 1) for rows in (source.sequences, source.held))
+        began = time.perf_counter()
+        alone = counted(tokenizer, texts) if isinstance(tokenizer, BpeTokenizer) else sum(len(ByteTokenizer().array(one)) for one in texts)
+        found[kind] = {"ours": count / took, "alone": alone / (time.perf_counter() - began)}
+    return found
+
+
+def counted(tokenizer: Any, texts: Sequence[str]) -> int:
+    return sum(len(row.ids) for row in tokenizer.inner.encode_batch(list(texts)))
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        folders = written(PICTURES, scratch / "pictures")
+        (scratch / "server").mkdir()
+        with service("versitygw", scratch / "server") as server:
+            os.environ |= server.environ()
+            for form, folder in folders.items():
+                for path in folder.iterdir():
+                    client().upload_file(str(path), BUCKET, f"{form}/{path.name}") if form != "files" else None
+            stored = scratch / "server" / "versitygw"
+            shutil.copytree(folders["files"], stored / BUCKET / "files")
+            places = {f"{form} local": f"file://{folders[form]}" for form in FORMS}
+            places |= {f"{form} s3": f"s3://{BUCKET}/{form}" for form in FORMS}
+            row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, folders, scratch, rounds)}
+            row["memory"] = memory(places["tar local"], folders["tar"], scratch)
+            row["index"] = index(scratch)
+            row["first"] = first_batch(server, stored, scratch)
+        row["tokens"] = tokens(scratch)
+        row["waiting"] = waiting(folders["tar"], scratch)
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps([measure(int(sys.argv[1]))]))
+    sys.stdout.flush()
+    os._exit(0)

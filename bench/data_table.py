@@ -1,0 +1,48 @@
+"""The part of docs/benchmarks.md about the input path."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+GOAL, WAIT = 1.0, 0.01
+
+
+def section(result: dict[str, Any] | None) -> list[str]:
+    lines = ["## The input path", ""]
+    if result is None:
+        return [*lines, "Not measured.", ""]
+    (row,) = result["pairs"]
+    workers = row["workers"]
+    lines += [
+        f"{row['pictures']:,} JPEGs of 256 pixels, read at 64 in batches of 64: ours with {workers} threads, in the order of training,",
+        f"against torch's `DataLoader` with {workers} processes and the same decoding; shards it reads from front to back, as `webdataset`",
+        f"and streamed `datasets` do. The bucket is versitygw on this machine; all of it is fetched in each round. Goal: at least {GOAL}.",
+        "",
+        "| Form | ours / DataLoader | ours, samples/s | rounds |",
+        "| --- | --- | --- | --- |",
+    ]
+    for key, pairs in row["rates"].items():
+        ratios = [pair["ours"] / pair["loader"] for pair in pairs]
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        lines.append(f"| {key} | {median(ratios):.2f}{spread} | {median(pair['ours'] for pair in pairs):.0f} | {len(pairs)} |")
+    lines += ["", "| Figure | measured | goal |", "| --- | --- | --- |"]
+    for family, share in row["waiting"].items():
+        lines.append(f"| share of a step that waits for data, {family} | {100 * share:.2f} % | {100 * WAIT:.0f} % |")
+    memory, index, first = row["memory"], row["index"], row["first"]
+    lines.append(f"| memory for each thread / for each process of the DataLoader | {megabytes(memory)} | |")
+    held = " + ".join(f"{index[part] / 1e6:.0f} MB {words}" for part, words in PARTS.items())
+    lines.append(f"| memory for a million samples of shards | {held} | |")
+    begun = f"{first['batch']:.1f} s, of which {first['opened']:.1f} s until all are listed"
+    lines.append(f"| first batch of a bucket with {first['objects']:,} objects | {begun} | |")
+    for kind, rates in row["tokens"].items():
+        figures = f"{rates['ours'] / 1e6:.2f} / {rates['alone'] / 1e6:.2f} = {rates['ours'] / rates['alone']:.2f}"
+        lines.append(f"| million tokens/s from files to disk / the tokenizer alone, {kind} | {figures} | |")
+    return [*lines, ""]
+
+
+PARTS = {"records": "names and places", "rows": "sides", "order": "order"}
+
+
+def megabytes(memory: dict[str, float]) -> str:
+    return f"{memory['ours'] / 1e6:.0f} / {memory['loader'] / 1e6:.0f} MB"
