@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 SLOW ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate bench campaign campaign-silence constraints clean
+.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +68,9 @@ e2e: install  ## end-to-end tests on it, with the KubeRay operator that GENTRAIN
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate
+
+sbom: install  ## what the environment holds (SPDX 2.3) and what it was built from (SLSA): build/sbom/
+	$(BIN)/python .ci/sbom.py --file constraints.txt --file pyproject.toml
 
 bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.md (NAMES="first-step startup" for some)
 	$(BIN)/python -m bench.run $(NAMES)
