@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
-# Slow tests mostly wait for servers and processes of theirs, so two files run at a time.
-SLOW ?= -n 2 --dist loadfile
+# Slow tests mostly wait for servers and processes of theirs, so two files run at a time, in the order of tests/dearest.py.
+SLOW ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
