@@ -8,6 +8,8 @@
 # process could keep what it compiles, and each would take seconds to start. Indexes and certificates other than the defaults come by pip's
 # and uv's usual variables and mounts at build time; nothing of them stays in the image.
 #
+# Each image says at /opt/gentrain/sbom what it holds (sbom.spdx.json) and what it was built from (provenance.json; docs/how-to/images.md).
+#
 # The wheel is copied rather than mounted: buildah 1.28 mounts nothing of a stage that it found in its cache.
 #
 # Both bases are Debian 12 with Python 3.11, so that what one stage installs runs in the other. The operator's has no shell and no pip.
@@ -23,7 +25,7 @@ RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "r
     pins = [line for line in open("constraints.txt").read().split() if "==" in line]; \
     pinned = lambda *names: [pin for pin in pins if pin.startswith(tuple(name + "==" for name in names))]; \
     wanted = lambda *names: [*project["dependencies"], *(one for name in names for one in extras[name])]; \
-    files = {"tools": pinned("uv", "setuptools", "wheel"), "torch": pinned("torch", "ninja", "packaging", "psutil"), \
+    files = {"tools": pinned("uv", "setuptools", "wheel", "packaging"), "torch": pinned("torch", "ninja", "packaging", "psutil"), \
              "family": [pin for pin in pins if pin.startswith(("torch==", "triton==", "nvidia-", "cuda-"))], \
              "operator": wanted("operator"), "trainer": wanted("train", "head", "cloud", "report")}; \
     [open(name + ".txt", "w").write("\n".join(lines) + "\n") for name, lines in files.items()]' \
@@ -54,11 +56,19 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
 FROM operator-packages AS operator-project
 COPY --from=wheel /wheels /wheels
 RUN uv pip install --target /project --no-cache --link-mode copy --compile-bytecode --no-deps /wheels/*.whl
+COPY .ci/sbom.py .ci/provenance.py /sbom/
+ARG PYTHON_IMAGE
+ARG OPERATOR_IMAGE
+ARG SOURCE
+ARG BUILDER
+RUN python3 /sbom/sbom.py --name gentrain-operator --out /sbom --path /packages --path /project --file constraints.txt --subject /wheels/*.whl \
+    --base PYTHON_IMAGE=${PYTHON_IMAGE} --base OPERATOR_IMAGE=${OPERATOR_IMAGE} --source "${SOURCE}" --builder "${BUILDER}"
 
 FROM ${OPERATOR_IMAGE} AS operator
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin PYTHONPATH=/opt/gentrain/project:/opt/gentrain/packages
 COPY --from=operator-packages /packages /opt/gentrain/packages
 COPY --from=operator-project /project /opt/gentrain/project
+COPY --from=operator-project /sbom/sbom.spdx.json /sbom/provenance.json /opt/gentrain/sbom/
 USER 65532:65532
 ENTRYPOINT ["python3", "-m", "gentrain_operator.main"]
 CMD ["--help"]
@@ -80,5 +90,11 @@ RUN --mount=type=cache,target=/tmp/.cache/uv \
  && uv pip install --system --link-mode copy --constraint constraints.txt -r trainer.txt
 COPY --from=wheel /wheels /opt/gentrain/wheels
 RUN uv pip install --system --no-cache --no-deps /opt/gentrain/wheels/*.whl
+COPY .ci/sbom.py .ci/provenance.py sbom/
+ARG PYTHON_IMAGE
+ARG SOURCE
+ARG BUILDER
+RUN python3 sbom/sbom.py --name gentrain-trainer --out sbom --file constraints.txt --subject wheels/*.whl \
+    --base PYTHON_IMAGE=${PYTHON_IMAGE} --source "${SOURCE}" --builder "${BUILDER}"
 USER 1000:1000
 CMD ["gtj", "--help"]

@@ -5,11 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
-# Slow tests mostly wait for servers and processes of theirs, so two files run at a time.
-SLOW ?= -n 2 --dist loadfile
+# Slow tests mostly wait for servers and processes of theirs, so two files run at a time, in the order of tests/dearest.py.
+SLOW ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate bench campaign campaign-silence constraints clean
+.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +68,9 @@ e2e: install  ## end-to-end tests on it, with the KubeRay operator that GENTRAIN
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate
+
+sbom: install  ## what the environment holds (SPDX 2.3) and what it was built from (SLSA): build/sbom/
+	$(BIN)/python .ci/sbom.py --file constraints.txt --file pyproject.toml
 
 bench: install  ## benchmarks: JSON in bench/results/, table in docs/benchmarks.md (NAMES="first-step startup" for some)
 	$(BIN)/python -m bench.run $(NAMES)

@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.dearest import DEAREST, turn
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*(ROOT / "trainjobs").rglob("*.py"), *(ROOT / "operator").rglob("*.py")])
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -231,6 +233,14 @@ def test_no_package_index_is_named() -> None:
     """Where packages come from is the user's configuration."""
     files = [ROOT / name for name in ("Makefile", "Dockerfile", "pyproject.toml", "constraints.txt", ".ci/install.py", ".ci/run")]
     assert not [path for path in files if re.search(r"https?://|--(extra-)?index-url|trusted-host (?!\w*\")", path.read_text())]
+
+
+def test_the_dearest_tests_are_there_and_slow() -> None:
+    """A file that was renamed or divided would begin last, and all would wait for it."""
+    assert [path for path in DEAREST if "pytest.mark.slow" not in (ROOT / "tests" / path).read_text()] == []
+    assert len(set(DEAREST)) == len(DEAREST)
+    assert [turn("test_house.py"), turn(DEAREST[0]), turn(DEAREST[-1])] == [len(DEAREST), 0, len(DEAREST) - 1]
+    assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text(), "else pytest-xdist has an order of its own"
 
 
 def test_imports_of_others_are_declared() -> None:

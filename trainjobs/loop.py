@@ -37,6 +37,7 @@ from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.evaluation import evaluation, live, looked_at
+from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
@@ -100,7 +101,7 @@ def train(
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
     stage = choose_stage(spec, model, groups, world)
-    identity = {"spec": essentials(spec), "stage": stage, "versions": versions(), **onward.facts(spec.training, batch_cut)}
+    identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
@@ -161,6 +162,7 @@ def train(
     autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
     batches = Batches(source, seed, batch_cut, world, modules, autocast)
     batches.check(phases)
+    setting = Setting(spec, source, objective, modules, world, batch_cut.micro, tell)
     first, sync_at, rollbacks, back = state.step, state.step + 1, 0, None
     for engine in engines.values():
         engine.module.train()
@@ -230,10 +232,10 @@ def train(
                 share_buffers(engines, world)
                 here = At(state.step, state.samples, spec.training.steps)
                 with ema.applied() if ema else nullcontext():
-                    scores, samples = evaluation(spec, source, objective, modules, world, batch_cut.micro, here, count, tell)
-                    rebuilt = reconstructions(spec, source, objective, modules, world, batch_cut.micro, here) if count else None
+                    scores, samples = evaluation(setting, here, count)
+                    rebuilt = reconstructions(setting, here) if count else None
                 if ema:
-                    scores |= live(spec, source, objective, modules, world, batch_cut.micro, here, tell)
+                    scores |= live(setting, here)
                 if reporter:
                     reporter.evaluated(state, scores, samples)
                     reporter.reconstructed(state, rebuilt)

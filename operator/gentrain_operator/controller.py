@@ -19,11 +19,12 @@ from gentrain_operator.kube.apply import Taken, create_child, write_status
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Recorder
-from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object, Resource
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
 from gentrain_operator.lastvalid import configmap_of, content
-from gentrain_operator.names import JOB_LABEL, attempt_of, label_value, rayjob_name
+from gentrain_operator.names import JOB_LABEL, attempt_of, rayjob_name
 from gentrain_operator.pace import Pace
+from gentrain_operator.pods import of_job
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
 from gentrain_operator.queues import UNKNOWN, look
@@ -125,8 +126,9 @@ class Controller:
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
         pods = self._pods(job) if _pods_matter(job, current) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
-        rivals = self._rivals.told(key, holding(job, current, pods))
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, rivals=rivals)
+        held = holding(job, current, pods)
+        rivals = self._rivals.told(key, held)
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals)
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""
@@ -140,13 +142,8 @@ class Controller:
         return found
 
     def _pods(self, job: Object) -> list[Object]:
-        labels = f"{JOB_LABEL}={label_value(job['metadata']['name'])}"
-        listed = self._client.list(PODS, job["metadata"]["namespace"], labels=labels, limit=500)
-        return [
-            pod
-            for pod in listed.get("items") or ()
-            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or _is_current(job, pod)
-        ]
+        listed = of_job(self._client, key_of(job))
+        return [pod for pod in listed if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") or _is_current(job, pod)]
 
     def _frozen(self, seen: Observed) -> Object:
         """The job as the current attempt was started with; {} when its RayJob or ConfigMap is gone."""

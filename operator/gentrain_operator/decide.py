@@ -145,7 +145,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         changes: Object = {"attempts": attempt, "ended": attempt, **_spent(seen, spec, now, child)}
         conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
-    given = gang.given_back(gang.holding(job, child, pods), seen.rivals, job, now)
+    given = gang.given_back(seen.holding, seen.rivals, job, now)
     if given is not None:
         return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
     stuck = waiting(pods, child) if present.starting(child) else None

@@ -15,8 +15,8 @@ from gentrain_operator.refusals import Refusal
 class Observed:
     """Everything known of a job. `pods` are those of all its attempts; `taken` says why its RayJob could not be created, `refused` what
     the API server has against it; `kueue` is asked for while a queue holds the RayJob; `frozen` is the job that the attempt under way was
-    started with, {} when that is nowhere: looked up only when a decision asks for it; `rivals` are other jobs that hold a part of their
-    pods, while this one does."""
+    started with, {} when that is nowhere: looked up only when a decision asks for it; `holding` is what it holds while it waits for the
+    rest of its pods, `rivals` are other jobs in that state, while it is."""
 
     job: Object
     rayjobs: Sequence[Object] = ()
@@ -27,6 +27,7 @@ class Observed:
     refused: Refusal | None = None
     kueue: Looked = UNKNOWN
     frozen: Object | None = None
+    holding: Holding | None = None
     rivals: Sequence[Holding] = ()
 
 

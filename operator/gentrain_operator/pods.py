@@ -1,12 +1,21 @@
-"""What the pods of a job say about themselves."""
+"""The pods of a job, and what they say about themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gentrain_operator.kube.resource import Object
+from gentrain_operator.kube.client import Client
+from gentrain_operator.kube.resource import PODS, Object
+from gentrain_operator.kube.store import Key
+from gentrain_operator.names import JOB_LABEL, label_value
 from gentrain_operator.rayjob import HEAD, SUBMITTER
+
+
+def of_job(client: Client, key: Key) -> list[Object]:
+    """The pods of all attempts of a job, as the server has them now."""
+    labels = f"{JOB_LABEL}={label_value(key.name)}"
+    return list(client.list(PODS, key.namespace, labels=labels, limit=500).get("items") or ())
 
 
 def containers(pods: Iterable[Object]) -> Iterator[tuple[Object, str, dict[str, Any]]]:

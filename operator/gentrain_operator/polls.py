@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from gentrain_operator.kube.client import Client
 from gentrain_operator.kube.errors import ApiError
-from gentrain_operator.kube.resource import PODS, Object
+from gentrain_operator.kube.resource import Object
 from gentrain_operator.kube.store import Key
 from gentrain_operator.kube.workqueue import WorkQueue
-from gentrain_operator.names import JOB_LABEL, label_value
+from gentrain_operator.pods import of_job
 from gentrain_operator.report import Unreadable, fetch
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ class Endpoint:
 
 def of_a_pod(client: Client, key: Key, endpoint: Endpoint) -> bool:
     """Whether a pod of that job has the endpoint's address: whoever may write a RayJob's status could have the operator ask anybody."""
-    pods = client.list(PODS, key.namespace, labels=f"{JOB_LABEL}={label_value(key.name)}", limit=500).get("items") or ()
-    return any(pod.get("status", {}).get("podIP") == endpoint.address for pod in pods)
+    return any(pod.get("status", {}).get("podIP") == endpoint.address for pod in of_job(client, key))
 
 
 class Polls:

@@ -10,14 +10,21 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from trainjobs.api.codes import CODES, OK
 from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
 from trainjobs.api.training import Training
-from trainjobs.checkpointer.onward import cut_counts, differences, facts, layers, rate_leaps
+from trainjobs.checkpointer.before import account
+from trainjobs.checkpointer.onward import cut_counts, differences, layers, rate_leaps
 from trainjobs.checkpoints import Commit
+from trainjobs.data.origin import Origin
 from trainjobs.plan.batch import Cut
 
 
-def commit(step: int = 100, world: int = 1, **metadata: Any) -> Commit:
-    return Commit(3, 1, step, 10 * step, "steps/1", "sha256:0", 0.0, {"ema": False, **metadata}, {}, 10, world)
+def commit(step: int = 100, world: int = 1, *, ema: bool = False, steps: int | None = None, micro: int | None = None) -> Commit:
+    """One that carries an account of its run, or one of a version of before."""
+    metadata: dict[str, Any] = {"ema": ema}
+    metadata |= {"job": {"training.steps": steps}} if steps else {}
+    metadata |= {"around": {"micro-batch": micro}} if micro else {}
+    return Commit(3, 1, step, 10 * step, "steps/1", "sha256:0", 0.0, metadata, {}, 10, world)
 
 
 def training(steps: int, schedule: dict[str, Any] | None = None, **more: Any) -> Training:
@@ -29,9 +36,17 @@ SPECTRAL = {"critic": parametrizations.spectral_norm(nn.Linear(2, 2))}
 DROPPING = {"net": nn.LSTM(2, 2, num_layers=2, dropout=0.5)}
 
 
+def test_what_is_asked_of_a_commit_is_in_the_account_that_it_carries() -> None:
+    whole = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 100, "schedule": {"name": "cosine"}}}
+    told = account(Spec.model_validate(whole), Origin("builtin:digits", 1797, 0, "d", {}), "place", **{"micro-batch": 8})
+    before = Commit(3, 1, 100, 1000, "steps/1", "sha256:0", 0.0, {"ema": True, **told}, {}, 10, 1)
+    found = [error.where for error in differences(before, training(200, ema={"decay": 0.9999}), {"net": 0.01}, Cut(1, 2, 4), NORM)]
+    assert found == ["spec.training.steps", "spec.training.batch"]
+
+
 def test_a_run_that_goes_on_as_it_was_is_told_nothing() -> None:
     now, cut = training(200, ema={"decay": 0.9999}), Cut(2, 2, 2)
-    before = commit(world=2, **{**facts(now, cut), "ema": True})
+    before = commit(steps=200, micro=2, world=2, ema=True)
     assert list(differences(before, now, {"net": 0.01}, cut, NORM | SPECTRAL | DROPPING)) == []
 
 

@@ -31,8 +31,9 @@ class KubeRay:
     def rayjobs(self) -> dict[str, Object]:
         return {one["metadata"]["name"]: one for one in self._client.list(RAYJOBS, self._namespace)["items"]}
 
-    def initialize(self, name: str, started: str = START) -> None:
-        """New -> Initializing: the cluster exists, its pods are pending. `startTime` is set here already, before there is a pod."""
+    def initialize(self, name: str, started: str = START, *, workers: bool = True) -> None:
+        """New -> Initializing: the cluster exists, its pods are pending. `startTime` is set here already, before there is a pod. The head
+        comes first; without `workers` they are still to come, with the next call."""
         job = self._client.get(RAYJOBS, self._namespace, name)
         self._write(
             name,
@@ -45,7 +46,7 @@ class KubeRay:
         )
         cluster = job["spec"]["rayClusterSpec"]
         self._pod(job, f"{name}-head", cluster["headGroupSpec"]["template"], "head")
-        for group in cluster["workerGroupSpecs"]:
+        for group in cluster["workerGroupSpecs"] if workers else ():
             for number in range(group["replicas"]):
                 self._pod(job, f"{name}-worker-{number}", group["template"], "worker")
 

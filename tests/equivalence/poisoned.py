@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tests.checkpointer import at_once
 from trainjobs import loop
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
@@ -77,6 +78,7 @@ def main() -> None:
                 (run / "stop").touch()
 
         loop.build = poisoned
+        at_once.choose(run)
         dist.barrier()
         if rank == 0:
             (run / "stop").unlink(missing_ok=True)

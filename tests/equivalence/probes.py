@@ -25,6 +25,7 @@ from trainjobs import loop
 from trainjobs.api.job import Job, Spec
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect
+from trainjobs.evaluate.setting import Setting
 from trainjobs.optim import optimizers
 from trainjobs.optim.groups import grouped
 from trainjobs.plan.deepspeed import deepspeed_config
@@ -296,9 +297,9 @@ def trained_without_forward(folder: Path, world: World) -> Any:
         seen[name].append(statistics(engine.module for engine in engines.values()))
         share(engines, world)
 
-    def looking(spec: Any, source: Any, objective: Any, networks: Any, *more: Any) -> Any:
-        seen[name].append(statistics(networks.values()))
-        return look(spec, source, objective, networks, *more)
+    def looking(setting: Setting, *more: Any) -> Any:
+        seen[name].append(statistics(setting.networks.values()))
+        return look(setting, *more)
 
     loop.share_buffers, loop.evaluation = sharing, looking
     for run in sorted((folder / "runs").iterdir()):

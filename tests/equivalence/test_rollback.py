@@ -19,6 +19,8 @@ import as_tensorboard
 import group
 import plain
 
+from tests.checkpointer import at_once
+
 pytestmark = pytest.mark.slow
 
 BATCH, STEPS = 8, 9
@@ -59,6 +61,8 @@ def prepare(run: Path, manifest: dict[str, Any], poison: dict[str, int]) -> Path
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rollback")
     runs = [prepare(root / f"{name}-{stage}", spec(stage), poison) for name, (poison, *_) in CASES.items() for stage in (0, 1, 2, 3)]
+    for run in runs[1::2]:  # these save while they train
+        (run / at_once.PROCESS).touch()
     runs.append(prepare(root / "hopeless", spec(1), {"every": 45, "talk": 1}))
     runs.append(prepare(root / "halted", {**spec(1), "recovery": {"onNonFiniteLoss": "halt"}}, {"loss": 45, "talk": 1}))
     runs.append(prepare(root / "too early", spec(1), {"loss": 5, "talk": 1}))

@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 import torch.distributed as dist
 
+from tests.checkpointer import at_once
 from trainjobs.api.job import Job
 from trainjobs.loop import train
 from trainjobs.workers.process import leave
@@ -37,6 +38,7 @@ def main() -> None:
         if stop_after and rank == 0:
             # Rank 0 looks for the request at every sync; this one appears when the row of that step is written.
             watch(run, int(stop_after))
+        at_once.choose(run)
         train(job, run, world, sync_every=1)
         if rank == 0:
             (run / "stop").unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.evaluation import evaluation, looked_at
 from trainjobs.evaluate.looking import Looking
+from trainjobs.evaluate.setting import Setting
 from trainjobs.objectives.phase import At, Batch, Samples, over
 from trainjobs.world import World
 
@@ -62,7 +63,7 @@ def heard(passes: int, samples: int, micro: int, rank: int = 0, size: int = 1) -
         object.__setattr__(world, "gather", lambda value: [value])
         object.__setattr__(world, "collect", lambda value: [value])
     networks = {"denoiser": denoiser.network}
-    evaluation(spec(passes), denoiser, denoiser, networks, world, micro, At(), samples, said.append)
+    evaluation(Setting(spec(passes), denoiser, denoiser, networks, world, micro, said.append), At(), samples)
     assert not denoiser.network._forward_pre_hooks, "nothing listens any more"
     return list(dict.fromkeys(said))
 

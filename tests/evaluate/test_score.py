@@ -18,6 +18,7 @@ from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.evaluation import chosen, drawn, evaluation, live
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.score import dealt, joined
+from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Samples, over
 from trainjobs.world import World
@@ -105,7 +106,7 @@ def test_a_rank_without_a_row_computes_along() -> None:
     values = Values()
     world = Gathered(7, 8, CPU, others=({"loss": (1.0, 2.0)},))
     object.__setattr__(world, "collect", lambda value: [])
-    scores, samples = evaluation(SPEC, cast(Any, values), cast(Any, values), {}, world, 2, At())
+    scores, samples = evaluation(Setting(SPEC, cast(Any, values), cast(Any, values), {}, world, 2), At())
     assert values.asked == 1
     assert scores == {"heldout/loss": 0.5}
     assert samples == Samples()
@@ -116,11 +117,11 @@ def test_sample_n_is_the_same_on_any_number_of_ranks_and_drawn_for_its_own_condi
     values: Any = Values()
 
     def share(rank: int) -> list[Samples]:
-        return list(drawn(SPEC, values, values, 7, 0, World(rank, size, CPU), 2, At()))
+        return list(drawn(Setting(SPEC, values, values, {}, World(rank, size, CPU), 2), At(), 7, 0))
 
     shares = [share(rank) for rank in range(size)]
     texts = joined([turns[k] for k in range(4) for turns in shares if k < len(turns)]).texts
-    alone = joined(list(drawn(SPEC, values, values, 7, 0, World(0, 1, CPU), 7, At()))).texts
+    alone = joined(list(drawn(Setting(SPEC, values, values, {}, World(0, 1, CPU), 7), At(), 7, 0))).texts
     assert texts == alone
     assert texts is not None
     assert [text[0] for text in texts] == ["0", "1", "2", "0", "1", "2", "0"]
@@ -136,9 +137,10 @@ def test_perplexity_is_of_the_mean() -> None:
         }
     )
     values: Any = Values()
-    scores, _ = evaluation(spec, values, values, {}, World(0, 1, CPU), 2, At())
+    setting = Setting(spec, values, values, {}, World(0, 1, CPU), 2)
+    scores, _ = evaluation(setting, At())
     assert scores["heldout/perplexity"] == pytest.approx(math.exp(scores["heldout/loss"]))
-    beside = live(spec, values, values, {}, World(0, 1, CPU), 2, At())
+    beside = live(setting, At())
     assert beside == {f"{name}/live": value for name, value in scores.items()}, "the same scores, under names of their own"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data import open_source
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.source import DataInfo
+from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.shown import PAIRS, real, reconstructions
 from trainjobs.objectives.phase import At, Batch, Samples
 from trainjobs.world import World
@@ -106,7 +106,7 @@ def share(rank: int, size: int, values: Any) -> tuple[list[Samples], list[Sample
             kept.append(value)
             return []
 
-    reconstructions(spec(), values, values, cast(Mapping[str, Any], {}), Kept(rank, size, CPU), 4, At())
+    reconstructions(Setting(spec(), values, values, {}, Kept(rank, size, CPU), 4), At())
     return kept[0], kept[1]
 
 
@@ -115,7 +115,7 @@ def test_pairs_belong_together_on_any_number_of_ranks(size: int) -> None:
     values: Any = Negative()
     neighbours = [share(rank, size, values) for rank in range(1, size)]
     others[:] = [[side[part] for side in neighbours] for part in (0, 1)] if neighbours else []
-    pairs = reconstructions(spec(), values, values, {}, Collected(0, size, CPU), 4, At())
+    pairs = reconstructions(Setting(spec(), values, values, {}, Collected(0, size, CPU), 4), At())
     assert pairs is not None
     assert pairs.originals.images is not None
     assert pairs.rebuilt.images is not None
@@ -126,6 +126,6 @@ def test_pairs_belong_together_on_any_number_of_ranks(size: int) -> None:
 
 def test_what_reconstructs_nothing_has_no_pairs() -> None:
     values: Any = Negative()
-    assert reconstructions(spec(), values, cast(Any, object()), {}, World(0, 1, CPU), 4, At()) is None
+    assert reconstructions(Setting(spec(), values, cast(Any, object()), {}, World(0, 1, CPU), 4), At()) is None
     values.info = DataInfo("image", (1, 2, 2), 100, 0)
-    assert reconstructions(spec(), values, values, {}, World(0, 1, CPU), 4, At()) is None
+    assert reconstructions(Setting(spec(), values, values, {}, World(0, 1, CPU), 4), At()) is None

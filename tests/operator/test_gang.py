@@ -54,7 +54,9 @@ def look(minutes: float, *rivals: Holding, pods: list[Object] | None = None, **m
     rayjob = more.pop("rayjob", child(**COMING))
     one = named("mine", 0, **more.pop("spec", {}))
     one["status"] |= more.pop("status", {})
-    return decided(Observed(one, (rayjob,), more.pop("profiles", {}), HALF if pods is None else pods, rivals=rivals), at(minutes))
+    mine = HALF if pods is None else pods
+    seen = Observed(one, (rayjob,), more.pop("profiles", {}), mine, holding=holding(one, rayjob, mine), rivals=rivals)
+    return decided(seen, at(minutes))
 
 
 def gave_back(decision: Decision) -> bool:

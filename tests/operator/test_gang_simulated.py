@@ -79,9 +79,10 @@ class Cluster:
 
     def look(self, name: str, minutes: float) -> None:
         one, rayjob = self.jobs[name], self.rayjobs.get(name)
-        rivals = self.rivals.told(Key("team", name), holding(one, rayjob, self.pods[name]))
+        held = holding(one, rayjob, self.pods[name])
+        rivals = self.rivals.told(Key("team", name), held)
         pods = [{**pod, "status": pod.get("status", {})} for pod in self.pods[name]]
-        found = Observed(one, (rayjob,) if rayjob else (), {}, pods, rivals=rivals)
+        found = Observed(one, (rayjob,) if rayjob else (), {}, pods, holding=held, rivals=rivals)
         decision = decide(found, at(minutes + self.skew), "image")
         if decision.status is not None:
             self.jobs[name] = {**one, "status": decision.status}

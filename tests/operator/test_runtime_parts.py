@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import urllib.error
@@ -10,11 +9,8 @@ import urllib.request
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gentrain_operator.kube.apply import Taken, create_child, owner_reference, write_status
-from gentrain_operator.kube.client import _decoded_lean, without_managed_fields
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Event, Recorder, clean
 from gentrain_operator.kube.metrics import Metrics
@@ -316,37 +312,6 @@ def test_a_status_that_is_so_already_is_not_written() -> None:
 )
 def test_paths(resource: Resource, namespace: str | None, name: str, path: str) -> None:
     assert resource.path(namespace, name) == path
-
-
-TREES = st.recursive(
-    st.text(st.sampled_from('ab"\\\\[]{}:, '), max_size=6) | st.integers() | st.none(),
-    lambda inner: st.dictionaries(st.text(st.sampled_from('kf:"[]{'), max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(
-    st.lists(st.tuples(TREES, TREES, st.text(st.sampled_from('"managedFields:[]\\\\ '), max_size=30)), max_size=4),
-    st.sampled_from([None, 1]),
-)
-def test_managed_fields_are_left_out_as_text_and_nothing_else_is(items: list[Any], indent: int | None) -> None:
-    def listed(managed: bool) -> Object:
-        fields = [
-            {"metadata": {"managedFields": [tree, {"fieldsV1": tree}] if managed else [], "name": text}, "spec": rest}
-            for tree, rest, text in items
-        ]
-        return {"items": fields, "metadata": {"resourceVersion": "1"}}
-
-    text = json.dumps(listed(True), indent=indent).encode()
-    assert json.loads(without_managed_fields(text)) in (listed(False), listed(True))
-    if b"\\\\" not in text:
-        assert json.loads(without_managed_fields(text)) == listed(False)
-
-
-def test_a_managed_field_with_a_list_in_it_is_read_the_long_way() -> None:
-    text = b'{"items":[{"metadata":{"managedFields":[{"a":[1]}],"name":"n"}}]}'
-    assert _decoded_lean(text) == json.loads(text)
-    assert _decoded_lean(text.replace(b"[1]", b"1"))["items"][0]["metadata"] == {"managedFields": [], "name": "n"}
 
 
 def test_metrics_can_be_asked_for_by_name() -> None:

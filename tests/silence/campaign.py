@@ -26,8 +26,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 import torch.distributed as dist
 
+from tests.checkpointer.at_once import AtOnce
 from tests.silence import inputs
-from tests.silence.at_once import AtOnce
 from tests.silence.attempts import Bench, Row
 from tests.silence.bases import WHOLE, bases, given
 from tests.silence.changes import Change, change, different, dotted, dumped, fields_of, single

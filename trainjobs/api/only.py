@@ -103,12 +103,15 @@ class Effect:
     def breaches(self, part: BaseModel) -> Iterator[Breach]:
         if any(condition.holds(part) for condition in self.only.conditions):
             return
+        attribute = attributes(self.holder)[self.name]
+        paths = list(touched(getattr(part, attribute), self.info.default, self.only.harmless, (self.name,)))
+        if not paths:
+            return
         first = self.only.conditions[0]
         value = shown(getattr(part, first.sibling))
         beside = value if self.alias(first) in PLAIN else f"{self.alias(first)}: {value}"
         other = f", {self.only.because}" if self.only.because else f"; use {listed(map(shown, first.values_of(self.holder)))}"
-        attribute = attributes(self.holder)[self.name]
-        for path in touched(getattr(part, attribute), self.info.default, self.only.harmless, (self.name,)):
+        for path in paths:
             how = f"take {path[-1]} out" if self.only.because else f"or take {path[-1]} out"
             yield Breach(path, f"{path[-1]} has no effect with {beside}{other}", how=how, on_key=True)
 

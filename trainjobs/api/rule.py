@@ -8,7 +8,7 @@ when the CRD is installed, which is why every one of them has a maximum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,8 @@ class Breach:
 
 
 Check = Callable[[Any], Iterator[Breach]]
+Parts = list[tuple[Path, Any]]  # values with their places
+Known = dict[str, Parts]  # by path
 
 
 @dataclass(frozen=True)
@@ -64,28 +66,32 @@ class Rule:
     def keys(self) -> tuple[str, ...]:
         return tuple(self.path.split(".")) if self.path else ()
 
-    def problems(self, whole: BaseModel) -> Iterator[Problem]:
-        """What Python has against the parts of a manifest at the rule's path."""
+    def problems(self, whole: BaseModel, known: Known | None = None) -> Iterator[Problem]:
+        """What Python has against the parts of a manifest at the rule's path. `known` is kept from rule to rule of one manifest."""
         if self.check is not None:
-            for place, part in parts(whole, self.keys):
+            for place, part in parts(whole, self.path, {} if known is None else known):
                 for breach in self.check(part):
                     yield breach.problem(self.code, place)
 
 
-def _model(value: Any) -> type[BaseModel]:
-    """The model that a value is of; whatever has fields is of one."""
-    assert isinstance(value, BaseModel)
-    return type(value)
+def parts(whole: BaseModel, path: str, known: Known) -> Parts:
+    """Every value that stands at a path, with its place; none where something on the way was not given. `known` has what was looked up
+    already, of this manifest: most rules are about a few places, and an operator that starts checks ten thousand manifests."""
+    found = known.get(path)
+    if found is None:
+        if path:
+            above, _, key = path.rpartition(".")
+            found = [part for place, value in parts(whole, above, known) for part in _below(value, key, place)]
+        else:
+            found = [((), whole)]
+        known[path] = found
+    return found
 
 
-def parts(value: Any, keys: Sequence[str], place: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every value that stands at the keys, with its place; none where something on the way was not given."""
-    if value is None:
-        return
-    if not keys:
-        yield place, value
-    elif keys[0] == "*":
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from parts(item, keys[1:], (*place, key))
-    else:
-        yield from parts(getattr(value, attributes(_model(value))[keys[0]]), keys[1:], (*place, keys[0]))
+def _below(value: Any, key: str, place: Path) -> Parts:
+    if key == "*":
+        inner: Iterable[tuple[str | int, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        return [((*place, name), item) for name, item in inner if item is not None]
+    assert isinstance(value, BaseModel)  # whatever has fields is a model
+    item = getattr(value, attributes(type(value))[key])
+    return [] if item is None else [((*place, key), item)]

@@ -22,6 +22,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
 from trainjobs.api.problem import Problem
 from trainjobs.api.profile import Profile
+from trainjobs.api.rule import Known
 
 RULES = (
     *job.RULES,
@@ -47,9 +48,11 @@ def check(given: Job, workers: int | None = None) -> list[Problem]:
     if workers is not None and low <= high:  # what is no range stays a mistake
         asked = given.spec.compute.model_copy(update={"workers": workers})
         given = given.model_copy(update={"spec": given.spec.model_copy(update={"compute": asked})})
-    return [problem for rule in RULES for problem in rule.problems(given)]
+    known: Known = {}
+    return [problem for rule in RULES for problem in rule.problems(given, known)]
 
 
 def check_profile(given: Profile) -> list[Problem]:
     """Every rule that the profile breaks, in the order of the rules."""
-    return [problem for rule in profile.RULES for problem in rule.problems(given)]
+    known: Known = {}
+    return [problem for rule in profile.RULES for problem in rule.problems(given, known)]

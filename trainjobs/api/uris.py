@@ -103,17 +103,21 @@ def location(uri: str) -> Iterator[Breach]:
     scheme, _, rest = uri.partition("://")
     authority, slash, key = rest.partition("/")
     local = scheme == "file"
-    escaped = f"as a URI the path is {file_uri(rest)}"  # the path as it was typed, if it was one
+
+    def escaped() -> str:
+        """The path as it was typed, if it was one."""
+        return f"as a URI the path is {file_uri(rest)}"
+
     if any(character.isspace() or not character.isprintable() for character in uri):
-        yield refused(uri, "contains white space", escaped if local else "rename the folder, or link to it under another name")
+        yield refused(uri, "contains white space", escaped() if local else "rename the folder, or link to it under another name")
     elif "@" in authority:
         hidden = f"{scheme}://...@{authority.rpartition('@')[2]}{slash}{key}"
         yield refused(hidden, "carries a user or password", "credentials come from the environment or from spec.pod.env, never from a URI")
     elif "?" in rest:
-        how = f"if it belongs to the name, {escaped}" if local else "signed URLs expire and leak: give the worker access to the bucket"
+        how = f"if it belongs to the name, {escaped()}" if local else "signed URLs expire and leak: give the worker access to the bucket"
         yield refused(uri if local else uri.partition("?")[0] + "?...", "carries a query", how)
     elif "#" in rest:
-        how = f"if it belongs to the name, {escaped}" if local else "take away everything from # on"
+        how = f"if it belongs to the name, {escaped()}" if local else "take away everything from # on"
         yield refused(uri, "carries a fragment", how)
     elif ".." in key.split("/") or authority == ".." or (local and ".." in file_path(uri).split("/")):
         yield refused(uri, "climbs with ..", "write the path that is meant")

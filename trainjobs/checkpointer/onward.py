@@ -23,11 +23,6 @@ LEAP = 0.01  # of the peak rate
 _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-def facts(training: Training, cut: Cut) -> dict[str, Any]:
-    """What a commit has to say for this."""
-    return {"steps": training.steps, "micro": cut.micro}
-
-
 def differences(
     commit: Commit, training: Training, peaks: Mapping[str, float], cut: Cut, networks: Mapping[str, nn.Module]
 ) -> Iterator[JobError]:
@@ -39,7 +34,7 @@ def differences(
 
 def rate_leaps(commit: Commit, training: Training, peaks: Mapping[str, float]) -> Iterator[JobError]:
     """GTJ0127 where the step after the commit has another rate than it would have had. Commits of before do not say of how many steps."""
-    steps, step = commit.metadata.get("steps"), commit.step
+    steps, step = _then(commit, "job", "training.steps"), commit.step
     if not isinstance(steps, int) or not 0 < step < training.steps:
         return
     before, would, now = (rate(training.schedule, *at) for at in ((step - 1, steps), (step, steps), (step, training.steps)))
@@ -55,7 +50,7 @@ def rate_leaps(commit: Commit, training: Training, peaks: Mapping[str, float]) -
 def average_warms(commit: Commit, training: Training, cut: Cut) -> Iterator[JobError]:
     """GTJ0127 where a moving average goes on from a commit of a version whose averages had no warm-up, and would still be warming up."""
     ema, step = training.ema, commit.step
-    if ema is None or not commit.metadata.get("ema") or "steps" in commit.metadata:
+    if ema is None or not commit.metadata.get("ema") or "job" in commit.metadata:
         return
     decay, now = ema.decays(cut.size), kept(ema, step, cut.size)
     if now < decay:
@@ -66,7 +61,7 @@ def average_warms(commit: Commit, training: Training, cut: Cut) -> Iterator[JobE
 
 def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> Iterator[JobError]:
     """GTJ0127 where batches are cut otherwise and a network has layers for which that counts."""
-    micro = commit.metadata.get("micro")
+    micro = _then(commit, "around", "micro-batch")
     other_micro = micro != cut.micro if isinstance(micro, int) else commit.world != cut.workers
     other_turns = other_micro or commit.world != cut.workers  # micro-batches of a step that a process computes
     found = []
@@ -84,6 +79,11 @@ def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> I
         what = f"micro-batches of {cut.micro} on {on}, before {before}, change the numbers"
         how = "the same training.batch.micro and number of workers go on bit for bit"
         yield JobError("GTJ0127", what, where="spec.training.batch", why="; ".join(found), how=how)
+
+
+def _then(commit: Commit, part: str, name: str) -> Any:
+    """A value when the commit was taken, of the account that it carries (before.py); None where a version of before kept none."""
+    return commit.metadata.get(part, {}).get(name)
 
 
 def layers(network: nn.Module) -> set[str]:

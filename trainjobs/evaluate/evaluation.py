@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
 from trainjobs.api.job import Spec
@@ -17,70 +16,46 @@ from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.score import Score, joined
+from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
-from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Objective, Samples
 from trainjobs.plan.beside import passes
-from trainjobs.world import World
 
 
-def evaluation(
-    spec: Spec,
-    source: Source,
-    objective: Objective,
-    networks: Mapping[str, nn.Module],
-    world: World,
-    micro: int,
-    at: At,
-    samples: int = SAMPLES,
-    tell: Callable[[str], None] = lambda words: None,
-) -> tuple[dict[str, float], Samples]:
+def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[str, float], Samples]:
     """Scores ("heldout/loss", "modes", ...), equal on every rank, and `samples` that are the same at every step but for the weights; on
-    rank 0 all of them, elsewhere none. `micro` is how many rows pass a network at a time. `tell` hears on every rank what is done,
-    at each pass of a network."""
-    wanted, looking = measured(spec), Looking(tell, passes(spec))
+    rank 0 all of them, elsewhere none."""
+    spec, world, looking = setting.spec, setting.world, Looking(setting.tell, passes(setting.spec))
+    wanted = measured(spec)
     scores: dict[str, float] = {}
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    with inference(networks, autocast), looking.listening(networks):
-        for score in asked_for(spec, source, objective, wanted):
-            look(score, spec, source, objective, world, micro, at, looking)
-            for made in drawn(spec, source, objective, score.generated, 1, world, micro, at, looking):
+    with setting.inference(), looking.listening(setting.networks):
+        for score in asked_for(spec, setting.source, setting.objective, wanted):
+            look(score, setting, at, looking)
+            for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
             scores |= score.result(world)
-        pieces = list(drawn(spec, source, objective, samples, 0, world, micro, at, looking))
+        pieces = list(drawn(setting, at, samples, 0, looking))
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
     return chosen(scores, wanted), whole
 
 
-def live(
-    spec: Spec,
-    source: Source,
-    objective: Objective,
-    networks: Mapping[str, nn.Module],
-    world: World,
-    micro: int,
-    at: At,
-    tell: Callable[[str], None] = lambda words: None,
-) -> dict[str, float]:
+def live(setting: Setting, at: At) -> dict[str, float]:
     """The held-out scores of the weights themselves, for beside those of their average: "heldout/loss/live"; equal on every rank."""
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    score, looking = Heldout(objective.heldout), Looking(tell, passes(spec))
-    with inference(networks, autocast), looking.listening(networks):
-        look(score, spec, source, objective, world, micro, at, looking)
-    return {f"{name}{LIVE}": value for name, value in chosen(dict(score.result(world)), measured(spec)).items()}
+    score, looking = Heldout(setting.objective.heldout), Looking(setting.tell, passes(setting.spec))
+    with setting.inference(), looking.listening(setting.networks):
+        look(score, setting, at, looking)
+    return {f"{name}{LIVE}": value for name, value in chosen(dict(score.result(setting.world)), measured(setting.spec)).items()}
 
 
-def look(score: Score, spec: Spec, source: Source, objective: Objective, world: World, micro: int, at: At, looking: Looking) -> None:
+def look(score: Score, setting: Setting, at: At, looking: Looking) -> None:
     """Show a score the held-out samples that it wants, this rank's share."""
-    for rows, counts in looking.turns("evaluating", min(score.heldout, source.info.heldout), micro, world):
-        data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
-        noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
-        batch = Batch(data, noise, len(rows), at)
+    for rows, counts in looking.turns("evaluating", min(score.heldout, setting.source.info.heldout), setting.micro, setting.world):
+        batch = setting.heldout(rows, at)
         if counts:
             score.add(batch, None)
         else:
-            objective.heldout(batch)  # the other ranks need this one's share of the weights
+            setting.objective.heldout(batch)  # the other ranks need this one's share of the weights
 
 
 def chosen(scores: dict[str, float], wanted: set[str]) -> dict[str, float]:
@@ -104,24 +79,14 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
     return scores
 
 
-def drawn(
-    spec: Spec,
-    source: Source,
-    objective: Objective,
-    count: int,
-    series: int,
-    world: World,
-    micro: int,
-    at: At,
-    looking: Looking | None = None,
-) -> Iterator[Samples]:
+def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | None = None) -> Iterator[Samples]:
     """This rank's share of `count` samples of a series (0: those that are shown), piece by piece. Sample n is the same on any number of
     ranks: its noise and its conditions go by n."""
-    looking = looking or Looking()
-    for rows, counts in looking.turns(f"drawing {count} samples,", count, micro, world, looking.passes):
-        noise = Noise.of(spec.training.seed, series, "samples", rows.to(world.device))
-        data = {name: value.to(world.device) for name, value in conditions(source, rows).items()}
-        made = objective.sample(Batch(data, noise, len(rows), at))
+    looking, device = looking or Looking(), setting.world.device
+    for rows, counts in looking.turns(f"drawing {count} samples,", count, setting.micro, setting.world, looking.passes):
+        noise = Noise.of(setting.spec.training.seed, series, "samples", rows.to(device))
+        data = {name: value.to(device) for name, value in conditions(setting.source, rows).items()}
+        made = setting.objective.sample(Batch(data, noise, len(rows), at))
         if counts:
             yield made
 

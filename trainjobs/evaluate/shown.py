@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from trainjobs.api.job import Spec
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.source import Source
 from trainjobs.evaluate.score import dealt, joined
+from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
-from trainjobs.objectives.batches import inference
-from trainjobs.objectives.phase import At, Batch, Objective, Reconstructing, Rows, Samples
-from trainjobs.world import World
+from trainjobs.objectives.phase import At, Reconstructing, Rows, Samples
 
 PAIRS = 32  # reconstructions that are drawn, each under its original
 
@@ -51,23 +48,20 @@ def visible(rows: Rows, source: Source) -> Samples | None:
     return None
 
 
-def reconstructions(
-    spec: Spec, source: Source, objective: Objective, networks: Mapping[str, nn.Module], world: World, micro: int, at: At
-) -> Pairs | None:
+def reconstructions(setting: Setting, at: At) -> Pairs | None:
     """Held-out samples and what the model makes of them, on rank 0; elsewhere none. None for a model that reconstructs nothing.
 
     Every rank must call it, and each does its share: at ZeRO stage 3 a forward pass needs all of them.
     """
+    source, objective, world = setting.source, setting.objective, setting.world
     if not isinstance(objective, Reconstructing) or not source.info.heldout:
         return None
     originals, rebuilt = [], []
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
-    with inference(networks, autocast):
-        for rows, counts in dealt(min(PAIRS, source.info.heldout), micro, world.rank, world.size):
-            data = {name: value.to(world.device) for name, value in source.heldout_batch(rows).items()}
-            noise = Noise.of(spec.training.seed, 0, "heldout", rows.to(world.device))
-            made = objective.reconstruct(Batch(data, noise, len(rows), at))
-            seen = visible(data, source)
+    with setting.inference():
+        for rows, counts in dealt(min(PAIRS, source.info.heldout), setting.micro, world.rank, world.size):
+            batch = setting.heldout(rows, at)
+            made = objective.reconstruct(batch)
+            seen = visible(batch.data, source)
             if counts and seen is not None:
                 originals.append(seen)
                 rebuilt.append(made)

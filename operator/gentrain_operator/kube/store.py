@@ -6,13 +6,13 @@ several times as much. Whoever asks gets a dict of their own; to change it chang
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.kube.wire import packed, read
 
 
 class Key(NamedTuple):
@@ -52,12 +52,11 @@ class _Kept(NamedTuple):
 
 def _kept(obj: Object) -> _Kept:
     owner = controller_of(obj)
-    packed = json.dumps(obj, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return _Kept(_version(obj), owner["uid"] if owner else "", packed)
+    return _Kept(_version(obj), owner["uid"] if owner else "", packed(obj))
 
 
 def _object(kept: _Kept) -> Object:
-    obj: Object = json.loads(kept.packed.decode("utf-8", "surrogatepass"))
+    obj: Object = read(kept.packed)
     return obj
 
 

@@ -1,0 +1,42 @@
+"""What every look at a model in training shares, whether it measures, draws or reconstructs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainjobs.api.job import Spec
+from trainjobs.data.source import Source
+from trainjobs.noise import Noise
+from trainjobs.objectives.batches import inference
+from trainjobs.objectives.phase import At, Batch, Objective
+from trainjobs.world import World
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`micro` is how many rows pass a network at a time; `tell` hears on every rank what is done, at each pass of a network."""
+
+    spec: Spec
+    source: Source
+    objective: Objective
+    networks: Mapping[str, nn.Module]
+    world: World
+    micro: int
+    tell: Callable[[str], None] = lambda words: None
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """The networks as they are used, not trained, in the run's precision, while the block runs."""
+        autocast = torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.spec.training.precision == "bf16")
+        with inference(self.networks, autocast):
+            yield
+
+    def heldout(self, rows: Tensor, at: At) -> Batch:
+        """Held-out samples number `rows`, with the same noise at every look."""
+        data = {name: value.to(self.world.device) for name, value in self.source.heldout_batch(rows).items()}
+        return Batch(data, Noise.of(self.spec.training.seed, 0, "heldout", rows.to(self.world.device)), len(rows), at)
