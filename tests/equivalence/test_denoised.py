@@ -38,6 +38,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
         }
     },
 }
+MEASURED = {"weighted": "bits", "variance": "bits", "learned": "bits", "annealed": "active_units"}
 WAYS = ((0, 1), (0, 2), (1, 1), (2, 1), (2, 2), (3, 1))  # stage, accumulation
 
 
@@ -54,7 +55,7 @@ def spec(name: str, stage: int, accumulation: int, workers: int) -> dict[str, An
         },
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "metrics": ["loss", *([MEASURED[name]] if name in MEASURED else [])]},
     }
 
 
@@ -92,3 +93,11 @@ def test_follows_plain_torch(
         ours = group.weights(run, network)
         largest = max((ours[key] - parameter).abs().max().item() for key, parameter in module.named_parameters())
         assert largest <= 1e-6, f"{network} differs by {largest}"
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_measured_does_not_depend_on_the_cut(name: str, runs: Path) -> None:
+    found = [group.losses(runs / f"{name}-z{stage}-a1-w{size}", f"heldout/{MEASURED[name]}") for stage in (0, 2, 3) for size in (1, 2)]
+    assert len(found[0]) >= 1
+    for values in found[1:]:
+        assert values == pytest.approx(found[0], rel=1e-4)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
+from trainjobs.api.job import Spec
+from trainjobs.data.source import DataInfo, Source
 from trainjobs.evaluate.active_units import ActiveUnits, active
+from trainjobs.evaluate.evaluation import asked_for, chosen
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import Batch
+from trainjobs.objectives.build import build
+from trainjobs.objectives.phase import Batch, Encoding
+from trainjobs.objectives.vae import VaeObjective
 from trainjobs.world import World
 
 
@@ -45,6 +51,32 @@ def test_the_score_is_over_all_ranks() -> None:
     score.add(batch(here), None)
     assert score.result(World(0, 1, torch.device("cpu"))) == {"heldout/active_units": 0.0}
     assert score.result(Two([there])) == {"heldout/active_units": 1.0}
+
+
+def test_it_is_measured_where_it_is_asked_for_and_there_are_latents() -> None:
+    given = {"data": {"source": "builtin:digits"}, "training": {"steps": 1}}
+    info = DataInfo("image", (1, 8, 8), 16, 8)
+    source = cast(Source, SimpleNamespace(info=info))
+    for family, there in (("vae", True), ("diffusion", False)):
+        spec = Spec.model_validate({**given, family: {}})
+        objective = build(spec, info).objective
+        assert isinstance(objective, Encoding) == there
+        kinds = [type(score) for score in asked_for(spec, source, objective, {"active_units"})]
+        assert (ActiveUnits in kinds) == there
+        assert ActiveUnits not in [type(score) for score in asked_for(spec, source, objective, {"loss"})]
+    assert chosen({"heldout/active_units": 3.0, "heldout/bits": 2.0}, {"active_units"}) == {"heldout/active_units": 3.0}
+
+
+def test_a_vae_s_latents_are_its_means() -> None:
+    torch.manual_seed(0)
+    spec = Spec.model_validate({"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1}})
+    objective = build(spec, DataInfo("image", (1, 8, 8), 16, 8)).objective
+    assert isinstance(objective, VaeObjective)
+    images = torch.rand(5, 1, 8, 8) * 2 - 1
+    given = Batch({"image": images}, Noise.of(0, 0, "heldout", torch.arange(5)), 5)
+    with torch.no_grad():
+        mean = objective.autoencoder.encoder(images).chunk(2, dim=1)[0]  # type: ignore[operator]
+        torch.testing.assert_close(objective.latents(given), mean)
 
 
 def test_nothing_held_out_is_no_score() -> None:
