@@ -37,3 +37,13 @@ def test_it_starts_almost_straight() -> None:
     with torch.no_grad():
         made = NoiseSchedule()(t)[0]
     assert (made - (FIRST + (LAST - FIRST) * t)).abs().max() < 2.0  # of 18.3 from end to end
+
+
+def test_weights_in_bf16_make_a_schedule_that_is_as_smooth() -> None:
+    made = bent(0).bfloat16()
+    t = torch.linspace(0, 1, 1001)
+    with torch.no_grad():
+        values, slopes = made(t)
+    assert values.dtype == slopes.dtype == torch.float32
+    assert (values.diff() > 0).all()
+    assert values[-1].item() == pytest.approx(LAST, abs=1e-5)

@@ -27,9 +27,10 @@ class NoiseSchedule(nn.Module):
         self.offsets = nn.Parameter((-F.softplus(self.steepness) * middles).detach())
 
     def forward(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
-        a, b_K, c_K = (F.softplus(raw) for raw in (self.slope, self.steepness, self.heights))
-        times = torch.cat([t_B.float(), t_B.new_tensor([0.0, 1.0]).float()])[:, None]
-        share = (b_K * (2.0 * times - 1.0) + self.offsets).sigmoid()
+        # In single precision whatever the weights are kept in: neighbouring times differ by less than bf16 can say.
+        a, b_K, c_K = (F.softplus(raw.float()) for raw in (self.slope, self.steepness, self.heights))
+        times = torch.cat([t_B.float(), torch.arange(2.0, device=t_B.device)])[:, None]
+        share = (b_K * (2.0 * times - 1.0) + self.offsets.float()).sigmoid()
         h = a * times.squeeze(1) + (c_K * share).mean(dim=1)
         slope_B = a + (c_K * 2.0 * b_K * share * (1.0 - share)).mean(dim=1)[:-2]
         scale = (LAST - FIRST) / (h[-1] - h[-2])
