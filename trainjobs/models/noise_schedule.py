@@ -20,7 +20,7 @@ class NoiseSchedule(nn.Module):
 
     def __init__(self, units: int = _UNITS) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.zeros(()))
+        self.slope = nn.Parameter(torch.zeros(1))
         self.heights = nn.Parameter(torch.zeros(units))
         self.steepness = nn.Parameter(torch.normal(2.0, 1.0, (units,)))
         middles = torch.rand(units) * 2.0 - 1.0
