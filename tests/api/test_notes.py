@@ -8,7 +8,7 @@ import pytest
 
 from trainjobs.api.codes import CODES, OK
 from trainjobs.api.job import Job
-from trainjobs.api.notes import LARGEST_BETA, linear_betas, notes
+from trainjobs.api.notes import LARGEST_BETA, betas, notes
 from trainjobs.api.problem import Problem
 from trainjobs.api.rules import check
 
@@ -74,11 +74,18 @@ def test_betas_of_the_linear_schedule_that_are_cut(timesteps: int, cut: int) -> 
     assert not told("GTJ0125", diffusion={"process": {"schedule": "cosine", "timesteps": timesteps}, "sampler": {"steps": 5}})
 
 
+@pytest.mark.parametrize(("timesteps", "cut"), [(1000, 0), (13, 0), (12, 1)])
+def test_betas_of_the_scaled_linear_schedule_that_are_cut(timesteps: int, cut: int) -> None:
+    found = told("GTJ0125", diffusion={"process": {"schedule": "scaled-linear", "timesteps": timesteps}, "sampler": {"steps": 5}})
+    assert [note.what.split()[0] for note in found] == ([str(cut)] if cut else [])
+
+
 @pytest.mark.parametrize("timesteps", [2, 10, 20, 1000])
-def test_the_betas_are_those_that_train(timesteps: int) -> None:
+@pytest.mark.parametrize("schedule", ["linear", "scaled-linear"])
+def test_the_betas_are_those_that_train(schedule: str, timesteps: int) -> None:
     process = pytest.importorskip("trainjobs.objectives.diffusion.process")
-    signal, product = process.cumulative_signal("linear", timesteps).tolist(), 1.0
-    for beta, expected in zip(linear_betas(timesteps), signal, strict=True):
+    signal, product = process.cumulative_signal(schedule, timesteps).tolist(), 1.0
+    for beta, expected in zip(betas(schedule, timesteps), signal, strict=True):
         product *= 1.0 - min(beta, LARGEST_BETA)
         assert product == pytest.approx(expected, rel=1e-9)
 
@@ -92,6 +99,13 @@ def test_a_sampler_of_more_steps_than_there_are_is_refused_unless_it_is_the_defa
     (note,) = told("GTJ0126", diffusion={"process": {"timesteps": 20}})
     assert note.what == "samples take 20 network evaluations, not 50"
     assert not told("GTJ0126", diffusion={"process": {"timesteps": 50}})
+
+
+@pytest.mark.parametrize("process", [{"prediction": "flow"}, {"schedule": "learned"}])
+def test_continuous_time_has_room_for_every_step(process: dict[str, Any]) -> None:
+    given = {"process": {**process, "timesteps": 20}, "sampler": {"steps": 21}}
+    assert check(job(diffusion=given)) == []
+    assert not told("GTJ0126", diffusion=given)
 
 
 def test_one_horizon() -> None:

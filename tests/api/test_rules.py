@@ -39,6 +39,10 @@ def data(source: str, **parts: Any) -> dict[str, Any]:
     return {"source": source, **parts}
 
 
+def process(**fields: Any) -> dict[str, Any]:
+    return {"process": fields}
+
+
 BEST = "spec.checkpoints.keep.best.metric"
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
@@ -189,6 +193,104 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.diffusion.network.multipliers",
         "at most 3",
     ),
+    "noise that says nothing": (
+        manifest("diffusion", process(zeroTerminalSnr=True)),
+        "GTJ0108",
+        "spec.diffusion.process.zeroTerminalSnr",
+        "use prediction: v or sample",
+    ),
+    "zero terminal SNR of a flow": (
+        manifest("diffusion", process(prediction="flow", zeroTerminalSnr=True)),
+        "GTJ0108",
+        "spec.diffusion.process.zeroTerminalSnr",
+        "ends in pure noise by itself",
+    ),
+    "min-SNR of a flow": (
+        manifest("diffusion", process(prediction="flow", minSnrGamma=5)),
+        "GTJ0108",
+        "spec.diffusion.process.minSnrGamma",
+        "no weights by signal-to-noise ratio",
+    ),
+    "min-SNR of a learned schedule": (
+        manifest("diffusion", process(schedule="learned", minSnrGamma=5)),
+        "GTJ0108",
+        "spec.diffusion.process.minSnrGamma",
+        "the bound itself",
+    ),
+    "variance of a flow": (
+        manifest("diffusion", process(prediction="flow", learnedVariance=True)),
+        "GTJ0108",
+        "spec.diffusion.process.learnedVariance",
+        "the velocity alone",
+    ),
+    "variance of a learned schedule": (
+        manifest("diffusion", process(schedule="learned", learnedVariance=True)),
+        "GTJ0108",
+        "spec.diffusion.process.learnedVariance",
+        "too small for it to matter",
+    ),
+    "schedule of a flow": (
+        manifest("diffusion", process(prediction="flow", schedule="linear")),
+        "GTJ0108",
+        "spec.diffusion.process.schedule",
+        "whose path is straight",
+    ),
+    "learned schedule of a flow": (
+        manifest("diffusion", process(prediction="flow", schedule="learned")),
+        "GTJ0108",
+        "spec.diffusion.process.schedule",
+        "whose path is straight",
+    ),
+    "learned schedule of v": (
+        manifest("diffusion", process(schedule="learned", prediction="v")),
+        "GTJ0108",
+        "spec.diffusion.process.schedule",
+        "use prediction: epsilon",
+    ),
+    "times of steps": (
+        manifest("diffusion", process(timeSampling="logit-normal")),
+        "GTJ0108",
+        "spec.diffusion.process.timeSampling",
+        "use flow",
+    ),
+    "shift of steps": (manifest("diffusion", process(shift=3)), "GTJ0108", "spec.diffusion.process.shift", "use flow"),
+    "noise of a flow": (
+        manifest("diffusion", process(prediction="flow") | {"sampler": {"eta": 0.5}}),
+        "GTJ0108",
+        "spec.diffusion.sampler.eta",
+        "Euler's method",
+    ),
+    "bits of a flow": (
+        manifest("diffusion", process(prediction="flow"), evaluation={"metrics": ["loss", "bits"]}),
+        "GTJ0108",
+        "spec.evaluation.metrics",
+        "no bound of the likelihood",
+    ),
+    "best bits of a flow": (
+        manifest("diffusion", process(prediction="flow"), checkpoints={"keep": {"best": {"metric": "heldout/bits"}}}),
+        "GTJ0108",
+        BEST,
+        "use heldout/loss",
+    ),
+    "bits of a vae": (manifest(evaluation={"metrics": ["bits"]}), "GTJ0108", "spec.evaluation.metrics", "diffusion models"),
+    "active units of noise": (
+        manifest("diffusion", evaluation={"metrics": ["active_units"]}),
+        "GTJ0108",
+        "spec.evaluation.metrics",
+        "latent dimensions",
+    ),
+    "optimizer of a schedule that is not learned": (
+        manifest("diffusion", training=training(optimizers={"noise_schedule": {}})),
+        "GTJ0102",
+        "spec.training.optimizers.noise_schedule",
+        "denoiser or default",
+    ),
+    "cycles of one rise": (
+        manifest(body={"loss": {"annealing": {"steps": 100, "cycles": 2}}}),
+        "GTJ0108",
+        "spec.vae.loss.annealing.cycles",
+        "use cyclical",
+    ),
     "heads": (
         manifest("language", {"network": {"hidden": 128, "heads": 6}}),
         "GTJ0108",
@@ -337,6 +439,25 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "elastic": manifest(compute={"workers": "2-8"}),
     "accumulation": manifest(training=training(batch={"global": 64, "micro": 4}), compute={"workers": 2}),
     "deepest unet": manifest("diffusion", {"network": {"multipliers": [1, 2, 2]}}, data=data("builtin:digits", images={"size": 8})),
+    "every weight": manifest(
+        "diffusion",
+        process(prediction="v", schedule="scaled-linear", minSnrGamma=5, zeroTerminalSnr=True, learnedVariance=True),
+        evaluation={"metrics": ["loss", "bits"]},
+    ),
+    "the image at the last step": manifest("diffusion", process(prediction="sample", zeroTerminalSnr=True)),
+    "flow": manifest(
+        "diffusion", process(prediction="flow", timeSampling="logit-normal", shift=3, timesteps=20) | {"sampler": {"steps": 30}}
+    ),
+    "learned schedule": manifest(
+        "diffusion",
+        process(schedule="learned") | {"sampler": {"eta": 1}},
+        training=training(optimizers={"noise_schedule": {}, "denoiser": {}}),
+        checkpoints={"keep": {"best": {"metric": "heldout/bits"}}},
+    ),
+    "annealing": manifest(
+        body={"loss": {"annealing": {"type": "cyclical", "steps": 100, "cycles": 2}, "freeBits": 0.1}},
+        evaluation={"metrics": ["loss", "active_units"]},
+    ),
     "folder": manifest(data=data("file:///data/faces")),
     "dots within a name": manifest(data=data("file:///data/a..b")),
     "a split held out": manifest(data=data("s3://b/x", split={"train": "train-small", "validation": "dev.en"})),

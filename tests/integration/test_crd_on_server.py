@@ -175,7 +175,7 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 SCHEMA = Spec.model_json_schema()
 LEAVES = list(leaves(SCHEMA, SCHEMA["$defs"]))
-NETWORK_NAMES = st.sampled_from(["generator", "discriminator", "autoencoder", "denoiser", "model", "default", "other"])
+NETWORK_NAMES = st.sampled_from(["generator", "discriminator", "autoencoder", "denoiser", "noise_schedule", "model", "default", "other"])
 
 
 @st.composite

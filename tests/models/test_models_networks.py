@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import NETWORKS, Spec
+from trainjobs.api.job import NETWORKS, NOISE_SCHEDULE, Spec
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.models import dcgan
@@ -120,6 +120,15 @@ def test_unet_shapes(size: int, multipliers: list[int], channels: int) -> None:
     assert tuple(networks) == NETWORKS["diffusion"]
     x = torch.randn(2, channels, size, size)
     assert networks["denoiser"](x, torch.tensor([0, 999])).shape == x.shape
+
+
+def test_a_learned_variance_has_channels_of_its_own_and_a_learned_schedule_a_network() -> None:
+    process = {"prediction": "v", "learnedVariance": True}
+    denoiser = build(spec(diffusion={"network": {"channels": 4}, "process": process}), images(8, 3)).modules["denoiser"]
+    assert denoiser(torch.randn(2, 3, 8, 8), torch.tensor([0, 999])).shape == (2, 6, 8, 8)
+    networks = build(spec(diffusion={"network": {"channels": 4}, "process": {"schedule": "learned"}}), images(8)).modules
+    assert tuple(networks) == (*NETWORKS["diffusion"], NOISE_SCHEDULE)
+    assert networks["denoiser"](torch.randn(2, 1, 8, 8), torch.tensor([0.5, 999.5])).shape == (2, 1, 8, 8)
 
 
 def test_unet_starts_by_predicting_zero_and_every_parameter_learns() -> None:

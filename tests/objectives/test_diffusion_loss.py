@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.objective import DiffusionObjective
-from trainjobs.objectives.diffusion.process import cumulative_signal
+from trainjobs.objectives.diffusion.process import Schedule, cumulative_signal
 from trainjobs.objectives.diffusion.sampler import trailing_steps
 from trainjobs.objectives.phase import Batch
 
 SHAPE = (1, 8, 8)
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
+BETAS: dict[str, dict[str, Any]] = {
+    "linear": {"beta_schedule": "linear"},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "scaled-linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},  # Stable Diffusion's scheduler
+}
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "sample": "sample"}
 
 
 class Denoiser(nn.Module):
@@ -50,9 +54,9 @@ def diffusers() -> Any:
     return pytest.importorskip("diffusers")
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_schedules_are_those_of_diffusers(diffusers: Any, schedule: Literal["linear", "cosine"]) -> None:
-    theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule=BETAS[schedule]).alphas_cumprod
+@pytest.mark.parametrize("schedule", BETAS)
+def test_schedules_are_those_of_diffusers(diffusers: Any, schedule: Schedule) -> None:
+    theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **BETAS[schedule]).alphas_cumprod
     torch.testing.assert_close(cumulative_signal(schedule, 1000).float(), theirs, rtol=2e-4, atol=1e-7)  # theirs multiplies in float32
 
 
@@ -68,15 +72,15 @@ def test_the_cosine_schedule_is_the_formula_until_it_is_capped() -> None:
 
 @pytest.mark.parametrize("timesteps", [2, 50, 4000])
 def test_fewer_or_more_steps_end_as_noisy(timesteps: int) -> None:
-    for schedule in ("linear", "cosine"):
+    for schedule in BETAS:
         abar = cumulative_signal(schedule, timesteps)  # type: ignore[arg-type]
-        assert 0.0 < abar[-1] < 2e-3
+        assert 0.0 < abar[-1] < (6e-3 if schedule == "scaled-linear" else 2e-3)  # Stable Diffusion's ends at 0.0047
         assert (abar.diff() < 0).all()
     assert cumulative_signal("linear", 4000)[-1].item() == pytest.approx(cumulative_signal("linear", 1000)[-1].item(), rel=0.25)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("schedule", BETAS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_noising_and_target_are_those_of_diffusers(diffusers: Any, schedule: str, prediction: str) -> None:
     denoiser, b = Denoiser(), batch()
     ours = objective(denoiser, schedule=schedule, prediction=prediction)
@@ -84,18 +88,18 @@ def test_noising_and_target_are_those_of_diffusers(diffusers: Any, schedule: str
     x_t, t = denoiser.asked[0]
     assert t.dtype == torch.int64
     assert t.tolist() == b.noise.integers("t", 1000, 1)[:, 0].tolist()
-    theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, beta_schedule=BETAS[schedule])
+    theirs = diffusers.DDPMScheduler(num_train_timesteps=1000, **BETAS[schedule])
     x, eps = b.data["image"], b.noise.normal("epsilon", *SHAPE)
     torch.testing.assert_close(x_t, theirs.add_noise(x, eps, t), rtol=1e-4, atol=1e-5)
-    target = eps if prediction == "epsilon" else theirs.get_velocity(x, eps, t)
+    target = {"epsilon": eps, "v": theirs.get_velocity(x, eps, t), "sample": x}[prediction]
     expected = ((denoiser(x_t, t) - target) ** 2).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
     assert metrics["loss"].item() == loss.item()
     assert not metrics["loss"].requires_grad
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("schedule", BETAS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize(("eta", "steps"), [(0.0, 10), (0.0, 50), (1.0, 10), (0.5, 1)])
 def test_sampling_is_diffusers_ddim(diffusers: Any, schedule: str, prediction: str, eta: float, steps: int) -> None:
     denoiser = Denoiser()
@@ -135,7 +139,7 @@ def test_steps_are_trailing(diffusers: Any, timesteps: int, steps: int) -> None:
         assert ours == theirs.timesteps.tolist()
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_perfect_denoiser_leads_to_the_image(prediction: str) -> None:
     """Data that are one image x: the exact eps or v of x_t is known, and any number of steps samples x."""
     x = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(2)) * 1.8 - 0.9
@@ -145,7 +149,7 @@ def test_a_perfect_denoiser_leads_to_the_image(prediction: str) -> None:
         def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
             a, s = abar[t].sqrt().view(-1, 1, 1, 1), (1 - abar[t]).sqrt().view(-1, 1, 1, 1)
             eps = (x_t - a * x) / s
-            return (eps if prediction == "epsilon" else a * eps - s * x).float()
+            return {"epsilon": eps, "v": a * eps - s * x, "sample": x.expand_as(x_t)}[prediction].float()
 
     for eta in (0.0, 1.0):
         ours = objective(Perfect(), prediction=prediction, schedule="cosine", steps=20, eta=eta)

@@ -78,11 +78,21 @@ def test_vae_reconstructs_a_batch(likelihood: str) -> None:
     assert ((rebuilt > 0) == (images > 0)).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
-def test_diffusion_learns_to_draw_what_it_saw(prediction: str) -> None:
+@pytest.mark.parametrize(
+    ("process", "eta"),
+    [
+        ({"prediction": "epsilon"}, 0),
+        ({"prediction": "v"}, 0),
+        ({"prediction": "flow"}, 0),
+        ({"prediction": "sample", "schedule": "scaled-linear", "minSnrGamma": 5, "zeroTerminalSnr": True, "learnedVariance": True}, 1),
+        ({"schedule": "learned"}, 0),
+    ],
+    ids=["epsilon", "v", "flow", "sample", "learned"],
+)
+def test_diffusion_learns_to_draw_what_it_saw(process: dict[str, Any], eta: float) -> None:
     torch.manual_seed(0)
     network = {"channels": 16, "multipliers": [1, 2]}
-    diffusion = {"network": network, "process": {"prediction": prediction, "timesteps": 100}, "sampler": {"steps": 20}}
+    diffusion = {"network": network, "process": {"timesteps": 100, **process}, "sampler": {"steps": 20, "eta": eta}}
     model = build(spec(diffusion=diffusion), DataInfo("image", (1, 8, 8), 2, 0))
     networks, objective = model.modules, model.objective
     images = strokes(16)[[0, 13]]

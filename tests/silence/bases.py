@@ -70,7 +70,8 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
         },
         "diffusion": {
             "diffusion": job("diffusion", {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}}, small, plain),
-            "diffusion-sgd": job("diffusion", {"network": unet, "sampler": {"steps": 2}}, small, momentum),
+            "diffusion-sgd": job("diffusion", {"network": unet, "process": {"prediction": "v"}, "sampler": {"steps": 2}}, small, momentum),
+            "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
         },
         "language": {
             "language": job("language", {"network": letters}, {"source": words, "holdout": 0.25}, plain),

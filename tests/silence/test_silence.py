@@ -33,7 +33,7 @@ sys.exit(main())
 
 
 class MoreLoss(VaeLoss):
-    free_bits: Annotated[float, Field(ge=0, le=9)] = 0.5
+    temperature: Annotated[float, Field(ge=0, le=9)] = 0.5
     word: Annotated[str, Field(pattern="^zebra[0-9]$")] = "zebra1"
 
 
@@ -68,10 +68,10 @@ def change(field: str, **names: tuple[Any, Any]) -> Change:
 
 def test_a_new_field_is_in_the_campaign_by_itself(tmp_path: Path) -> None:
     found = {dotted(field.path): field for field in fields_of(MoreJob, "vae")}
-    assert found.keys() - {dotted(field.path) for field in fields_of(Job, "vae")} == {"vae.loss.freeBits", "vae.loss.word"}
+    assert found.keys() - {dotted(field.path) for field in fields_of(Job, "vae")} == {"vae.loss.temperature", "vae.loss.word"}
     plain = dumped(bases(tmp_path)["vae"]["vae"])
-    first = next(changed(plain, MoreJob, found["vae.loss.freeBits"].path))
-    assert first["spec"]["vae"]["loss"]["freeBits"] == 0.25 or first["spec"]["vae"]["loss"]["freeBits"] == 0.5
+    first = next(changed(plain, MoreJob, found["vae.loss.temperature"].path))
+    assert first["spec"]["vae"]["loss"]["temperature"] == 0.25 or first["spec"]["vae"]["loss"]["temperature"] == 0.5
     assert not list(changed(plain, MoreJob, found["vae.loss.word"].path)), "no value: the campaign fails until it is given one"
 
 

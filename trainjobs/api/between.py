@@ -81,6 +81,18 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
         yield Breach(("checkpoints", "keep", "best", "metric"), f'"{best.metric}" is not measured', why, how)
 
 
+def flow_has_no_bound(spec: Spec) -> Iterator[Breach]:
+    if spec.diffusion is None or spec.diffusion.process.prediction != "flow":
+        return
+    why = "a flow is trained on no bound of the likelihood"
+    if "bits" in spec.evaluation.metrics:
+        yield Breach(("evaluation", "metrics"), "bits with prediction: flow", why, "take it out of spec.evaluation.metrics")
+    best = spec.checkpoints.keep.best
+    if best is not None and best.metric == "heldout/bits":
+        place = ("checkpoints", "keep", "best", "metric")
+        yield Breach(place, "heldout/bits is not measured with prediction: flow", why, "use heldout/loss")
+
+
 def best_has_samples(spec: Spec) -> Iterator[Breach]:
     """With nothing held out there is no held-out score, and nothing would ever be the best."""
     best = spec.checkpoints.keep.best
@@ -139,6 +151,14 @@ RULES = (
         + " || ".join(f"({_BEST}.metric == '{metric.name}' && {metric.cel})" for metric in METRICS if metric.asked),
         "checkpoints.keep.best.metric is not measured: "
         + ", ".join(f"{metric.name} ({metric.whose})" for metric in METRICS if metric.asked),
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        flow_has_no_bound,
+        "!has(self.diffusion) || self.diffusion.process.prediction != 'flow' || "
+        f"(!('bits' in self.evaluation.metrics) && (!has({_BEST}) || {_BEST}.metric != 'heldout/bits'))",
+        "bits with prediction: flow, which is trained on no bound of the likelihood",
     ),
     Rule(
         "spec",

@@ -248,7 +248,8 @@ CODES: dict[str, Code] = {
         _page(
             "The linear noise schedule (Ho et al., 2020) is made for 1000 timesteps. With T of them each beta is 1000/T times as large, so "
             "that the last step is as noisy; with 20 or fewer the last betas would be 1 and more, and are cut at 0.999. Such a step "
-            "leaves next to nothing of an image, and so nothing for the steps after it to learn.",
+            "leaves next to nothing of an image, and so nothing for the steps after it to learn. So it is with scaled-linear from 12 "
+            "timesteps down.",
             "Use `process.schedule: cosine`, which is defined for any number.",
             "Or more timesteps: training does not become slower, samples take `sampler.steps` passes whatever their number.",
         ),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainjobs.api.fields import Model, Width
+from trainjobs.api.only import only, unless
 from trainjobs.api.rule import Breach, Rule
 
 
@@ -23,16 +24,67 @@ class UNet(Model):
     attention: bool = Field(True, description="Self-attention at the lowest resolution.")
 
 
+_WEIGHTS = "whose loss has no weights by signal-to-noise ratio"
+_ENDS = "whose path ends in pure noise by itself"
+
+
 class DiffusionProcess(Model):
     """How noise is added, and what the network predicts of it."""
 
-    prediction: Literal["epsilon", "v"] = Field(
-        "epsilon", description="What the network predicts: the noise (Ho et al., 2020) or v (Salimans and Ho, 2022)."
+    prediction: Literal["epsilon", "v", "sample", "flow"] = Field(
+        "epsilon",
+        description="What the network predicts: epsilon, the noise (Ho et al., 2020); v (Salimans and Ho, 2022); sample, the image x_0; "
+        "flow, the velocity from image to noise on the straight path between them (Lipman et al., 2023) [prediction_type, "
+        "parameterization].",
     )
-    schedule: Literal["linear", "cosine"] = Field(
-        "cosine", description="Noise schedule: linear (Ho et al., 2020) or cosine (Nichol and Dhariwal, 2021)."
+    schedule: Annotated[
+        Literal["linear", "cosine", "scaled-linear", "learned"],
+        only(prediction=unless("flow"), because="whose path is straight"),
+    ] = Field(
+        "cosine",
+        description="Noise schedule: linear (Ho et al., 2020), cosine (Nichol and Dhariwal, 2021), scaled-linear (that of Stable "
+        "Diffusion), or learned with the network, in continuous time (Kingma et al., 2021) [beta_schedule].",
     )
-    timesteps: Annotated[int, Field(ge=2, le=10000)] = Field(1000, description="Steps T of the forward process.")
+    timesteps: Annotated[int, Field(ge=2, le=10000)] = Field(
+        1000,
+        description="Steps T of the forward process [num_train_timesteps]. With flow and the learned schedule, whose time t goes from 0 to "
+        "1, the network is told T t.",
+    )
+    time_sampling: Annotated[Literal["uniform", "logit-normal"], only(prediction="flow")] = Field(
+        "uniform", description="How t is drawn: uniformly, or as the sigmoid of a standard normal (Esser et al., 2024) [weighting_scheme]."
+    )
+    shift: Annotated[float, Field(gt=0, le=100), only(prediction="flow")] = Field(
+        1.0,
+        description="Moves t towards noise, in training and in sampling: shift t / (1 + (shift - 1) t); 3 is usual for large images "
+        "[shift, flow_shift, discrete_flow_shift].",
+    )
+    min_snr_gamma: Annotated[
+        Annotated[float, Field(gt=0, le=1e6)] | None,
+        only(prediction=unless("flow"), because=_WEIGHTS),
+        only(schedule=unless("learned"), because="whose loss is the bound itself"),
+    ] = Field(
+        None,
+        description="Weighs each timestep by its signal-to-noise ratio, at most this (Hang et al., 2023); 5 is usual [snr_gamma]. Without, "
+        "all count alike.",
+    )
+    zero_terminal_snr: Annotated[
+        bool,
+        only(prediction=unless("flow"), because=_ENDS),
+        only(schedule=unless("learned"), because="whose ends are fixed"),
+    ] = Field(
+        False,
+        description="Rescales the schedule so that the last timestep is pure noise, from which sampling starts (Lin et al., 2023) "
+        "[rescale_betas_zero_snr]. With prediction v or sample.",
+    )
+    learned_variance: Annotated[
+        bool,
+        only(prediction=unless("flow"), because="whose samples follow from the velocity alone"),
+        only(schedule=unless("learned"), because="whose steps are too small for it to matter"),
+    ] = Field(
+        False,
+        description="The network predicts the variance of each step as well, by a part of the variational bound in the loss (Nichol and "
+        "Dhariwal, 2021); sampling uses it where sampler.eta is above 0 [variance_type: learned_range, learn_sigma].",
+    )
 
 
 DEFAULT_STEPS = 50
@@ -41,19 +93,35 @@ DEFAULT_STEPS = 50
 class Sampler(Model):
     """How samples are drawn."""
 
-    name: Literal["ddim"] = Field("ddim", description="DDIM (Song et al., 2021).")
-    steps: Annotated[int, Field(ge=1, le=1000)] = Field(
-        DEFAULT_STEPS, description="Network evaluations per sample, at most process.timesteps; of the default as many as there are."
+    name: Literal["ddim"] = Field(
+        "ddim",
+        description="DDIM (Song et al., 2021); of a flow it is Euler's method, which DDIM is on a straight path [DDIMScheduler, "
+        "FlowMatchEulerDiscreteScheduler].",
     )
-    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance.")
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(
+        DEFAULT_STEPS,
+        description="Network evaluations per sample, at most process.timesteps, of the default as many as there are; any number with flow "
+        "and the learned schedule [num_inference_steps].",
+    )
+    eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance. Not with flow.")
 
 
 class Diffusion(Model):
-    """A denoising diffusion model: engine `denoiser`."""
+    """A denoising diffusion model: engines `denoiser`, and `noise_schedule` where the noise schedule is learned."""
 
     network: UNet = UNet()
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
+
+    @property
+    def continuous(self) -> bool:
+        """Whether time has no steps, so that a sampler may take as many as it wants."""
+        return self.process.prediction == "flow" or self.process.schedule == "learned"
+
+    @property
+    def evaluations(self) -> int:
+        """Passes of the network that a sample takes."""
+        return self.sampler.steps if self.continuous else min(self.sampler.steps, self.process.timesteps)
 
 
 # What must hold of spec.diffusion.network and spec.data.images.size together; learners.py makes a rule of it.
@@ -72,10 +140,31 @@ def resolutions_fit(network: UNet, size: int) -> Iterator[Breach]:
 def timesteps_suffice(diffusion: Diffusion) -> Iterator[Breach]:
     """A sampler visits a timestep once. The default may be too many for few of them: the API server writes it out (notes.py tells)."""
     steps, timesteps = diffusion.sampler.steps, diffusion.process.timesteps
-    if steps > timesteps and steps != DEFAULT_STEPS:
+    if not diffusion.continuous and steps > timesteps and steps != DEFAULT_STEPS:
         what = f"a sampler of {steps} steps, and {timesteps} timesteps to take"
         how = f"use at most {timesteps} steps, or more timesteps"
         yield Breach(("sampler", "steps"), what, "each timestep is visited once at most", how, beside=("process", "timesteps"))
+
+
+def terminal_step_is_predicted(process: DiffusionProcess) -> Iterator[Breach]:
+    """x_0 = (x_t - s_t eps) / a_t, and a_t is 0 at the last step."""
+    if process.zero_terminal_snr and process.prediction == "epsilon":
+        what = "zeroTerminalSnr with prediction: epsilon"
+        why = "the last step is pure noise, and the noise that is in it says nothing of the image (Lin et al., 2023, section 3.2)"
+        yield Breach(("zeroTerminalSnr",), what, why, "use prediction: v or sample", beside=("prediction",))
+
+
+def learned_schedule_predicts_noise(process: DiffusionProcess) -> Iterator[Breach]:
+    if process.schedule == "learned" and process.prediction in ("v", "sample"):
+        what = f"schedule: learned with prediction: {process.prediction}"
+        why = "its loss is the variational bound in terms of the noise (Kingma et al., 2021, equation 17)"
+        yield Breach(("schedule",), what, why, "use prediction: epsilon, or another schedule", beside=("prediction",))
+
+
+def flow_is_deterministic(diffusion: Diffusion) -> Iterator[Breach]:
+    if diffusion.process.prediction == "flow" and diffusion.sampler.eta != 0:
+        why = "a flow is followed by Euler's method, which adds no noise"
+        yield Breach(("sampler", "eta"), "eta has no effect with prediction: flow", why, "take eta out", on_key=True)
 
 
 RULES = (
@@ -83,7 +172,29 @@ RULES = (
         "spec.diffusion",
         "GTJ0108",
         timesteps_suffice,
-        f"self.sampler.steps <= self.process.timesteps || self.sampler.steps == {DEFAULT_STEPS}",
+        f"self.process.prediction == 'flow' || self.process.schedule == 'learned' || self.sampler.steps <= self.process.timesteps || "
+        f"self.sampler.steps == {DEFAULT_STEPS}",
         "sampler.steps is more than process.timesteps: each timestep is visited once at most",
+    ),
+    Rule(
+        "spec.diffusion",
+        "GTJ0108",
+        flow_is_deterministic,
+        "self.process.prediction != 'flow' || self.sampler.eta == 0.0",
+        "sampler.eta has no effect with prediction: flow, which Euler's method follows without noise",
+    ),
+    Rule(
+        "spec.diffusion.process",
+        "GTJ0108",
+        terminal_step_is_predicted,
+        "!self.zeroTerminalSnr || self.prediction != 'epsilon'",
+        "zeroTerminalSnr with prediction: epsilon, which says nothing of the image at the last step: use v or sample",
+    ),
+    Rule(
+        "spec.diffusion.process",
+        "GTJ0108",
+        learned_schedule_predicts_noise,
+        "self.schedule != 'learned' || !(self.prediction in ['v', 'sample'])",
+        "schedule: learned needs prediction: epsilon, the noise, in which its loss is written",
     ),
 )

@@ -67,6 +67,7 @@ class Spec(Model):
 
 FAMILIES = ("gan", "vae", "diffusion", "language", "custom")
 NETWORKS = {"gan": ("generator", "discriminator"), "vae": ("autoencoder",), "diffusion": ("denoiser",), "language": ("model",)}
+NOISE_SCHEDULE = "noise_schedule"  # a network of a diffusion model whose noise schedule is learned
 
 
 class Metadata(Model):
@@ -99,7 +100,8 @@ def one_family(spec: Spec) -> Iterator[Breach]:
 def optimizers_name_networks(family: str, spec: Spec) -> Iterator[Breach]:
     if spec.families != [family]:
         return
-    known = (*NETWORKS[family], "default")
+    learned = family == "diffusion" and spec.diffusion is not None and spec.diffusion.process.schedule == "learned"
+    known = (*NETWORKS[family], *([NOISE_SCHEDULE] if learned else []), "default")
     for name in spec.training.optimizers:
         if name not in known:
             how = did_you_mean(name, known) or "use default to mean all of them"
@@ -120,7 +122,8 @@ RULES = (
             "spec",
             "GTJ0102",
             partial(optimizers_name_networks, family),
-            f"!has(self.{family}) || self.training.optimizers.all(name, name in {[*networks, 'default']})",
+            f"!has(self.{family}) || self.training.optimizers.all(name, name in {[*networks, 'default']}"
+            + (f" || (name == '{NOISE_SCHEDULE}' && self.diffusion.process.schedule == 'learned'))" if family == "diffusion" else ")"),
             f"training.optimizers names a network that a {family} does not have: {listed([*networks, 'default'])}",
         )
         for family, networks in NETWORKS.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes"]
+Asked = Literal["loss", "perplexity", "modes", "bits", "active_units"]
 SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
@@ -87,13 +87,23 @@ METRICS = (
     Metric("heldout/reconstruction", "Reconstruction", "held-out", ("vae",), mode="min"),
     Metric("kl", "KL divergence", "training", ("vae",), unit="nats"),
     Metric("heldout/kl", "KL divergence", "held-out", ("vae",), unit="nats"),
+    Metric("kl_weight", "KL weight", "weight", ("vae",), noisy=False),
+    Metric("heldout/active_units", "Active units", "dimensions in use", ("vae",), noisy=False, asked="active_units", mode="max"),
+    Metric("bits", "Variational bound", "training, of the steps drawn", ("diffusion",), unit="bits per dimension", mode="min"),
+    Metric("heldout/bits", "Variational bound", "held-out", ("diffusion",), unit="bits per dimension", asked="bits", mode="min"),
+    Metric("heldout/bits/live", "Variational bound", "of the weights themselves", ("diffusion",), unit="bits per dimension", mode="min"),
     Metric("modes", "modes", "modes", builtin="ring", noisy=False, tile="modes", asked="modes", mode="max"),
     Metric("modes/quality", "modes/quality", "quality", builtin="ring", unit="share", noisy=False, asked="modes", mode="max"),
     Metric(WAIT, "Waiting for data", "share of a step", unit="share"),
 )
 EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
-SCOPES: dict[Asked, str] = {"perplexity": "is a measure of language models", "modes": "counts the modes of builtin:ring"}
+SCOPES: dict[Asked, str] = {
+    "perplexity": "is a measure of language models",
+    "modes": "counts the modes of builtin:ring",
+    "bits": "is the variational bound of diffusion models, in bits per dimension",
+    "active_units": "counts the latent dimensions that a vae uses",
+}
 ASKED = "; ".join(["loss: held-out loss", *(f"{asked} {scope}" for asked, scope in SCOPES.items())]) + "."
 
 

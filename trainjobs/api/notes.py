@@ -12,6 +12,7 @@ from trainjobs.api.problem import Problem
 from trainjobs.api.training import Ema
 
 LARGEST_BETA = 0.999  # what a schedule of noise is cut at
+BETAS = {"linear": (1e-4, 0.02, 1), "scaled-linear": (0.00085**0.5, 0.012**0.5, 2)}  # first and last of 1000, before the power
 
 
 def notes(job: Job) -> list[Problem]:
@@ -61,29 +62,30 @@ def advice(ema: Ema, spec: Spec) -> str:
 
 
 def noise_is_cut(spec: Spec) -> Iterator[Problem]:
-    """The linear schedule for few timesteps multiplies each beta, and what comes out above 0.999 is cut. Of the cosine schedule that is the
+    """The linear schedules for few timesteps multiply each beta, and what comes out above 0.999 is cut. Of the cosine schedule that is the
     last one for any number of them, by design."""
-    if spec.diffusion is None or spec.diffusion.process.schedule != "linear":
+    if spec.diffusion is None or spec.diffusion.process.schedule not in BETAS:
         return
-    timesteps = spec.diffusion.process.timesteps
-    cut = sum(beta > LARGEST_BETA for beta in linear_betas(timesteps))
+    timesteps, schedule = spec.diffusion.process.timesteps, spec.diffusion.process.schedule
+    cut = sum(beta > LARGEST_BETA for beta in betas(schedule, timesteps))
     if cut:
-        what = f"{cut} of {timesteps} betas of the linear noise schedule {'are' if cut > 1 else 'is'} cut at {LARGEST_BETA}"
+        what = f"{cut} of {timesteps} betas of the {schedule} noise schedule {'are' if cut > 1 else 'is'} cut at {LARGEST_BETA}"
         leaves = "those steps leave" if cut > 1 else "that step leaves"
         why = f"it is made for 1000 timesteps, and steeper with fewer: {leaves} next to nothing of an image"
         how = "use schedule: cosine, or more than 20 timesteps"
         yield Problem("GTJ0125", ("spec", "diffusion", "process", "timesteps"), what, why, how)
 
 
-def linear_betas(timesteps: int) -> list[float]:
+def betas(schedule: str, timesteps: int) -> list[float]:
     """Of objectives/diffusion/process.py, before they are cut."""
-    first, last = 1000.0 / timesteps * 1e-4, 1000.0 / timesteps * 0.02
-    return [first + (last - first) * step / (timesteps - 1) for step in range(timesteps)]
+    first, last, power = BETAS[schedule]
+    rise = (last - first) / (timesteps - 1)
+    return [float(1000.0 / timesteps * (first + rise * step) ** power) for step in range(timesteps)]
 
 
 def sampler_visits(spec: Spec) -> Iterator[Problem]:
     """The default of sampler.steps may be more than there are timesteps; another number is refused (diffusion.py)."""
-    if spec.diffusion is not None and (most := spec.diffusion.process.timesteps) < spec.diffusion.sampler.steps:
+    if spec.diffusion is not None and (most := spec.diffusion.evaluations) < spec.diffusion.sampler.steps:
         what = f"samples take {most} network evaluations, not {spec.diffusion.sampler.steps}"
         why = f"there are {most} timesteps, and each is visited once"
         place, beside = ("spec", "diffusion", "sampler", "steps"), ("spec", "diffusion", "process", "timesteps")

@@ -12,13 +12,14 @@ from trainjobs.api.job import Spec
 from trainjobs.api.metrics import LIVE, question
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
+from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
-from trainjobs.objectives.phase import At, Batch, Objective, Samples
+from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
 from trainjobs.plan.beside import passes
 
 
@@ -74,6 +75,8 @@ def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, in
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]) -> Sequence[Score]:
     """The scores that give what the manifest wants to know."""
     scores: list[Score] = [Heldout(objective.heldout)]
+    if isinstance(objective, Encoding) and "active_units" in wanted:
+        scores.append(ActiveUnits(objective.latents))
     if source.info.modes is not None and "modes" in wanted:
         scores.append(ModeCoverage(source.info.modes, ring.SIGMA))
     return scores

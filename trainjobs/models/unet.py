@@ -103,9 +103,12 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """(float [B, C, H, W], int64 [B] timesteps) -> float32 [B, C, H, W]. H and W are divisible by 2 ** (len(multipliers) - 1)."""
+    """(float [B, C, H, W], int64 or float [B] times) -> float32 [B, C, H, W], or of `outputs` channels. H and W are divisible by
+    2 ** (len(multipliers) - 1)."""
 
-    def __init__(self, *, image_channels: int, channels: int, multipliers: Sequence[int], blocks: int, attention: bool) -> None:
+    def __init__(
+        self, *, image_channels: int, channels: int, multipliers: Sequence[int], blocks: int, attention: bool, outputs: int | None = None
+    ) -> None:
         super().__init__()
         widths = [channels * m for m in multipliers]
         lowest = len(widths) - 1
@@ -117,10 +120,10 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         skips = [channels]
         width = channels
-        for level, outputs in enumerate(widths):
+        for level, wide in enumerate(widths):
             for _ in range(blocks):
-                self.down.append(Block(width, outputs, time, attention and level == lowest))
-                width = outputs
+                self.down.append(Block(width, wide, time, attention and level == lowest))
+                width = wide
                 skips.append(width)
             if level < lowest:
                 self.down.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
@@ -129,14 +132,14 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList([Block(width, width, time, attention), Block(width, width, time, False)])
 
         self.up = nn.ModuleList()
-        for level, outputs in reversed(list(enumerate(widths))):
+        for level, wide in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                self.up.append(Block(width + skips.pop(), outputs, time, attention and level == lowest))
-                width = outputs
+                self.up.append(Block(width + skips.pop(), wide, time, attention and level == lowest))
+                width = wide
             if level > 0:
                 self.up.append(Upsample(width))
         self.norm = normalization(width)
-        self.last = zero(nn.Conv2d(width, image_channels, 3, padding=1))
+        self.last = zero(nn.Conv2d(width, image_channels if outputs is None else outputs, 3, padding=1))
 
     def forward(self, x_BCHW: Tensor, t_B: Tensor) -> Tensor:
         time_BE = self.time(timestep_features(t_B, self.features))

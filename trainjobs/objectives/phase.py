@@ -166,6 +166,15 @@ class Reconstructing(Protocol):
 
 
 @runtime_checkable
+class Encoding(Protocol):
+    """An objective whose model finds latents of samples, of which those in use can be counted (active_units)."""
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Of each row, float [B, Z], without randomness. Called under no_grad, in eval mode, and passes the network once, as `heldout`."""
+        ...
+
+
+@runtime_checkable
 class Adaptive(Stateful, Protocol):
     """An objective that adapts to what it measures: ADA's p, path length's mean. The loop hands it the means of all its metrics, over the
     last `adapts_every` steps and over all ranks, whenever so many are over: a fixed cadence, which no clock and no restart moves."""

@@ -6,6 +6,12 @@ KL   = 1/2 sum_j (mean_j^2 + exp(logvar_j) - 1 - logvar_j)
 mse  -log p(x|z) = 1/2 ||x - x'||^2: a Gaussian of unit variance around the decoder's output x', without its constant D/2 log(2 pi)
 bce  -log p(x|z) = sum_i softplus(l_i) - p_i l_i: Bernoulli, with the decoder's output as logits l and pixels p = (x + 1) / 2 in [0, 1]
 
+Annealing: beta rises from 0, once or in cycles (Bowman et al., "Generating sentences from a continuous space", 2016, arXiv 1511.06349,
+section 3.1; Fu et al., "Cyclical annealing schedule", 2019, arXiv 1903.10145, equations 6 and 7, with R = 1/2).
+Free bits: sum_j max(lambda, KL_j) in place of the KL (Kingma et al., "Improved variational inference with inverse autoregressive flow",
+2016, arXiv 1606.04934, equation 15, where KL_j is the mean of a minibatch). Here it is of each sample, so that nothing depends on how a
+batch is cut. Neither is in the held-out loss, which is the bound at the full beta: it can be compared from step to step.
+
 Kingma and Welling, "Auto-encoding variational Bayes", 2014 (arXiv 1312.6114, equation 10 and appendix B), with one eps per sample;
 beta: Higgins et al., "beta-VAE", 2017. Sums over elements and latents, means over samples: with beta 1 this is a bound in nats.
 """
@@ -16,11 +22,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainjobs.api.job import Spec
-from trainjobs.api.vae import Vae, VaeLoss
+from trainjobs.api.vae import Annealing, Vae, VaeLoss
 from trainjobs.data.kinds import image, point
 from trainjobs.models import mlp, vae
 from trainjobs.noise import Noise
@@ -48,20 +55,34 @@ class VaeObjective:
         return 3
 
     def bound(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return self._bound(batch, batch.noise)
+        """What is trained on: with the weight that the KL term has at this step, and its free bits."""
+        rebuilt, kl_BZ = self._terms(batch, batch.noise)
+        total = kl_BZ.sum(dim=1).mean()
+        counted = kl_BZ.clamp(min=self.loss.free_bits).sum(dim=1).mean() if self.loss.free_bits else total
+        weight = self.loss.beta * rising(self.loss.annealing, batch.at.step)
+        loss = rebuilt + weight * counted
+        metrics = {"loss": loss.detach(), "reconstruction": rebuilt.detach(), "kl": total.detach()}
+        if self.loss.annealing is not None:
+            metrics["kl_weight"] = torch.full_like(metrics["kl"], weight)
+        return loss, metrics
 
-    def _bound(self, batch: Batch, noise: Noise) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def _terms(self, batch: Batch, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The reconstruction, a mean over samples, and KL of each sample and latent dimension, float [B, Z]."""
         x = batch.data[self.kind].float()
         output, mean, logvar = self.autoencoder(noise.normal("z", self.latent_dim), x)
-        rebuilt = reconstruction(x, output, self.loss.reconstruction).mean()
-        divergence = kl(mean, logvar).mean()
-        loss = rebuilt + self.loss.beta * divergence
-        return loss, {"loss": loss.detach(), "reconstruction": rebuilt.detach(), "kl": divergence.detach()}
+        return reconstruction(x, output, self.loss.reconstruction).mean(), kl_by_dimension(mean, logvar)
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """The loss with each sample's noise the same at every evaluation, so that two evaluations differ by the weights alone."""
-        loss, _ = self._bound(batch, Noise.of(0, 0, "heldout", batch.noise.samples))
-        return {"loss": over(loss, batch.size)}
+        """The bound at the full beta, each sample's noise the same at every evaluation, so that two evaluations differ by the weights
+        alone."""
+        rebuilt, kl_BZ = self._terms(batch, Noise.of(0, 0, "heldout", batch.noise.samples))
+        return {"loss": over(rebuilt + self.loss.beta * kl_BZ.sum(dim=1).mean(), batch.size)}
+
+    def latents(self, batch: Batch) -> Tensor:
+        """The means of q(z|x), float [B, Z]."""
+        x = batch.data[self.kind].float()
+        mean: Tensor = self.autoencoder(x.new_zeros(len(x), self.latent_dim), x)[1]
+        return mean
 
     def sample(self, batch: Batch) -> Samples:
         output: Tensor = self.autoencoder(batch.noise.normal("z", self.latent_dim))[0]
@@ -88,7 +109,21 @@ def reconstruction(x: Tensor, output: Tensor, likelihood: Literal["mse", "bce"])
 
 def kl(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, diag(exp(logvar))) || N(0, I)) of each sample, float [B]."""
-    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
+    return kl_by_dimension(mean, logvar).sum(dim=1)
+
+
+def kl_by_dimension(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Its terms, float [B, Z]."""
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+
+
+def rising(annealing: Annealing | None, step: int) -> float:
+    """The share of beta that counts at a step, from 0 to 1."""
+    if annealing is None or step >= annealing.steps:
+        return 1.0
+    if annealing.type == "linear":
+        return step / annealing.steps
+    return min(1.0, 2.0 * (step * annealing.cycles % annealing.steps) / annealing.steps)
 
 
 def networks(family: Vae, info: DataInfo) -> dict[str, nn.Module]:

@@ -108,7 +108,7 @@ def draw(spec: Spec, count: int) -> float:
 def passes(spec: Spec) -> int:
     """Passes of a network, one after the other, that a sample takes. Of a custom objective nobody knows: one is taken."""
     if spec.diffusion:
-        return min(spec.diffusion.sampler.steps, spec.diffusion.process.timesteps)
+        return spec.diffusion.evaluations
     return min(spec.language.network.context_length, LONGEST_SAMPLE) if spec.language else 1
 
 

@@ -1,24 +1,14 @@
-"""Denoising diffusion: a network f(x_t, t) learns to undo x_t = a_t x_0 + s_t eps, with a_t^2 = abar_t, s_t^2 = 1 - abar_t.
+"""Denoising diffusion: a network f(x_t, t) learns to undo x_t = a_t x_0 + s_t eps (process.py) by what it predicts (prediction.py).
 
-Ho et al., "Denoising diffusion probabilistic models", 2020 (arXiv 2006.11239): abar_t = prod_{i <= t} (1 - beta_i), and the simple loss
-(equation 14)   L = E_{t, eps} mean (f(x_t, t) - target)^2,   t uniform over the T steps, all weights 1.
-epsilon   target = eps                   x_0 = (x_t - s_t f) / a_t
-v         target = a_t eps - s_t x_0     x_0 = a_t x_t - s_t f      (Salimans and Ho, 2022, arXiv 2202.00512, appendix D)
+Ho et al., "Denoising diffusion probabilistic models", 2020 (arXiv 2006.11239), the simple loss (equation 14):
+L = E_{t, eps} mean (f(x_t, t) - target)^2,   t uniform over the T steps, all weights 1, or those of min-SNR.
 
-linear    beta from 1e-4 to 0.02 over 1000 steps; for T steps, 1000/T times that, so that the last step is as noisy (Nichol and Dhariwal)
-cosine    abar(t) = cos^2((t/T + 0.008) / 1.008 * pi/2), by way of beta_t = 1 - abar(t + 1) / abar(t), at most 0.999
-          (Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", 2021, arXiv 2102.09672, equation 17)
-
-Sampling is DDIM (Song et al., 2021, arXiv 2010.02502, equations 12 and 16): from t to the earlier s, with abar = 1 before the first step,
-sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s),   x_s = a_s x_0 + sqrt(1 - abar_s - sigma^2) eps + sigma noise.
-x_0 is clipped to [-1, 1] and eps is what then explains x_t, as in Nichol and Dhariwal's code: at the last steps of the cosine schedule
-a_t is below 1e-4, and an unclipped x_0 would be nothing but the network's error. The steps are spaced "trailing" and so start from t = T
-- 1, whose x_t is the noise that sampling starts from (Lin et al., 2023, arXiv 2305.08891, section 3.3).
+Learned variance: f has twice the channels, and L = L_simple + T / 1000 L_vb, L_vb the bits per dimension of step t (bound.py): Nichol and
+Dhariwal, 2021 (arXiv 2102.09672, equation 16), where lambda = 0.001 weighs the sum over T steps.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,14 +18,17 @@ from torch.nn import functional as F
 
 from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
-from trainjobs.objectives.diffusion.process import cumulative_signal, signal_and_noise
-from trainjobs.objectives.diffusion.sampler import trailing_steps
+from trainjobs.objectives.diffusion import bound
+from trainjobs.objectives.diffusion.prediction import Prediction, image, target, weight
+from trainjobs.objectives.diffusion.process import Schedule, cumulative_signal, signal_and_noise
+from trainjobs.objectives.diffusion.sampler import Visit, ddim, spread, told, visits
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 
 @dataclass(frozen=True)
 class DiffusionObjective:
-    """`denoiser(x_t, t)` takes float [B, C, H, W] and int64 [B] in [0, T) and returns float32 of the image's shape."""
+    """`denoiser(x_t, t)` takes float [B, C, H, W] and int64 [B] in [0, T) and returns float32 of the image's shape, or of twice its
+    channels: those behind the image's are the variance's."""
 
     denoiser: nn.Module
     process: DiffusionProcess
@@ -50,45 +43,77 @@ class DiffusionObjective:
     def highest_stage(self) -> int:
         return 3
 
+    @property
+    def prediction(self) -> Prediction:
+        assert self.process.prediction != "flow"
+        return self.process.prediction
+
+    @property
+    def schedule(self) -> tuple[Schedule, int, bool]:
+        assert self.process.schedule != "learned"
+        return self.process.schedule, self.process.timesteps, self.process.zero_terminal_snr
+
     def simple_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         t_B = batch.noise.integers("t", self.process.timesteps, 1).squeeze(1)
-        loss = self._loss(batch.data["image"], t_B, batch.noise)
-        return loss, {"loss": loss.detach()}
+        x, x_t, eps = self._noised(batch.data["image"], t_B, batch.noise)
+        predicted, variance = self._predict(x_t, t_B)
+        loss = self._simple(x, eps, t_B, predicted)
+        if variance is None:
+            return loss, {"loss": loss.detach()}
+        bits_B = self._bits(x, x_t, t_B, predicted.detach(), variance)
+        loss = loss + self.process.timesteps / 1000.0 * bits_B.mean()
+        return loss, {"loss": loss.detach(), "bits": self.process.timesteps * bits_B.detach().mean()}
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """The loss at timesteps and noise that belong to the sample: the same at every evaluation, however the samples are batched.
-
-        Sample number n has t = T frac(n phi), phi the golden ratio: the fractional parts of consecutive n are spread evenly (Weyl), so
-        any run of samples covers the timesteps as strata would.
-        """
+        """The simple loss and the bound, at timesteps and noise that belong to the sample: the same at every evaluation, however the
+        samples are batched."""
         samples = batch.noise.samples
-        fraction = (samples.double() * ((math.sqrt(5.0) - 1.0) / 2.0)).frac()
-        t_B = (fraction * self.process.timesteps).long()
-        return {"loss": over(self._loss(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples)), batch.size)}
-
-    def _loss(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> Tensor:
-        x = x_BCHW.float()
-        a, s = (table[t_B].view(-1, 1, 1, 1) for table in signal_and_noise(self.process.schedule, self.process.timesteps, x.device))
-        eps = noise.normal("epsilon", *x.shape[1:])
-        target = eps if self.process.prediction == "epsilon" else a * eps - s * x
-        predicted: Tensor = self.denoiser(a * x + s * eps, t_B)
-        return F.mse_loss(predicted.float(), target)
+        t_B = (spread(samples) * self.process.timesteps).long()
+        x, x_t, eps = self._noised(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples))
+        predicted, variance = self._predict(x_t, t_B)
+        steps_B = self.process.timesteps * self._bits(x, x_t, t_B, predicted, variance, clip=True)
+        bits_B = steps_B + bound.prior_bits(x, self._tables(x).last)
+        loss = self._simple(x, eps, t_B, predicted)
+        return {"loss": over(loss, batch.size), "bits": over(bits_B.mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
-        noise, count = batch.noise, batch.size
-        x = noise.normal("start", *self.shape)
-        # Numbers of the host, in double precision: 1 - abar_t / abar_s of neighbouring steps cancels in single precision.
-        abar = cumulative_signal(self.process.schedule, self.process.timesteps).tolist()
-        steps = trailing_steps(self.process.timesteps, self.sampler.steps)
-        for i, t in enumerate(steps):
-            abar_t, abar_s = abar[t], abar[steps[i + 1]] if i + 1 < len(steps) else 1.0
-            a_t, s_t = math.sqrt(abar_t), math.sqrt(1.0 - abar_t)
-            predicted: Tensor = self.denoiser(x, torch.full((count,), t, device=x.device)).float()
-            x0 = (x - s_t * predicted) / a_t if self.process.prediction == "epsilon" else a_t * x - s_t * predicted
-            x0 = x0.clamp(-1.0, 1.0)
-            eps = (x - a_t * x0) / s_t
-            sigma = self.sampler.eta * math.sqrt((1.0 - abar_s) / (1.0 - abar_t) * (1.0 - abar_t / abar_s))
-            x = math.sqrt(abar_s) * x0 + math.sqrt(max(1.0 - abar_s - sigma**2, 0.0)) * eps
-            if sigma > 0.0:
-                x = x + sigma * noise.normal(f"step-{t}", *self.shape)
-        return Samples(images=x)
+        def look(x: Tensor, visit: Visit) -> tuple[Tensor, Tensor | None]:
+            predicted, variance = self._predict(x, told(visit.time, x))
+            return image(self.prediction, predicted, x, visit.here**0.5, (1.0 - visit.here) ** 0.5), variance
+
+        steps = visits(cumulative_signal(*self.schedule).tolist(), self.sampler.steps)
+        return Samples(images=ddim(look, steps, self.sampler.eta, batch.noise, self.shape))
+
+    def _noised(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_0, x_t, eps)."""
+        x = x_BCHW.float()
+        a, s = self._scales(t_B, x.device)
+        eps = noise.normal("epsilon", *x.shape[1:])
+        return x, a * x + s * eps, eps
+
+    def _predict(self, x_t: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the network says of the image, and of the variance."""
+        output: Tensor = self.denoiser(x_t, t_B)
+        if not self.process.learned_variance:
+            return output.float(), None
+        predicted, variance = output.float().chunk(2, dim=1)
+        return predicted, variance
+
+    def _simple(self, x: Tensor, eps: Tensor, t_B: Tensor, predicted: Tensor) -> Tensor:
+        a, s = self._scales(t_B, x.device)
+        wanted, gamma = target(self.prediction, x, eps, a, s), self.process.min_snr_gamma
+        if gamma is None:
+            return F.mse_loss(predicted, wanted)
+        return (weight(self.prediction, gamma, a, s) * (predicted - wanted).square()).mean()
+
+    def _bits(self, x: Tensor, x_t: Tensor, t_B: Tensor, predicted: Tensor, variance: Tensor | None, *, clip: bool = False) -> Tensor:
+        """Bits per dimension of the step at which each sample is, float [B]."""
+        rebuilt = image(self.prediction, predicted, x_t, *self._scales(t_B, x.device))
+        return bound.step_bits(self._tables(x), t_B, x, rebuilt.clamp(-1.0, 1.0) if clip else rebuilt, variance)
+
+    def _scales(self, t_B: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        a, s = signal_and_noise(*self.schedule, device)
+        return a[t_B].view(-1, 1, 1, 1), s[t_B].view(-1, 1, 1, 1)
+
+    def _tables(self, x: Tensor) -> bound.Posterior:
+        return bound.posterior(*self.schedule, x.device)
