@@ -38,6 +38,7 @@ class Batches:
     modules: Mapping[str, nn.Module]
     autocast: AbstractContextManager[Any]
     _rolled: dict[int, tuple[Rollout, int, Rows]] = field(default_factory=dict)  # by identity: of which step, and this rank's rows
+    _drew: str = ""  # which turn drew data last
 
     def check(self, phases: Sequence[Phase]) -> None:
         """GTJ0214 for phases that cannot be cut so, GTJ0103 where the numbers do not come out even."""
@@ -89,10 +90,19 @@ class Batches:
             yield batch, total / (weight * self.world.size) if weight else math.inf
 
     def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
+        name, start = f"{phase.name}.{number}", state.samples
+        if phase.draws == "step" and state.samples > at.samples:
+            start -= self.cut.size  # what was drawn last in this step, with the randomness that it was read with
+        elif phase.advances:
+            self._drew = name
         for accumulated in range(self.cut.accumulation):
             rows = self.cut.rows(self.world.rank, accumulated)
-            positions = torch.arange(state.samples + rows.start, state.samples + rows.stop)
-            yield self._batch(f"{phase.name}.{number}", positions, at, None if phase.advances else {})
+            positions = torch.arange(start + rows.start, start + rows.stop)
+            if phase.draws != "step":
+                yield self._batch(name, positions, at, None if phase.advances else {})
+                continue
+            read = Noise.of(self.seed, at.step, self._drew if start < state.samples else name, positions.to(self.world.device))
+            yield self._batch(name, positions, at, self.source.batch(positions, self.seed, read))
 
     def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> tuple[Batch, int]:
         """With the data at these positions (on the CPU), unless there are others; and the seed of its dropout."""
@@ -135,6 +145,7 @@ class Batches:
 
     def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
         numbers = [number for part in range(phase.parts) for number in self._numbers(phase, part)]
+        self._drew = "rollout"
         with inference(self.modules, self.autocast):
             made = [rollout.make(self._batch("rollout", state.samples + number, at, None)[0]) for number in numbers]
             mine = torch.cat(numbers)
