@@ -57,6 +57,8 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             noise = Noise.of(spec.training.seed, step, "D_r1.0", samples)
             slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real")) ** 2).sum() / batch
             r1s.append(slope.item())
+            for weight in d.parameters():  # as StyleGAN2's code has it: what the penalty does not depend on has the gradient 0
+                slope = slope + 0 * weight.sum()
             update(spec, d, optimizers["discriminator"], lazy.every * critics * lazy.gamma / 2 * slope)
         noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
         score = d(augmented(gan, g(noise.normal("z", gan.generator.latent_dim)), noise, "fake"))

@@ -39,8 +39,8 @@ WITH: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
 
 def job(gan: dict[str, Any], data: dict[str, Any], optimizer: dict[str, Any], *, clipping: float = 0.0) -> dict[str, Any]:
     training = {"steps": STEPS, "batch": {"global": BATCH}, "optimizers": {"default": optimizer}, "gradientClipping": clipping}
-    evaluation = {"samples": 1, "everySteps": STEPS}
-    return {"gan": gan, "data": data, "training": training, "compute": {"workers": 1, "gpusPerWorker": 0}, "evaluation": evaluation}
+    beside = {"evaluation": {"samples": 1, "everySteps": STEPS}, "checkpoints": {"every": {"steps": STEPS}}}
+    return {"gan": gan, "data": data, "training": training, "compute": {"workers": 1, "gpusPerWorker": 0}, **beside}
 
 
 def on_points(loss: dict[str, Any], regularization: dict[str, Any], optimizer: dict[str, Any] = SGD, **more: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def on_images(generator: dict[str, Any], discriminator: dict[str, Any], optimize
         "generator": {**DCGAN, "latentDim": 4, "normalization": "none", **generator},
         "discriminator": {**DCGAN, **discriminator},
     }
-    data = {"source": "builtin:digits", "images": {"size": 16, "channels": 1, "augment": {"horizontalFlip": True}}}
+    data = {"source": "builtin:digits", "images": {"size": 16, "channels": 1, "augment": ["horizontalFlip"]}}
     return job({**networks, **more}, data, optimizer)
 
 

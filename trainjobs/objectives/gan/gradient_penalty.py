@@ -18,7 +18,8 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, noise: Noise
     Gulrajani et al., "Improved training of Wasserstein GANs", 2017 (arXiv 1704.00028, equation 3 and algorithm 1).
     """
     u = noise.uniform("interpolation", *[1] * (real.dim() - 1))
-    norm: Tensor = torch.linalg.vector_norm(slopes(critic, u * wide(real) + (1.0 - u) * wide(fake)), dim=1)
+    slope, _ = slopes(critic, u * wide(real) + (1.0 - u) * wide(fake))
+    norm: Tensor = torch.linalg.vector_norm(slope, dim=1)
     return (norm - 1.0).square().mean()
 
 
@@ -27,19 +28,23 @@ def r1(discriminator: nn.Module, real: Tensor) -> Tensor:
 
     Mescheder, Geiger and Nowozin, "Which training methods for GANs do actually converge?", 2018 (arXiv 1801.04406, equation 9).
     """
-    return slopes(discriminator, real).square().sum(dim=1).mean()
+    slope, scores = slopes(discriminator, real)
+    # A slope does not depend on the last bias. With nothing of the scores it would have no gradient, which torch's Adam passes over, and
+    # ZeRO takes for 0; with 0 of them it is 0 everywhere.
+    return slope.square().sum(dim=1).mean() + 0.0 * scores.sum()
 
 
-def slopes(network: nn.Module, x: Tensor) -> Tensor:
-    """float32 [B, n]: the gradient of each sample's score with respect to all its elements, itself with a graph.
+def slopes(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 [B, n], the gradient of each sample's score with respect to all its elements, itself with a graph; and the scores [B].
 
     A score depends on its own sample alone (no batch norm here), or on its group of minibatch deviation, whose scores count together: the
     gradient of their sum, as in the code of StyleGAN2.
     """
     with torch.autocast(x.device.type, enabled=False):
         y = wide(x).detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(functional_call(network, wide_state(network), (y,)).sum(), y, create_graph=True)
-        return gradient.flatten(1)
+        scores: Tensor = functional_call(network, wide_state(network), (y,))
+        (gradient,) = torch.autograd.grad(scores.sum(), y, create_graph=True)
+        return gradient.flatten(1), scores
 
 
 def wide(value: Tensor) -> Tensor:
