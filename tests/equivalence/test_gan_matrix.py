@@ -78,7 +78,9 @@ CUT_FREE = {
 ONE_TURN = {
     "lazy": on_points(*LAZY, ADAM),
     "lazy-diffaug": on_images({}, {}, ADAM, augment={"policy": ["cutout", "color"]}, regularization={"r1": {"every": 3}}),
-    "spectral": on_images({"spectralNorm": True}, {"spectralNorm": True}, ADAM, loss={"type": "hinge"}, regularization={**R1, **ORTHOGONAL}),
+    "spectral": on_images(
+        {"spectralNorm": True}, {"spectralNorm": True}, ADAM, loss={"type": "hinge"}, regularization={**R1, **ORTHOGONAL}
+    ),
     "rmsprop": on_points({"type": "wgan", "criticSteps": 2}, {}, {"name": "rmsprop", "learningRate": 0.001}),
 }
 JOBS = {**PAIRS, **WHOLE, **CUT_FREE, **ONE_TURN}

@@ -27,8 +27,8 @@ def off_diagonal(filters: Tensor) -> Tensor:
     """Of a matrix [N, M], the squares of the inner products of different rows, or columns if they are fewer, added up."""
     with torch.autocast(filters.device.type, enabled=False):
         rows = filters if filters.shape[0] <= filters.shape[1] else filters.T
-        products = rows @ rows.T
-        return products.square().sum() - products.diagonal().square().sum()
+        others = 1.0 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+        return (rows @ rows.T * others).square().sum()
 
 
 def weights(network: nn.Module) -> list[Tensor]:
