@@ -92,6 +92,9 @@ CASES = [
 ]
 
 
+RESUMED, STOPS = ("lazy-diffaug", 1, 2, 1), 4
+
+
 def cut(name: str, stage: int, workers: int, accumulation: int) -> dict[str, Any]:
     spec = copy.deepcopy(JOBS[name])
     spec["training"]["batch"]["micro"] = BATCH // (workers * accumulation)
@@ -105,7 +108,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("gan")
     for size in (1, 2):
         folders = [group.prepare(root / "-".join(map(str, case)), cut(*case)) for case in CASES if case[2] == size]
-        group.run_group(size, [str(folder) for folder in folders], root, script="at_once.py")
+        begun = [str(folder) for folder in folders]
+        if size == 2:
+            again = group.prepare(root / "resumed", cut(*RESUMED))
+            begun += [f"{again}={STOPS}", str(again)]
+        group.run_group(size, begun, root, script="at_once.py")
     return root
 
 
@@ -122,6 +129,7 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
     networks, measured = references[name]
     for metric, curve in measured.items():
         assert group.losses(run, metric) == pytest.approx(curve, rel=2e-5, abs=1e-6), metric
+    assert group.losses(run, "samples")[-1] == STEPS * BATCH * JOBS[name]["gan"].get("loss", {}).get("criticSteps", 1)
     for network, module in networks.items():
         ours = group.weights(run, network)
         moved = 0.0
@@ -130,3 +138,16 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
             moved = max(moved, difference)
             assert difference <= 1e-6, f"{network}.{key} differs by {difference}"
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
+
+
+def test_goes_on_between_two_lazy_steps_bit_for_bit(runs: Path) -> None:
+    """With R1 every third step and augmentation: stopped after the fourth."""
+    whole, resumed = runs / "-".join(map(str, RESUMED)), runs / "resumed"
+    rows = [group.losses(run, "step") for run in (whole, resumed)]
+    assert rows[0] == rows[1] == list(range(1, STEPS + 1))
+    started = [line for line in (resumed / "attempts.jsonl").read_text().splitlines() if '"started"' in line]
+    assert len(started) == 2
+    for network in ("generator", "discriminator"):
+        for kind in ("fp32", "exp_avg_sq"):
+            ours, theirs = (group.weights(run, network, kind) for run in (resumed, whole))
+            assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
