@@ -218,7 +218,7 @@ def section(name: str) -> str:
 def unnamed(name: str, rows: Iterator[dict[str, Any]]) -> set[str]:
     """Fields of rows that their section does not name, but for those that are named for a metric."""
     said = set(re.findall(r"`([^`]+)`", section(name)))
-    metrics = r"lr/.*|loss.*|score/.*|modes.*"
+    metrics = r"lr/.*|loss.*|score/.*|accuracy/.*|gradient_norm/.*|modes.*"
     return {key for row in rows for key in row if key not in said and not re.fullmatch(metrics, key)}
 
 

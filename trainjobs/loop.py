@@ -49,7 +49,7 @@ from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
 from trainjobs.objectives.dropout import masks
-from trainjobs.objectives.phase import Adaptive, At, Model
+from trainjobs.objectives.phase import Adaptive, At, Model, clocked
 from trainjobs.optim.groups import Group, divided
 from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
@@ -96,7 +96,7 @@ def train(
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)
     objective, modules = model.objective, model.modules
-    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.training.optimizer)
+    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.optimizer)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
@@ -106,12 +106,16 @@ def train(
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
-    engines = {name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world) for name, own in groups.items() if own}
+    after = {name: network.after for name, network in model.networks.items()}
+    engines = {
+        name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world, after[name]) for name, own in groups.items() if own
+    }
+    norms = {name: engine.gradient_norm() for name, engine in engines.items() if model.networks[name].norm}
     for name in groups.keys() - engines.keys():
         freeze(modules[name], spec, stage, batch_cut.micro, world)
     if model.encode is not None:
         source = Encoded(source, model.encode, world.device)
-    state, phases = State(), tuple(objective.phases)
+    state, phases = State(), clocked(objective.phases)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
     ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")
@@ -186,6 +190,8 @@ def train(
                         meter.add(metrics, batch_cut.accumulation / parts if phase.weigh else 1.0)
                     saver.settle()
                     engines[phase.trains].step()
+                    if phase.trains in norms and phase.every == 1 and not engines[phase.trains].skipped:
+                        meter.add({f"gradient_norm/{phase.trains}": norms[phase.trains].last()})
                 state.samples += batch_cut.size if phase.advances else 0
         if ema and spec.training.ema:
             ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))

@@ -17,6 +17,7 @@ FAMILY_DATA = {
     "diffusion": {"source": "builtin:digits"},
     "language": {"source": "builtin:stdlib-text"},
 }
+DEVIATION = {"discriminator": {"minibatchDeviation": {}}}
 MLP_GAN = {"generator": {"architecture": "mlp"}, "discriminator": {"architecture": "mlp"}}
 
 
@@ -308,6 +309,131 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "best of nothing": (manifest("gan", checkpoints={"keep": {"best": {"metric": "fid"}}}), "GTJ0102", BEST, "take keep.best out"),
     "best of another name": (manifest(checkpoints={"keep": {"best": {"metric": "heldout.loss"}}}), "GTJ0102", BEST, '"heldout/loss"?'),
     "perplexity of pixels": (manifest(checkpoints={"keep": {"best": {"metric": "heldout/perplexity"}}}), "GTJ0102", BEST, "measured here"),
+    "smoothed labels without labels": (
+        manifest("gan", {"loss": {"type": "hinge", "realLabel": 0.9}}),
+        "GTJ0108",
+        "spec.gan.loss.realLabel",
+        "whose real samples have no label",
+    ),
+    "smoothed labels of a critic": (
+        manifest("gan", {"loss": {"type": "wgan-gp", "realLabel": 0.9}}),
+        "GTJ0108",
+        "spec.gan.loss.realLabel",
+        "no effect",
+    ),
+    "drift without a critic": (manifest("gan", {"loss": {"drift": 0.001}}), "GTJ0108", "spec.gan.loss.drift", "cannot drift"),
+    "clipping without wgan": (
+        manifest("gan", {"loss": {"type": "wgan-gp", "weightClip": 0.1}}),
+        "GTJ0108",
+        "spec.gan.loss.weightClip",
+        "use wgan",
+    ),
+    "clipping with spectral norm": (
+        manifest("gan", {"loss": {"type": "wgan"}, "discriminator": {"spectralNorm": True}}),
+        "GTJ0108",
+        "spec.gan.discriminator.spectralNorm",
+        "divides the clipped weights",
+    ),
+    "clipping with R1": (
+        manifest("gan", {"loss": {"type": "wgan"}, "regularization": {"r1": {}}}),
+        "GTJ0108",
+        "spec.gan.regularization.r1",
+        "clipped already",
+    ),
+    "clipping with a penalty": (
+        manifest("gan", {"loss": {"type": "wgan", "gradientPenalty": 5}}),
+        "GTJ0108",
+        "spec.gan.loss.gradientPenalty",
+        "use wgan-gp",
+    ),
+    "R1 beside a penalty": (
+        manifest("gan", {"loss": {"type": "wgan-gp"}, "regularization": {"r1": {}}}),
+        "GTJ0108",
+        "spec.gan.regularization.r1",
+        "gradientPenalty: 0",
+    ),
+    "R1 with batch norm": (
+        manifest("gan", {"discriminator": {"normalization": "batch"}, "regularization": {"r1": {}}}),
+        "GTJ0108",
+        "spec.gan.discriminator.normalization",
+        "mixes the samples",
+    ),
+    "R1 at stage 3": (
+        manifest("gan", {"regularization": {"r1": {}}}, deepspeed={"stage": 3}),
+        "GTJ0104",
+        "spec.deepspeed.stage",
+        "R1 differentiates a gradient",
+    ),
+    "orthogonal at stage 3": (
+        manifest("gan", {"regularization": {"orthogonal": 0.001}}, deepspeed={"stage": 3}),
+        "GTJ0104",
+        "spec.deepspeed.stage",
+        "empty shards",
+    ),
+    "lazy R1 without betas": (
+        manifest(
+            "gan",
+            {"regularization": {"r1": {"every": 4}}},
+            training=training(optimizers={"default": {"name": "sgd", "betas": [0.9, 0.999]}}),
+        ),
+        "GTJ0108",
+        "spec.gan.regularization.r1.every",
+        "sgd has no betas",
+    ),
+    "attention of no map": (
+        manifest("gan", {"generator": {"attention": [8, 16]}}, data=data("builtin:digits", images={"size": 16})),
+        "GTJ0108",
+        "spec.gan.generator.attention[1]",
+        "its maps have 4 and 8",
+    ),
+    "attention of no power of two": (
+        manifest("gan", {"discriminator": {"attention": [6]}}),
+        "GTJ0108",
+        "spec.gan.discriminator.attention[0]",
+        "use 4, 8 or 16",
+    ),
+    "attention twice": (
+        manifest("gan", {"discriminator": {"attention": [8, 8]}}),
+        "GTJ0108",
+        "spec.gan.discriminator.attention[1]",
+        "twice",
+    ),
+    "attention of points": (
+        manifest("gan", {**MLP_GAN, "generator": {"architecture": "mlp", "attention": [4]}}, data=data("builtin:ring")),
+        "GTJ0108",
+        "spec.gan.generator.attention",
+        "no places",
+    ),
+    "augmented points": (
+        manifest("gan", {**MLP_GAN, "augment": {}}, data=data("builtin:ring")),
+        "GTJ0108",
+        "spec.gan.augment",
+        "learn from points",
+    ),
+    "policy twice": (
+        manifest("gan", {"augment": {"policy": ["color", "color"]}}),
+        "GTJ0102",
+        "spec.gan.augment.policy[1]",
+        "take one out",
+    ),
+    "micro-batch and group": (
+        manifest("gan", DEVIATION, training=training(batch={"global": 64, "micro": 2})),
+        "GTJ0103",
+        "spec.training.batch.micro",
+        "multiple of 4",
+    ),
+    "part of a worker and group": (
+        manifest("gan", DEVIATION, training=training(batch={"global": 12}), compute={"workers": 2}),
+        "GTJ0103",
+        "spec.training.batch",
+        "a micro-batch of 6",
+    ),
+    "elastic group and group": (
+        manifest("gan", DEVIATION, compute={"workers": "2-4"}),
+        "GTJ0103",
+        "spec.training.batch",
+        "needs training.batch.micro",
+    ),
     "penalty without effect": (manifest("gan", {"loss": {"gradientPenalty": 5}}), "GTJ0108", "spec.gan.loss.gradientPenalty", "wgan-gp"),
     "layers of dcgan": (manifest("gan", {"generator": {"layers": 5}}), "GTJ0108", "spec.gan.generator.layers", "no effect"),
     "layers of conv": (manifest("vae", {"network": {"layers": 5}}), "GTJ0108", "spec.vae.network.layers", "no effect"),
@@ -435,6 +561,26 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "gan", {"loss": {"type": "wgan-gp", "gradientPenalty": 0}, "discriminator": {"normalization": "batch"}}
     ),
     "no penalty, said so": manifest("gan", {"loss": {"type": "hinge", "gradientPenalty": 0}}),
+    "R1 of every step with sgd": manifest(
+        "gan", {"regularization": {"r1": {"every": 1}, "orthogonal": 0.001}}, training=training(optimizers={"default": {"name": "sgd"}})
+    ),
+    "lazy R1, the generator with sgd": manifest(
+        "gan", {"regularization": {"r1": {}}}, training=training(optimizers={"generator": {"name": "sgd"}})
+    ),
+    "R1 in place of the penalty": manifest("gan", {"loss": {"type": "wgan-gp", "gradientPenalty": 0}, "regularization": {"r1": {}}}),
+    "clipped": manifest("gan", {"loss": {"type": "wgan", "weightClip": 0.1, "drift": 0.001}, "regularization": {"orthogonal": 0.001}}),
+    "everything of images": manifest(
+        "gan",
+        {
+            "generator": {"attention": [4, 16], "spectralNorm": True},
+            "discriminator": {"attention": [8], "spectralNorm": True, "minibatchDeviation": {"group": 8}},
+            "loss": {"type": "minimax", "realLabel": 0.9},
+            "augment": {"policy": ["cutout", "color"]},
+        },
+    ),
+    "groups of an elastic group": manifest(
+        "gan", DEVIATION, training=training(batch={"global": 64, "micro": 8}), compute={"workers": "2-4"}
+    ),
     "every optimizer": manifest("gan", training=training(optimizers={"generator": {}, "discriminator": {}, "default": {}})),
     "elastic": manifest(compute={"workers": "2-8"}),
     "accumulation": manifest(training=training(batch={"global": 64, "micro": 4}), compute={"workers": 2}),

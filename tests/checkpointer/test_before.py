@@ -77,3 +77,42 @@ def test_options_of_users_code_are_told_and_not_kept() -> None:
     assert line.startswith("custom.options.api.token sha256:")
     assert "hunter" not in line
     assert "hunter" not in json.dumps(identity(custom("hunter2")))
+
+
+def without(of: Spec, *names: str) -> dict[str, Any]:
+    """An account of a version that did not have these fields."""
+    found = identity(of)
+    assert {*names} <= found["job"].keys()
+    return {**found, "job": {name: value for name, value in found["job"].items() if name not in names}}
+
+
+ADAM = {"optimizers": {"default": {"learningRate": 0.1}}, "steps": 9, "ema": {"decay": 0.9}}
+GAN = {"vae": None, "gan": {}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        (("gan.loss.drift", "gan.loss.realLabel", "gan.generator.attention"), GAN),
+        (("gan.regularization.orthogonal",), GAN),  # the whole part is new
+        (("training.optimizers.default.momentum",), {"training": ADAM}),
+        (("training.ema.warmup",), {"training": ADAM}),
+    ],
+)
+def test_a_field_that_is_newer_than_the_checkpoint_is_told_only_when_it_is_not_its_default(
+    fields: tuple[str, ...], parts: dict[str, Any]
+) -> None:
+    assert changes(Before(5, without(spec(**parts), *fields), {}), identity(spec(**parts))) == []
+    other = spec(vae=None, gan={"loss": {"realLabel": 0.9}})
+    assert changes(Before(5, without(spec(**GAN), "gan.loss.realLabel"), {}), identity(other)) == ["gan.loss.realLabel nothing -> 0.9"]
+
+
+def test_what_had_been_left_out_is_told_with_its_defaults() -> None:
+    plain = {"training": {"steps": 9}}
+    assert told(spec(**plain), spec(training={"steps": 9, "ema": {}})) == [
+        "training.ema.decay nothing -> 0.999",
+        "training.ema.warmup nothing -> True",
+    ]
+    assert "training.optimizers.default.betas nothing -> [0.9, 0.999]" in told(spec(**plain), spec(training={**ADAM, "ema": None}))
+    regularized = spec(vae=None, gan={"regularization": {"r1": {}}})
+    assert told(spec(**GAN), regularized) == ["gan.regularization.r1.gamma nothing -> 10.0", "gan.regularization.r1.every nothing -> 16"]

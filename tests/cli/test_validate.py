@@ -169,3 +169,15 @@ def test_standard_input() -> None:
     run = subprocess.run(command, cwd=ROOT, input=Path(GOOD).read_bytes().replace(b"builtin:digits", b"builtin:digts"), capture_output=True)
     assert run.returncode == 3
     assert run.stderr.startswith(b"<stdin>:11:13: GTJ0102 ")
+
+
+def test_an_optimizer_that_is_corrected_is_shown_as_it_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "manifests" / "samples" / "gan-digits.yaml").read_text()
+    path = tmp_path / "job.yaml"
+    path.write_text(text.replace("loss: {type: hinge}", "loss: {type: hinge}\n    regularization: {r1: {every: 16}}"))
+    assert status(["validate", "-f", str(path)]) == 0
+    told = capsys.readouterr().out.splitlines()[1:]
+    settings = "adam with learningRate 0.000376471 and betas [0, 0.905595]"
+    assert told == [f"  discriminator: {settings}, for one more step of R1 after every 16 of its own"]
+    assert status(["validate", "-f", GOOD]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1

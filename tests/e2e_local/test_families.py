@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
 # Steps enough to see it learn; the ring takes all of its own to cover every mode.
-STEPS = {"vae-digits": 120, "gan-digits": 300, "gan-ring": 3000, "diffusion-digits": 100, "language-stdlib": 80}
-FEW = [("vae-digits", 3), ("gan-ring", 1), ("diffusion-digits", 2), ("language-stdlib", 0)]
+STEPS = {"vae-digits": 120, "gan-digits": 300, "gan-ring": 3000, "gan-wgan": 40, "diffusion-digits": 100, "language-stdlib": 80}
+FEW = [("vae-digits", 3), ("gan-ring", 1), ("gan-wgan", 2), ("diffusion-digits", 2), ("language-stdlib", 0)]
 ALL = [(sample, stage) for sample in STEPS for stage in ((0, 1, 2) if sample.startswith("gan") else (0, 1, 2, 3))]
 
 
@@ -42,6 +42,11 @@ def test_learns_on_two_workers(sample: str, stage: int, tmp_path: Path) -> None:
         real = [row["score/real"] - row["score/fake"] for row in rows if "score/real" in row]
         print(f"{sample} stage {stage}: margin of D {real[0]:.3f} -> {real[-1]:.3f}")
         assert all(abs(value) < 20 for value in real), "a discriminator that runs away"
+    elif sample == "gan-wgan":
+        distance = [row["score/real"] - row["score/fake"] for row in rows if "score/real" in row]
+        print(f"{sample} stage {stage}: distance {distance[0]:.4f} -> {distance[-1]:.4f}")
+        assert 0 < distance[-1] < 1, "a clipped critic sees a distance, and a small one"
+        assert all("accuracy/D" not in row for row in rows)
     else:
         losses = [row["loss"] for row in rows if "loss" in row]
         heldout = [row["heldout/loss"] for row in rows if "heldout/loss" in row]

@@ -14,7 +14,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.source import DataInfo
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import Batches
-from trainjobs.objectives.phase import At, Batch, Phase, Rollout
+from trainjobs.objectives.phase import At, Batch, Phase, Rollout, clocked
 from trainjobs.plan.batch import Cut
 from trainjobs.state import State
 from trainjobs.world import World
@@ -156,3 +156,47 @@ def test_what_cannot_be_cut_is_refused_before_the_first_step(phases: list[Phase]
         batches(Cut(2, 4, 1)).check(phases)
     assert raised.value.code == code
     assert says in raised.value.what
+
+
+# --- phases that run now and then --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lazy_phase_takes_what_the_step_drew_last_and_reads_it_alike() -> None:
+    """The same positions, the same randomness of augmentation, noise of its own."""
+    read: list[tuple[list[int], int]] = []
+
+    class Reading(Positions):
+        def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
+            read.append((positions.tolist(), noise.seed))
+            return super().batch(positions, seed, noise)
+
+    found = Batches(Reading(), 5, Cut(1, 4, 2), World(0, 1, CPU), {}, nullcontext())
+    main, lazy = Phase("D", "net", never, repeat=2), Phase("D_r1", "net", never, every=3, draws="step")
+    state, at = State(2, 32), At(2, 32, 9)
+    for turn in range(2):
+        list(found.turn(main, turn, state, at))
+        state.samples += found.cut.size
+    own = [batch for batch, _ in found.turn(lazy, 0, state, at)]
+    assert [batch.data["at"].tolist() for batch in own] == [[40, 41, 42, 43], [44, 45, 46, 47]]
+    assert [batch.noise.seed for batch in own] == [Noise.of(5, 2, "D_r1.0", torch.arange(1)).seed] * 2
+    assert read[-2:] == read[2:4]
+    assert state.samples == 48
+
+
+def test_lazy_phases_beside_one_of_every_step_advance_nothing() -> None:
+    """Samples seen are then as many in each step, whatever the intervals. A phase that draws alone goes on drawing."""
+    lazy = Phase("penalty", "net", never, every=2)
+    for others, draws in (
+        ([Phase("D", "net", never)], "step"),
+        ([Phase("policy", "net", never, draws=ROLLOUT)], "step"),
+        ([Phase("G", "net", never, draws="nothing")], "data"),
+        ([], "data"),
+    ):
+        assert clocked([*others, lazy])[-1].draws == draws
+        assert list(clocked([*others, lazy])[:-1]) == others
+    assert clocked([Phase("D", "net", never), Phase("G", "net", never, every=2, draws="nothing")])[1].draws == "nothing"
+
+
+def test_a_lazy_phase_in_front_of_the_one_that_draws_takes_what_that_will_draw() -> None:
+    lazy = Phase("first", "net", never, every=2, draws="step")
+    assert seen(batches(Cut(1, 4, 1)), lazy, 0, State(2, 32)) == [32, 33, 34, 35]

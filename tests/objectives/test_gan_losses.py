@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.gan import GanLoss
+from trainjobs.api.gan import Gan, GanLoss
 from trainjobs.api.shape import literals
 from trainjobs.models import dcgan, mlp
 from trainjobs.noise import Noise
@@ -21,11 +21,15 @@ B, Z = 6, 3
 KINDS = sorted(LOSSES)
 
 
+def of(loss: dict[str, Any]) -> Gan:
+    return Gan.model_validate({"loss": loss, "generator": {"latentDim": Z}})
+
+
 def objective(**loss: Any) -> GanObjective:
     torch.manual_seed(0)
     generator = mlp.Generator(latent_dim=Z, channels=16, depth=2, dimension=2, batch_norm=False)
     discriminator = mlp.Discriminator(channels=16, depth=2, dimension=2, batch_norm=False, spectral=False)
-    return GanObjective(generator, discriminator, GanLoss.model_validate(loss), Z, "point")
+    return GanObjective(generator, discriminator, of(loss), "point")
 
 
 def batch(data: dict[str, Tensor] | None = None) -> Batch:
@@ -53,6 +57,12 @@ def test_losses_are_those_of_the_papers(kind: str) -> None:
     if kind == "bce":  # Goodfellow et al.: D maximises log p(real) + log(1 - p(fake)), G maximises log p(fake)
         expected_d = -sum(s.sigmoid().log() for s in on_real) / B - sum((1 - s.sigmoid()).log() for s in on_fake) / B
         expected_g = -sum(s.sigmoid().log() for s in on_fake) / B
+    elif kind == "minimax":  # equation 1: G minimises what D maximises
+        expected_d = -sum(s.sigmoid().log() for s in on_real) / B - sum((1 - s.sigmoid()).log() for s in on_fake) / B
+        expected_g = sum((1 - s.sigmoid()).log() for s in on_fake) / B
+    elif kind == "wgan":  # Arjovsky et al., algorithm 1, lines 5 and 10
+        expected_d = sum(on_fake) / B - sum(on_real) / B
+        expected_g = -sum(on_fake) / B
     elif kind == "hinge":  # Miyato et al., equations 16 and 17
         zero = torch.zeros(())
         expected_d = -sum(torch.minimum(zero, s - 1) for s in on_real) / B - sum(torch.minimum(zero, -s - 1) for s in on_fake) / B
@@ -76,8 +86,50 @@ def test_losses_are_those_of_the_papers(kind: str) -> None:
     assert metrics_g["loss/G"].item() == loss_g.item()
     assert metrics_d["score/real"].item() == pytest.approx(float(sum(on_real).detach()) / B, rel=1e-4)
     assert metrics_d["score/fake"].item() == pytest.approx(float(sum(on_fake).detach()) / B, rel=1e-4)
-    assert set(metrics_d) == {"loss/D", "score/real", "score/fake"} | ({"gradient_penalty"} if kind == "wgan-gp" else set())
+    more = {"gradient_penalty"} if kind == "wgan-gp" else set() if kind == "wgan" else {"accuracy/D"}
+    assert set(metrics_d) == {"loss/D", "score/real", "score/fake"} | more
+    if "accuracy/D" in more:  # nearer to what is real than to what is generated
+        limit = 0.5 if kind == "lsgan" else 0.0
+        right = [s > limit for s in on_real] + [s < limit for s in on_fake]
+        assert metrics_d["accuracy/D"].item() == pytest.approx(sum(map(bool, right)) / (2 * B))
     assert not any(value.requires_grad for value in (*metrics_d.values(), *metrics_g.values()))
+
+
+@pytest.mark.parametrize("kind", ["bce", "minimax", "lsgan"])
+def test_a_label_of_real_samples_is_one_sided(kind: str) -> None:
+    """Salimans et al.: real samples are called real with probability 0.9, generated ones never; G's loss is as it was."""
+    gan, b = objective(type=kind, realLabel=0.9), batch()
+    loss, plain = gan.discriminator_loss(b)[0].item(), objective(type=kind).discriminator_loss(b)[0].item()
+    on_g, plain_g = gan.generator_loss(b)[0].item(), objective(type=kind).generator_loss(b)[0].item()
+    on_real, on_fake, _, _ = scores(gan, b)
+    if kind == "lsgan":
+        expected = sum((s - 0.9) ** 2 for s in on_real) / (2 * B) + sum(s**2 for s in on_fake) / (2 * B)
+    else:
+        label, entropy = torch.full((B,), 0.9, dtype=torch.float64), nn.BCEWithLogitsLoss()
+        expected = entropy(torch.stack(on_real), label) + entropy(torch.stack(on_fake), torch.zeros(B, dtype=torch.float64))
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert loss != pytest.approx(plain, rel=1e-5)
+    assert on_g == plain_g
+
+
+def test_drift_is_the_mean_square_of_the_scores_of_real_samples() -> None:
+    b = batch()
+    drifting = objective(type="wgan-gp", drift=0.5)
+    added = drifting.discriminator_loss(b)[0].item() - objective(type="wgan-gp").discriminator_loss(b)[0].item()
+    on_real, _, _, _ = scores(drifting, b)
+    assert added == pytest.approx(0.5 * float(sum(s.detach() ** 2 for s in on_real)) / B, rel=1e-4)
+
+
+def test_the_minimax_generator_learns_nothing_from_a_sure_discriminator() -> None:
+    """The gradient of log(1 - p) with respect to a score s is -p: e^-20 at s = -20, where the non-saturating loss has one of nearly 1."""
+    slopes = {}
+    for kind in ("minimax", "bce"):
+        score = torch.full((B,), -20.0, requires_grad=True)
+        LOSSES[kind].generator(score).backward()
+        assert score.grad is not None
+        slopes[kind] = B * score.grad[0].item()
+    assert slopes["minimax"] == pytest.approx(-2.06e-9, rel=1e-2)
+    assert slopes["bce"] == pytest.approx(-1.0, rel=1e-6)
 
 
 def test_the_penalty_of_a_linear_critic_is_known() -> None:
@@ -160,7 +212,7 @@ def test_bf16_agrees_with_fp32_within_its_precision(kind: str, weights: torch.dt
     d = dcgan.Discriminator(channels=8, size=16, image_channels=1, batch_norm=False, spectral=kind == "hinge")
     for parameter in [*g.parameters(), *d.parameters()]:
         nn.init.normal_(parameter, 0.0, 0.1)
-    gan = GanObjective(g, d, GanLoss.model_validate({"type": kind}), Z, "image")
+    gan = GanObjective(g, d, of({"type": kind}), "image")
     b = Batch({"image": torch.rand(B, 1, 16, 16) * 2 - 1}, Noise.of(0, 0, "D", torch.arange(B)), B)
     for network in (g, d):  # the same rounded weights in both runs, so that only the arithmetic differs
         network.to(torch.bfloat16).float()

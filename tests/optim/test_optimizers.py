@@ -89,3 +89,15 @@ def test_groups_have_rates_and_decays_of_their_own() -> None:
         (1, 0.1, 0.5, (0.9, 0.999)),
         (1, 0.01, 0.0, (0.5, 0.9)),
     ]
+
+
+def test_weights_are_edited_at_the_end_of_each_step_and_by_it_alone() -> None:
+    module = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[0.5, 0.05]]))
+    group = Group("net", tuple(module.named_parameters()), settings(name="sgd", learningRate=0.1))
+    optimizer = optimizers.build([group], after=lambda tensor: tensor.clamp_(-0.1, 0.1))
+    assert module.weight.tolist() == [[0.5, pytest.approx(0.05)]]
+    module.weight.grad = torch.tensor([[0.0, 1.0]])
+    optimizer.step()
+    assert module.weight.tolist() == [[pytest.approx(0.1), pytest.approx(-0.05)]]

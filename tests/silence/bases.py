@@ -67,6 +67,23 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 {"source": "builtin:ring"},
                 momentum,
             ),
+            "gan-clipped": job(
+                "gan",
+                {"generator": {**mlp, "latentDim": 2}, "discriminator": mlp, "loss": {"type": "wgan"}},
+                {"source": "builtin:ring"},
+                momentum,
+            ),
+            "gan-regular": job(
+                "gan",
+                {
+                    "generator": {**dcgan, "latentDim": 2},
+                    "discriminator": {**dcgan, "minibatchDeviation": {"group": 2}},
+                    "regularization": {"r1": {"every": 2}},
+                    "augment": {},
+                },
+                small,
+                plain,
+            ),
         },
         "diffusion": {
             "diffusion": job("diffusion", {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}}, small, plain),

@@ -52,6 +52,10 @@ def stage_allows(spec: Spec) -> Iterator[Breach]:
     why = "stage 3 splits the weights themselves, and two networks that take turns would gather each other's at every step"
     if spec.gan.loss.type == "wgan-gp":
         why = "the gradient penalty differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
+    elif spec.gan.regularization.r1 is not None:
+        why = "R1 differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
+    elif spec.gan.regularization.orthogonal:
+        why = "orthogonal regularisation multiplies whole weights, and stage 3 leaves empty shards of them between two passes"
     yield Breach(("deepspeed", "stage"), "a GAN cannot train at ZeRO stage 3", why, "use stage 0, 1, 2 or auto")
 
 

@@ -54,6 +54,8 @@ CODES: dict[str, Code] = {
             "Take one of the sizes that the message lists.",
             "Or change `compute.workers`, or leave `batch.micro` out. An elastic range may begin and end at any number of workers that "
             "divides the batch; between them only such numbers are used.",
+            "With `minibatchDeviation` a micro-batch is also a multiple of its `group`, which lies within one; an elastic group needs a "
+            "`batch.micro` for that.",
         ),
     ),
     "GTJ0104": Code(
@@ -61,9 +63,9 @@ CODES: dict[str, Code] = {
         INVALID,
         _page(
             "ZeRO stage 3 splits the weights over the workers and gathers them layer by layer during each backward pass. The "
-            "gradient penalty of a Wasserstein GAN differentiates a gradient, which needs the weights a second time, when "
-            "they are gone; and two networks that take turns would gather each other's weights at every step. GANs therefore "
-            "train at stages 0 to 2.",
+            "gradient penalty of a Wasserstein GAN, and R1, differentiate a gradient, which needs the weights a second time, when "
+            "they are gone; orthogonal regularisation multiplies whole weights, of which there are empty shards; and two networks that "
+            "take turns would gather each other's weights at every step. GANs therefore train at stages 0 to 2.",
             "Set `deepspeed.stage` to 0, 1, 2 or auto.",
         ),
     ),
@@ -151,7 +153,7 @@ CODES: dict[str, Code] = {
         _page(
             "The folder that keeps the run, its log and its checkpoints, or a file that was asked for, cannot be written; or the data's "
             "cache: its disk is full, or `data.cache` is less than what is read at once.",
-            "Choose another with `--run-dir` (or `-o`), mend its permissions, or free space on its disk. `data.cache` is told in the message.",
+            "Choose another with `--run-dir` (or `-o`), mend its permissions, free space on its disk, or raise `data.cache`.",
         ),
     ),
     "GTJ0115": Code(

@@ -1,19 +1,37 @@
-"""A generative adversarial network, as users write it."""
+"""A generative adversarial network, as users write it. What must hold of it stands in gan_rules.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainjobs.api.fields import Model, Width
 from trainjobs.api.only import only
-from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.training import Optimizer
 
 # What the networks of each architecture make and judge.
 LEARNS = {"dcgan": "image", "mlp": "point"}
 Layers = Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="whose depth follows from the image size")]
+Resolutions = Annotated[
+    list[Annotated[int, Field(ge=4, le=128)]],
+    Field(max_length=6),
+    only(architecture="dcgan", because="whose points have no places that could attend to each other"),
+]
+ATTENTION = (
+    "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there) [attn_g_loc, attn_d_loc]."
+)
+Every = Annotated[int, Field(ge=1, le=1000)]
+
+
+class MinibatchDeviation(Model):
+    """One more feature map before the last layer: how much samples of a group differ, which shows a collapsed generator up (Karras et al.,
+    2018) [mbstd]."""
+
+    group: Annotated[int, Field(ge=2, le=64)] = Field(
+        4, description="Consecutive samples of the global batch that are compared; training.batch.micro is a multiple [mbstd_group_size]."
+    )
 
 
 class Generator(Model):
@@ -24,6 +42,8 @@ class Generator(Model):
     channels: Width = Field(64, description="Feature maps at full resolution (dcgan) or units of a hidden layer (mlp).")
     layers: Layers = Field(3, description="Hidden layers.")
     normalization: Literal["batch", "none"] = Field("batch", description="Normalisation between layers.")
+    spectral_norm: bool = Field(False, description="Divide each weight by its largest singular value (Zhang et al., 2019) [apply_g_sn].")
+    attention: Resolutions = Field([], description=ATTENTION)
 
 
 class Discriminator(Model):
@@ -33,20 +53,81 @@ class Discriminator(Model):
     channels: Width = Field(64, description="Feature maps at full resolution (dcgan) or units of a hidden layer (mlp).")
     layers: Layers = Field(3, description="Hidden layers.")
     normalization: Literal["batch", "none"] = Field("none", description="Normalisation between layers.")
-    spectral_norm: bool = Field(False, description="Divide each weight by its largest singular value (Miyato et al., 2018).")
+    spectral_norm: bool = Field(False, description="Divide each weight by its largest singular value (Miyato et al., 2018) [apply_d_sn].")
+    attention: Resolutions = Field([], description=ATTENTION)
+    minibatch_deviation: MinibatchDeviation | None = Field(
+        None,
+        description="One more feature map before the last layer: how much the samples of a group differ, which shows a collapsed generator "
+        "up (Karras et al., 2018) [mbstd].",
+    )
+
+
+WASSERSTEIN = ("wgan", "wgan-gp")
 
 
 class GanLoss(Model):
     """What generator and discriminator minimise."""
 
-    type: Literal["bce", "wgan-gp", "hinge", "lsgan"] = Field(
-        "bce", description="bce is the non-saturating loss of Goodfellow et al. (2014), lsgan least squares (Mao et al., 2017)."
+    type: Literal["bce", "minimax", "lsgan", "hinge", "wgan", "wgan-gp"] = Field(
+        "bce",
+        description="bce: the non-saturating loss of Goodfellow et al. (2014) [logistic]. minimax: the game itself, whose generator learns "
+        "nothing from a sure discriminator [vanilla]. lsgan: least squares (Mao et al., 2017) [LS]. hinge (Lim and Ye, 2017). wgan: "
+        "Wasserstein with clipped weights (Arjovsky et al., 2017). wgan-gp: with a gradient penalty (Gulrajani et al., 2017).",
     )
     gradient_penalty: Annotated[float, Field(ge=0, le=1e6), only(type="wgan-gp", harmless=(0.0,))] = Field(
-        10.0, description="Weight of the gradient penalty."
+        10.0, description="Weight of the gradient penalty [gp_lambda]."
+    )
+    weight_clip: Annotated[float, Field(gt=0, le=100), only(type="wgan")] = Field(
+        0.01, description="After every step of the critic each weight is cut to at most this size [wc_bound, clip_value]."
+    )
+    drift: Annotated[float, Field(ge=0, le=1e6), only(type=WASSERSTEIN, because="whose scores cannot drift away together")] = Field(
+        0.0, description="Weight of E D(x)^2, which keeps scores near 0; 0.001 is usual (Karras et al., 2018) [iwass_epsilon]."
+    )
+    real_label: Annotated[float, Field(gt=0, le=1), only(type=("bce", "minimax", "lsgan"), because="whose real samples have no label")] = (
+        Field(
+            1.0,
+            description="What the discriminator is to say of real samples, one-sided: of generated ones always 0. 0.9 is usual (Salimans "
+            "et al., 2016) [label_smoothing].",
+        )
     )
     critic_steps: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="Discriminator steps per generator step; 5 is usual with wgan-gp."
+        1, description="Discriminator steps per generator step; 5 is usual with wgan and wgan-gp [d_updates_per_step, n_critic]."
+    )
+
+
+class R1(Model):
+    """gamma / 2 times the mean of |grad D(x)|^2 over real samples (Mescheder et al., 2018)."""
+
+    gamma: Annotated[float, Field(gt=0, le=1e6)] = Field(10.0, description="Its weight; grows with the pixels [r1_gamma].")
+    every: Every = Field(
+        16,
+        description="Steps between two of its own optimizer steps, each with so many times its weight; the discriminator's Adam is "
+        "corrected for it (Karras et al., 2020). 1: a part of every discriminator loss [D_reg_interval].",
+    )
+
+
+class Regularization(Model):
+    """What is added to the losses."""
+
+    r1: R1 | None = Field(
+        None,
+        description="A penalty on the discriminator's gradient at real samples (Mescheder et al., 2018).",
+    )
+    orthogonal: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        0.0,
+        description="Weight of |W W^T * (1 - I)|^2 over the generator's layers, which keeps their filters apart; 0.0001 is usual (Brock et "
+        "al., 2019) [ortho_reg].",
+    )
+
+
+class Augment(Model):
+    """Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts longer."""
+
+    type: Literal["diffaug"] = Field("diffaug", description="diffaug: differentiable augmentation of everything (Zhao et al., 2020).")
+    policy: Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1, max_length=3)] = Field(
+        ["color", "translation", "cutout"],
+        description="In this order. color: brightness, saturation and contrast. translation: by up to an eighth of the size. cutout: a "
+        "grey square of half the size [diffaugment, aug_types].",
     )
 
 
@@ -56,35 +137,33 @@ class Gan(Model):
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     loss: GanLoss = GanLoss()
+    regularization: Regularization = Regularization()
+    augment: Augment | None = Field(
+        None,
+        description="Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts "
+        "longer. Samples and evaluation are never augmented.",
+    )
+
+    @property
+    def r1_beside(self) -> R1 | None:
+        """R1 where it is a part of every discriminator loss."""
+        r1 = self.regularization.r1
+        return r1 if r1 is not None and r1.every == 1 else None
+
+    @property
+    def r1_lazy(self) -> R1 | None:
+        """R1 where it has optimizer steps of its own."""
+        r1 = self.regularization.r1
+        return r1 if r1 is not None and r1.every > 1 else None
+
+    @property
+    def lazy(self) -> Mapping[str, int]:
+        """By network, its optimizer steps between two of a regulariser that has steps of its own; {} without any."""
+        return {"discriminator": self.r1_lazy.every * self.loss.critic_steps} if self.r1_lazy else {}
 
 
-def networks_agree(gan: Gan) -> Iterator[Breach]:
-    generator, discriminator = gan.generator.architecture, gan.discriminator.architecture
-    if generator != discriminator:
-        what = f"a {discriminator} discriminator cannot judge what a {generator} generator makes"
-        yield Breach(("discriminator", "architecture"), what, "one handles images, the other points", f"use {generator} for both")
-
-
-def critic_without_batch_norm(gan: Gan) -> Iterator[Breach]:
-    if gan.loss.type == "wgan-gp" and gan.loss.gradient_penalty != 0 and gan.discriminator.normalization == "batch":
-        what = "a critic with gradient penalty takes no batch normalisation"
-        why = "the penalty is on each sample's own gradient, and batch normalisation mixes the samples (Gulrajani et al., 2017, section 4)"
-        yield Breach(("discriminator", "normalization"), what, why, "use normalization: none")
-
-
-RULES = (
-    Rule(
-        "spec.gan",
-        "GTJ0108",
-        networks_agree,
-        "self.generator.architecture == self.discriminator.architecture",
-        "generator and discriminator need the same architecture",
-    ),
-    Rule(
-        "spec.gan",
-        "GTJ0108",
-        critic_without_batch_norm,
-        "self.loss.type != 'wgan-gp' || self.loss.gradientPenalty == 0.0 || self.discriminator.normalization != 'batch'",
-        "a critic with gradient penalty takes no batch normalisation: use discriminator.normalization: none",
-    ),
-)
+def corrected(settings: Optimizer, interval: int) -> Optimizer:
+    """Adam's settings for k + 1 steps where k were meant: with c = k / (k + 1), a rate of lr c, and betas^c (Karras et al., "Analyzing and
+    improving the image quality of StyleGAN", 2020, arXiv 1912.04958, appendix B)."""
+    c = interval / (interval + 1)
+    return settings.model_copy(update={"learning_rate": settings.learning_rate * c, "betas": [beta**c for beta in settings.betas]})

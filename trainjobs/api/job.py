@@ -15,12 +15,12 @@ from trainjobs.api.data import Data
 from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.evaluation import Evaluation
 from trainjobs.api.fields import DecimalString, LabelName, Model, ObjectName, PositiveInt
-from trainjobs.api.gan import Gan
+from trainjobs.api.gan import Gan, corrected
 from trainjobs.api.language import Language
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.recovery import Recovery
 from trainjobs.api.rule import Breach, Rule
-from trainjobs.api.training import DeepSpeed, Training
+from trainjobs.api.training import DeepSpeed, Optimizer, Training
 from trainjobs.api.vae import Vae
 
 GROUP = "gentrain.dev"
@@ -63,6 +63,12 @@ class Spec(Model):
     def family(self) -> str:
         """gan, vae, diffusion, language or custom."""
         return self.families[0]
+
+    def optimizer(self, network: str) -> Optimizer:
+        """The optimizer of one network as it is used: the manifest's, corrected where a regulariser of it has steps of its own."""
+        chosen = self.training.optimizer(network)
+        interval = self.gan.lazy.get(network) if self.gan else None
+        return corrected(chosen, interval) if interval else chosen
 
 
 FAMILIES = ("gan", "vae", "diffusion", "language", "custom")

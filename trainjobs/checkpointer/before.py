@@ -16,6 +16,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
+from trainjobs.api.shape import element, fields, model_of
 from trainjobs.checkpoints import Checkpoints, Corrupt, locate, open_store
 from trainjobs.data import origin
 from trainjobs.data.holdout import Rule
@@ -107,7 +108,7 @@ def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:
     for part in ("job", "around", "versions"):
         old, new = before.metadata[part], identity[part]
         for name in dict.fromkeys([*old, *new]):
-            if old.get(name) != new.get(name):
+            if old.get(name) != new.get(name) and not (part == "job" and _was_not_there(name, old, new)):
                 lines.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
     return lines
 
@@ -138,6 +139,24 @@ def _leaves(spec: Spec) -> Iterator[tuple[str, Any]]:
             yield path, _digest(value) if path.startswith("custom.options") else value
 
     yield from walk("", spec.model_dump(mode="json", by_alias=True))
+
+
+def _was_not_there(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a field is new since the checkpoint was taken and has its default, which is what versions before it did. A field that is new
+    because a part that may be left out, or an entry of a map, is there now, is another thing."""
+    if name in old:
+        return False
+    annotation: Any = Spec
+    default: Any = None
+    keys = name.split(".")
+    for depth, key in enumerate(keys, 1):
+        at = ".".join(keys[:depth])
+        model = model_of(annotation)
+        info = fields(model).get(key) if model else None
+        annotation, default = (info.annotation, info.get_default(call_default_factory=True)) if info else (element(annotation), None)
+        if default is None and not any(other == at or other.startswith(f"{at}.") for other in old):
+            return False
+    return bool(new[name] == default)
 
 
 def _digest(value: Any) -> str:

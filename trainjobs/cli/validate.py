@@ -39,6 +39,8 @@ def command(sources: tuple[str, ...], sets: tuple[str, ...], workers: int | None
             click.echo(f"{manifest.source}: {dotted(path)} is {uri} here; a cluster refuses a relative path", err=True)
         if manifest.job is not None:
             click.echo(f"{manifest.source}: ok: {summary(manifest.job)}")
+            for line in corrections(manifest.job):
+                click.echo(f"  {line}")
     if told:
         click.echo(rendered(told), err=True)
     if found:
@@ -50,6 +52,17 @@ def count(found: list[Found], manifests: list[Manifest]) -> str:
     number = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
     bad = sum(1 for manifest in manifests if manifest.found)
     return number if len(manifests) == 1 else f"{number} in {bad} of {len(manifests)} jobs"
+
+
+def corrections(job: Job) -> list[str]:
+    """By network whose optimizer is not as the manifest has it, what it is instead, and why."""
+    found = []
+    for network, interval in (job.spec.gan.lazy if job.spec.gan else {}).items():
+        used = job.spec.optimizer(network)
+        betas = ", ".join(f"{beta:.6g}" for beta in used.betas)
+        settings = f"{used.name} with learningRate {used.learning_rate:.6g} and betas [{betas}]"
+        found.append(f"{network}: {settings}, for one more step of R1 after every {interval} of its own")
+    return found
 
 
 def summary(job: Job) -> str:

@@ -41,11 +41,8 @@ def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
     train, held = dataset.sides(reading)
     if not len(train):
         raise none_left(len(held), data.holdout, dataset.found.uri, "images")
-    units = train.units
-    if number < len(reading.kept):
-        order = Order.from_dict(reading.kept[number])
-    else:
-        order = chosen([u.rows for u in units], [u.size for u in units], None if dataset.local else limit, dataset.found.uri)
+    kept = reading.kept[number] if number < len(reading.kept) else None
+    order = Order.from_dict(kept) if kept else chosen(train, limit, dataset.found.uri)
     pixels = (len(train) + len(held)) * data.images.channels * data.images.size**2
     little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
     shelf = reading.shelf(data, derived=little)

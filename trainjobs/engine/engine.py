@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
 from trainjobs.engine import zero
+from trainjobs.engine.norm import GradientNorm
 from trainjobs.engine.parts import DTYPES, Part, part
 from trainjobs.optim import optimizers
 from trainjobs.optim.groups import Group
+from trainjobs.optim.optimizers import After
 from trainjobs.plan.deepspeed import deepspeed_config
 from trainjobs.world import World
 
@@ -55,8 +57,10 @@ def connect(world: World) -> None:
 class Engine:
     """A network that DeepSpeed trains: `module` is the network with live weights, everything else goes through here."""
 
-    def __init__(self, name: str, module: nn.Module, groups: Sequence[Group], spec: Spec, stage: int, micro: int, world: World) -> None:
-        """`groups` are those of the network (optim/groups.py), at least one."""
+    def __init__(
+        self, name: str, module: nn.Module, groups: Sequence[Group], spec: Spec, stage: int, micro: int, world: World, after: After = None
+    ) -> None:
+        """`groups` are those of the network (optim/groups.py), at least one; `after` edits its weights within each optimizer step."""
         self.name = name
         self.stage = stage
         self.skipped = False
@@ -77,7 +81,7 @@ class Engine:
             tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
         )
         module.to(world.device)
-        optimizer = optimizers.build(groups)
+        optimizer = optimizers.build(groups, after)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
@@ -104,6 +108,10 @@ class Engine:
         before = self._engine.skipped_steps
         self._engine.step()
         self.skipped = self._engine.skipped_steps > before
+
+    def gradient_norm(self) -> GradientNorm:
+        """Measures it from here on."""
+        return GradientNorm(self._engine, [parameter for _, parameter in self.trained], self.stage)
 
     def set_rates(self, factor: float) -> dict[str, float]:
         """Set every group's learning rate to `factor` times its peak, and return them by name. One that sleeps has none: else its

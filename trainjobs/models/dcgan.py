@@ -5,17 +5,22 @@ Radford, Metz and Chintala, "Unsupervised representation learning with deep conv
 stride 2; the discriminator mirrors it with strided convolutions; no pooling and no fully connected layers. ReLU and a final tanh in
 the generator, LeakyReLU(0.2) in the discriminator, no normalisation next to the image (section 3 of the paper).
 
+Self-attention (self_attention.py) stands behind the activation of the feature maps of the given sizes.
+
 Widths: `channels` feature maps next to the image, twice as many at each lower resolution, at most 8 times as many (64 to 512 for
 64 x 64 pixels, as in the paper's code).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-from trainjobs.models.normalization import BatchNorm, spectral_norm
+from trainjobs.models.deviation import MinibatchDeviation
+from trainjobs.models.normalization import BatchNorm, normalized
+from trainjobs.models.self_attention import SelfAttention
 
 _WIDEST = 8
 
@@ -40,43 +45,71 @@ def initialize(network: nn.Module) -> None:
 class Generator(nn.Module):
     """float [B, latent_dim] -> float [B, image_channels, size, size] in [-1, 1]."""
 
-    def __init__(self, *, latent_dim: int, channels: int, size: int, image_channels: int, batch_norm: bool) -> None:
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        channels: int,
+        size: int,
+        image_channels: int,
+        batch_norm: bool,
+        spectral: bool = False,
+        attention: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         wide = widths(size, channels)[::-1]
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, wide[0], 4, bias=not batch_norm)]
-        for inner, outer in pairwise(wide):
-            layers += [*_activation(inner, batch_norm), nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1, bias=not batch_norm)]
-        layers += [*_activation(wide[-1], batch_norm), nn.ConvTranspose2d(wide[-1], image_channels, 4, stride=2, padding=1), nn.Tanh()]
+        for level, (inner, outer) in enumerate(pairwise(wide)):
+            layers += _after(inner, 4 << level, batch_norm, attention)
+            layers.append(nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1, bias=not batch_norm))
+        layers += _after(wide[-1], size // 2, batch_norm, attention)
+        layers += [nn.ConvTranspose2d(wide[-1], image_channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialize(self)
+        if spectral:  # After the initialisation, because the vectors of the power iteration start from the weights.
+            normalized(self)
 
     def forward(self, z_BZ: Tensor) -> Tensor:
         image: Tensor = self.layers(z_BZ[:, :, None, None])
         return image
 
 
-def _activation(channels: int, batch_norm: bool) -> list[nn.Module]:
-    return [BatchNorm(channels), nn.ReLU()] if batch_norm else [nn.ReLU()]
+def _after(channels: int, size: int, batch_norm: bool, attention: Sequence[int]) -> list[nn.Module]:
+    """What follows on a convolution that gives maps of a size."""
+    norm = [BatchNorm(channels)] if batch_norm else []
+    return [*norm, nn.ReLU(), *([SelfAttention(channels)] if size in attention else [])]
 
 
 class Discriminator(nn.Module):
-    """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples."""
+    """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples. With a `group`, the last layer also sees
+    how much so many consecutive samples differ, and B is a multiple of it."""
 
-    def __init__(self, *, channels: int, size: int, image_channels: int, batch_norm: bool, spectral: bool) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        size: int,
+        image_channels: int,
+        batch_norm: bool,
+        spectral: bool,
+        attention: Sequence[int] = (),
+        group: int | None = None,
+    ) -> None:
         super().__init__()
         wide = widths(size, channels)
         layers: list[nn.Module] = [nn.Conv2d(image_channels, wide[0], 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        for outer, inner in pairwise(wide):
+        layers += [SelfAttention(wide[0])] if size // 2 in attention else []
+        for level, (outer, inner) in enumerate(pairwise(wide)):
             layers.append(nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=not batch_norm))
             layers += [BatchNorm(inner)] if batch_norm else []
             layers.append(nn.LeakyReLU(0.2))
-        layers.append(nn.Conv2d(wide[-1], 1, 4))
+            layers += [SelfAttention(inner)] if size >> (level + 2) in attention else []
+        layers += [MinibatchDeviation(group)] if group else []
+        layers.append(nn.Conv2d(wide[-1] + bool(group), 1, 4))
         self.layers = nn.Sequential(*layers)
         initialize(self)
-        if spectral:  # After the initialisation, because the vectors of the power iteration start from the weights.
-            for layer in layers:
-                if isinstance(layer, nn.Conv2d):
-                    spectral_norm(layer)
+        if spectral:
+            normalized(self)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         score: Tensor = self.layers(x_BCHW)

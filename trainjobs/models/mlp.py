@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from trainjobs.models.normalization import BatchNorm, spectral_norm
+from trainjobs.models.deviation import MinibatchDeviation
+from trainjobs.models.normalization import BatchNorm, normalized
 
 
 def layers(
@@ -29,9 +30,11 @@ def layers(
 class Generator(nn.Module):
     """float [B, latent_dim] -> float [B, dimension], unbounded."""
 
-    def __init__(self, *, latent_dim: int, channels: int, depth: int, dimension: int, batch_norm: bool) -> None:
+    def __init__(self, *, latent_dim: int, channels: int, depth: int, dimension: int, batch_norm: bool, spectral: bool = False) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers(latent_dim, channels, depth, dimension, nn.ReLU, batch_norm=batch_norm))
+        if spectral:
+            normalized(self)
 
     def forward(self, z_BZ: Tensor) -> Tensor:
         point: Tensor = self.layers(z_BZ)
@@ -39,12 +42,17 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """float [B, dimension] -> float [B]: unbounded scores, high for real samples."""
+    """float [B, dimension] -> float [B]: unbounded scores, high for real samples. With a `group`, the last layer also sees how much so many
+    consecutive samples differ, and B is a multiple of it."""
 
-    def __init__(self, *, channels: int, depth: int, dimension: int, batch_norm: bool, spectral: bool) -> None:
+    def __init__(self, *, channels: int, depth: int, dimension: int, batch_norm: bool, spectral: bool, group: int | None = None) -> None:
         super().__init__()
         stack = layers(dimension, channels, depth, 1, lambda: nn.LeakyReLU(0.2), batch_norm=batch_norm)
-        self.layers = nn.Sequential(*(spectral_norm(layer) if spectral and isinstance(layer, nn.Linear) else layer for layer in stack))
+        if group:
+            stack[-1:] = [MinibatchDeviation(group), nn.Linear(channels + 1, 1)]
+        self.layers = nn.Sequential(*stack)
+        if spectral:
+            normalized(self)
 
     def forward(self, x_BD: Tensor) -> Tensor:
         score: Tensor = self.layers(x_BD)

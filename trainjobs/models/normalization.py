@@ -30,7 +30,7 @@ class _Float32(nn.Module):
         return weight.float()
 
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def spectral_norm(layer: Layer) -> Layer:
@@ -39,3 +39,10 @@ def spectral_norm(layer: Layer) -> Layer:
     register_parametrization(layer, "weight", _Float32())
     parametrizations.spectral_norm(layer)
     return layer
+
+
+def normalized(network: nn.Module) -> None:
+    """Spectral norm on every convolution and linear layer of a network."""
+    for layer in list(network.modules()):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            spectral_norm(layer)  # type: ignore[type-var]

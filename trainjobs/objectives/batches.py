@@ -46,6 +46,7 @@ class Batches:
     _waited: float = 0.0
     _began: float | None = None
     _rolled: dict[int, tuple[Rollout, int, Rows]] = field(default_factory=dict)  # by identity: of which step, and this rank's rows
+    _drew: str = ""  # which turn drew data last
 
     def __post_init__(self) -> None:
         self._coming = Coming((), self.cut, self.world.rank)
@@ -112,8 +113,18 @@ class Batches:
             yield batch, total / (weight * self.world.size) if weight else math.inf
 
     def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
-        for positions in drawn(self.cut, self.world.rank, state.samples):
-            yield self._batch(f"{phase.name}.{number}", positions, at, None if phase.advances else {})
+        name, start = f"{phase.name}.{number}", state.samples
+        again = phase.draws == "step" and state.samples > at.samples
+        if again:  # what was drawn last in this step, with the randomness that it was read with
+            start -= self.cut.size
+        elif phase.advances:
+            self._drew = name
+        for positions in drawn(self.cut, self.world.rank, start):
+            if phase.draws != "step":
+                yield self._batch(name, positions, at, None if phase.advances else {})
+                continue
+            read = Noise.of(self.seed, at.step, self._drew if again else name, positions.to(self.world.device))
+            yield self._batch(name, positions, at, self._data(positions, read, at))
 
     def _batch(self, name: str, positions: Tensor, at: At, data: Rows | None) -> tuple[Batch, int]:
         """With the data at these positions (on the CPU), unless there are others; and the seed of its dropout."""
@@ -155,6 +166,7 @@ class Batches:
 
     def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
         numbers = [number for which in range(phase.parts) for number in dealt(self.cut, self.world.rank, phase, which)]
+        self._drew = "rollout"
         with inference(self.modules, self.autocast):
             made = [rollout.make(self._batch("rollout", state.samples + number, at, None)[0]) for number in numbers]
             mine = torch.cat(numbers)

@@ -46,7 +46,7 @@ class Coming:
         """The positions of every micro-batch of data from the beginning of a step on, to the end of the run."""
         samples = at.samples
         for step in range(at.step, at.steps):
-            rolled = set[int]()
+            rolled, began = set[int](), samples
             for phase in self.phases:
                 if step % phase.every:
                     continue
@@ -56,6 +56,9 @@ class Coming:
                         for number in range(phase.parts):
                             yield from (samples + rows for rows in dealt(self.cut, self.rank, phase, number))
                         samples += self.cut.size
+                elif phase.draws == "step":
+                    for _ in range(phase.repeat):
+                        yield from drawn(self.cut, self.rank, samples - self.cut.size if samples > began else samples)
                 elif phase.advances:
                     for _ in range(phase.repeat):
                         yield from drawn(self.cut, self.rank, samples)

@@ -9,7 +9,7 @@ share a backward pass fail from ZeRO stage 2 on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -80,7 +80,8 @@ class Phase:
 
     every    runs at steps divisible by it
     repeat   optimizer steps per step of the loop, each on new data; of a rollout, passes over its rows times `parts`
-    draws    "data"; "nothing"; or a Rollout, on whose rows it trains (True and False stand for the first two)
+    draws    "data"; "nothing"; "step", for what an earlier phase of the step drew last; or a Rollout, on whose rows it trains (True and
+             False stand for the first two)
     parts    optimizer steps into which one pass over a rollout's rows is cut: blocks of the global batch, whatever the number of ranks
     weigh    how many units of the micro-batch its loss is a mean over, a scalar, where that is not its rows: valid tokens, say. The step
              then follows the mean over all units of the global batch, however unequal the micro-batches are
@@ -91,7 +92,7 @@ class Phase:
     loss: Loss
     every: int = 1
     repeat: int = 1
-    draws: Literal["data", "nothing"] | bool | Rollout = "data"
+    draws: Literal["data", "nothing", "step"] | bool | Rollout = "data"
     parts: int = 1
     weigh: Callable[[Batch], Tensor] | None = None
 
@@ -105,6 +106,13 @@ class Phase:
         return self.draws in ("data", True)
 
 
+def clocked(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """The phases, of which those that run now and then take the data of their step, where a phase of every step draws some: samples seen
+    are then as many each step, whatever the intervals."""
+    every_step = any(phase.every == 1 and (phase.advances or phase.rollout) for phase in phases)
+    return tuple(replace(phase, draws="step") if every_step and phase.every > 1 and phase.advances else phase for phase in phases)
+
+
 @dataclass(frozen=True)
 class Network:
     """A network of a job, and how it is trained.
@@ -114,12 +122,17 @@ class Network:
               checkpoint, and at ZeRO stage 3 split over the ranks like the others
     thaws     step from which a group trains; before, it is as it was made, and its optimizer begins at that step
     averaged  whether training.ema averages it
+    after     what is done to its trained weights in place after each optimizer step, within it. It is given flat pieces of them, so it
+              must be elementwise: clipping
+    norm      whether the norm of its gradient, before clipping, is a metric: gradient_norm/<network>
     """
 
     module: nn.Module
     groups: Mapping[str, Sequence[nn.Parameter]] | None = None
     thaws: Mapping[str, int] = field(default_factory=dict)
     averaged: bool = True
+    after: Callable[[Tensor], object] | None = None
+    norm: bool = False
 
 
 @dataclass(frozen=True)

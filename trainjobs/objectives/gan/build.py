@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainjobs.api.gan import Gan
 from trainjobs.api.job import Spec
@@ -24,7 +25,13 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
     if g.architecture == "dcgan":
         channels, size = image("gan.generator.architecture", g.architecture, info)
         generator = dcgan.Generator(
-            latent_dim=g.latent_dim, channels=g.channels, size=size, image_channels=channels, batch_norm=g.normalization == "batch"
+            latent_dim=g.latent_dim,
+            channels=g.channels,
+            size=size,
+            image_channels=channels,
+            batch_norm=g.normalization == "batch",
+            spectral=g.spectral_norm,
+            attention=g.attention,
         )
     else:
         generator = mlp.Generator(
@@ -33,11 +40,19 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             depth=g.layers,
             dimension=point("gan.generator.architecture", g.architecture, info),
             batch_norm=g.normalization == "batch",
+            spectral=g.spectral_norm,
         )
+    group = d.minibatch_deviation.group if d.minibatch_deviation else None
     if d.architecture == "dcgan":
         channels, size = image("gan.discriminator.architecture", d.architecture, info)
         discriminator = dcgan.Discriminator(
-            channels=d.channels, size=size, image_channels=channels, batch_norm=d.normalization == "batch", spectral=d.spectral_norm
+            channels=d.channels,
+            size=size,
+            image_channels=channels,
+            batch_norm=d.normalization == "batch",
+            spectral=d.spectral_norm,
+            attention=d.attention,
+            group=group,
         )
     else:
         discriminator = mlp.Discriminator(
@@ -46,15 +61,27 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             dimension=point("gan.discriminator.architecture", d.architecture, info),
             batch_norm=d.normalization == "batch",
             spectral=d.spectral_norm,
+            group=group,
         )
     return {"generator": generator, "discriminator": discriminator}
 
 
 def build(spec: Spec, info: DataInfo) -> Model:
     """Generator, discriminator and their game. Nobody draws samples with a discriminator, so its weights are not averaged."""
-    assert spec.gan is not None
-    made = networks(spec.gan, info)
+    gan = spec.gan
+    assert gan is not None
+    made = networks(gan, info)
     assert info.kind != "text"
-    networks_of = {name: Network(module, averaged=name == "generator") for name, module in made.items()}
-    objective = GanObjective(made["generator"], made["discriminator"], spec.gan.loss, spec.gan.generator.latent_dim, info.kind)
-    return Model(networks_of, objective)
+    clipped = clip(gan.loss.weight_clip) if gan.loss.type == "wgan" else None
+    return Model(
+        {
+            "generator": Network(made["generator"], norm=True),
+            "discriminator": Network(made["discriminator"], averaged=False, after=clipped, norm=True),
+        },
+        GanObjective(made["generator"], made["discriminator"], gan, info.kind),
+    )
+
+
+def clip(most: float) -> Callable[[Tensor], Tensor]:
+    """w <- clip(w, -c, c): Arjovsky et al., "Wasserstein GAN", 2017 (arXiv 1701.07875, algorithm 1, line 7)."""
+    return lambda weights: weights.clamp_(-most, most)

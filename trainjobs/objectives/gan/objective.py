@@ -1,10 +1,16 @@
 """Generative adversarial networks: a discriminator D and a generator G that take turns, z ~ N(0, I). Their losses stand in losses.py.
 
-wgan-gp adds a penalty to L_D: lambda E_y (||grad_y D(y)||_2 - 1)^2,   y = u x + (1 - u) G(z),  u ~ U[0, 1) per sample
-          Gulrajani et al., "Improved training of Wasserstein GANs", 2017 (arXiv 1704.00028, equation 3 and algorithm 1).
+What is added to L_D, with T the augmentation that D sees (diffaugment.py; without any, T(x) = x):
 
-The penalty needs the derivative of a derivative. In bf16 that loses what it is to measure, so it is computed in float32 with autocast
-off; and DeepSpeed's stage 3 frees the weights between the two, which is why GANs are limited to stage 2.
+wgan-gp   lambda E (||grad_y D(y)||_2 - 1)^2 between real and generated samples                                    gradient_penalty.py
+r1        gamma / 2 E_x ||grad D(T(x))||_2^2; with `every` k > 1 in an optimizer step of its own every k steps, as much heavier, on the
+          same real samples, and D's Adam is corrected for it (api/gan.py)                                          gradient_penalty.py
+drift     epsilon E_x D(T(x))^2, lest the scores drift away, of which Wasserstein's loss knows differences alone: Karras et al., 2018
+          (arXiv 1710.10196, appendix A.1)
+
+To L_G: orthogonal                                                                                                  orthogonal.py
+
+DeepSpeed's stage 3 frees the weights between a derivative and its derivative, which is why GANs are limited to stage 2.
 """
 
 from __future__ import annotations
@@ -16,9 +22,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainjobs.api.gan import GanLoss
-from trainjobs.objectives.gan.gradient_penalty import gradient_penalty
+from trainjobs.api.gan import Gan, GanLoss
+from trainjobs.objectives.gan.diffaugment import diffaugment
+from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
 from trainjobs.objectives.gan.losses import LOSSES
+from trainjobs.objectives.gan.orthogonal import orthogonal
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
 
@@ -28,35 +36,70 @@ class GanObjective:
 
     generator: nn.Module
     discriminator: nn.Module
-    loss: GanLoss
-    latent_dim: int
+    gan: Gan
     kind: Literal["image", "point"]
 
     @property
+    def loss(self) -> GanLoss:
+        return self.gan.loss
+
+    @property
+    def latent_dim(self) -> int:
+        return self.gan.generator.latent_dim
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
+        lazy = self.gan.r1_lazy
         return (
             Phase("D", trains="discriminator", loss=self.discriminator_loss, repeat=self.loss.critic_steps),
+            *([Phase("D_r1", trains="discriminator", loss=self.r1_loss, every=lazy.every, draws="step")] if lazy else []),
             Phase("G", trains="generator", loss=self.generator_loss, draws="nothing"),
         )
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        real = batch.data[self.kind]
         with torch.no_grad():
-            fake: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
+            made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
+        real, fake = self.seen(batch.data[self.kind], batch, "real"), self.seen(made, batch, "fake")
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
         score_real, score_fake = self.discriminator(real).float(), self.discriminator(fake).float()
         metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
-        loss = LOSSES[self.loss.type].discriminator(score_real, score_fake)
+        kind = LOSSES[self.loss.type]
+        accuracy = kind.accuracy(score_real.detach(), score_fake.detach())
+        if accuracy is not None:
+            metrics["accuracy/D"] = accuracy
+        loss = kind.discriminator(score_real, score_fake, self.loss.real_label)
         if self.loss.type == "wgan-gp":
             penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
             loss = loss + self.loss.gradient_penalty * penalty
             metrics["gradient_penalty"] = penalty.detach()
+        if self.loss.drift:
+            loss = loss + self.loss.drift * score_real.square().mean()
+        if beside := self.gan.r1_beside:
+            slope = r1(self.discriminator, real)
+            loss = loss + 0.5 * beside.gamma * slope
+            metrics["r1"] = slope.detach()
         return loss, {"loss/D": loss.detach(), **metrics}
 
+    def r1_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        lazy = self.gan.r1_lazy
+        assert lazy is not None
+        slope = r1(self.discriminator, self.seen(batch.data[self.kind], batch, "real"))
+        return 0.5 * lazy.gamma * self.gan.lazy["discriminator"] * slope, {"r1": slope.detach()}
+
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        score: Tensor = self.discriminator(self.generator(batch.noise.normal("z", self.latent_dim))).float()
-        loss = LOSSES[self.loss.type].generator(score)
-        return loss, {"loss/G": loss.detach()}
+        made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
+        score: Tensor = self.discriminator(self.seen(made, batch, "fake")).float()
+        loss, metrics = LOSSES[self.loss.type].generator(score), {}
+        if weight := self.gan.regularization.orthogonal:
+            angles = orthogonal(self.generator)
+            loss = loss + weight * angles
+            metrics["orthogonal"] = angles.detach()
+        return loss, {"loss/G": loss.detach(), **metrics}
+
+    def seen(self, samples: Tensor, batch: Batch, which: str) -> Tensor:
+        """What D sees of samples."""
+        augment = self.gan.augment
+        return samples if augment is None else diffaugment(samples, augment.policy, batch.noise, f"augment.{which}")
 
     @property
     def highest_stage(self) -> int:

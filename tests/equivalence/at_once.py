@@ -1,0 +1,12 @@
+"""Like worker.py, with checkpoints that are uploaded by the worker's own process: for many short runs."""
+
+from __future__ import annotations
+
+from tests.equivalence import worker
+from tests.silence.at_once import AtOnce
+from trainjobs.checkpointer import saver
+
+saver.Uploader = AtOnce  # type: ignore[misc, assignment]
+
+if __name__ == "__main__":
+    worker.main()

@@ -1,0 +1,153 @@
+"""Every loss of a GAN with all that may be added to it, at every ZeRO stage, on one and two workers, with and without accumulation: weights
+and metrics are those of a plain torch loop (plain_gan.py) after ten steps."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import group
+import plain_gan
+
+pytestmark = pytest.mark.slow
+
+STEPS, BATCH = 10, 8
+SGD = {"name": "sgd", "learningRate": 0.05, "momentum": 0.5}
+ADAM = {"name": "adam", "learningRate": 0.001, "betas": [0.5, 0.9]}
+MLP = {"architecture": "mlp", "channels": 16, "layers": 2}
+DCGAN = {"architecture": "dcgan", "channels": 4}
+ORTHOGONAL = {"orthogonal": 0.01}
+R1 = {"r1": {"gamma": 1.0, "every": 1}}
+# What goes with each loss, one by one, and then all of it together: (loss, regularization).
+WITH: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
+    "bce": [({}, R1), ({}, ORTHOGONAL), ({"realLabel": 0.9}, {})],
+    "minimax": [({}, R1), ({}, ORTHOGONAL), ({"realLabel": 0.9}, {})],
+    "lsgan": [({}, R1), ({}, ORTHOGONAL), ({"realLabel": 0.9}, {})],
+    "hinge": [({}, R1), ({}, ORTHOGONAL)],
+    "wgan": [({"weightClip": 0.1}, {}), ({}, ORTHOGONAL), ({"drift": 0.1}, {})],
+    "wgan-gp": [({}, {}), ({}, ORTHOGONAL), ({"drift": 0.1}, {}), ({"gradientPenalty": 0.0}, R1)],
+}
+
+
+def job(gan: dict[str, Any], data: dict[str, Any], optimizer: dict[str, Any], *, clipping: float = 0.0) -> dict[str, Any]:
+    training = {"steps": STEPS, "batch": {"global": BATCH}, "optimizers": {"default": optimizer}, "gradientClipping": clipping}
+    beside = {"evaluation": {"samples": 1, "everySteps": STEPS}, "checkpoints": {"every": {"steps": STEPS}}}
+    return {"gan": gan, "data": data, "training": training, "compute": {"workers": 1, "gpusPerWorker": 0}, **beside}
+
+
+def on_points(loss: dict[str, Any], regularization: dict[str, Any], optimizer: dict[str, Any] = SGD, **more: Any) -> dict[str, Any]:
+    networks = {"generator": {**MLP, "latentDim": 2, "normalization": "none"}, "discriminator": {**MLP, **more}}
+    return job({**networks, "loss": loss, "regularization": regularization}, {"source": "builtin:ring"}, optimizer, clipping=0.5)
+
+
+def on_images(generator: dict[str, Any], discriminator: dict[str, Any], optimizer: dict[str, Any], **more: Any) -> dict[str, Any]:
+    networks = {
+        "generator": {**DCGAN, "latentDim": 4, "normalization": "none", **generator},
+        "discriminator": {**DCGAN, **discriminator},
+    }
+    data = {"source": "builtin:digits", "images": {"size": 16, "channels": 1, "augment": ["horizontalFlip"]}}
+    return job({**networks, **more}, data, optimizer)
+
+
+def together(kind: str) -> dict[str, Any]:
+    loss, regularization = {"type": kind}, {}
+    for own, added in WITH[kind]:
+        if "gradientPenalty" not in own:
+            loss, regularization = {**loss, **own}, {**regularization, **added}
+    return on_points({**loss, "criticSteps": 2}, regularization)
+
+
+PAIRS = {f"{kind}-{number}": on_points({"type": kind, **own}, added) for kind in WITH for number, (own, added) in enumerate(WITH[kind])}
+WHOLE = {f"all-of-{kind}": together(kind) for kind in WITH}
+LAZY = {"type": "bce", "criticSteps": 2}, {"r1": {"gamma": 1.0, "every": 4}}
+DEVIATION = {"minibatchDeviation": {"group": 2}}
+CUT_FREE = {
+    "deviation": on_points({"type": "hinge"}, R1, **DEVIATION),
+    "attention": on_images({"attention": [4, 8]}, {"attention": [8], **DEVIATION}, SGD, loss={"type": "wgan-gp"}),
+    "diffaug": on_images({}, {}, SGD, augment={}, regularization=R1),
+}
+# Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
+ONE_TURN = {
+    "lazy": on_points(*LAZY, ADAM),
+    "lazy-diffaug": on_images({}, {}, ADAM, augment={"policy": ["cutout", "color"]}, regularization={"r1": {"every": 3}}),
+    "spectral": on_images(
+        {"spectralNorm": True}, {"spectralNorm": True}, ADAM, loss={"type": "hinge"}, regularization={**R1, **ORTHOGONAL}
+    ),
+    "rmsprop": on_points({"type": "wgan", "criticSteps": 2}, {}, {"name": "rmsprop", "learningRate": 0.001}),
+}
+JOBS = {**PAIRS, **WHOLE, **CUT_FREE, **ONE_TURN}
+EVERYWHERE = list(product((0, 1, 2), (1, 2), (1, 2)))  # stage, workers, accumulation
+CASES = [
+    *((name, *where) for name in (*WHOLE, *CUT_FREE) for where in EVERYWHERE),
+    *((name, stage, size, 1) for name in ONE_TURN for stage, size in product((0, 1, 2), (1, 2))),
+    *((name, 2, 1, 2) for name in PAIRS),
+]
+
+
+RESUMED, STOPS = ("lazy-diffaug", 1, 2, 1), 4
+
+
+def cut(name: str, stage: int, workers: int, accumulation: int) -> dict[str, Any]:
+    spec = copy.deepcopy(JOBS[name])
+    spec["training"]["batch"]["micro"] = BATCH // (workers * accumulation)
+    spec["deepspeed"], spec["compute"]["workers"] = {"stage": stage}, workers
+    return spec
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two groups of processes, of one worker and of two, train every case, one after another."""
+    root = tmp_path_factory.mktemp("gan")
+    for size in (1, 2):
+        folders = [group.prepare(root / "-".join(map(str, case)), cut(*case)) for case in CASES if case[2] == size]
+        begun = [str(folder) for folder in folders]
+        if size == 2:
+            again = group.prepare(root / "resumed", cut(*RESUMED))
+            begun += [f"{again}={STOPS}", str(again)]
+        group.run_group(size, begun, root, script="at_once.py")
+    return root
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, torch.nn.Module], dict[str, list[float]]]]:
+    torch.set_num_threads(1)
+    cache = tmp_path_factory.mktemp("plain")
+    return {name: plain_gan.train(group.job(cut(name, 0, 1, 1)), cache / name) for name in JOBS}
+
+
+@pytest.mark.parametrize(("name", "stage", "workers", "accumulation"), CASES, ids=lambda value: str(value))
+def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: int, runs: Path, references: Any) -> None:
+    run = runs / f"{name}-{stage}-{workers}-{accumulation}"
+    networks, measured = references[name]
+    for metric, curve in measured.items():
+        assert group.losses(run, metric) == pytest.approx(curve, rel=2e-5, abs=1e-6), metric
+    assert group.losses(run, "samples")[-1] == STEPS * BATCH * JOBS[name]["gan"].get("loss", {}).get("criticSteps", 1)
+    for network, module in networks.items():
+        ours = group.weights(run, network)
+        moved = 0.0
+        for key, parameter in module.named_parameters():
+            difference = (ours[key] - parameter).abs().max().item()
+            moved = max(moved, difference)
+            assert difference <= 1e-6, f"{network}.{key} differs by {difference}"
+        print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
+
+
+def test_goes_on_between_two_lazy_steps_bit_for_bit(runs: Path) -> None:
+    """With R1 every third step and augmentation: stopped after the fourth."""
+    whole, resumed = runs / "-".join(map(str, RESUMED)), runs / "resumed"
+    rows = [group.losses(run, "step") for run in (whole, resumed)]
+    assert rows[0] == rows[1] == list(range(1, STEPS + 1))
+    started = [line for line in (resumed / "attempts.jsonl").read_text().splitlines() if '"started"' in line]
+    assert len(started) == 2
+    for network in ("generator", "discriminator"):
+        for kind in ("fp32", "exp_avg_sq"):
+            ours, theirs = (group.weights(run, network, kind) for run in (resumed, whole))
+            assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

@@ -1,0 +1,31 @@
+"""The norm of a network's gradient, as it was before clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class GradientNorm:
+    """Of an engine of DeepSpeed's. From ZeRO stage 1 on it measures the norm of each step itself. At stage 0 nobody does, and after the
+    step the gradient is gone: so it is measured between the sum over the ranks and the clipping."""
+
+    def __init__(self, engine: Any, trained: Sequence[nn.Parameter], stage: int) -> None:
+        self._engine, self._trained = engine, trained
+        self._measured: Tensor | None = None
+        self._take = engine._take_model_step
+        if stage == 0:
+            engine._take_model_step = self._step
+
+    def last(self) -> Tensor:
+        """The L2 norm over the whole gradient that the last step began with, float32, on the device, the same on every rank."""
+        if self._measured is not None:
+            return self._measured
+        return torch.as_tensor(self._engine.optimizer._global_grad_norm, dtype=torch.float32)
+
+    def _step(self, *arguments: Any) -> None:
+        self._measured = nn.utils.get_total_norm([each.grad for each in self._trained if each.grad is not None])
+        self._take(*arguments)
