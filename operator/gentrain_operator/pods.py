@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
-from gentrain_operator.kube.client import Client
-from gentrain_operator.kube.resource import PODS, Object
+from gentrain_operator.kube.resource import PODS, Object, Resource
 from gentrain_operator.kube.store import Key
 from gentrain_operator.names import JOB_LABEL, label_value
 from gentrain_operator.rayjob import HEAD, SUBMITTER
 
 
-def of_job(client: Client, key: Key) -> list[Object]:
+class Server(Protocol):
+    """What is needed of kube.client.Client: gtj, which reads pods as well, does not import that."""
+
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object: ...
+
+
+def of_job(client: Server, key: Key) -> list[Object]:
     """The pods of all attempts of a job, as the server has them now."""
     labels = f"{JOB_LABEL}={label_value(key.name)}"
     return list(client.list(PODS, key.namespace, labels=labels, limit=500).get("items") or ())

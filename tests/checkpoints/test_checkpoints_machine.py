@@ -13,4 +13,4 @@ class TestCommits(CommitMachine.TestCase):
 
 @pytest.mark.slow
 class TestCommitsLong(CommitMachine.TestCase):
-    settings = settings(max_examples=1500, stateful_step_count=40, deadline=None, suppress_health_check=LENIENT)
+    settings = settings(max_examples=700, stateful_step_count=40, deadline=None, suppress_health_check=LENIENT)

@@ -169,6 +169,7 @@ def test_a_record_stays_on_its_side_wherever_its_line_is(job: Make, tmp_path: Pa
     assert set(re.findall(r"record \d+ ", held)) == set(re.findall(r"record \d+ ", later))
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_tokenizer_and_its_rule(job: Make, tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text(long_text(30_000))

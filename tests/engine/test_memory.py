@@ -34,10 +34,12 @@ def faults(how: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_block_that_is_freed_and_taken_again_costs_no_page_faults() -> None:
     assert faults("kept") < 100
 
 
+@pytest.mark.slow
 def test_canary_glibc_gives_it_back_by_default() -> None:
     """If this fails, the setting has become needless."""
     faults("kept")  # skips where there is no such allocator

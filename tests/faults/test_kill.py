@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 400, 20
+STEPS, EVERY = 240, 20
 KILLS = int(os.environ.get("GENTRAIN_KILLS", "3"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 TARGETS = ("worker", "driver", "everything")

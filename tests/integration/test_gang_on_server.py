@@ -113,6 +113,9 @@ def test_three_jobs_where_one_and_a_half_fit_all_end(bench: Bench, profile: str,
     assert max(cluster.placed(bench.kuberay.pods(f"{name}-a1")) for name in cluster.names) < PODS_OF_ONE
 
     bench.until(cluster.turn)
-    assert oldest not in cluster.gave_back
     assert bench.status(oldest)["attempts"] == 1
-    assert "which is older, waits in the same way" in cluster.gave_back[youngest]
+    assert cluster.gave_back, "of itself it does not come loose"
+    assert cluster.gave_back.keys() <= {middle, youngest}, (
+        "whose grace ends first, and what that sets free, is chance; the oldest keeps its own"
+    )
+    assert all("which is older, waits in the same way" in told for told in cluster.gave_back.values())
