@@ -110,7 +110,9 @@ def train(
     engines = {
         name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world, after[name]) for name, own in groups.items() if own
     }
-    norms = {name: engine.gradient_norm() for name, engine in engines.items() if model.networks[name].norm}
+    for name, engine in engines.items():
+        if model.networks[name].norm:
+            engine.watch_norm()
     for name in groups.keys() - engines.keys():
         freeze(modules[name], spec, stage, batch_cut.micro, world)
     if model.encode is not None:
@@ -190,8 +192,8 @@ def train(
                         meter.add(metrics, batch_cut.accumulation / parts if phase.weigh else 1.0)
                     saver.settle()
                     engines[phase.trains].step()
-                    if phase.trains in norms and phase.every == 1 and not engines[phase.trains].skipped:
-                        meter.add({f"gradient_norm/{phase.trains}": norms[phase.trains].last()})
+                    if phase.every == 1:
+                        meter.add(engines[phase.trains].measured())
                 state.samples += batch_cut.size if phase.advances else 0
         if ema and spec.training.ema:
             ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))

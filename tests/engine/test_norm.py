@@ -28,7 +28,9 @@ def test_the_norm_is_that_before_clipping_and_of_what_has_a_gradient() -> None:
     norm = GradientNorm(engine, list(network.parameters()), 0)
     network.weight.grad = torch.tensor([[3.0, 4.0]])
     engine._take_model_step(None)
-    assert norm.last().item() == pytest.approx(5.0)
+    measured = norm.last()
+    assert measured is not None
+    assert measured.item() == pytest.approx(5.0)
     assert engine.taken == 1
     assert network.weight.grad is None
 
@@ -36,9 +38,12 @@ def test_the_norm_is_that_before_clipping_and_of_what_has_a_gradient() -> None:
 def test_from_stage_1_on_it_is_deepspeeds() -> None:
     class Partitioned(Clipping):
         class optimizer:
-            _global_grad_norm = 2.5
+            _global_grad_norm: float | None = 2.5
 
     engine = Partitioned(nn.Linear(2, 1))
     before = engine._take_model_step
-    assert GradientNorm(engine, [], 1).last().item() == 2.5
+    norm = GradientNorm(engine, [], 1)
+    assert norm.last() == torch.tensor(2.5)
     assert engine._take_model_step == before
+    engine.optimizer._global_grad_norm = None  # as with zero_optimization: {compute_grad_norm: false}
+    assert norm.last() is None

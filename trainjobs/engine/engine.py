@@ -93,6 +93,7 @@ class Engine:
         # every micro-batch with the next one's, and say nothing.
         self._counts_forwards = hasattr(self._engine.optimizer, "clear_backward_seen_flag")
         self._world = world
+        self._norm: GradientNorm | None = None
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
@@ -109,9 +110,14 @@ class Engine:
         self._engine.step()
         self.skipped = self._engine.skipped_steps > before
 
-    def gradient_norm(self) -> GradientNorm:
-        """Measures it from here on."""
-        return GradientNorm(self._engine, [parameter for _, parameter in self.trained], self.stage)
+    def watch_norm(self) -> None:
+        """Measure the norm of the gradient of every step from here on."""
+        self._norm = GradientNorm(self._engine, [parameter for _, parameter in self.trained], self.stage)
+
+    def measured(self) -> dict[str, Tensor]:
+        """Of the last step, `gradient_norm/<network>`, on the device; {} where nobody watches it, or no update was made."""
+        norm = self._norm.last() if self._norm and not self.skipped else None
+        return {} if norm is None else {f"gradient_norm/{self.name}": norm}
 
     def set_rates(self, factor: float) -> dict[str, float]:
         """Set every group's learning rate to `factor` times its peak, and return them by name. One that sleeps has none: else its

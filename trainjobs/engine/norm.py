@@ -20,11 +20,11 @@ class GradientNorm:
         if stage == 0:
             engine._take_model_step = self._step
 
-    def last(self) -> Tensor:
-        """The L2 norm over the whole gradient that the last step began with, float32, on the device, the same on every rank."""
-        if self._measured is not None:
-            return self._measured
-        return torch.as_tensor(self._engine.optimizer._global_grad_norm, dtype=torch.float32)
+    def last(self) -> Tensor | None:
+        """The L2 norm over the whole gradient that the last step began with, float32, on the device, the same on every rank; None where
+        DeepSpeed was told not to measure it (zero_optimization.compute_grad_norm)."""
+        norm = self._engine.optimizer._global_grad_norm if self._measured is None else self._measured
+        return None if norm is None else torch.as_tensor(norm, dtype=torch.float32)
 
     def _step(self, *arguments: Any) -> None:
         self._measured = nn.utils.get_total_norm([each.grad for each in self._trained if each.grad is not None])
