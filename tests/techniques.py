@@ -1,5 +1,5 @@
-"""Techniques for images, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were compared
-with those of a plain torch loop, by which test, against what, and the largest difference that was seen there."""
+"""Techniques for images, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were
+compared with those of a plain torch loop, by which test, against what, and the largest difference that was seen there."""
 
 from __future__ import annotations
 
