@@ -94,7 +94,7 @@ def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:
     return what
 
 
-def account(spec: Spec, data: Origin, rule: Rule, orders: Sequence[Mapping[str, Any]], **more: Any) -> dict[str, Any]:
+def account(spec: Spec, data: Origin, rule: Rule, orders: Sequence[Mapping[str, Any]] = (), **more: Any) -> dict[str, Any]:
     """What a commit keeps, for `changes`, `compare_data` and onward.py: the job, the data, and what is not in the manifest."""
     return {"job": dict(_leaves(spec)), "data": {**data.metadata(), "rule": rule, "orders": list(orders)}, "around": more}
 

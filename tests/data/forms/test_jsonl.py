@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from tests.data.forms.laid import Board, Laid, data, everything, opened
 from trainjobs.api.errors import JobError
-from trainjobs.data.documents import named
-from trainjobs.data.files import file_at
 from trainjobs.data.forms import jsonl, lined, streams
 from trainjobs.data.forms.index import Indexing
 from trainjobs.data.forms.recent import Recent
@@ -59,12 +57,6 @@ def test_bom_crlf_and_empty_lines_are_no_records(tmp_path: Path, suffix: str, he
     assert [row.where.rpartition(":")[2] for row in rows] == ["1", "4", "5", "7"]
     assert records.names(0) == ["one", "twoé", "three", "last"]
     assert [row.values["n"] for row in records.read(board, 0, [3, 0, 3], ["n"])] == [4, 1, 4]
-
-
-def test_names_are_those_by_which_samples_were_held_out_before(tmp_path: Path) -> None:
-    path = write(tmp_path / "data" / "a.jsonl", ODD)
-    records, _ = opened(tmp_path / "data")
-    assert list(records.names(0)) == [name for name, _ in named([file_at(path, "a.jsonl")], "text")]
 
 
 def test_a_record_without_text_is_named_by_its_line(tmp_path: Path) -> None:

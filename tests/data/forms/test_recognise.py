@@ -62,7 +62,7 @@ def test_what_cannot_be_read() -> None:
     cases = {
         ("a.tar.gz", "b.tgz"): ("packed tar archives cannot be read", "unpack each to a plain .tar"),
         ("a.json",): ("the data is in no form that can be read", "known are .bmp"),
-        (): ("the data is in no form that can be read", "known are .bmp"),
+        (): ("the folder is empty", "put data there"),
     }
     for names, (what, how) in cases.items():
         with pytest.raises(JobError) as raised:

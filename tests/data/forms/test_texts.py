@@ -9,8 +9,6 @@ import pytest
 
 from tests.data.forms.laid import everything, opened
 from trainjobs.api.errors import JobError
-from trainjobs.data.documents import named
-from trainjobs.data.files import file_at
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -24,8 +22,8 @@ def test_documents_and_names_are_those_of_before(tmp_path: Path, here: bool) -> 
     (root / "left.bin").write_bytes(b"\0")
     records, board = opened(root, here)
     rows = everything(records, board)
-    files = [file_at(root / name, name) for name in ("a.txt", "b.md", "empty.txt", "sub/c.py")]
-    assert [(row.name, row.values["text"]) for row in rows] == list(named(files, "text"))
+    texts = {name: (root / name).read_text(encoding="utf-8-sig") for name in ("a.txt", "b.md", "sub/c.py")}
+    assert [(row.name, row.values["text"]) for row in rows] == list(texts.items())
     assert records.names(0) == ["a.txt", "b.md", "sub/c.py"]
     assert list(records.words()) == ["text, 3 files, 34 bytes", "1 .bin, 1 empty left out"]
 

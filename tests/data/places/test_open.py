@@ -18,7 +18,7 @@ from trainjobs.stores.open import MODULES
 
 def test_schemes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = ModuleType("trainjobs.data.places.hub")
-    hub.open_hub = lambda uri: f"the hub's {uri}"  # type: ignore[attr-defined]
+    hub.open_hub = lambda uri, *, patience: f"the hub's {uri}"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, hub.__name__, hub)
     assert open_place("hf://datasets/a/b") == "the hub's hf://datasets/a/b"  # type: ignore[comparison-overlap]
     assert isinstance(open_place(f"file://{tmp_path}"), FolderPlace)

@@ -20,7 +20,6 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.forms import csvs, footers, jsonl, parquet, shards
 from trainjobs.data.forms.imagefolder import open_images
 from trainjobs.data.forms.index import Arrays
-from trainjobs.data.forms.joined import join, texts_beside
 from trainjobs.data.forms.lined import File
 from trainjobs.data.forms.ranges import reading, skipping
 from trainjobs.data.forms.recognise import Found, Wants, counted, find
@@ -73,11 +72,9 @@ class Straight:
 def glance(place: Place, listed: Listed, data: Data, shelf: Shelf, *, wants: Wants = "", seed: int = 0) -> Glance:
     """JobErrors as of open.open_records, for what the shards show that are looked at."""
     straight = Straight()
-    found, beside = texts_beside(find(place, listed, data, straight, wants), wants)
+    found = find(place, listed, data, straight, wants)
     looked = _looked(found.objects, seed)
-    alone, rows, exact = _records(found, looked)
-    records = join(alone, beside)
-    rows += len(beside.objects) if beside is not None and records is not alone else 0
+    records, rows, exact = _records(found, looked)
     if data.where is not None:
         condition(data.where, records.columns)
     size = sum(one.size for one in found.objects)

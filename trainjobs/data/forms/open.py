@@ -11,7 +11,6 @@ from trainjobs.data.forms.chosen import choose
 from trainjobs.data.forms.csvs import open_csv
 from trainjobs.data.forms.imagefolder import open_images
 from trainjobs.data.forms.index import Indexing, silent
-from trainjobs.data.forms.joined import join, texts_beside
 from trainjobs.data.forms.jsonl import open_jsonl
 from trainjobs.data.forms.parquet import open_parquet
 from trainjobs.data.forms.recognise import Found, Wants, find
@@ -38,9 +37,9 @@ def open_records(
 
     JobError GTJ0102 for data.where, GTJ0113 for data that cannot be read, GTJ0114 for a cache that cannot be written; the place's own.
     """
-    found, beside = texts_beside(find(place, listed, data, shelf, wants), wants)
+    found = find(place, listed, data, shelf, wants)
     indexing = Indexing(cache, ranks, say, clock)
-    return choose(join(_opened(found, indexing), beside), data.where, data.limit, shelf, indexing)
+    return choose(_opened(found, indexing), data.where, data.limit, shelf, indexing)
 
 
 def _opened(found: Found, indexing: Indexing) -> Records:

@@ -21,7 +21,7 @@ def open_place(uri: str, *, patience: Patience | None = None) -> Place:
     if scheme == "hf":
         from trainjobs.data.places.hub import open_hub
 
-        return open_hub(uri)
+        return open_hub(uri, patience=patience or Patience(AMID))
     if scheme not in SHAPES:
         how = "use file:///folder, " + ", ".join(SHAPES.values()) + ", hf://datasets/organisation/name"
         raise JobError("GTJ0107", "data cannot be read from there", where=uri, how=how)
