@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 import trainjobs.engine.engine
-from tests.silence.at_once import AtOnce
+from tests.checkpointer.at_once import AtOnce
 from trainjobs.api.job import Job
 from trainjobs.checkpointer import saver
 from trainjobs.loop import train
