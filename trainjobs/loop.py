@@ -31,6 +31,7 @@ from trainjobs.data import look, open_source, origin_of, rule_of
 from trainjobs.data.ahead import ahead
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
+from trainjobs.data.surveys import surveys
 from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
@@ -38,6 +39,7 @@ from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.evaluation import evaluation, live, looked_at
 from trainjobs.evaluate.setting import Setting
+from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
@@ -150,6 +152,8 @@ def train(
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, others)
         reporter.real(real(source, spec, plan.samples))
+        if not (run / "samples" / "data.json").exists() or changed:
+            tell_data(run / "samples", opened, seed, surveys(spec, found, run / "cache", look=plan.samples))
     note("resume")
 
     def tell(words: str) -> None:

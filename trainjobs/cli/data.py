@@ -5,13 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from trainjobs.api.data import Data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.shape import dotted
@@ -20,11 +18,10 @@ from trainjobs.cli.diagnostics import rendered
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import RUNS, emit, format_option, painted
 from trainjobs.cli.survey import printed
-from trainjobs.data.survey import Survey, survey
 from trainjobs.run.folder import Run
 
 if TYPE_CHECKING:
-    from trainjobs.data.forms.records import Records
+    from trainjobs.data.found import Found
     from trainjobs.evaluate.sheet import Sheet
 
 SHOWN = 2  # texts in the terminal; the file holds more
@@ -48,9 +45,12 @@ def command(source: str, sets: tuple[str, ...], out: Path | None, no_picture: bo
         click.echo(painted(f"{dotted(path)} is {uri}", dim=True), err=True)
     if manifest.notes:
         click.echo(rendered(manifest.notes), err=True)
+    from trainjobs.data.surveys import surveys
+
     with cache_of(job) as cache:
-        found = surveys(job.spec, cache)
-        sheet = None if no_picture else first_samples(job.spec, cache)
+        looked = sources(job.spec)
+        found = surveys(job.spec, looked, cache, say=said)
+        sheet = None if no_picture else first_samples(job.spec, cache, looked)
     kept = saved(sheet, out or Path("data")) if sheet else None
     if form != "table":
         emit({"name": job.metadata.name, "sources": [one.as_data() for one in found], "samples": str(kept) if kept else None}, form)
@@ -74,79 +74,23 @@ def cache_of(job: Job) -> Iterator[Path]:
         yield Path(folder)
 
 
-def surveys(spec: Spec, cache: Path) -> list[Survey]:
-    """Of each source of the data."""
-    if builtin(spec.data.uri) is not None:
-        return [of_built_in(spec, cache)]
-    with tempfile.TemporaryDirectory(prefix="gtj-data-") as looked:
-        return [of_source(spec, part.source, cache, Path(looked)) for part in spec.data.parts]
-
-
-def of_source(spec: Spec, uri: str, cache: Path, looked: Path) -> Survey:
-    """Of one that lies somewhere. Its index is kept in `cache`, what is small of it in `looked`."""
-    from trainjobs.data.forms.open import open_records
-    from trainjobs.data.forms.roles import roles
-    from trainjobs.data.places.open import BEFORE, open_place
-    from trainjobs.data.places.place import Listed, Place
-    from trainjobs.data.places.sparing import Sparing, cheap
-    from trainjobs.data.rows import divided
-    from trainjobs.data.splits import divide
-    from trainjobs.stores.patience import Patience
-
-    data, shelf = spec.data, Sparing(looked)
-
-    def opened(place: Place, listed: Listed, names: Sequence[str], data: Data = data) -> Records:
-        wanted = set(names)
-        objects = tuple(one for one in listed.objects if one.name in wanted)
-        wants: Literal["text", "image", ""] = "text" if spec.language else "" if spec.custom else "image"
-        return open_records(place, replace(listed, objects=objects), data, shelf, cache, say=said, wants=wants)
-
-    def counted(place: Place, listed: Listed, names: Sequence[str]) -> int:
-        return rows(opened(place, listed, names, data.model_copy(update={"labels": "none", "limit": None})))
-
-    place = open_place(uri, patience=Patience(BEFORE))
-    listed = place.listed()
-    split = divide([one.name for one in listed.objects], listed.splits, data.split, place.uri)
-    records, words, exact = opened(place, listed, split.train), [*split.words()], True
-    train, named = rows(records), data.split.validation or ""
-    if "://" in named:
-        other = open_place(named, patience=Patience(BEFORE))
-        there = other.listed()
-        held, words = counted(other, there, [one.name for one in there.objects]), [*words, f"held out {other.uri}"]
-    elif split.validation:
-        held = counted(place, listed, split.validation)
-    elif exact := cheap(tuple(dict.fromkeys(one for block in records.blocks for one in block.objects))):
-        held = len(divided(records, data, "sample")[1])
-    else:
-        held = round(train * data.holdout)
-    if not split.validation and "://" not in named:
-        train -= held
-    found = roles(records.columns, data.columns, data.text.field, spec.family)
-    if data.labels == "folder" and "folder" in records.columns:
-        found = {"label": "folder", **found}
-    return survey(records, found, shelf, train, held, words, exact=exact)
-
-
-def rows(records: Records) -> int:
-    return sum(block.rows for block in records.blocks)
-
-
 def said(words: str) -> None:
     click.echo(painted(words, dim=True), err=True)
 
 
-def of_built_in(spec: Spec, cache: Path) -> Survey:
-    from trainjobs.data import open_source, preflight
+def sources(spec: Spec) -> tuple[Found, ...]:
+    from trainjobs.data.found import look
+    from trainjobs.data.places.open import BEFORE
+    from trainjobs.stores.patience import Patience
 
-    words, info = preflight(spec), open_source(spec, cache).info
-    return Survey(spec.data.uri, (words,), (), info.length, info.heldout, 0, 0)
+    return look(spec, {}, Patience(BEFORE)) if builtin(spec.data.uri) is None else ()
 
 
-def first_samples(spec: Spec, cache: Path) -> Sheet:
+def first_samples(spec: Spec, cache: Path, found: Sequence[Found]) -> Sheet:
     from trainjobs.data import open_source
     from trainjobs.evaluate.sheet import first
 
-    return first(open_source(spec, cache), spec.training.seed)
+    return first(open_source(spec, cache, found), spec.training.seed)
 
 
 def saved(sheet: Sheet, out: Path) -> Path:

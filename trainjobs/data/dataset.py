@@ -15,15 +15,16 @@ from trainjobs.api.data import Data, size_in_bytes
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.files import fingerprinted
-from trainjobs.data.forms.chosen import column_of, distinct
-from trainjobs.data.forms.index import Indexing, silent
+from trainjobs.data.forms.chosen import column_of
+from trainjobs.data.forms.index import silent
+from trainjobs.data.forms.labels import classes_of
 from trainjobs.data.forms.open import open_records
 from trainjobs.data.forms.recognise import form_of
 from trainjobs.data.forms.records import Record, Records, Value
-from trainjobs.data.forms.roles import Classes, classes, roles
+from trainjobs.data.forms.roles import Classes, roles
 from trainjobs.data.found import Found, wants
 from trainjobs.data.holdout import Rule
-from trainjobs.data.merged import Merged, by_name, one_after_the_other
+from trainjobs.data.merged import by_name, one_after_the_other
 from trainjobs.data.places.place import ALONE, Listed, Place, Ranks, Shelf
 from trainjobs.data.places.shelf import DiskShelf
 from trainjobs.data.rows import Mask, Rows, divided
@@ -59,10 +60,6 @@ class Reading:
         limit = size_in_bytes(data.cache) if data.cache is not None else None
         return DiskShelf(self.cache / "fetched", limit // 2 if limit is not None and derived else limit)
 
-    @property
-    def indexing(self) -> Indexing:
-        return Indexing(self.cache, self.ranks, self.say)
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -73,6 +70,7 @@ class Dataset:
     records: Records
     apart: int | None
     roles: Mapping[str, str]
+    recognised: Mapping[str, str]  # columns that stand for something, whether the job uses them or not
     kind: Kind
 
     @property
@@ -107,7 +105,7 @@ class Dataset:
         column = self.roles.get("label")
         if column is None:
             return None
-        found = classes(distinct(self.records, column, shelf, reading.indexing), column, self.found.uri, _named(self.records, column))
+        found = classes_of(self.records, column, shelf, reading.cache, reading.ranks, say=reading.say)
         if len(found.names) < 2:
             why = f"every sample that there is has the class {found.names[0]}"
             how = "take data.columns.label and data.labels out, or add the other classes"
@@ -157,16 +155,18 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if found.held is not None:
         apart = len(records.blocks)
         records = one_after_the_other(records, opened(found.place_held(), found.held))
-    kind, used = uses(spec, roles(records.columns, data.columns, data.text.field, spec.family))
+    recognised = roles(records.columns, data.columns, data.text.field, spec.family)
     if data.labels == "folder":
-        used |= {"label": "folder"}
-    return Dataset(found, data, records, apart, used, kind)
+        recognised |= {"label": "folder"}
+    kind, used = uses(spec, recognised)
+    return Dataset(found, data, records, apart, used, recognised, kind)
 
 
 def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
     """What the data is to this job, and the roles that it uses. What a picture is drawn for is carried where the manifest names it, or
     the objective is the user's own; a conversation or a prompt where there is no plain text, or the manifest names it."""
     asked = {role for role in found if getattr(spec.data.columns, role) is not None}
+    asked |= {"label"} if spec.data.labels == "folder" else set()
     if "image" in found and not spec.language:
         return "image", {
             role: found[role] for role in ("image", "caption", "label") if role in found and (spec.custom or role in {"image", *asked})
@@ -202,17 +202,3 @@ def _lines(listed: Listed, data: Data, place: Place) -> Sequence[tuple[Listed, D
 
 def _unpacked(name: str, size: int) -> int:
     return size * (5 if name.lower().endswith((".gz", ".zst")) else 1)
-
-
-def _named(records: Records, column: str) -> Sequence[str] | None:
-    """The names that the data itself gives the numbers of a column."""
-    inner: Any = records
-    while not hasattr(inner, "classes"):
-        if isinstance(inner, Merged):
-            inner = inner.parts[0]
-        elif hasattr(inner, "records"):
-            inner = inner.records
-        else:
-            return None
-    names: Sequence[str] | None = inner.classes.get(column)
-    return names

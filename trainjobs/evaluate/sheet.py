@@ -48,24 +48,32 @@ class Sheet:
         return path
 
 
-def first(source: Source, seed: int, classes: Sequence[str] = ()) -> Sheet:
-    """The samples of the first steps, in their order and with the augmentation that they get there (of one phase). `classes` names
-    labels."""
+def first(source: Source, seed: int) -> Sheet:
+    """The samples of the first steps, in their order and with the augmentation that they get there (of one phase)."""
     info = source.info
     count = TEXTS if info.kind == "text" else COUNT
     positions = torch.arange(min(count, info.length))
     batch = source.batch(positions, seed, Noise.of(seed, 0, "data", positions))
     if info.kind == "text":
         assert info.tokenizer is not None
-        return Sheet(texts=tuple(cut(row, info.tokenizer) for row in batch["tokens"].tolist()))
+        if "tokens" in batch:
+            return Sheet(texts=tuple(cut(row, info.tokenizer) for row in batch["tokens"].tolist()))
+        return Sheet(texts=tuple(exchange(batch, row, info.tokenizer) for row in range(len(positions))))
     if info.kind == "point":
         return Sheet(scatter(batch["point"], info.modes or (), SIGMA))
-    return Sheet(sheet(batch["image"], under(batch, classes)))
+    return Sheet(sheet(batch["image"], under(batch, info.classes)))
 
 
-def tell(folder: Path, source: Source, seed: int, surveys: Sequence[Survey], classes: Sequence[str] = ()) -> None:
+def exchange(batch: Mapping[str, Tensor], row: int, tokenizer: Tokenizer) -> str:
+    """A record of several texts, each under its role's name."""
+    roles = [name.removesuffix("_length") for name in batch if name.endswith("_length")]
+    parts = (f"{role}: {cut(batch[role][row, : int(batch[f'{role}_length'][row])].tolist(), tokenizer)}" for role in roles)
+    return "\n".join(parts)
+
+
+def tell(folder: Path, source: Source, seed: int, surveys: Sequence[Survey]) -> None:
     """Writes what the data is into a run's samples/: data.json, and data.png or data.txt. OSError."""
-    first(source, seed, classes).save(folder / "data")
+    first(source, seed).save(folder / "data")
     unfinished = folder / "data.json.partial"
     unfinished.write_text(json.dumps([one.as_data() for one in surveys], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     unfinished.replace(folder / "data.json")

@@ -48,7 +48,12 @@ def open_images(found: Found) -> Images:
     left = tuple(replace(found, others=+others).left_out())
     table = said.table if not said.without else said.table.take(pa.array(kept, pa.int64()))
     tags = json.dumps([[one.name, one.tag] for one in found.listed.objects if one.name in said.used])
-    return Images(found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left), tags)
+    return Images(found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left), tags, _above(folders))
+
+
+def _above(folders: Collection[str]) -> str:
+    """The folder that all folders lie in: two splits with the same classes in folders of theirs, train/cats and val/cats, agree."""
+    return posixpath.commonpath(folders) if len(folders) > 1 else posixpath.dirname(next(iter(folders)))
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Images:
     texts: Sequence[Object | None]
     said: tuple[str, ...]
     beside: str  # names and tags of what `table` was made of
+    above: str = ""  # the folder that all of them lie in, which says nothing of any
     form: str = "images"
 
     @cached_property
@@ -104,7 +110,7 @@ class Images:
         if name == "image":
             return whole(self.place, one, there[one])
         if name == "folder":
-            return posixpath.dirname(one.name)
+            return posixpath.dirname(one.name)[len(self.above) :].lstrip("/")
         if name == "txt":
             text = self.texts[number]
             assert text is not None, "pictures without are left out"

@@ -11,6 +11,7 @@ from trainjobs.data.forms.index import Indexing, silent
 from trainjobs.data.forms.parquet import Parquet
 from trainjobs.data.forms.records import Records
 from trainjobs.data.forms.roles import Classes, classes
+from trainjobs.data.merged import Merged
 from trainjobs.data.places.place import ALONE, Ranks, Shelf
 
 
@@ -37,4 +38,6 @@ def names_of(records: Records, column: str) -> Sequence[str] | None:
     """As Hugging Face's ClassLabel writes them into Parquet."""
     if isinstance(records, Chosen):
         return names_of(records.records, column)
+    if isinstance(records, Merged):
+        return names_of(records.parts[0], column)
     return records.classes.get(column) if isinstance(records, Parquet) else None
