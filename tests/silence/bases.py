@@ -53,10 +53,12 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
     dcgan = {"architecture": "dcgan", "channels": 4}
     mlp = {"architecture": "mlp", "channels": 4, "layers": 1}
     unet = {"channels": 4, "multipliers": [1, 2]}
+    mixed = {"sources": [{"source": pictures}, {"source": f"file://{images(folder / 'more', shift=40)}"}], "images": small["images"]}
     plain, momentum = {}, {"training": {"optimizers": {"default": SGD}, "ema": None}}
     return {
         "vae": {
             "vae": job("vae", {"network": {"channels": 4, "latentDim": 2}}, small, plain),
+            "vae-mixed": job("vae", {"network": {"channels": 4, "latentDim": 2}}, {**mixed, "holdout": 0.25}, plain),
             "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
         },
         "gan": {
@@ -122,6 +124,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
     words = f"file://{text(folder / 'other-text', more='And one line more.')}"
     return {
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
+        "data.sources.*.source": {"vae-mixed": elsewhere},
         "custom.objective": {"": "tests.silence.objective:other"},
         "custom.options": {"": {"width": 4, "scale": 2.0}},
         "deepspeed.config": {"": {"prescale_gradients": True}},

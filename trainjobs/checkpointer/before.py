@@ -90,7 +90,7 @@ def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:
     account = before.metadata.get("data")
     what = origin.difference(account, now, lambda: before.files.get(origin.NAME)) if account else None
     if what is not None and not spec.checkpoints.allow_data_change:
-        raise origin.refuse(before.step, what)
+        raise origin.refuse(before.step, what, "data.sources" if spec.data.sources else "data.source")
     return what
 
 

@@ -104,11 +104,11 @@ def _differ(old: Sequence[Any], now: Sequence[Any]) -> bool:
     return old[0] != now[0] or bool(old[1] and now[1] and old[1] != now[1] and old[1].startswith("tag:") == now[1].startswith("tag:"))
 
 
-def refuse(step: int, what: str) -> JobError:
-    """GTJ0216."""
+def refuse(step: int, what: str, where: str = "data.source") -> JobError:
+    """GTJ0216. `where` is the field that names the data."""
     why = f"{what}. Going on would train on other data than the run began with, and its losses would not compare"
     how = "put the data back; or set checkpoints.allowDataChange: true, and the report marks the step; or start afresh with --fresh"
-    return JobError("GTJ0216", f"the data has changed since the checkpoint of step {step}", where="data.source", why=why, how=how)
+    return JobError("GTJ0216", f"the data has changed since the checkpoint of step {step}", where=where, why=why, how=how)
 
 
 def _named(how: str, names: list[str]) -> str:
