@@ -47,7 +47,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "custom": [{"custom": {"objective": "package.module:build"}, "data": {"source": "builtin:digits"}}],
 }
 # Endings of file names; none is the name of a field.
-FILES = ("json", "jsonl", "lock", "md", "py", "txt", "yaml", "html", "safetensors")
+FILES = ("csv", "json", "jsonl", "lock", "md", "py", "txt", "yaml", "html", "parquet", "png", "safetensors", "tar")
 PACKAGES = ("json", "torch", "trainjobs")
 PATH = r"[a-z]\w*(?:\.(?:\w+|\*)|\[\d+\])*"
 # What looks like a field and is something else. A test holds that each is still needed.

@@ -97,12 +97,12 @@ def test_conditions_are_those_of_held_out_samples() -> None:
     assert streamed(Pictures([40]), Order(), roles={"image": "png"}).conditions(torch.arange(3)) == {}
 
 
-def test_two_windows_are_fetched_ahead() -> None:
+def test_what_is_mixed_next_is_fetched_ahead() -> None:
     records, shelf = Pictures([10] * 12), Kept()
     source = streamed(records, Order("blocks", 3, 3), shelf=shelf)
     source.rows(torch.arange(25, 35), 0)
     coming = source.places.coming(25, 0)
-    assert shelf.asked == [[f"{block:03d}.tar" for _ in range(3) for block in next(coming)]]
+    assert shelf.asked == [[f"{block:03d}.tar" for _ in range(2) for block in next(coming)]]
 
 
 def test_of_a_whole_order_the_blocks_of_the_next_samples_are_fetched_in_the_order_of_their_need() -> None:
