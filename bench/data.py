@@ -192,7 +192,8 @@ def tokens(scratch: Path) -> dict[str, dict[str, float]]:
     bytes is a view of them."""
     import sysconfig
 
-    from trainjobs.data import text
+    from trainjobs.data import open_source
+    from trainjobs.data.text import TextSource
     from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer
 
     folder, size, texts = scratch / "texts", 0, list[str]()
@@ -207,17 +208,18 @@ def tokens(scratch: Path) -> dict[str, dict[str, float]]:
     for kind in ("byte", "bpe"):
         asked = {"type": kind} | ({"vocabularySize": 4096} if kind == "bpe" else {})
         spec = Spec.model_validate({"language": {"tokenizer": asked}, "data": {"source": f"file://{folder}"}, "training": {"steps": 1}})
-        tokenizer = text.open_text(spec, scratch / f"cache-{kind}", "name").info.tokenizer
+        tokenizer = open_source(spec, scratch / f"cache-{kind}").info.tokenizer
         kept = next((scratch / f"cache-{kind}").glob("tokenizer-*.json"), None)
         (scratch / f"again-{kind}").mkdir()
         if kept is not None:
             shutil.copy(kept, scratch / f"again-{kind}" / kept.name)  # it is trained once, and is not what is timed
         began = time.perf_counter()
-        source = text.open_text(spec, scratch / f"again-{kind}", "name")
+        source = open_source(spec, scratch / f"again-{kind}")
+        assert isinstance(source, TextSource)
         took = time.perf_counter() - began
         count = sum(rows.shape[0] * (rows.shape[1] - 1) for rows in (source.sequences, source.held))
         began = time.perf_counter()
-        alone = counted(tokenizer, texts) if isinstance(tokenizer, BpeTokenizer) else sum(len(ByteTokenizer().array(one)) for one in texts)
+        alone = counted(tokenizer, texts) if isinstance(tokenizer, BpeTokenizer) else sum(map(len, ByteTokenizer().arrays(texts)))
         found[kind] = {"ours": count / took, "alone": alone / (time.perf_counter() - began)}
     return found
 

@@ -153,7 +153,8 @@ def train(
         reporter.resumed(changed, others)
         reporter.real(real(source, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
-            tell_data(run / "samples", opened, seed, surveys(spec, found, run / "cache", look=plan.samples))
+            with progress.spared(run, saver.attempt):
+                tell_data(run / "samples", opened, seed, surveys(spec, found, run / "cache", look=plan.samples))
     note("resume")
 
     def tell(words: str) -> None:

@@ -101,9 +101,9 @@ def short_text(folder: Path) -> dict[str, Any]:
     ("make", "phrases"),
     [
         (missing, ["the data does not exist", "where: {data}", "holds job.yaml", "how:   mend data.source"]),
-        (empty, ["the folder is empty", "where: {data}", "put images there"]),
+        (empty, ["the folder is empty", "where: {data}", "put data there"]),
         (no_image, ["0007.png is not a readable image", "where: {data}/0007.png", "replace or remove the file"]),
-        (other_files, ["the folder holds no images", "found 1 × .csv", "known are .bmp"]),
+        (other_files, ["the data holds no images", "found 1 × .csv", "known are .bmp"]),
         (short_text, ["the text is too short", "tokens found, ", "needed for two sequences of 64", "lower language.network.contextLength"]),
     ],
 )

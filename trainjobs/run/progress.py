@@ -10,9 +10,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from trainjobs.api.errors import JobError
 
 
 def replace(path: Path, text: str) -> None:
@@ -63,6 +66,15 @@ def marked(run: Path, message: str) -> bool:
 def warn(run: Path, attempt: int, error: Exception) -> None:
     """Add to the timeline what the user should know although the run goes on; `gtj run` prints it."""
     mark(run, "warning", attempt=attempt, message=str(error))
+
+
+@contextmanager
+def spared(run: Path, attempt: int) -> Iterator[None]:
+    """What goes wrong with something that a run can do without is told, and does not end it."""
+    try:
+        yield
+    except (JobError, OSError) as error:
+        warn(run, attempt, error)
 
 
 def timeline(run: Path, since: float) -> Callable[[str], None]:
