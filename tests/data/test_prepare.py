@@ -111,7 +111,8 @@ def test_prepared_pictures_have_the_pixels_of_the_pictures(job: Job, tmp_path: P
     expected = open_source(raw, tmp_path / "cache")
     done = made(raw, tmp_path / "out", tmp_path / "scratch", size=1)
     assert done.rows == 24
-    found = open_source(job("vae", f"file://{tmp_path / 'out'}", images=images, holdout=0), tmp_path / "cache2")
+    assert done.columns == ("label: cls",)
+    found = open_source(job("vae", f"file://{tmp_path / 'out'}", images=images, columns={"label": "cls"}, holdout=0), tmp_path / "cache2")
     assert torch.equal(found.pixels, expected.pixels)  # type: ignore[attr-defined]
     assert torch.equal(found.beside.label, expected.beside.label)  # type: ignore[attr-defined]
     assert found.info.classes == ("0", "1")

@@ -59,6 +59,8 @@ def command(source: str, out: str, shard_size: str, sets: tuple[str, ...]) -> in
     if count:
         click.echo(f"  {made.seconds:.1f} s, {rate:,.0f} {noun}/s")
     click.echo(f"  train on it: data.source: {store.uri}")
+    if made.columns:
+        click.echo(f"  with it: data.columns: {{{', '.join(made.columns)}}}")
     return 0
 
 

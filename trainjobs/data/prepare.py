@@ -47,7 +47,8 @@ Work = Callable[[Callable[[Task], Entry], Sequence[Task]], Iterable[tuple[Task, 
 
 @dataclass(frozen=True)
 class Made:
-    """`before` shards were there already; `tokens` and `bytes` are of those that were made now."""
+    """`before` shards were there already; `tokens` and `bytes` are of those that were made now. `columns` are fields of data.columns that
+    a manifest must name to train on it with what the pictures come with."""
 
     prepared: Prepared
     before: int
@@ -55,6 +56,7 @@ class Made:
     tokens: int
     rows: int
     seconds: float
+    columns: tuple[str, ...] = ()
 
 
 def prepare(
@@ -121,7 +123,9 @@ def prepare(
         _put(store, reading.cache, MANIFEST, state.to_json())
         made, tokens, rows = made + int(entry["bytes"]), tokens + int(entry.get("tokens", 0)), rows + int(entry["rows"])
         show(len(state.shards), len(tasks), made)
-    return Made(state, before, made, tokens, rows, clock() - started)
+    beside = {"label": "cls", "caption": "txt"} if kind == "pictures" else {}
+    columns = tuple(f"{role}: {column}" for role, column in beside.items() if role in dataset.roles)
+    return Made(state, before, made, tokens, rows, clock() - started, columns)
 
 
 def divided(dataset: Dataset, shard_size: int, kind: str) -> list[Task]:
