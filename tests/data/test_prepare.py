@@ -79,8 +79,8 @@ def test_prepared_text_gives_the_sequences_of_the_text(
 ) -> None:
     raw = job("language", f"file://{make(tmp_path / 'raw')}", options, holdout=holdout)
     expected = sequences(raw, tmp_path / "cache")
-    done = made(raw, tmp_path / "out", tmp_path / "scratch", size=4000)
-    assert len(done.prepared.shards) > (make is lines)
+    done = made(raw, tmp_path / "out", tmp_path / "scratch", size=3000)
+    assert len(done.prepared.shards) > 3
     assert done.tokens == done.prepared.total("tokens") > 1000
     ready = job("language", f"file://{tmp_path / 'out'}", options, holdout=holdout)
 
@@ -99,7 +99,7 @@ def test_a_split_of_its_own_stays_held_out(job: Job, tmp_path: Path) -> None:
     lines(tmp_path / "raw" / "train")
     lines(tmp_path / "raw" / "validation", 1)
     raw = job("language", f"file://{tmp_path / 'raw'}", LANGUAGE)
-    made(raw, tmp_path / "out", tmp_path / "scratch", size=1)
+    made(raw, tmp_path / "out", tmp_path / "scratch", size=2000)
     found = sequences(job("language", f"file://{tmp_path / 'out'}", LANGUAGE), tmp_path / "cache2")
     assert all(torch.equal(one, other) for one, other in zip(found, sequences(raw, tmp_path / "cache"), strict=True))
 
@@ -185,7 +185,7 @@ def test_what_is_not_prepared_is_refused(job: Job, tmp_path: Path) -> None:
 
 
 def test_damage_is_told(job: Job, tmp_path: Path) -> None:
-    made(job("language", f"file://{lines(tmp_path / 'raw')}", BPE), tmp_path / "out", tmp_path / "scratch", size=1)
+    made(job("language", f"file://{lines(tmp_path / 'raw')}", BPE), tmp_path / "out", tmp_path / "scratch", size=4000)
     spec = job("language", f"file://{tmp_path / 'out'}", BPE)
     shard = next((tmp_path / "out").glob("*.parquet"))
     data = shard.read_bytes()

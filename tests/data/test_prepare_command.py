@@ -39,7 +39,7 @@ def job(folder: Path, documents: int = 300) -> Path:
 
 def test_it_says_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["prepare", "-f", str(job(tmp_path, 20)), "--out", f"file://{tmp_path}/out", "--shard-size", "1"]
+    arguments = ["prepare", "-f", str(job(tmp_path, 20)), "--out", f"file://{tmp_path}/out", "--shard-size", "2k"]
     done = CliRunner().invoke(gtj, arguments, catch_exceptions=False)
     assert done.output.startswith("prepared 12 shards, 240 rows, ")
     assert "tokens/s" in done.output
@@ -55,7 +55,7 @@ def test_a_size_that_is_none_is_a_mistake_of_usage(tmp_path: Path, capsys: pytes
 
 
 def begun(folder: Path, out: str, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "trainjobs.cli.main", "prepare", "-f", str(folder / "job.yaml"), "--out", out, "--shard-size", "1"]
+    command = [sys.executable, "-m", "trainjobs.cli.main", "prepare", "-f", str(folder / "job.yaml"), "--out", out, "--shard-size", "100k"]
     return subprocess.Popen(command, cwd=folder, env={**os.environ, **(environ or {})}, stdout=subprocess.DEVNULL)
 
 
@@ -71,7 +71,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     there = json.loads((tmp_path / "out" / "prepared.json").read_text())
-    assert len(there["shards"]) < there["of"] == 12
+    assert len(there["shards"]) < there["of"]
     before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in there["shards"]}
     assert begun(tmp_path, f"file://{tmp_path}/out").wait(120) == 0
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before

@@ -42,11 +42,11 @@ class Texts:
         return (text for _, text, held in self.read() if not held)
 
 
-def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None) -> Texts:
-    """The documents of a source, or of some blocks of it; empty ones are none."""
+def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range | None = None) -> Texts:
+    """The documents of a source, or of some blocks of it, or of some rows of these; empty ones are none."""
 
     def read() -> Iterator[tuple[str, str, bool]]:
-        for name, where, values, apart in dataset.documents(shelf, blocks):
+        for name, where, values, apart in dataset.documents(shelf, blocks, rows):
             text = values["text"]
             if not isinstance(text, str):
                 why = "there is none" if text is None else f"it is of the type {type(text).__name__}"

@@ -7,6 +7,7 @@ stands in prepared.json is not made again. prepared.json is written last: what i
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,14 +32,15 @@ Entry = dict[str, Any]
 class Writer(Protocol):
     """Makes a shard. The same instance is used by several threads, or sent to other processes."""
 
-    def write(self, blocks: range, path: Path) -> Entry:
-        """What these blocks of the data become, in a new file; what is to be said of it in the manifest, but for its digest and size."""
+    def write(self, blocks: range, part: range | None, path: Path) -> Entry:
+        """What these blocks of the data become, or of one block the rows `part`, in a new file; what is to be said of it in the manifest, but for its digest and size."""
 
 
 @dataclass(frozen=True)
 class Task:
     name: str
     blocks: range
+    part: range | None = None  # rows of the one block, where it is several shards
 
 
 # In any order: (task, its entry), where each file was stored before.
@@ -106,7 +108,7 @@ def prepare(
     def one(task: Task) -> Entry:
         path = scratch / task.name
         try:
-            entry = writer.write(task.blocks, path)
+            entry = writer.write(task.blocks, task.part, path)
             with path.open("rb") as file:
                 entry |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
             with written(store, task.name):
@@ -129,23 +131,34 @@ def prepare(
 
 
 def divided(dataset: Dataset, shard_size: int, kind: str) -> list[Task]:
-    """Blocks that follow each other, about `shard_size` bytes of the source together; a larger block is a shard by itself. What is held
-    out apart makes shards of its own."""
+    """Blocks that follow each other, about `shard_size` bytes of the source together; a larger block becomes several, of equal numbers of
+    rows. What is held out apart makes shards of its own."""
     blocks = dataset.records.blocks
     rows: dict[Any, int] = {}
     for block in blocks:
         for found in block.objects:
             rows[found] = rows.get(found, 0) + block.rows
-    first, tasks, held = 0, list[Task](), dataset.apart if dataset.apart is not None else len(blocks)
-    size = 0.0
+    held = dataset.apart if dataset.apart is not None else len(blocks)
+    tasks: list[Task] = []
+    before, size = range(0), 0.0
+
+    def add(taken: range, part: range | None = None) -> None:
+        if taken:
+            tasks.append(_task(len(tasks), taken, part, kind, taken.start >= held))
+
     for number, block in enumerate(blocks):
         own = sum(found.size * (block.rows / rows[found] if rows[found] else 1.0) for found in block.objects)
-        if number > first and (size + own > shard_size or number == held):
-            tasks.append(_task(len(tasks), range(first, number), kind, first >= held))
-            first, size = number, 0.0
-        size += own
-    if first < len(blocks):
-        tasks.append(_task(len(tasks), range(first, len(blocks)), kind, first >= held))
+        if size + own > shard_size or number == held:
+            add(before)
+            before, size = range(number, number), 0.0
+        if own > shard_size:
+            shards = min(block.rows, math.ceil(own / shard_size))
+            for shard in range(shards):
+                add(range(number, number + 1), range(block.rows * shard // shards, block.rows * (shard + 1) // shards))
+            before = range(number + 1, number + 1)
+        else:
+            before, size = range(before.start, number + 1), size + own
+    add(before)
     return tasks
 
 
@@ -228,7 +241,7 @@ def _put(store: BlobStore, folder: Path, name: str, data: bytes) -> None:
         store.upload([(path, name)])
 
 
-def _task(number: int, blocks: range, kind: str, held: bool) -> Task:
+def _task(number: int, blocks: range, part: range | None, kind: str, held: bool) -> Task:
     if kind == "tokens":
-        return Task(f"tokens-{number:05d}.parquet", blocks)
-    return Task(f"{'validation' if held else 'train'}-{number:05d}.tar", blocks)
+        return Task(f"tokens-{number:05d}.parquet", blocks, part)
+    return Task(f"{'validation' if held else 'train'}-{number:05d}.tar", blocks, part)

@@ -34,15 +34,14 @@ class Pictures:
         found = dataset.classes(shelf, reading)
         return cls(dataset, shelf, found.numbers if found else {})
 
-    def write(self, blocks: range, path: Path) -> dict[str, Any]:
+    def write(self, blocks: range, part: range | None, path: Path) -> dict[str, Any]:
         """Members 00000-000017.png, .cls and .txt: number of the first block, and of the picture in the shard."""
         columns, seen, rows = list(dict.fromkeys(self.dataset.roles.values())), Seen(), 0
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in blocks:
-                count = self.dataset.records.blocks[number].rows
-                for start in range(0, count, _AT_ONCE):
-                    block = range(start, min(start + _AT_ONCE, count))
-                    for record in self.dataset.records.read(self.shelf, number, block, columns):
+                every = range(self.dataset.records.blocks[number].rows) if part is None else part
+                for start in range(0, len(every), _AT_ONCE):
+                    for record in self.dataset.records.read(self.shelf, number, every[start : start + _AT_ONCE], columns):
                         for suffix, data in self._members(record, seen):
                             member = tarfile.TarInfo(f"{blocks.start:05d}-{rows:06d}.{suffix}")  # no time, no owner: the same bytes again
                             member.size = len(data)

@@ -36,7 +36,7 @@ class Tokens:
     tokenizer: Tokenizer
     holdout: float
 
-    def write(self, blocks: range, path: Path) -> dict[str, Any]:
+    def write(self, blocks: range, part: range | None, path: Path) -> dict[str, Any]:
         """The columns tokens (end of text included), name (of the document) and held; a document of which a share is held out makes a row
         for each of its parts, as a run would encode them."""
         import pyarrow as pa
@@ -48,7 +48,7 @@ class Tokens:
         counts = {"pieces": 0, "divided": 0}
 
         def parts() -> Iterator[tuple[bool, str]]:
-            for name, text, apart in of(self.dataset, self.shelf, blocks).read():
+            for name, text, apart in of(self.dataset, self.shelf, blocks, part).read():
                 counts["pieces"] += -(-len(text) // PIECE)
                 made = [(apart, text)] if self.dataset.apart is not None or not self.holdout else [*divided(name, text, self.holdout)]
                 counts["divided"] += len(made) > 1
