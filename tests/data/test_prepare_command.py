@@ -47,6 +47,10 @@ def test_it_says_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     again = CliRunner().invoke(gtj, arguments, catch_exceptions=False)
     assert again.output.startswith("prepared 0 shards")
     assert "12 were there" in again.output
+    (tmp_path / "job.yaml").write_text(JOB.format(source=f"file://{tmp_path}/out"))
+    shown = CliRunner().invoke(gtj, ["data", "-f", "job.yaml"], catch_exceptions=False)
+    assert "prepared, 12 shards, " in shown.output
+    assert "text 1, " in shown.output
 
 
 def test_a_size_that_is_none_is_a_mistake_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

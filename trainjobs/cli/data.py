@@ -78,6 +78,8 @@ def surveys(spec: Spec, cache: Path) -> list[Survey]:
     """Of each source of the data."""
     if builtin(spec.data.uri) is not None:
         return [of_built_in(spec, cache)]
+    if spec.language and (ready := of_prepared(spec, cache)) is not None:
+        return [ready]
     with tempfile.TemporaryDirectory(prefix="gtj-data-") as looked:
         return [of_source(spec, part.source, cache, Path(looked)) for part in spec.data.parts]
 
@@ -140,6 +142,19 @@ def of_built_in(spec: Spec, cache: Path) -> Survey:
 
     words, info = preflight(spec), open_source(spec, cache).info
     return Survey(spec.data.uri, (words,), (), info.length, info.heldout, 0, 0)
+
+
+def of_prepared(spec: Spec, cache: Path) -> Survey | None:
+    """Of tokens that gtj prepare made; None of other data. Samples are sequences."""
+    from trainjobs.data import look, open_source
+    from trainjobs.data.prepared import line, prepared
+
+    found = look(spec)
+    made = prepared(spec, found[0])
+    if made is None or len(found) > 1:
+        return None
+    info = open_source(spec, cache, found).info
+    return Survey(found[0].uri, (line(made),), (), info.length, info.heldout, len(made.shards), made.total("bytes"))
 
 
 def first_samples(spec: Spec, cache: Path) -> Sheet:

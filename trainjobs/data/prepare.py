@@ -33,7 +33,8 @@ class Writer(Protocol):
     """Makes a shard. The same instance is used by several threads, or sent to other processes."""
 
     def write(self, blocks: range, part: range | None, path: Path) -> Entry:
-        """What these blocks of the data become, or of one block the rows `part`, in a new file; what is to be said of it in the manifest, but for its digest and size."""
+        """What these blocks of the data become, or of one block the rows `part`, in a new file; what is to be said of it in the manifest,
+        but for its digest and size."""
 
 
 @dataclass(frozen=True)
