@@ -82,17 +82,23 @@ def open_source(
 
 
 def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None) -> Source:
-    from trainjobs.data import documents, exchanges, tables, text
+    from trainjobs.data import documents, exchanges, prepared, tables, text
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
 
     shelf = reading.shelf(spec.data, derived=True)
+    ahead = [(prepared.prepared(spec, one), one) for one in found]
+    sources: list[Source] = []
+    if spec.language and any(made for made, _ in ahead):
+        tokenizer = prepared.together(ahead, tokenizer)
+        ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
+        sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer)
+        return sources[0] if len(sources) == 1 else Mixed.of(sources, [one.part.weight for one in found], [one.uri for one in found])
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
     kinds = {dataset.kind for dataset in datasets}
     if len(kinds) > 1:
         what = f"one source holds {datasets[0].kind}s, another {next(one.kind for one in datasets if one.kind != datasets[0].kind)}s"
         raise JobError("GTJ0108", what, where="data.sources", how="mix sources of one kind")
-    sources: list[Source] = []
     for number, dataset in enumerate(datasets):
         if dataset.kind == "image":
             sources.append(tables.open_images(dataset, reading, number))

@@ -117,13 +117,18 @@ class Dataset:
         name = self.roles[role]
         return [value for block in range(len(self.records.blocks)) for value in column_of(self.records, shelf, block, name)]
 
-    def documents(self, shelf: Shelf) -> Iterator[tuple[str, str, Mapping[str, Value], bool]]:
-        """Each row in order: its name, where it is, its roles' values, and whether its split is held out. Never all of them in memory."""
+    def documents(
+        self, shelf: Shelf, blocks: range | None = None, rows: range | None = None
+    ) -> Iterator[tuple[str, str, Mapping[str, Value], bool]]:
+        """Each row in order: its name, where it is, its roles' values, and whether its split is held out. Never all of them in memory.
+        `blocks` are those that are read, of all; `rows` those of each."""
         columns = list(dict.fromkeys(self.roles.values()))
-        for number, block in enumerate(self.records.blocks):
+        for number in range(len(self.records.blocks)) if blocks is None else blocks:
+            block = self.records.blocks[number]
             step = max(1, block.rows * _AT_ONCE // max(1, sum(_unpacked(one.name, one.size) for one in block.objects)))
-            for start in range(0, block.rows, step):
-                for row in self.records.read(shelf, number, range(start, min(start + step, block.rows)), columns):
+            every = range(block.rows) if rows is None else rows
+            for start in range(0, len(every), step):
+                for row in self.records.read(shelf, number, every[start : start + step], columns):
                     values = {role: row.values[name] for role, name in self.roles.items()}
                     yield row.name, row.where, values, self.apart is not None and number >= self.apart
 

@@ -34,16 +34,19 @@ class Texts:
     key: str
     read: Callable[[], Iterator[tuple[str, str, bool]]]
     apart: bool = False
+    ready: Callable[[], Iterator[tuple[bool, bytes]]] | None = None  # in place of `read` where the text was encoded ahead, as text.encoded
+    pieces: int = 0  # of what is ready
+    divided: int = 0  # documents of which some is held out and some is not, of what is ready
 
     def trained(self) -> Iterator[str]:
         return (text for _, text, held in self.read() if not held)
 
 
-def of(dataset: Dataset, shelf: Shelf) -> Texts:
-    """The documents of a source; empty ones are none."""
+def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range | None = None) -> Texts:
+    """The documents of a source, or of some blocks of it, or of some rows of these; empty ones are none."""
 
     def read() -> Iterator[tuple[str, str, bool]]:
-        for name, where, values, apart in dataset.documents(shelf):
+        for name, where, values, apart in dataset.documents(shelf, blocks, rows):
             text = values["text"]
             if not isinstance(text, str):
                 why = "there is none" if text is None else f"it is of the type {type(text).__name__}"

@@ -17,6 +17,7 @@ from trainjobs.data.found import Found, look, wants
 from trainjobs.data.images import describe, read
 from trainjobs.data.pictures import Seen
 from trainjobs.data.places.open import BEFORE
+from trainjobs.data.prepared import line, prepared
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
 from trainjobs.stores.patience import Patience
@@ -38,6 +39,8 @@ def said(spec: Spec) -> str:
 
 
 def _said(spec: Spec, found: Found, patience: Patience) -> str:
+    if (made := prepared(spec, found)) is not None and made.kind == "tokens":
+        return line(made)
     place, listed = found.place(patience), found.train
     local = all(one.path is not None for one in listed.objects[:1])
     asked = wants(spec, listed)

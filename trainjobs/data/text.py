@@ -82,6 +82,9 @@ def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenize
         both = _sides(texts, tokenizer, holdout, context, kept(apart=True))
     elif rule == "name" and holdout > 0:
         both = _sides(texts, tokenizer, holdout, context, kept(holdout=holdout, piece=PIECE))
+    if both is None and texts.divided:
+        why = "too little text was prepared to hold a share out by name"
+        raise JobError("GTJ0113", "the text is too short", where=spec.data.uri, why=why, how="train on the text itself, or add text")
     if both is None:  # nothing held out, or too little text to leave it to chance: the last sequences
         tokens = _tokens(texts, tokenizer, kept())
         length, heldout = enough(len(tokens), context, spec.data)
@@ -97,7 +100,8 @@ def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path) -> Tensor:
 
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("encoding the text, once, in %s", path)
-        for _, row in encoded(tokenizer, ((False, text) for _, text, _ in texts.read())):
+        rows = texts.ready() if texts.ready else encoded(tokenizer, ((False, text) for _, text, _ in texts.read()))
+        for _, row in rows:
             file.write(row)
 
     if cached(path, write).stat().st_size == 0:  # which cannot be mapped
@@ -113,8 +117,8 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
     """
 
     def write(file: BinaryIO) -> None:
-        logging.getLogger(__name__).info("encoding the text, once, in %s", path)
-        trained, pieces = 0, 0
+        logging.getLogger(__name__).info("%s, once, in %s", "laying out the tokens" if texts.ready else "encoding the text", path)
+        trained, pieces = 0, texts.pieces
 
         def parts() -> Iterator[tuple[bool, str]]:
             nonlocal pieces
@@ -124,7 +128,7 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
 
         file.write(bytes(_HEAD))
         with TemporaryFile(dir=path.parent) as aside:
-            for is_held, row in encoded(tokenizer, parts()):
+            for is_held, row in texts.ready() if texts.ready else encoded(tokenizer, parts()):
                 if is_held:
                     aside.write(row)
                 else:
