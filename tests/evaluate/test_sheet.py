@@ -40,7 +40,7 @@ def test_pictures_are_those_of_the_first_steps(tmp_path: Path) -> None:
 
 @dataclass
 class Labelled:
-    info: DataInfo = field(default_factory=lambda: DataInfo("image", (3, 16, 16), 5, 0))
+    info: DataInfo = field(default_factory=lambda: DataInfo("image", (3, 16, 16), 5, 0, classes=("cat", "dog")))
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         caption = torch.full((len(positions), 300), 256)
@@ -54,7 +54,7 @@ class Labelled:
 
 def test_labels_and_captions_stand_under_them(tmp_path: Path) -> None:
     source = Labelled()
-    made = first(source, 0, ["cat", "dog"]).picture
+    made = first(source, 0).picture
     assert made is not None
     assert made.size == (5 * (CELL + GAP) + GAP, CELL + GAP + 2 * LINE + GAP), "no more columns than samples"
     below = made.crop((0, GAP + CELL, made.width, made.height)).convert("L")

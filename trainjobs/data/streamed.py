@@ -25,8 +25,8 @@ from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
 
-# Times what is mixed at a time is fetched before it is needed: a third of the cache is read, a third is fetched, and the last is still needed
-# by batches that were begun. Twice as much, and shards are dropped that are needed again: 2.2 times the data fetched instead of 1.03.
+# Times what is mixed at a time is fetched before it is needed: a third of the cache is read, a third is fetched, and the last is still
+# needed by batches that were begun. With twice as much, shards are dropped that are needed again.
 MIXED = 1
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window

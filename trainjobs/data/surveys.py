@@ -12,11 +12,15 @@ from trainjobs.data.dataset import Reading, open_dataset
 from trainjobs.data.forms.index import silent
 from trainjobs.data.found import Found
 from trainjobs.data.places.sparing import Sparing, cheap
+from trainjobs.data.prepared import line, prepared
 from trainjobs.data.survey import LOOKED, Survey, survey
 
 
 def surveys(spec: Spec, found: Sequence[Found], cache: Path, *, look: int = LOOKED, say: Callable[[str], None] = silent) -> list[Survey]:
     """Of what was found of a job's sources; of data that is built in, of that. The index is kept in `cache`; nothing else is kept."""
+    if spec.language and len(found) == 1 and (ready := prepared(spec, found[0])) is not None:
+        info = open_source(spec, cache, found).info  # samples are sequences
+        return [Survey(found[0].uri, (line(ready),), (), info.length, info.heldout, len(ready.shards), ready.total("bytes"))]
     if not found:
         words, info = preflight(spec), open_source(spec, cache).info
         return [Survey(spec.data.uri, (words,), (), info.length, info.heldout, 0, 0)]
