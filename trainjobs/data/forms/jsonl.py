@@ -37,7 +37,9 @@ def arrays_of(read: Callable[[int], bytes], name: str, where: str) -> Arrays:
         begins = np.concatenate([np.zeros(1, np.int64), ends + 1])
         begins = begins[begins < len(data)]
         kept = ~np.isin(data[begins], np.frombuffer(BLANK, dtype=np.uint8))
-        for place in np.flatnonzero(~kept):  # few lines begin with a space, and of those few are empty
+        following = data[np.minimum(begins + 1, len(data) - 1)]
+        ended = (data[begins] == 10) | ((data[begins] == 13) & (following == 10))  # as any number of lines may be
+        for place in np.flatnonzero(~kept & ~ended):  # few lines begin with a space, and of those few are empty
             stop = int(begins[place + 1]) if place + 1 < len(begins) else len(data)
             kept[place] = bool(lines[int(begins[place]) : stop].strip())
         order = np.flatnonzero(kept)
