@@ -15,7 +15,9 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +113,26 @@ def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rou
 
 
 def memory(uri: str, folder: Path, scratch: Path) -> dict[str, float]:
-    """Bytes that preparing takes: of our process, all threads together, and of the DataLoader's processes, what is their own alone."""
+    """Bytes that preparing takes, by worker: what a process of ours grows by while its threads prepare, beyond what reading one batch took;
+    and what is their own alone of the DataLoader's processes."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # which has not grown yet
+        grown = pool.submit(growth, uri, scratch / "memory").result()
     process = psutil.Process()
-    with closing(opened(uri, "tar", scratch / "memory", WORKERS)) as source:
-        before, most = process.memory_info().rss, 0
-        for number, _ in enumerate(ours(source)):
+    before, their = set(process.children()), 0  # what multiprocessing keeps beside
+    for _ in loader("tar", names_of(uri, folder)[0], WORKERS):
+        their = max(their, sum(child.memory_full_info().uss for child in {*process.children()} - before))
+    return {"ours": grown / WORKERS, "loader": their / WORKERS}
+
+
+def growth(uri: str, cache: Path) -> int:
+    with closing(opened(uri, "tar", cache, WORKERS)) as source:
+        batches = ours(source)
+        next(batches)
+        process = psutil.Process()
+        before = most = process.memory_info().rss
+        for _ in batches:
             most = max(most, process.memory_info().rss)
-            if number == 40:
-                break
-    their, batches = 0, iter(loader("tar", names_of(uri, folder)[0], WORKERS))
-    for number, _ in enumerate(batches):
-        if number == 20:
-            their = sum(child.memory_full_info().uss for child in process.children())
-            break
-    del batches
-    return {"ours": (most - before) / WORKERS, "loader": their / WORKERS}
+    return most - before
 
 
 def index(scratch: Path) -> dict[str, float]:
@@ -173,8 +180,14 @@ def first_batch(server: Any, data: Path, scratch: Path) -> dict[str, float]:
 
 def waiting(folder: Path, scratch: Path) -> dict[str, float]:
     """The share of the steps' time that training waits for data: a DCGAN on shards of pictures, a language model on text."""
-    from trainjobs.loop import train
+    import torch.distributed as dist
 
+    from trainjobs.engine.memory import keep_freed_memory
+    from trainjobs.loop import train
+    from trainjobs.world import backend
+
+    keep_freed_memory()  # as every worker does
+    dist.init_process_group(backend(False), init_method=f"file://{scratch}/store", rank=0, world_size=1)
     found = {}
     for family, source in (("gan", {"source": f"file://{folder}", "images": {"size": 32, "channels": 3}}), ("language", None)):
         case = {**FAMILIES[family], "steps": 40} | ({"data": source} if source else {})
@@ -184,6 +197,7 @@ def waiting(folder: Path, scratch: Path) -> dict[str, float]:
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         shares = [row["data/wait"] for row in rows if "data/wait" in row][1:]  # the first steps wait for the first batch
         found[family] = sum(shares) / len(shares)
+    dist.destroy_process_group()
     return found
 
 

@@ -58,7 +58,7 @@ def written(count: int, folder: Path) -> dict[str, Path]:
 
 
 def decoded(data: bytes) -> torch.Tensor:
-    return torch.from_numpy(decode(data, SIZE, CHANNELS, "picture"))
+    return torch.from_numpy(decode(data, SIZE, CHANNELS, "picture").copy())  # what Pillow gives cannot be written to
 
 
 class Files(Dataset[torch.Tensor]):

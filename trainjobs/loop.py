@@ -218,7 +218,7 @@ def train(
         save = last or due(state.step, plan.save)
         stop = False
         if save or evaluate or state.step >= sync_at:
-            means, orders, happened = sync(meter, world, reporter, saver, state.step)
+            means, orders, happened = sync(meter, world, reporter, saver, state.step, batches.wait)
             sync_at, stop = orders.next, orders.stop
             save = orders.save or (save and (last or not saver.holding))
             if reporter:

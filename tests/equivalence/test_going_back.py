@@ -54,7 +54,7 @@ def test_twenty_steps_are_twenty_points_after_a_kill_behind_a_commit(root: Path)
     run = root / "killed"
     assert [row["step"] for row in rows(run, "attempts.jsonl") if row["event"] == "resumed"] == [10]
     found = as_tensorboard.steps(run / "events")
-    assert {"loss", "samples", "throughput", "lr/autoencoder", "heldout/loss"} <= found.keys()
+    assert {"loss", "samples", "throughput", "data/wait", "lr/autoencoder", "heldout/loss"} <= found.keys()
     assert len(list((run / "events").iterdir())) == 2
     for name, steps in found.items():
         assert steps == (DUE if name == "heldout/loss" else list(range(1, STEPS + 1))), name
