@@ -70,7 +70,7 @@ def test_the_points_are_those_of_a_run_that_was_not_killed(root: Path) -> None:
 def test_samples_and_timeline_are_those_of_a_run_that_was_not_killed(root: Path) -> None:
     names = [sorted(path.name for path in (root / name / "samples").iterdir()) for name in ("killed", "whole")]
     drawn = [f"{kind}-{step:06d}.png" for kind in ("reconstructed", "step") for step in DUE]
-    assert names[0] == names[1] == ["real.png", *drawn]
+    assert names[0] == names[1] == ["data.json", "data.png", "real.png", *drawn]
     for step in DUE:
         one, other = ((root / name / "samples" / f"step-{step:06d}.png").read_bytes() for name in ("killed", "whole"))
         assert one == other
@@ -101,4 +101,4 @@ def test_a_run_that_draws_is_heard_and_shows_signs_of_life(tmp_path: Path) -> No
     assert [row["message"].split(":")[0] for row in rows(run, "attempts.jsonl") if row["event"] == "note"] == ["samples"]
     told = json.loads((run / "progress.json").read_text())
     assert (told["activity"], told["etaSeconds"]) == (None, 0)
-    assert sorted(path.name for path in (run / "samples").iterdir()) == ["real.png", "step-000004.png"]
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["data.json", "data.png", "real.png", "step-000004.png"]

@@ -37,7 +37,8 @@ _VERSION = 3  # of what `read` makes; part of the table's name
 
 def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
     """Source `number` of the job. JobErrors as of Dataset and `read`."""
-    data, limit = dataset.data, reading.limit(dataset.data)
+    data = dataset.data
+    limit = reading.limit(data) // len(data.parts)  # which the sources of a mixture share
     train, held = dataset.sides(reading)
     if not len(train):
         raise none_left(len(held), data.holdout, dataset.found.uri, "images")
