@@ -13,7 +13,7 @@ from tests.equivalence import worker
 from trainjobs import loop
 
 _open = loop.open_source
-loop.open_source = lambda spec, cache, **began: carried.Pairs(_open(spec, cache, **began))  # type: ignore[assignment]
+loop.open_source = lambda spec, cache, found, **began: carried.Pairs(_open(spec, cache, found, **began))  # type: ignore[assignment]
 
 if __name__ == "__main__":
     worker.main()

@@ -14,6 +14,7 @@ import numpy as np
 from trainjobs.api.data import Data, size_in_bytes
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
+from trainjobs.api.problem import listed
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.forms.chosen import column_of
 from trainjobs.data.forms.index import silent
@@ -179,6 +180,12 @@ def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
     exchanged = {role: column for role, column in found.items() if role not in ("text", "label", "image", "caption")}
     if spec.custom and exchanged and ("text" not in found or asked & exchanged.keys()):
         return "exchange", exchanged
+    if "text" not in found:
+        why = f"of its columns {listed(f'{column} ({role})' for role, column in found.items())} are known" if found else ""
+        how = "name what is learned from in data.columns; `gtj data` lists the columns"
+        raise JobError(
+            "GTJ0108", "the data has neither pictures nor text that are known by their names", where="data.source", why=why, how=how
+        )
     return "text", {"text": found["text"]}
 
 
