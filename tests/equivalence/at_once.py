@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.equivalence import worker
-from tests.silence.at_once import AtOnce
+from tests.checkpointer.at_once import AtOnce
 from trainjobs.checkpointer import saver
 
 saver.Uploader = AtOnce  # type: ignore[misc, assignment]
