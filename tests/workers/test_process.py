@@ -42,7 +42,7 @@ from trainjobs.data import images
 
 read, seen = images.read, []
 
-def slow(data, size, channels, where):  # all of it was looked at beforehand; the driver asks for itself to end while it is read for training
+def slow(data, size, channels, where):  # all was looked at beforehand; the driver asks for itself to end while it is read for training
     seen.append(where)
     if len(seen) == 40:
         os.kill(os.getpid(), signal.SIGTERM)
