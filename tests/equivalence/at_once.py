@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.equivalence import worker
 from tests.checkpointer.at_once import AtOnce
+from tests.equivalence import worker
 from trainjobs.checkpointer import saver
 
 saver.Uploader = AtOnce  # type: ignore[misc, assignment]
