@@ -93,7 +93,7 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
         tokenizer = prepared.together(ahead, tokenizer)
         ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer)
-        return sources[0] if len(sources) == 1 else Mixed.of(sources, [one.part.weight for one in found], [one.uri for one in found])
+        return Mixed.of_parts(sources, found)
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
     kinds = {dataset.kind for dataset in datasets}
     if len(kinds) > 1:
@@ -107,9 +107,7 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
             sources.append(exchanges.open_exchanges(exchanges.of(dataset, shelf), context, spec.data.holdout, reading.cache))
     if kinds == {"text"}:
         sources += text.open_texts(spec, [documents.of(dataset, shelf) for dataset in datasets], reading.cache, reading.rule, tokenizer)
-    if len(sources) == 1:
-        return sources[0]
-    return Mixed.of(sources, [one.part.weight for one in found], [one.uri for one in found])
+    return Mixed.of_parts(sources, found)
 
 
 def rule_of(spec: Spec) -> Rule:

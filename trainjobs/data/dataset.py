@@ -26,7 +26,7 @@ from trainjobs.data.forms.roles import Classes, roles
 from trainjobs.data.found import Found, wants
 from trainjobs.data.holdout import Rule
 from trainjobs.data.merged import by_name, one_after_the_other
-from trainjobs.data.places.place import ALONE, Listed, Place, Ranks, Shelf
+from trainjobs.data.places.place import ALONE, Listed, Object, Place, Ranks, Shelf
 from trainjobs.data.places.shelf import DiskShelf
 from trainjobs.data.rows import Mask, Rows, divided
 from trainjobs.data.source import divide
@@ -79,9 +79,14 @@ class Dataset:
         return all(one.path is not None for one in self.found.train.objects[:1])
 
     @cached_property
+    def objects(self) -> tuple[Object, ...]:
+        """Every object that is read, once."""
+        return tuple(dict.fromkeys(one for block in self.records.blocks for one in block.objects))
+
+    @property
     def size(self) -> int:
-        """Bytes of all objects that are read."""
-        return sum(one.size for one in {one: None for block in self.records.blocks for one in block.objects})
+        """Bytes of all of them."""
+        return sum(one.size for one in self.objects)
 
     @property
     def key(self) -> str:

@@ -20,9 +20,7 @@ from trainjobs.data.holdout import is_held
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.source import divide
 
-SUFFIXES = (".jsonl", ".md", ".py", ".txt")
 PIECE = 16_384  # characters: several contexts of a small model, and enough of them in a megabyte to hold out a twentieth
-CHECKED = 64_000_000  # characters that `check` reads; the rest is first read when training prepares its data
 _STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top modules are 4.7 MB
 
 

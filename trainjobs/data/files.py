@@ -16,10 +16,7 @@ from pathlib import Path
 
 from trainjobs.api.errors import JobError, printable
 from trainjobs.api.uris import file_path, file_uri
-from trainjobs.data.tree import special, walk
 from trainjobs.data.tree import unreadable as unreadable
-
-_READABLE = "this version reads file:// and builtin:"
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,8 @@ class Listing:
 
 
 def locate(source: str) -> Path:
-    """The absolute path a file:// URI names; JobError GTJ0107 for other schemes, GTJ0113 when nothing is there."""
-    scheme, _, rest = source.partition("://")
-    if scheme != "file":
-        raise JobError(
-            "GTJ0107",
-            f"data.source {source} cannot be read",
-            why=_READABLE,
-            how="copy the data to a local folder, or mount it, and name that",
-        )
+    """The absolute path a file:// URI names; JobError GTJ0107 for what no path can be like, GTJ0113 when nothing is there."""
+    rest = source.removeprefix("file://")
     path = Path(file_path(source)).absolute()
     try:
         path.stat()
@@ -75,41 +65,6 @@ def locate(source: str) -> Path:
     except OSError as error:
         raise unreadable(path, error) from error
     return path
-
-
-def listing(path: Path, suffixes: Sequence[str], noun: str) -> tuple[File, ...]:
-    """The files of `look`."""
-    return look(path, suffixes, noun).files
-
-
-def look(path: Path, suffixes: Sequence[str], noun: str) -> Listing:
-    """The files under `path` (or `path` itself) that end in one of `suffixes`, in the order of their names; at least one.
-
-    Subfolders are searched, links are followed, also several to one folder; names that begin with a dot, folders of a file manager's
-    own and what is no file (pipes, sockets, devices) are left out. JobError GTJ0113 when there is none: it says what is there instead.
-    """
-    if not path.is_dir():
-        if path.suffix.lower() not in suffixes or not path.is_file():
-            raise JobError(
-                "GTJ0113",
-                f"{path.name} is no file of {noun}",
-                where=str(path),
-                why=f"known are {' '.join(suffixes)}" if path.is_file() else f"it is a {special(path.stat().st_mode)}",
-                how="name another file",
-            )
-        return Listing((file_at(path, path.name),))
-    tree = walk(path)
-    if not tree.names and not tree.special:
-        raise JobError("GTJ0113", "the folder is empty", where=str(path), how=f"put {noun} there, or mend data.source")
-    files = tuple(file_at(path / name, name) for name in tree.names if Path(name).suffix.lower() in suffixes)
-    others = Counter(Path(name).suffix.lower() or "no suffix" for name in tree.names if Path(name).suffix.lower() not in suffixes)
-    if not files:
-        found = ", ".join(f"{count} × {suffix}" for suffix, count in most(others + tree.special, "of other kinds"))
-        raise JobError(
-            "GTJ0113", f"the folder holds no {noun}", where=str(path), why=f"found {found}", how=f"known are {' '.join(suffixes)}"
-        )
-    hidden = Counter(f"hidden {suffix}" for name in tree.hidden if (suffix := Path(name).suffix.lower()) in suffixes)
-    return Listing(files, others + hidden + tree.special, tree.folders, tree.loops)
 
 
 def most(counts: Counter[str], rest: str) -> list[tuple[str, int]]:

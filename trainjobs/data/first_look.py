@@ -97,8 +97,7 @@ def _of_text(spec: Spec, found: Found) -> str:
         tokenizer = documents.settings(spec).tokenizer
         encode = (ByteTokenizer() if tokenizer.type == "byte" else train_bpe(kept, tokenizer.vocabulary_size)).encode
         documents.enough(sum(len(encode(text)) + 1 for text in kept), context, spec.data)
-    objects = {one: None for block in dataset.records.blocks for one in block.objects}
-    line = documents.said(sum(one.size for one in objects), len(objects), count, " or more" if length > READ else "")
+    line = documents.said(dataset.size, len(dataset.objects), count, " or more" if length > READ else "")
     return "; ".join([line, *found.words, *list(dataset.records.words())[1:]])
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 from trainjobs.api.errors import JobError
 from trainjobs.data.ahead import Preparing
 from trainjobs.data.captions import NOTHING
+from trainjobs.data.found import Found
 from trainjobs.data.mixture import Mixture, apart, interleaved
 from trainjobs.data.source import Conditional, DataInfo, Source
 from trainjobs.noise import Noise, mix
@@ -41,6 +42,11 @@ class Mixed:
         whose, which = map(torch.from_numpy, interleaved(counts))
         info = replace(first, length=sum(source.info.length for source in sources), heldout=sum(counts))
         return cls(info, tuple(sources), Mixture(tuple(weights)), (whose, which))
+
+    @classmethod
+    def of_parts(cls, sources: Sequence[Source], found: Sequence[Found]) -> Source:
+        """The sources of a job; one by itself is no mixture."""
+        return sources[0] if len(sources) == 1 else cls.of(sources, [one.part.weight for one in found], [one.uri for one in found])
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         return self.made(self.rows(positions, seed), noise)

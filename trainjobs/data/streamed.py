@@ -16,6 +16,7 @@ from trainjobs.api.data import Data, Images
 from trainjobs.api.errors import JobError
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.captions import LONGEST, tokens
+from trainjobs.data.dataset import encoded
 from trainjobs.data.forms.records import Record, Value
 from trainjobs.data.images import decode
 from trainjobs.data.order import Order, Places
@@ -173,11 +174,7 @@ class StreamedImages:
         raise JobError("GTJ0113", "a part of the data is broken", where=names, why=why, how=f"look at {self.bad.path}")
 
     def _sample(self, record: Record) -> Sample:
-        data = record.values.get(self.roles["image"])
-        if not isinstance(data, bytes):
-            why = f"column {self.roles['image']} holds {'nothing' if data is None else type(data).__name__}"
-            raise JobError("GTJ0113", f"{record.name} has no picture", where=record.where, why=why, how="replace or remove the sample")
-        pixels = decode(data, self.images.size, self.images.channels, record.where)
+        pixels = decode(encoded(record, self.roles["image"]), self.images.size, self.images.channels, record.where)
         label, caption = self._label(record), self._caption(record)
         return Sample(pixels, label, caption, record.where)
 

@@ -33,8 +33,6 @@ def _survey(spec: Spec, found: Found, reading: Reading, shelf: Sparing, look: in
     records, words = dataset.records, [*found.words, *([f"held out {found.elsewhere}"] if found.elsewhere else [])]
     total = sum(block.rows for block in records.blocks)
     # Of text it is parts of documents that are held out, not documents.
-    exact = dataset.apart is not None or (
-        dataset.kind != "text" and cheap(tuple(dict.fromkeys(one for block in records.blocks for one in block.objects)))
-    )
+    exact = dataset.apart is not None or (dataset.kind != "text" and cheap(dataset.objects))
     held = len(dataset.sides(reading)[1]) if exact else round(total * spec.data.holdout)
     return survey(records, dataset.recognised, shelf, total - held, held, words, exact=exact, look=look)
