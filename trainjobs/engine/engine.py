@@ -209,8 +209,12 @@ class Engine:
             yield
 
     def finite(self) -> bool:
-        """Whether every weight that this rank holds is a finite number."""
-        return all(bool(torch.isfinite(self.owned(parameter)).all()) for parameter in self.module.parameters())
+        """Whether every weight that this rank holds is a finite number.
+
+        Without the padding of stage 3: DeepSpeed leaves there what was in the memory before (partition_parameters.py allocates a
+        rank's part by `torch.empty` and copies the weights only)."""
+        mine = ((self.owned(parameter), self.span(parameter)[2]) for parameter in self.module.parameters())
+        return all(bool(torch.isfinite(there.reshape(-1)[:length]).all()) for there, length in mine)
 
     def span(self, parameter: nn.Parameter) -> tuple[tuple[int, ...], int, int]:
         """Of what `owned` gives: the parameter's whole shape, the first element, and how many there are without padding."""
