@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from gentrain_operator import free_restarts
+from gentrain_operator import free_restarts, nodepools
 from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.quantity import amount
@@ -62,6 +62,8 @@ def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:
             f"GTJ0108 a worker wants {wanted} GPUs (compute.gpusPerWorker), and a node of ComputeProfile {name} has {there} "
             f"(accelerator.perNode): write gpusPerWorker: {there} and more workers, or name a profile of larger nodes"
         )
+    if misplaced := nodepools.misplaced(name, profile, wanted):
+        return misplaced
     share = worker_resources(spec, profile)
     for field, unit in (("cpu", "1m"), ("memory", "1Mi")):
         if not amount(share[field]):

@@ -17,8 +17,10 @@ import json
 import shlex
 from typing import Any
 
+from gentrain_operator import nodepools
 from gentrain_operator.kube.resource import CONFIGMAPS, RAYJOBS, Object
 from gentrain_operator.names import labels, rayjob_name
+from gentrain_operator.placing import allowed, kept_to
 from gentrain_operator.quantity import amount, cpu, memory
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
@@ -90,7 +92,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
             "template": pod.template(
                 HEAD,
                 {"cpu": profile.head.cpu, "memory": profile.head.memory},
-                profile.head.selector,
+                nodepools.head(profile),
                 ports={"gcs-server": 6379, "dashboard": 8265, "client": 10001, "progress": PORT},
             ),
         },
@@ -101,7 +103,9 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
                 "minReplicas": low,
                 "maxReplicas": high,
                 "rayStartParams": {},
-                "template": pod.template("ray-worker", worker_resources(spec, profile), profile.selector),
+                "template": pod.template(
+                    "ray-worker", worker_resources(spec, profile), nodepools.workers(profile, spec.compute.gpus_per_worker)
+                ),
             }
         ],
     }
@@ -165,17 +169,18 @@ class _Pod:
     def __init__(self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, *, scales: bool) -> None:
         self._job, self._spec, self._profile, self._attempt, self._image, self._scales = job, spec, profile, attempt, image, scales
 
-    def template(self, name: str, resources: dict[str, str], selector: dict[str, str], ports: dict[str, int] | None = None) -> Object:
+    def template(self, name: str, share: dict[str, str], place: nodepools.Fragment, ports: dict[str, int] | None = None) -> Object:
         spec, profile = self._spec, self._profile
+        resources = {**share, **place.resources}
         container: Object = {
             "name": name,
             "image": self._image,
             "env": [
-                *self._environment(),
+                *self._environment(place.environment),
                 *([{"name": "GENTRAIN_NONCE", "value": _nonce(self._job, self._attempt)}] if name == HEAD else []),
             ],
             "resources": {"requests": resources, "limits": resources},
-            "securityContext": dict(RESTRICTED),
+            "securityContext": allowed(RESTRICTED, place.capabilities),
             "volumeMounts": [
                 {"name": "job", "mountPath": MOUNT, "readOnly": True},
                 {"name": "shm", "mountPath": "/dev/shm"},
@@ -188,8 +193,11 @@ class _Pod:
                     {"name": f"files-{number}", "mountPath": files.mount_path, "readOnly": True}
                     for number, files in enumerate(spec.pod.files)
                 ),
+                *({"name": f"node-{number}", "mountPath": path, "readOnly": True} for number, path in enumerate(place.host_paths)),
             ],
         }
+        if place.claim_template:
+            container["resources"] = {**container["resources"], "claims": [{"name": "fabric"}]}
         if ports:
             container["ports"] = [{"name": port, "containerPort": number} for port, number in ports.items()]
         body: Object = {
@@ -218,31 +226,36 @@ class _Pod:
                     | ({"secret": {"secretName": files.secret}} if files.secret else {"configMap": {"name": files.config_map}})
                     for number, files in enumerate(spec.pod.files)
                 ),
+                *({"name": f"node-{number}", "hostPath": {"path": path}} for number, path in enumerate(place.host_paths.values())),
             ],
         }
+        if place.claim_template:
+            body["resourceClaims"] = [{"name": "fabric", "resourceClaimTemplateName": place.claim_template}]
         account = spec.pod.service_account_name or profile.service_account_name
         if account:
             body["serviceAccountName"] = account
         if spec.pod.image_pull_secrets:
             body["imagePullSecrets"] = [{"name": secret} for secret in spec.pod.image_pull_secrets]
         # The job's own wishes are for the workers: the head runs where the profile puts it, on a cheap and lasting node.
-        chosen = selector if name == HEAD else {**spec.pod.node_selector, **selector}
-        if chosen:
-            body["nodeSelector"] = chosen
-        if spec.pod.affinity and name != HEAD:
-            body["affinity"] = spec.pod.affinity
-        if spec.pod.priority_class_name:
-            body["priorityClassName"] = spec.pod.priority_class_name
+        selector = place.selector if name == HEAD else {**spec.pod.node_selector, **place.selector}
+        if selector:
+            body["nodeSelector"] = selector
+        affinity = kept_to(place, {} if name == HEAD else spec.pod.affinity or {})
+        if affinity:
+            body["affinity"] = affinity
+        priority = spec.pod.priority_class_name or profile.priority_class_name
+        if priority:
+            body["priorityClassName"] = priority
         if spec.pod.runtime_class_name:
             body["runtimeClassName"] = spec.pod.runtime_class_name
-        if profile.tolerations:
-            body["tolerations"] = [
-                {**one.model_dump(by_alias=True, exclude_none=True), "operator": one.meant} for one in profile.tolerations
-            ]
-        marks = {**spec.pod.labels, **labels(self._job, self._attempt)}
-        return {"metadata": {"labels": marks, "annotations": {**_KEEP, **spec.pod.annotations}}, "spec": body}
+        if place.tolerations:
+            body["tolerations"] = place.tolerations
+        marks = {**spec.pod.labels, **place.labels, **labels(self._job, self._attempt)}
+        notes = {**_KEEP, **place.annotations, **spec.pod.annotations}
+        return {"metadata": {"labels": marks, "annotations": notes}, "spec": body}
 
-    def _environment(self) -> list[dict[str, Any]]:
+    def _environment(self, pool: dict[str, str]) -> list[dict[str, Any]]:
+        """What the operator sets, what the job sets, and what the node pool needs where the job says nothing else."""
         # The drain must end before the kubelet's patience does.
         drain = max(self._profile.grace_period_seconds - 10, 5)
         ours = [
@@ -253,7 +266,7 @@ class _Pod:
             {"name": "GENTRAIN_GRACE_SECONDS", "value": str(drain)},
         ]
         taken = {one["name"] for one in ours}
-        theirs = []
+        theirs: list[dict[str, Any]] = []
         for one in self._spec.pod.env:
             if one.name in taken:
                 continue
@@ -263,4 +276,5 @@ class _Pod:
             else:
                 # Kubernetes expands $(NAME) in a value; doubled, a dollar is a dollar.
                 theirs.append({"name": one.name, "value": (one.value or "").replace("$", "$$")})
-        return [*ours, *theirs]
+        said = {one["name"] for one in (*ours, *theirs)}
+        return [*ours, *theirs, *({"name": name, "value": value} for name, value in pool.items() if name not in said)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.cluster.at_work import Bench
 from tests.cluster.control_plane import ControlPlane
 from tests.integration.test_crd_on_server import CHOICE, KEYS, leaves, values
 from tests.integration.test_pods_on_server import templates
+from tests.operator import pools
 from trainjobs.api.job import Job
 from trainjobs.api.parse import parse_profile
 from trainjobs.api.profile import ProfileSpec
@@ -26,6 +28,9 @@ pytestmark = pytest.mark.slow
 
 SCHEMA = ProfileSpec.model_json_schema(by_alias=True)
 LEAVES = list(leaves(SCHEMA, SCHEMA["$defs"]))
+# Nearly any two values of these contradict each other.
+POOLED = ("provider", "pool", "capacity", "fabric", "networks", "claimTemplate", "gracePeriodSeconds", "instanceType", "type")
+DRAWN = [leaf for leaf in LEAVES for _ in range(1 if leaf[0][-1] in POOLED else 6 if leaf[0][-1] in ("tolerations", "*") else 3)]
 RESOURCES = [
     *("nvidia.com/gpu", "amd.com/gpu", "a_B.c/d", "example.com/a_B.c", "kubernetes.io/gpu", "x.kubernetes.io/gpu", "requests.x.com/gpu"),
     *("gpu", "cpu", "memory", "hugepages-2Mi", "a/b", "a/", "/a", "a/b/c", "a." * 122 + "/b", "a" * 244 + "/b", "a" * 245 + "/b"),
@@ -78,8 +83,10 @@ PARTICULAR: dict[str, st.SearchStrategy[Any]] = {
 def profiles(draw: st.DrawFn) -> Object:
     """The spec of a profile with up to three fields set, of which a good share is valid."""
     spec: Object = {"accelerator": {"perNode": draw(st.sampled_from([0, 1, 4, 8]))}}
+    if draw(st.booleans()):
+        spec = copy.deepcopy(pools.written(*draw(st.sampled_from(pools.ROWS))))
     for _ in range(draw(st.sampled_from([0, 1, 1, 1, 1, 2, 2, 3]))):
-        path, schema = draw(st.sampled_from([*LEAVES, *[leaf for leaf in LEAVES if leaf[0][-1] in ("tolerations", "*")]]))
+        path, schema = draw(st.sampled_from(DRAWN))
         at: Any = spec
         for part in path[:-1]:
             at = at.setdefault(part, {})
@@ -88,7 +95,7 @@ def profiles(draw: st.DrawFn) -> Object:
         at[name] = draw(particular if particular is not None and draw(st.integers(0, 3)) else values(schema))
         if "price" in spec:
             spec["price"].setdefault("usdPerNodeHour", "1")
-    if draw(st.integers(0, 29)) == 0:
+    if draw(st.integers(0, 29)) == 17:  # its ends are drawn often
         spec["unknown"] = 1
     return spec
 

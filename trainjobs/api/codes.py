@@ -291,6 +291,25 @@ CODES: dict[str, Code] = {
             "Take the variable out: what the trainer needs of these, the operator sets. Other `RAY_` variables are yours.",
         ),
     ),
+    "GTJ0130": Code(
+        "a device that torch does not train on",
+        INVALID,
+        _page(
+            "The profile's `accelerator.resource` is a device for which the trainer has no torch: a TPU, Trainium or Inferentia, Gaudi, an "
+            "FPGA. Pods would get it, and training would run on the CPU beside it, or fail in its first second.",
+            "Name a pool of GPUs (`nvidia.com/gpu`), or write `accelerator.perNode: 0` for a pool of CPUs.",
+        ),
+    ),
+    "GTJ0131": Code(
+        "the profile contradicts itself",
+        INVALID,
+        _page(
+            "A ComputeProfile says things that no node pool of that cloud is: a pool of another provider, spot or reserved nodes where "
+            "there are none, a fabric that its nodes lack, more grace than a reclaimed node gives; or it leaves out what its pool or "
+            "fabric is found by.",
+            "The message says what the pool has. `docs/how-to/profiles.md` has the table.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,

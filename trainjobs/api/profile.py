@@ -10,6 +10,8 @@ from pydantic import Field
 
 from trainjobs.api.fields import DecimalString, Identifier, ImageName, LabelText, Model, ObjectName
 from trainjobs.api.keys import DOMAIN, LONGEST, NAME, map_rule, taint_rule
+from trainjobs.api.pools import FOREIGN
+from trainjobs.api.pools import RULES as POOL_RULES
 from trainjobs.api.rule import Breach, Rule
 
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")]
@@ -36,14 +38,12 @@ class Node(Model):
     cpu: Quantity = Field("4", description="CPUs.")
     memory: Quantity = Field("16Gi", description="Memory.")
     shared_memory: Quantity = Field("2Gi", description="Size of /dev/shm in each pod, taken from its memory.")
-
-
-class Head(Model):
-    """The head pod. It runs Ray's control processes and the driver, never a worker: an on-demand CPU node suits it."""
-
-    cpu: Quantity = Field("1", description="CPUs.")
-    memory: Quantity = Field("4Gi", description="Memory.")
-    selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels the head needs.")
+    instance_type: LabelText | None = Field(
+        None, description="The cloud's name of the machine, e.g. p5.48xlarge: which nodes are meant, their EFA devices and list price."
+    )
+    scratch: Literal["disk", "nvme"] = Field(
+        "disk", description="Where a pod's /tmp lies: on the node's disk, or on its local NVMe, which the nodes must have as their storage."
+    )
 
 
 class Toleration(Model):
@@ -62,6 +62,19 @@ class Toleration(Model):
         return self.operator or ("Exists" if self.value is None else "Equal")
 
 
+class Head(Model):
+    """The head pod. It runs Ray's control processes and the driver, never a worker: an on-demand CPU node suits it."""
+
+    cpu: Quantity = Field("1", description="CPUs.")
+    memory: Quantity = Field("4Gi", description="Memory.")
+    selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field(
+        {}, description="Node labels the head needs. Without any it keeps off the nodes of accelerators and off spot nodes."
+    )
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(
+        [], description="Taints the head tolerates, beside the profile's that are about neither accelerators nor spot nodes."
+    )
+
+
 class Price(Model):
     usd_per_node_hour: DecimalString = Field(alias="usdPerNodeHour", description="Price of a node for an hour.")
     source: Annotated[str, Field(max_length=253)] = Field("", description="Where the price comes from and when it was read.")
@@ -69,8 +82,22 @@ class Price(Model):
 
 class ProfileSpec(Model):
     provider: Literal["aws", "gcp", "azure", "generic"] = Field("generic", description="Cloud the nodes run on.")
+    pool: Literal["managed", "karpenter", "auto", "standard", "autopilot", "nap", "pool"] | None = Field(
+        None,
+        description="How the cloud makes the nodes: aws managed, karpenter or auto; gcp standard, autopilot or nap; azure pool or nap. It "
+        "brings the labels and taints by which workers find them; without it selector and tolerations are all there is.",
+    )
     accelerator: Accelerator = Accelerator()
     capacity: Literal["on-demand", "spot", "reserved"] = Field("on-demand", description="How the nodes are bought.")
+    fabric: Literal["none", "efa", "efa-dra", "gke-rdma", "dranet", "azure-ib", "azure-ib-shared"] = Field(
+        "none", description="The network between nodes that GPUs use directly. All but none, efa and efa-dra need the privileged level."
+    )
+    networks: Annotated[list[ObjectName], Field(max_length=16)] = Field(
+        [], description="Network objects that workers attach as eth1, eth2 and so on (gke-rdma)."
+    )
+    claim_template: ObjectName | None = Field(
+        None, description="ResourceClaimTemplate in the jobs' namespaces that claims a worker's fabric devices (efa-dra, dranet)."
+    )
     node: Node = Node()
     head: Head = Head()
     grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] = Field(
@@ -79,7 +106,8 @@ class ProfileSpec(Model):
     service_account_name: ObjectName | None = Field(None, description="Service account of jobs that name none.")
     image: ImageName | None = Field(None, description="Trainer image of jobs that name none; default: the chart's.")
     selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels workers need.")
-    tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field([], description="Taints head and workers tolerate.")
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field([], description="Taints workers tolerate, beside the pool's.")
+    priority_class_name: ObjectName | None = Field(None, description="Priority class of jobs that name none.")
     price: Price | None = Field(None, description="Needed for cost and budget; without it cost is unknown.")
 
 
@@ -99,6 +127,12 @@ def resource_is_one(accelerator: Accelerator) -> Iterator[Breach]:
         yield Breach(("resource",), what, "accelerators are extended resources: a domain, / and a name", "such as nvidia.com/gpu")
 
 
+def torch_trains_on_it(accelerator: Accelerator) -> Iterator[Breach]:
+    if accelerator.per_node and re.search(FOREIGN, accelerator.resource):
+        why = "torch, as the trainer has it, trains on GPUs and CPUs alone"
+        yield Breach(("resource",), f"{accelerator.resource} cannot be trained on", why, "name a pool of GPUs, or write perNode: 0")
+
+
 def existence_has_no_value(toleration: Toleration) -> Iterator[Breach]:
     if toleration.operator == "Exists" and toleration.value:
         what = f"a toleration of {toleration.key[:64]} has operator Exists and a value"
@@ -109,8 +143,16 @@ RULES = (
     map_rule("spec.selector"),
     map_rule("spec.head.selector"),
     taint_rule("spec.tolerations.*.key"),
+    taint_rule("spec.head.tolerations.*.key"),
     Rule(
         "spec.tolerations.*",
+        "GTJ0108",
+        existence_has_no_value,
+        "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+        "operator Exists has no value; a value alone means Equal",
+    ),
+    Rule(
+        "spec.head.tolerations.*",
         "GTJ0108",
         existence_has_no_value,
         "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
@@ -125,4 +167,13 @@ RULES = (
         "a resource that a pod can ask for has a domain, / and a name, such as nvidia.com/gpu",
         field="resource",
     ),
+    Rule(
+        "spec.accelerator",
+        "GTJ0130",
+        torch_trains_on_it,
+        f"self.perNode == 0 || !self.resource.matches(r'{FOREIGN}')",
+        "torch does not train on such devices",
+        field="resource",
+    ),
+    *POOL_RULES,
 )

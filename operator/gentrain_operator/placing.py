@@ -1,0 +1,31 @@
+"""How what a node pool asks of a pod is joined to what the job asks. Pure."""
+
+from __future__ import annotations
+
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.nodepools import Fragment
+
+
+def allowed(restricted: Object, capabilities: tuple[str, ...]) -> Object:
+    """The security context of a container that needs these capabilities beyond `restricted`."""
+    if not capabilities:
+        return dict(restricted)
+    return {**restricted, "capabilities": {**restricted["capabilities"], "add": list(capabilities)}}
+
+
+def kept_to(place: Fragment, theirs: Object) -> Object:
+    """The job's affinity, and beside it what the pool asks of a node: every term of the job's own must hold with it."""
+    if not place.expressions:
+        return theirs
+    node = dict(theirs.get("nodeAffinity") or {})
+    if place.required:
+        terms = (node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or [{}]
+        both = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *place.expressions]} for term in terms]
+        node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": both}
+    else:
+        wish = {"weight": 100, "preference": {"matchExpressions": place.expressions}}
+        node["preferredDuringSchedulingIgnoredDuringExecution"] = [
+            *(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ()),
+            wish,
+        ]
+    return {**theirs, "nodeAffinity": node}
