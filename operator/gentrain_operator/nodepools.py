@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gentrain_operator.kube.resource import Object
+from trainjobs.api.pools import COMPUTE_CLASS
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import ProfileSpec
 from trainjobs.plan.catalogue import efa_of
 
-COMPUTE_CLASS = "cloud.google.com/compute-class"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 
 # GPUs, as a profile's accelerator.type calls them, in each cloud's words.
@@ -210,6 +210,8 @@ def _placed(profile: ProfileSpec) -> tuple[dict[str, str], list[Object], list[Ob
             found["cloud.google.com/gke-spot"] = "true"
             if profile.pool != "autopilot":  # which tolerates by itself
                 tolerations.append({"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
+        elif profile.pool != "autopilot":  # Standard does not taint its spot nodes by itself
+            expressions.append({"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"})
         if profile.node.scratch == "nvme":
             found["cloud.google.com/gke-ephemeral-storage-local-ssd"] = "true"
     elif key == "azure/pool":

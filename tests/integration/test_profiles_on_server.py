@@ -31,7 +31,7 @@ SCHEMA = ProfileSpec.model_json_schema(by_alias=True)
 LEAVES = [leaf for leaf in leaves(SCHEMA, SCHEMA["$defs"]) if leaf[0][-1] != "priorityClassName"]
 # Nearly any two values of these contradict each other.
 POOLED = ("provider", "pool", "capacity", "fabric", "networks", "claimTemplate", "gracePeriodSeconds", "instanceType", "type")
-DRAWN = [leaf for leaf in LEAVES for _ in range(1 if leaf[0][-1] in POOLED else 6 if leaf[0][-1] in ("tolerations", "*") else 3)]
+DRAWN = [leaf for leaf in LEAVES for _ in range(1 if leaf[0][-1] in (*POOLED, "tolerations") else 4)]
 RESOURCES = [
     *("nvidia.com/gpu", "amd.com/gpu", "a_B.c/d", "example.com/a_B.c", "kubernetes.io/gpu", "x.kubernetes.io/gpu", "requests.x.com/gpu"),
     *("gpu", "cpu", "memory", "hugepages-2Mi", "a/b", "a/", "/a", "a/b/c", "a." * 122 + "/b", "a" * 244 + "/b", "a" * 245 + "/b"),

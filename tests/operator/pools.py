@@ -36,6 +36,7 @@ def written(provider: str, pool: str, capacity: str, fabric: str) -> dict[str, A
         "gracePeriodSeconds": min(120, notice) if capacity == "spot" else 120,
         **NODES[provider],
         **FABRICS.get(fabric, {}),
+        **({"selector": {"cloud.google.com/reservation-name": "ours"}} if (provider, capacity) == ("gcp", "reserved") else {}),
     }
 
 

@@ -42,6 +42,7 @@ POOLS: dict[tuple[str, str], Pool] = {
     ("azure", "pool"): Pool(("on-demand", "spot"), _IB, 30, "node.instanceType"),
     ("azure", "nap"): Pool(("on-demand", "spot"), _IB, 30, "accelerator.type"),
 }
+RESERVATION, COMPUTE_CLASS = "cloud.google.com/reservation-name", "cloud.google.com/compute-class"
 CLAIMED = ("efa-dra", "dranet")  # fabrics whose devices come by a claim
 
 # Devices that pods can ask for and torch, as the images have it, cannot train on.
@@ -91,6 +92,12 @@ def fabric_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
         why, how = "each of its interfaces is one of a Network of the cluster", "list them: networks: [gvnic-1, rdma-0, rdma-1]"
         what = "fabric gke-rdma without networks" if not spec.networks else f"fabric {spec.fabric} attaches no networks"
         yield Breach(("networks",), what, why, how if not spec.networks else "leave networks out, or write fabric: gke-rdma")
+
+
+def reservation_is_named(spec: ProfileSpec) -> Iterator[Breach]:
+    if spec.provider == "gcp" and spec.pool and spec.capacity == "reserved" and not {RESERVATION, COMPUTE_CLASS} & spec.selector.keys():
+        what, why = "reserved nodes of gcp without the reservation's name", "GKE's pods find them by it"
+        yield Breach(("selector",), what, why, f"write {RESERVATION} into selector, or {COMPUTE_CLASS} of a ComputeClass that has them")
 
 
 def pool_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
@@ -157,6 +164,15 @@ RULES = (
         f"(self.fabric in {_pairs(iter(CLAIMED))}) == has(self.claimTemplate) && (self.fabric == 'gke-rdma') == (self.networks.size() > 0)",
         "efa-dra and dranet need claimTemplate, gke-rdma needs networks, and no other fabric has them",
         field="fabric",
+    ),
+    Rule(
+        "spec",
+        "GTJ0131",
+        reservation_is_named,
+        f"self.provider != 'gcp' || !has(self.pool) || self.capacity != 'reserved' || '{RESERVATION}' in self.selector "
+        f"|| '{COMPUTE_CLASS}' in self.selector",
+        f"reserved nodes of gcp are found by {RESERVATION} or {COMPUTE_CLASS}",
+        field="selector",
     ),
     Rule(
         "spec",

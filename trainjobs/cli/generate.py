@@ -15,9 +15,12 @@ from trainjobs.api.fields import Model
 from trainjobs.api.job import API_VERSION, KIND, Job
 from trainjobs.api.metrics import METRICS
 from trainjobs.api.only import effects
+from trainjobs.api.pools import POOLS
+from trainjobs.api.profile import Profile
 from trainjobs.api.schema import schema_text
 from trainjobs.api.shape import Field, element, is_list, literals, members, model_of, walk
 from trainjobs.data import modes
+from trainjobs.plan.catalogue import nodes, source
 
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", Any: "anything"}
 LIMITS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<"), MinLen: ("min_length", "min"), MaxLen: ("max_length", "max")}
@@ -27,7 +30,9 @@ def generated() -> dict[Path, str]:
     """Every generated file, by its path from the repository's root."""
     files = {Path("docs/errors/README.md"): index()}
     files |= {Path(f"docs/errors/{code}.md"): page(code) for code in CODES}
-    files[Path("docs/reference/job.md")] = job_page()
+    files[Path("docs/reference/job.md")] = "\n".join([*fields_page(KIND, Job), *metrics_part()])
+    files[Path("docs/reference/profile.md")] = "\n".join(fields_page("ComputeProfile", Profile))
+    files[Path("docs/reference/nodes.md")] = nodes_page()
     files[Path("docs/reference/generativetrainingjob.schema.json")] = schema_text()
     files[Path("docs/reference/pictures.md")] = modes.page()
     for folder in ("manifests/crd", "charts/gentrain/files/crd"):
@@ -35,24 +40,47 @@ def generated() -> dict[Path, str]:
     return files
 
 
-def job_page() -> str:
+def fields_page(kind: str, whole: type[Model]) -> list[str]:
     """The reference of every field: one table per part of the manifest."""
     lines = [
-        f"# {KIND}",
+        f"# {kind}",
         "",
-        f"Every field of a manifest (`apiVersion: {API_VERSION}`, `kind: {KIND}`), made from the models in `trainjobs/api`.",
+        f"Every field of a manifest (`apiVersion: {API_VERSION}`, `kind: {kind}`), made from the models in `trainjobs/api`.",
         "`*` stands for a name or a list index. Fields in bold are required.",
         "",
     ]
     parts: dict[tuple[str, ...], list[Field]] = {}
-    for field in walk(Job):
+    for field in walk(whole):
         parts.setdefault(field.path[:-1], []).append(field)
     for path, fields in parts.items():
         lines += [f"## {'.'.join(path) or 'The manifest'}", ""]
         summary = " ".join((fields[0].holder.__doc__ or "").split())
         lines += [summary, ""] if summary and "BaseModel" not in summary else []
         lines += ["| Field | Type | Default | Meaning |", "| --- | --- | --- | --- |", *map(row, fields), ""]
-    return "\n".join([*lines, *metrics_part()])
+    return lines
+
+
+def nodes_page() -> str:
+    """The kinds of node pools, and the types of GPU nodes that are known."""
+    lines = [
+        "# Node pools and node types",
+        "",
+        "What a ComputeProfile can name, made from `trainjobs/api/pools.py` and `trainjobs/plan/catalogue.json`.",
+        "",
+        "| provider | pool | capacity | fabric | found by | notice of a spot node |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for (provider, pool), known in POOLS.items():
+        columns = (provider, pool, ", ".join(known.capacities), ", ".join(known.fabrics), f"`{known.needs}`", f"{known.notice} s")
+        lines.append(f"| {' | '.join(columns)} |")
+    lines += ["", "List prices on demand, in USD per hour:", *(f"- {source(provider)}" for provider in ("aws", "azure", "gcp")), ""]
+    lines += ["Left for pods: CPU and memory; a dash where the source does not say.", ""]
+    lines += ["| type | GPUs | CPU | memory | EFA | NVMe | price from |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, node in nodes().items():
+        price = min(map(float, node.prices.values()), default=None)
+        known_of = (node.cpu, node.memory, str(node.efa or ""), f"{node.nvme_gb} GB" if node.nvme_gb else "", f"{price:g}" if price else "")
+        lines.append(f"| {name} | {node.gpus} x {node.gpu} | {' | '.join(value or '-' for value in known_of)} |")
+    return "\n".join([*lines, ""])
 
 
 def metrics_part() -> list[str]:

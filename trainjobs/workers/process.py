@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainjobs.run import outcome, preemption, progress
-from trainjobs.workers import retries
+from trainjobs.workers import fabric, retries
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 STOPPED = 130  # the driver's exit status when it was asked to end
@@ -29,6 +30,7 @@ def connected(settings: dict[str, Any], rank: int, size: int, local_rank: int, l
     from trainjobs.workers.worker import Settings, work
     from trainjobs.world import backend
 
+    fabric.adopt(os.environ, partial(print, flush=True))
     dist.init_process_group(backend(settings["gpus"] and torch.cuda.is_available()), rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     work(Settings(**settings), rank, size, local_rank, ledger)
 
