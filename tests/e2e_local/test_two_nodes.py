@@ -21,7 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gentrain_operator import report
 from gentrain_operator.diagnose import diagnosed
+from trainjobs.run.folder import Run
 from trainjobs.run.progress import read
+from trainjobs.run.recorded import fetch
+from trainjobs.stores.open import open_store
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +74,7 @@ class Attempt:
         with self.output.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "trainjobs.head", str(manifest), "--port", "0", "--run-dir", str(self.run)],
-                env={**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address},
+                env={**cluster.environment(cluster.head), "RAY_ADDRESS": cluster.address, "GENTRAIN_ATTEMPT": {"one": "1"}.get(run, "2")},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -132,7 +135,7 @@ def test_an_attempt_is_polled_and_stopped_and_the_next_one_goes_on(cluster: Clus
         go.touch()
         status, output = attempt.ends()
     assert status == 130, output
-    step = read(attempt.run / "progress.json")["checkpoint"]["step"]
+    step, earlier = read(attempt.run / "progress.json")["checkpoint"]["step"], Run(attempt.run).metrics()
     assert 4 <= step < 2000
     verdict = diagnosed({"status": {"message": output}}, [], None)
     assert (verdict.code, verdict.class_, verdict.step) == ("GTJ0213", "Infrastructure", step)
@@ -148,6 +151,15 @@ def test_an_attempt_is_polled_and_stopped_and_the_next_one_goes_on(cluster: Clus
     assert rows[-1] == step + 3
     assert (again.run / "samples" / f"step-{step + 3:06d}.txt").read_text().strip()
     assert list((again.run / "events").iterdir())
+
+    # Both pods are gone: what they knew is in the store, put together, and as it was there.
+    kept = Run(fetch(open_store(f"file://{cluster.volume}/store/stopped"), cluster.volume / "kept"))
+    assert (kept.phase(), kept.progress()["step"]) == ("Succeeded", step + 3)
+    assert [row["step"] for row in kept.metrics()][-1] == step + 3
+    assert kept.metrics()[: len(earlier)] == [row for row in earlier if row["step"] < kept.metrics()[len(earlier)]["step"]]
+    assert [event["event"] for event in kept.attempts()] == [*attempt.events(), *again.events()]
+    assert (kept.path / "report.html").stat().st_size > 10_000
+    assert "rank 1 of 2" in kept.driver_log.read_text()
 
 
 def test_the_rank_that_raised_is_named(cluster: Cluster) -> None:

@@ -97,6 +97,7 @@ def test_listing_and_clearing(opened: Opened) -> None:
         store.put_if_absent(key, b"abc")
     assert store.entries("steps") == [Entry(key, 3) for key in ("steps/a/1", "steps/a/x/2", "steps/ab/1", "steps/b/1", "steps/loose")]
     assert store.folders("steps") == ["steps/a", "steps/ab", "steps/b"]
+    assert store.folders("") == ["steps"]
     assert store.folders("steps/a") == ["steps/a/x"]
     store.clear("steps/a")
     store.clear("steps/never")

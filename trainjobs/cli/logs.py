@@ -41,7 +41,7 @@ class Keep:
 @click.option("--grep", "pattern", help="Only lines that match this regular expression.")
 @place_options
 def command(name: str, follow: bool, rank: int | None, since: str | None, pattern: str | None, target: Target | None) -> None:
-    """Print the logs of the run NAME: the driver's and every worker's, or one rank's.
+    """Print the logs of the run NAME (or of the URI of its checkpoints): the driver's and every worker's, or one rank's.
 
     With -n, --context or --cluster, those of the job NAME on the cluster.
     """
@@ -51,7 +51,9 @@ def command(name: str, follow: bool, rank: int | None, since: str | None, patter
 
         logs(target, name, follow, Wanted(keep.since, rank, keep.pattern))
         return
-    run = find(name, elsewhere=CLUSTER)
+    if follow and "://" in name:
+        raise click.BadParameter("a record is read once; follow the job with -n NAMESPACE, or ask again", param_hint="--follow")
+    run = find(name, elsewhere=CLUSTER, parts=("logs",))
     files = chosen(run, rank)
     several, said = rank is None and (len(files) > 1 or follow), False
     for file, line in tail(files, keep, run, time.sleep) if follow else existing(files, keep):

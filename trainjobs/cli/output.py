@@ -5,16 +5,22 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shutil
+import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from trainjobs.api.errors import JobError
 from trainjobs.run.folder import Run
+
+if TYPE_CHECKING:
+    from trainjobs.stores.store import BlobStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,11 +89,14 @@ def runs(root: Path = RUNS) -> list[Run]:
     return [run for run in map(Run, sorted(root.iterdir())) if run.exists]
 
 
-def find(name: str, root: Path = RUNS, *, elsewhere: str = "") -> Run:
+def find(name: str, root: Path = RUNS, *, elsewhere: str = "", parts: tuple[str, ...] = ()) -> Run:
     """The run of that name under `root`, or the run in that folder. GTJ0118, with the nearest name, when there is none.
 
-    `elsewhere` ends the message: where else the verb could have looked.
+    `elsewhere` ends the message: where else the verb could have looked. A URI names a run by where its checkpoints are; what is returned
+    then is put together from its record, and gone when the command ends. `parts` are what is wanted of it beside the small files.
     """
+    if "://" in name:
+        return record(name, parts)
     for path in (root / name, Path(name)):
         if Run(path).exists:
             return Run(path)
@@ -100,6 +109,34 @@ def find(name: str, root: Path = RUNS, *, elsewhere: str = "") -> Run:
     else:
         how = "give the run's folder, or start one with: gtj run -f job.yaml"
     raise JobError("GTJ0118", f'no run called "{name}"', where=str(root), how=how + elsewhere)
+
+
+def record(uri: str, parts: tuple[str, ...]) -> Run:
+    """The run whose checkpoints are at a URI, from its record there."""
+    from trainjobs.run.recorded import fetch
+
+    folder = Path(click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="gtj-")))
+    with reading(uri) as store:
+        fetch(store, folder / "run", lambda name: "/" not in name or name.split("/")[0] in parts)
+    called = Run(folder / "run").name
+    there = folder / (called if re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,252}", called) else "run")
+    (folder / "run").rename(there)
+    return Run(there)
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[BlobStore]:
+    """The store that a URI names. One that does not answer, or refuses, is GTJ0112."""
+    from trainjobs.stores.open import open_store
+    from trainjobs.stores.store import StoreError
+
+    try:
+        yield open_store(uri)
+    except StoreError as error:
+        how = "see that the URI and the credentials are right, and that the place can be reached from here"
+        raise JobError(
+            "GTJ0112", "a run's record cannot be read", where=f"{uri.rstrip('/')}/{error.key}", why=error.why, how=how
+        ) from error
 
 
 def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

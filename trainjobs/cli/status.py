@@ -28,7 +28,7 @@ EVENTS = 6
 @place_options
 @format_option
 def command(name: str, watch: bool, target: Target | None, form: str) -> None:
-    """Show the run NAME (under ./gentrain-runs, or a folder): phase, progress, newest checkpoint, last events, failure.
+    """Show the run NAME (under ./gentrain-runs, a folder, or the URI of its checkpoints): phase, progress, events, failure.
 
     With -n, --context or --cluster, the job NAME on the cluster.
     """
@@ -37,6 +37,8 @@ def command(name: str, watch: bool, target: Target | None, form: str) -> None:
 
         overview.status(target, name, watch, form)
         return
+    if watch and "://" in name:
+        raise click.BadParameter("a record is read once; follow the job with -n NAMESPACE, or ask again", param_hint="--watch")
     run = find(name, elsewhere=CLUSTER)
     if watch and form == "table":
         follow(run)
@@ -63,7 +65,7 @@ def status(run: Run) -> dict[str, Any]:
     """progress.json, with the phase as it is now, the failure and the last events."""
     return {
         "name": run.path.name,
-        "folder": str(run.path),
+        "folder": run.place,
         "family": run.family(),
         **run.progress(),
         "phase": run.phase(),
@@ -95,7 +97,7 @@ def described(run: Run, now: float) -> Iterator[str]:
         yield entry("checkpoint", f"step {checkpoint.get('step')}" + (f", {duration(now - saved)} ago" if saved else ""))
     if progress.get("checkpointFailure") and phase in LIVE:
         yield entry("not saved", painted(str(progress["checkpointFailure"]), "yellow"))
-    yield entry("folder", str(run.path))
+    yield entry("folder", run.place)
     failure = run.failure() if phase == "Failed" else None
     events = run.attempts()[-EVENTS:]
     if events:

@@ -16,10 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
@@ -32,6 +35,9 @@ from trainjobs.run import failures, preemption, progress
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
 RECORD_LIMIT = 8 * 1024  # bytes; of the output of a failed job, Ray and KubeRay hand on the last 20,000 characters
 STOPPED = 130
+LAST_LOOK = 20.0  # seconds for the end of the record
+LAST_LINES = 2.0  # seconds for the last lines of a driver that has ended
+LOG_LIMIT = 256 * 2**20  # bytes of the driver's output that are kept in the run folder
 LAST_WORDS = 5.0  # seconds that a success may take longer, so that its last checkpoint stands in the job's status
 
 
@@ -50,7 +56,8 @@ def main() -> int:
         labels = {"namespace": job.metadata.namespace or "", "job": job.metadata.name}
         with MetricsServer(Report(run, identity(job)).read, labels, arguments.port) as server:
             print(f"run folder {run}, /progress and /metrics on port {server.port}", flush=True)
-            code, failure = refused(job, run) or driven(run)
+            with recorded(job, run):
+                code, failure = refused(job, run) or driven(run)
             if code != STOPPED:
                 # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever. And the
                 # last checkpoint is known from here only.
@@ -122,6 +129,44 @@ def prepared(run: Path, job: Job) -> Path:
     return run
 
 
+@contextmanager
+def recorded(job: Job, run: Path) -> Iterator[None]:
+    """Keep the run's record in the checkpoint store meanwhile, by a process that nobody waits for, but for its last look at the end."""
+    if job.spec.checkpoints.uri is None:
+        yield
+        return
+    recorder = subprocess.Popen([sys.executable, "-m", "trainjobs.head.recorder", str(run)], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        recorder.terminate()
+        try:
+            recorder.wait(LAST_LOOK)
+        except subprocess.TimeoutExpired:
+            recorder.kill()
+            recorder.wait()
+            print("the end of the run's record did not reach the checkpoint store in time", flush=True)
+
+
+def copied(source: IO[bytes], log: Path) -> None:
+    """Hand the driver's output on, and keep it in the run folder as far as there is room."""
+    log.parent.mkdir(exist_ok=True)
+    room = LOG_LIMIT
+    with log.open("ab") as file:
+        while data := source.read1(2**16):  # type: ignore[attr-defined]
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+            if 0 < room <= len(data):
+                data, room = b"\nthe rest is in the pod's log alone\n", 0
+            elif room:
+                room -= len(data)
+            else:
+                continue
+            with suppress(OSError):  # a full disk
+                file.write(data)
+                file.flush()
+
+
 def driven(run: Path) -> tuple[int, dict[str, Any]]:
     """Run the driver to its end. Its exit status, and why, unless that is 0."""
     asked = False
@@ -137,10 +182,15 @@ def driven(run: Path) -> tuple[int, dict[str, Any]]:
         signal.signal(number, stop)
     # Without the variable, the driver would start a cluster of its own.
     environment = {"RAY_ADDRESS": "auto", **os.environ, "PYTHONUNBUFFERED": "1"}
-    driver = subprocess.Popen([sys.executable, "-m", "trainjobs.workers.launch", str(run)], stdin=subprocess.DEVNULL, env=environment)
+    command = [sys.executable, "-m", "trainjobs.workers.launch", str(run)]
+    driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    assert driver.stdout is not None
+    copying = threading.Thread(target=copied, args=(driver.stdout, run / "logs" / "driver.log"), name="driver's output", daemon=True)
+    copying.start()
     if asked:
         driver.send_signal(signal.SIGTERM)
     code = driver.wait()
+    copying.join(LAST_LINES)  # processes that outlive the driver may hold its output open
     failure = whole(run / "failure.json")
     if code == 0 or failure:
         return code, failure

@@ -85,7 +85,7 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "effective": effective(run.job(), run.changes()),
         "machine": machine(run, progress),
         "written": moment(progress.get("updatedAt")),
-        "folder": str(run.path),
+        "folder": run.place,
         "logs": [path.name for path in sorted((run.path / "logs").glob("*.log"))],
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ Row = dict[str, Any]
 FAMILIES = ("gan", "vae", "diffusion", "language", "custom")
 LIVE = ("Preparing", "Starting", "Running", "Recovering", "Stopping")
 INTERRUPTED = "Interrupted"
+RECORD = "record.json"  # in a folder that was put together from a record (recorded.py): where that is
+FRESH = 150.0  # seconds: a run says something twice a second, and its record follows within a minute
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,18 @@ class Run:
             return file_uri(str(self.path.resolve() / "checkpoints"))
         return f"{uri.rstrip('/')}/{self.job().get('metadata', {}).get('uid') or self.name}"
 
+    @property
+    def place(self) -> str:
+        """Where the run is: this folder, or, when the folder was put together from a record, the record's."""
+        uri = document(self.path / RECORD).get("uri")
+        return uri if isinstance(uri, str) else str(self.path)
+
     def in_use(self) -> bool:
-        """Whether a driver, or the `gtj run` that restarts it, is alive: both hold a lock that the kernel drops with them."""
+        """Whether a driver, or the `gtj run` that restarts it, is alive: both hold a lock that the kernel drops with them. Of a record,
+        whether it is as new as one of a run that goes on."""
+        if (self.path / RECORD).is_file():
+            updated = self.progress().get("updatedAt")
+            return isinstance(updated, int | float) and time.time() - updated < FRESH
         return held(self.path / "lock") or held(self.path / "gtj.lock")
 
     def phase(self) -> str:

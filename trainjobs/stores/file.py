@@ -101,8 +101,8 @@ class FileStore:
     def folders(self, folder: str) -> list[str]:
         with _translated(folder):
             try:
-                with os.scandir(self._path(folder)) as found:
-                    return sorted(f"{folder}/{item.name}" for item in found if item.is_dir(follow_symlinks=False))
+                with os.scandir(self._path(folder) if folder else self.root) as found:
+                    return sorted(f"{folder}/{item.name}".lstrip("/") for item in found if item.is_dir(follow_symlinks=False))
             except FileNotFoundError:
                 return []
 

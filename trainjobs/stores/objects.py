@@ -68,7 +68,7 @@ class ObjectStore:
         return sorted(found, key=lambda entry: entry.key)
 
     def folders(self, folder: str) -> list[str]:
-        prefix = self._path(folder) + "/"
+        prefix = (self._path(folder) if folder else self._bucket.prefix) + "/"
         found = self._ask("list", folder, lambda: list(self._bucket.folders(prefix)))
         return sorted(self._key(path.rstrip("/")) for path in found)
 

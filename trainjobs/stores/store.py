@@ -77,7 +77,7 @@ class BlobStore(Protocol):
         """All objects below `folder` at any depth, by key; none when there is no such folder."""
 
     def folders(self, folder: str) -> list[str]:
-        """The folders directly in `folder`, with their path from the root, sorted."""
+        """The folders directly in `folder` ("" is the root), with their path from the root, sorted."""
 
     def clear(self, folder: str) -> None:
         """Delete all that is below `folder`, in any order; interrupted, some of it is left."""

@@ -1,0 +1,74 @@
+"""ls, status, logs and report of a run by the URI of its checkpoints: its record alone is left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.cli.test_cli_reading_verbs import make
+from trainjobs.api.errors import JobError
+from trainjobs.cli.main import gtj
+from trainjobs.run.record import Record
+from trainjobs.stores.file import FileStore
+
+Gtj = Callable[..., Result]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where two jobs keep their checkpoints, whose folders are gone."""
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "faces", "gan", phase="Succeeded", step=100, metrics={"loss/D": 0.5, "loss/G": 1.25})
+    make(tmp_path / "digits", "vae", phase="Failed", step=40, metrics={"loss": 0.0413})
+    (tmp_path / "digits" / "failure.json").write_text(json.dumps({"code": "GTJ0206", "what": "out of GPU memory"}))
+    (tmp_path / "digits" / "logs" / "worker-1.log").write_text("rank one says\n")
+    for name in ("faces", "digits"):
+        Record(tmp_path / name, FileStore(tmp_path / "store" / name)).look()
+        shutil.rmtree(tmp_path / name)
+    return f"file://{tmp_path}/store"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(gtj, list(arguments))
+
+
+def test_runs_below_a_place(place: str) -> None:
+    lines = run("ls", place).output.splitlines()
+    assert lines[1].split() == ["digits", "vae", "Failed", "40%", "40/100", "0.0413", "-"]
+    assert lines[2].split() == ["faces", "gan", "Succeeded", "100%", "100/100", "D", "0.5", "G", "1.25", "-"]
+    assert [row["folder"] for row in json.loads(run("ls", place, "-o", "json").output)] == [f"{place}/digits", f"{place}/faces"]
+    assert "no run keeps a record in" in run("ls", f"{place}/digits").output
+    assert run("ls", place, "-A").exit_code == 2
+    assert run("ls", "faces").exit_code == 2
+
+
+def test_one_run(place: str) -> None:
+    said = run("status", f"{place}/digits").output
+    assert said.splitlines()[0].split() == ["digits", "vae", "Failed"]
+    assert f"{place}/digits" in said
+    assert "GTJ0206 out of GPU memory" in said
+    assert run("logs", f"{place}/digits").output == "driver | driver says hello\nrank 1 | rank one says\n"
+    assert run("logs", f"{place}/digits", "--rank", "1").output == "rank one says\n"
+    for arguments in (("status", f"{place}/digits", "-w"), ("logs", f"{place}/digits", "-f")):
+        assert run(*arguments).exit_code == 2
+
+
+def test_a_report(place: str, tmp_path: Path) -> None:
+    assert run("report", f"{place}/faces").output == "faces.html\n"
+    assert f"{place}/faces" in (tmp_path / "faces.html").read_text()
+    assert run("report", f"{place}/faces", "--out", "there.html").output == "there.html\n"
+    assert (tmp_path / "there.html").exists()
+
+
+def test_where_nothing_is(place: str) -> None:
+    nothing = run("status", f"{place}/nobody")
+    assert isinstance(nothing.exception, JobError)
+    assert (nothing.exception.code, nothing.exception.exit_code) == ("GTJ0118", 7)
+    other = run("status", "ftp://x/y").exception
+    assert isinstance(other, JobError)
+    assert other.code == "GTJ0107"

@@ -1,0 +1,82 @@
+"""The process that keeps a run's record in its checkpoint store: `python -m trainjobs.head.recorder RUN`. Off the training's path: it reads
+the run folder, at a low priority, and whatever becomes of it, the training goes on.
+
+It ends with the process that started it, or on SIGTERM after a last look. Trouble is said once, in its output, which is the head's log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from trainjobs.api.errors import JobError
+from trainjobs.run.folder import Run
+from trainjobs.run.record import Record, digest
+from trainjobs.stores.open import open_store
+from trainjobs.stores.store import StoreError
+
+EVERY = 30.0  # seconds between looks
+NICE = 10
+_PR_SET_PDEATHSIG = 1
+
+
+class Recorder:
+    """Looks at a run folder, and says what goes wrong once for each kind of trouble."""
+
+    def __init__(self, run: Path, record: Record, write: Callable[[Path], object], say: Callable[[str], None]) -> None:
+        self._run, self._record, self._write, self._say = run, record, write, say
+        self._told, self._shown = "", ""
+
+    def look(self, *, last: bool = False) -> bool:
+        """Send what is new; before that the report is written anew when there is something new to see, and at the end. Whether all went
+        well."""
+        try:
+            if (self._run / "progress.json").is_file() and (last or digest(self._run) != self._shown):
+                self._shown = digest(self._run)
+                self._write(self._run)
+        except Exception as error:  # a report that cannot be drawn costs nobody anything else
+            self._once(f"the report cannot be written: {type(error).__name__}: {error}")
+        try:
+            self._record.look()
+        except (JobError, StoreError, OSError) as error:
+            self._once(f"the record of the run cannot be kept in the checkpoint store; the training goes on: {error}")
+            return False
+        if self._record.full:
+            self._once("the record of the run has reached its limit of 1 GiB: logs and curves from here on are in the pod alone")
+        return True
+
+    def _once(self, words: str) -> None:
+        if words != self._told:
+            self._told = words
+            self._say(words)
+
+
+def attempt() -> str:
+    number = os.environ.get("GENTRAIN_ATTEMPT", "")
+    return f"a{number}" if number.isdigit() else "a1"
+
+
+def main() -> int:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(NICE)
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: over.set())
+    run = Path(sys.argv[1])
+    from trainjobs.report.page import write_report
+
+    recorder = Recorder(
+        run, Record(run, open_store(Run(run).checkpoints_uri()), attempt()), write_report, lambda words: print(words, flush=True)
+    )
+    while not over.wait(EVERY):
+        recorder.look()
+    return 0 if recorder.look(last=True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
