@@ -17,6 +17,7 @@ TYPES = (
     "Running",
     "CheckpointReady",
     "Suspended",
+    "WithinBudget",
     "Complete",
     "Failed",
     "Finished",
@@ -40,6 +41,9 @@ MEANINGS = {
     "NeverSaved": "there is no checkpoint yet",
     "Saved": "a checkpoint exists to resume from",
     "Suspended": "its machines are given back",
+    "BudgetReached": "its budget is used up",
+    "WithinBudget": "less than 80 % of budget.maxUSD is spent",
+    "BudgetNearlySpent": "80 % of budget.maxUSD is spent",
     "Suspending": "its pods are still ending",
     "NotSuspended": "nobody asked for it",
     "Succeeded": "every step is done",
@@ -88,7 +92,7 @@ def ready(conditions: Sequence[Condition]) -> Condition:
     for ended in ("Failed", "Suspended"):
         if ended in by_type and by_type[ended].status:
             return Condition("Ready", False, by_type[ended].reason, by_type[ended].message)
-    waits = next((one for one in conditions if not one.status and one.type not in ("CheckpointReady", "Suspended")), None)
+    waits = next((one for one in conditions if not one.status and one.type not in _BESIDE), None)
     return Condition("Ready", False, waits.reason, waits.message) if waits else Condition("Ready", False, "Starting")
 
 
@@ -96,9 +100,12 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
     return any(one["type"] == type_ and one["status"] == "True" for one in conditions)
 
 
+_BESIDE = ("CheckpointReady", "Suspended", "WithinBudget")  # False of a job that trains as well
+
+
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
-    "UploadFailed",
+    *("UploadFailed", "BudgetReached", "BudgetNearlySpent"),
     *("KueueNotInstalled", "QueueNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
@@ -116,7 +123,7 @@ _WARNINGS = {
     ),
 }
 # Finished comes with Complete or Failed, Ready with all of them, and what was never asked for is no news.
-_SILENT_TYPES, _SILENT_REASONS = {"Finished", "Ready"}, {"NotQueued", "NotSuspended"}
+_SILENT_TYPES, _SILENT_REASONS = {"Finished", "Ready"}, {"NotQueued", "NotSuspended", "WithinBudget"}
 
 
 def events(before: Iterable[Object], after: Iterable[Object]) -> Iterator[Event]:

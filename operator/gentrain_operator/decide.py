@@ -19,7 +19,7 @@ from gentrain_operator.finished import finished
 from gentrain_operator.finished import over as _over
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.lastvalid import last_valid, spec_of, with_accepted
-from gentrain_operator.limits import left, overdue
+from gentrain_operator.limits import left, overdue, spent_up
 from gentrain_operator.lingering import awaited, left_behind, lost
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.observed import Decision as Decision
@@ -50,10 +50,11 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
         return _unusable(seen, now, attempt, child, complaint)
     if attempt > status.get("ended", 0):
         return _under_way(seen, spec, now, attempt, child)
+    seen, spec = _afforded(seen, spec, now, None)
     # Accounted for, but the operator died before it could remove them.
     leftover = tuple(one for one in seen.rayjobs if not _over(one))
     if spec.suspend:
-        conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
+        conditions = [_ACCEPTED, present.suspension(seen.poor)]
         saved = _saved(seen, spec)  # a job in a queue saves while its RayJob is already gone
         changes = {"retryAt": None, **({"checkpoint": saved} if saved else {})}
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=leftover)
@@ -65,6 +66,12 @@ def decide(seen: Observed, now: datetime.datetime, image: str) -> Decision:
 
 
 _ACCEPTED = Condition("Accepted", True, "Accepted")
+
+
+def _afforded(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> tuple[Observed, Spec]:
+    """A job whose budget is used up is as one that is suspended, until the budget is raised."""
+    poor = "" if spec.suspend else spent_up(seen.job, spec, seen.profiles or {}, now, child)
+    return (replace(seen, poor=poor), spec.model_copy(update={"suspend": True})) if poor else (seen, spec)
 
 
 def _unusable(seen: Observed, now: datetime.datetime, attempt: int, child: Object | None, complaint: str) -> Decision:
@@ -139,11 +146,12 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     over = overdue(job, spec, now, child)
     if over is not None:
         return _failed(seen, spec, now, attempt, child, over)
+    seen, spec = _afforded(seen, spec, now, child)
     queued, suspended = queue_of(spec, child) is not None, bool(child["spec"].get("suspend"))
     if spec.suspend and queued:
         # Kueue owns `suspend`; giving the RayJob up gives its quota back as well.
         changes: Object = {"attempts": attempt, "ended": attempt, **_spent(seen, spec, now, child)}
-        conditions = [_ACCEPTED, Condition("Suspended", True, "Suspended", "spec.suspend is true")]
+        conditions = [_ACCEPTED, present.suspension(seen.poor)]
         return Decision(status=present.status(job, now, "Suspended", conditions, spec, changes), delete=(child,))
     given = gang.given_back(seen.holding, seen.rivals, job, now)
     if given is not None:
@@ -157,7 +165,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
     again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
-    due = left(job, spec, now, child)
+    due = left(job, spec, seen.profiles or {}, now, child)
     again = due if again is not None and due is not None and due < again else again
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 
@@ -181,7 +189,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     queue = queue_of(spec, child)
     wait = held(queue, seen.kueue) if queue else None
-    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait)
+    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait, seen.poor)
     conditions += left_behind(job, seen.pods, conditions, attempt, now, listed=present.taken_up(child))
     return present.status(job, now, phase, conditions, spec, changes)
 

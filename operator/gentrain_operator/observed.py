@@ -29,6 +29,7 @@ class Observed:
     frozen: Object | None = None
     holding: Holding | None = None
     rivals: Sequence[Holding] = ()
+    poor: str = ""  # why it is suspended without having asked: its budget
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from gentrain_operator import report as reported
 from gentrain_operator.conditions import Condition, settled
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
+from gentrain_operator.limits import within
 from gentrain_operator.spending import group
 from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting
@@ -32,6 +33,7 @@ def status(
     generation = job["metadata"].get("generation", 0)
     out = {name: value for name, value in {**before, **(changes or {})}.items() if value is not None}
     bad = next((one for one in conditions if not one.status and one.message), None)
+    conditions = [*conditions, *(within(spec, out.get("cost") or {}) if spec else ())]
     out |= {
         "observedGeneration": generation,
         "phase": phase,
@@ -51,16 +53,17 @@ def conditions(
     stuck: Waiting | None,
     now: datetime.datetime,
     wait: Condition | None = None,
+    poor: str = "",
 ) -> tuple[str, list[Condition]]:
     """Phase and conditions of an attempt under way. `now_status` is the status as it will be; `unsaved` in it says why the last checkpoint
-    could not be written. `wait`, of a RayJob in a queue: what it waits for where the queue holds it."""
+    could not be written. `wait`, of a RayJob in a queue: what it waits for where the queue holds it. `poor`: why its budget suspends it."""
     ray = child.get("status") or {}
     deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
     queued, suspended = wait is not None, bool(child["spec"].get("suspend"))
     accepted = Condition("Accepted", False, stuck.reason, stuck.message) if stuck and stuck.condition == "Accepted" else _ACCEPTED
     if spec.suspend or (suspended and not queued):
         done = deployment == "Suspended"
-        return "Suspended", [accepted, Condition("Suspended", done, "Suspended" if done else "Suspending", "spec.suspend is true")]
+        return "Suspended", [accepted, suspension(poor, done=done)]
     if wait is not None and suspended:
         return "Queued", [accepted, wait]
 
@@ -95,6 +98,12 @@ def conditions(
     if progress.get("message"):
         return "Recovering", [*out, Condition("Running", False, "Recovering", progress["message"]), *_checkpoint(now_status)]
     return "Running", [*out, Condition("Running", True, "Stepping"), *_checkpoint(now_status)]
+
+
+def suspension(poor: str, *, done: bool = True) -> Condition:
+    """That the job is suspended, or will be: because somebody asked, or because of its budget."""
+    reason = "Suspending" if not done else "BudgetReached" if poor else "Suspended"
+    return Condition("Suspended", done, reason, poor or "spec.suspend is true")
 
 
 def _checkpoint(status: Object) -> list[Condition]:

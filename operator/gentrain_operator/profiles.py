@@ -26,7 +26,8 @@ Profiles = Mapping[str, Object]
 def chosen(spec: Spec, profiles: Profiles, status: Object) -> tuple[str, ProfileSpec] | Condition:
     """The name and the profile of the next attempt ("" and the defaults when the job names none), or why there is none."""
     if not spec.compute.profiles:
-        return "", ProfileSpec()
+        unpriced = misfit(spec, "", ProfileSpec()) if spec.budget else ""
+        return Condition("Accepted", False, "PlanDoesNotFit", unpriced) if unpriced else ("", ProfileSpec())
     found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
     good = {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec)}
     fits = [name for name, profile in good.items() if not misfit(spec, name, profile)]
@@ -50,6 +51,12 @@ def choices(spec: Spec, profiles: Profiles) -> int:
 
 def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:
     """Why no node of the profile can hold a worker, and the ways out; "" when one can."""
+    if spec.budget is not None and profile.price is None:
+        which = f"ComputeProfile {name} has no price" if name else "the job names no profile, and so has no price"
+        return (
+            f"GTJ0132 budget.maxUSD is set, and {which}: nobody would ever know that it is used up. Write the profile's "
+            "price.usdPerNodeHour, name a profile that has one, or take the budget out (activeDeadlineSeconds limits time)"
+        )
     wanted, there = spec.compute.gpus_per_worker, profile.accelerator.per_node
     if wanted and not there:
         return (

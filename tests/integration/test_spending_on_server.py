@@ -58,8 +58,8 @@ def test_a_budget_counts_when_the_profile_is_deleted(bench: Bench) -> None:
     bench.client.delete(PROFILES, None, profile["metadata"]["name"], uid=profile["metadata"]["uid"])
     bench.until(lambda: profile["metadata"]["name"] not in {one["metadata"]["name"] for one in bench.operator.stores.profiles.all()})
     bench.kuberay.run("job-a1", ready=ago(60))
-    failure = bench.phase("Failed")["failure"]
-    assert (failure["code"], failure["detail"]) == ("GTJ0212", "20.00 of 20 USD")
+    bench.until(lambda: bench.kuberay.rayjobs()["job-a1"]["spec"].get("suspend") is True)
+    assert "GTJ0212 20.00 of 20.00 USD are spent" in bench.phase("Suspended")["message"]
 
 
 def test_another_price_prices_nothing_anew(bench: Bench) -> None:

@@ -404,9 +404,11 @@ def test_cost_and_budget() -> None:
     unpriced = decided(seen(status, [running()], compute=compute, profiles=profile("a")))
     assert unpriced.status is not None
     assert unpriced.status["cost"]["usd"] == "unknown"
-    over = decided(seen(priced.status, [running()], compute=compute, profiles=profiles, budget={"maxUSD": "79.5"}))
+    over = decided(seen(priced.status, [running()], compute=compute, profiles=profiles, budget={"maxUSD": "82"}))
+    assert over.suspend == (running(), True)
+    assert reasons(over) == {"Accepted": "True Accepted", "Suspended": "False Suspending", "WithinBudget": "False BudgetNearlySpent"}
     assert over.status is not None
-    assert over.status["failure"]["summary"] == "the budget is used up"
+    assert "GTJ0212 80.00 of 82.00 USD are spent, and 2.69 are kept for its last checkpoint" in over.status["message"]
 
 
 @pytest.mark.parametrize(("end", "phase"), [({"jobStatus": "SUCCEEDED"}, "Succeeded"), ({"jobStatus": "FAILED"}, "Failed")])
@@ -707,8 +709,7 @@ def test_suspension_deadline_and_budget_of_an_unusable_spec_still_count() -> Non
     spent = {**ONE, "plan": {"profile": "a"}, "cost": {"usd": "80.00"}}
     poor = unusable({"budget": {"maxUSD": "79.5"}}, [running()], spent, compute=compute)
     over = decided(replace(poor, profiles=profiles))
-    assert over.status is not None
-    assert over.status["failure"]["summary"] == "the budget is used up"
+    assert over.suspend == (running(), True)
 
 
 def test_the_end_of_an_attempt_counts_whatever_its_jobs_spec_became() -> None:

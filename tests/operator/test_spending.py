@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gentrain_operator.decide import Observed, decide
 from gentrain_operator.kube.resource import Object
@@ -110,9 +113,62 @@ def test_a_budget_counts_when_the_profile_is_deleted() -> None:
     life.look(0)
     life.look(60, rayjob(1, "Running", 0, 0))
     life.profiles = {}
-    life.look(120, rayjob(1, "Running", 0, 0))
-    ended = life.look(121, rayjob(1, "Running", 0, 0))
-    assert (ended["failure"]["code"], ended["failure"]["detail"]) == ("GTJ0212", "20.00 of 20 USD")
+    held = life.look(118, rayjob(1, "Running", 0, 0))
+    assert (held["phase"], held["cost"]["usd"]) == ("Suspended", "19.67")
+    assert "GTJ0212 19.67 of 20.00 USD are spent, and 0.34 are kept for its last checkpoint" in held["message"]
+
+
+def test_a_budget_without_a_price_starts_nothing() -> None:
+    for profiles in ({"a": {"spec": {"accelerator": {"perNode": 1}}}}, {}):
+        life = Life(profiles, compute={**compute("a"), "profiles": list(profiles)}, budget={"maxUSD": "20"})
+        refused = life.look(0)
+        assert refused["phase"] == "Pending"
+        assert "GTJ0132 budget.maxUSD is set" in refused["message"]
+        assert refused.get("attempts", 0) == 0
+
+
+def test_a_budget_that_is_raised_goes_on() -> None:
+    life = Life({"a": pool("60")}, compute=compute("a"), budget={"maxUSD": "30"})
+    life.look(0)
+    early = life.look(23, rayjob(1, "Running", 0, 0))
+    assert [one["reason"] for one in early["conditions"] if one["type"] == "WithinBudget"] == ["WithinBudget"]
+    warned = life.look(25, rayjob(1, "Running", 0, 0))
+    assert [one["reason"] for one in warned["conditions"] if one["type"] == "WithinBudget"] == ["BudgetNearlySpent"]
+    assert life.look(28, rayjob(1, "Running", 0, 0))["phase"] == "Suspended"
+    stopped = {**rayjob(1, "Suspended", 0, 0), "spec": {"suspend": True}}
+    held = life.look(40, stopped)
+    assert [one["reason"] for one in held["conditions"] if one["type"] == "Suspended"] == ["BudgetReached"]
+    assert held["cost"]["usd"] == "28.00", "nothing is spent while it is suspended"
+    life.spec["budget"] = {"maxUSD": "60"}
+    now = START + datetime.timedelta(minutes=50)
+    raised = decide(Observed(job(life.status, life.spec), (stopped,), life.profiles), now, "i")
+    assert raised.suspend == (stopped, False)
+
+
+@given(
+    price=st.integers(100, 2000),
+    limit=st.integers(2, 100),
+    grace=st.integers(15, 3600),
+    polls=st.lists(st.floats(0.2, 90), min_size=1, max_size=8),
+)
+@settings(max_examples=40)
+def test_a_checkpoint_comes_before_the_limit(price: int, limit: int, grace: int, polls: list[float]) -> None:
+    """For any price, grace and rhythm of looks, of an operator that looks when it said that it would: what is spent when the job is told to
+    save, and its grace, are within the budget; a budget that does not pay for a grace at all is told at the first look."""
+    profiles: dict[str, Object] = {"a": {"spec": {**pool(str(price))["spec"], "gracePeriodSeconds": grace}}}
+    life, at, number = Life(profiles, compute=compute("a"), budget={"maxUSD": str(limit)}), 0.0, 0
+    life.look(0)
+    while True:
+        child = rayjob(1, "Running", 0, 0)
+        now = START + datetime.timedelta(minutes=at)
+        told = decide(Observed(job(life.status, life.spec), (child,), life.profiles), now, "i")
+        life.status = told.status or life.status
+        if told.suspend:
+            break
+        assert told.again is not None
+        at, number = at + min(told.again / 60, polls[number % len(polls)]), number + 1
+    whole = math.ceil(at * 60)
+    assert price * (whole + grace) / 3600 <= limit + price * 2 / 3600 or whole <= 1, (at, told.status)
 
 
 def test_hours_that_the_operator_was_away_are_counted_when_it_is_back() -> None:

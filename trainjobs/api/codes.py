@@ -310,6 +310,16 @@ CODES: dict[str, Code] = {
             "The message says what the pool has. `docs/how-to/profiles.md` has the table.",
         ),
     ),
+    "GTJ0132": Code(
+        "a budget without a price",
+        DOES_NOT_FIT,
+        _page(
+            "The job has a `budget`, and the profile that it would run on has no `price`: what it costs is unknown, and the budget would "
+            "never be used up.",
+            "Write `price.usdPerNodeHour` into the ComputeProfile; the job goes on by itself.",
+            "Or take `budget` out. `activeDeadlineSeconds` limits time without a price.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,
@@ -424,9 +434,11 @@ CODES: dict[str, Code] = {
         "budget or deadline reached",
         FAILED,
         _page(
-            "The job cost as much as `budget.maxUSD`, or ran as long as `activeDeadlineSeconds`, over all attempts. It was "
-            "stopped after a checkpoint.",
-            "Raise the limit and resume: nothing is lost.",
+            "The job cost as much as `budget.maxUSD`, less what its last checkpoint may cost, or ran as long as "
+            "`activeDeadlineSeconds`, over all attempts. A budget suspends the job after a checkpoint; the "
+            "deadline ends it for good, after a checkpoint.",
+            "Raise `budget.maxUSD`, and the job goes on by itself from that checkpoint.",
+            "After a deadline, submit the job under another name with `checkpoints.resumeFrom`: nothing is lost.",
         ),
     ),
     "GTJ0213": Code(
