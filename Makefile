@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 SLOW ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
+.PHONY: help install demo test slow again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,10 +38,13 @@ contracts:
 	$(BIN)/lint-imports
 
 fast:
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -rsfE
 
 test: install  ## everything that can run on this machine, fast tests first; skipped ones with their reason
-	$(BIN)/python -m pytest -m "not slow" -rsfE
+	@$(MAKE) --no-print-directory fast
+	@$(MAKE) --no-print-directory slow
+
+slow: install  ## the second half of `make test`, where `make check` has just passed
 	$(BIN)/python -m pytest -m slow -rsfE $(SLOW)
 
 again: install  ## the slow tests that failed at the last run, one at a time
