@@ -41,27 +41,30 @@ class Nursery:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, __file__], env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         atexit.register(self._process.kill)
-        self._pid = self._status = 0
+        self._asked, self._pid, self._status = False, 0, 0
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """A file of Python and its arguments, in this environment, writing to `log`."""
-        assert not self._pid
+        """A file of Python and its arguments, in this environment, writing to `log`. Does not wait until it runs."""
+        assert not self._asked
         assert self._process.stdin is not None
         request = {"command": list(command), "environment": dict(environment), "log": str(log), "folder": os.getcwd()}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        self._pid = self._answer(60.0)
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._asked = True
 
     def wait(self, timeout: float) -> int:
         """Its exit status, or minus the signal that ended it. Raises TimeoutError."""
-        if self._pid:
-            self._status, self._pid = self._answer(timeout), 0
+        if self._asked:
+            self._pid = self._pid or self._answer(timeout)
+            self._status = self._answer(timeout)
+            self._asked, self._pid = False, 0
         return self._status
 
     def kill(self) -> None:
-        if self._pid:
+        if self._asked:
+            self._pid = self._pid or self._answer(60.0)
             with suppress(ProcessLookupError):  # it has ended, which nobody has asked for yet
                 os.kill(self._pid, signal.SIGKILL)
 
@@ -69,7 +72,7 @@ class Nursery:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout)[0]:
             raise TimeoutError(f"no word for {timeout:g} s")
-        return int(self._process.stdout.readline())
+        return int(self._process.stdout.readline())  # unbuffered: what is there to read is what `select` sees
 
 
 NURSERIES: dict[int, Nursery] = {}
