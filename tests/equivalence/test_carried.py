@@ -48,7 +48,7 @@ def spec(kind: str, stage: int, workers: int) -> dict[str, Any]:
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STOP}},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "everySteps": STEPS},
     }
 
 
