@@ -250,6 +250,15 @@ def test_the_dearest_tests_are_there_and_slow() -> None:
     assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text(), "else pytest-xdist has an order of its own"
 
 
+def test_make_test_and_what_a_change_must_pass_run_every_test_once() -> None:
+    text = (ROOT / "Makefile").read_text()
+    recipes = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t[^\n]*\n)+)", text, re.MULTILINE))
+    assert [re.findall(r"pytest -m (\".*?\"|\S+) ", recipes[name]) for name in ("fast", "slow")] == [['"not slow"'], ["slow"]]
+    assert re.findall(r"\$\(MAKE\) .*?(\w+)\n", recipes["test"]) == ["fast", "slow"]
+    assert re.findall(r"\$\(MAKE\) .*?-O (.*)\n", recipes["check"]) == ["lint types contracts fast"]
+    assert re.findall(r"^attempt make (\w+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE) == ["check", "slow"]
+
+
 def test_imports_of_others_are_declared() -> None:
     import_names = {"pyyaml": "yaml", "pillow": "PIL", "scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
     import_names |= {"google-cloud-storage": "google", "azure-storage-blob": "azure", "azure-identity": "azure"}
