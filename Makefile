@@ -5,11 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
-# Slow tests mostly wait for servers and processes of theirs, so two files run at a time, in the order of tests/dearest.py.
-SLOW ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Two files at a time leave two cores idle a quarter of the time, while they wait for servers, disks and processes that are to hang: so it is
+# three, in the order of tests/dearest.py. Fast ones are busy all the time.
+SLOW ?= -n 3 --dist loadfile --no-loadscope-reorder
+FAST ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
+.PHONY: help install demo test slow again cluster cluster-down e2e check lint types contracts fast generate sbom bench campaign campaign-silence constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -38,10 +40,13 @@ contracts:
 	$(BIN)/lint-imports
 
 fast:
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -rsfE $(FAST)
 
 test: install  ## everything that can run on this machine, fast tests first; skipped ones with their reason
-	$(BIN)/python -m pytest -m "not slow" -rsfE
+	@$(MAKE) --no-print-directory fast
+	@$(MAKE) --no-print-directory slow
+
+slow: install  ## the second half of `make test`, where `make check` has just passed
 	$(BIN)/python -m pytest -m slow -rsfE $(SLOW)
 
 again: install  ## the slow tests that failed at the last run, one at a time

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import ModuleType
@@ -47,9 +48,15 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for group in groups for text in group]
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """A source's syntax tree, for whichever rules look through it."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imported(path: Path) -> set[str]:
     """Top-level names of the modules that a file imports, wherever in it."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = nodes_of(path)
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
     return {name.split(".")[0] for name in plain | named}
@@ -111,7 +118,7 @@ def test_modules_are_named_for_what_they_hold() -> None:
 def test_names_that_are_left_out_do_not_come_back() -> None:
     assert words("CrewList") & words("_crew_list") & words("CREW_LIST") == {"crew", "list"}
     defined = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    named = {(path, node.name) for path in SOURCES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, defined)}
+    named = {(path, node.name) for path in SOURCES for node in nodes_of(path) if isinstance(node, defined)}
     modules = {(path, name) for path in SOURCES for name in (path.stem, path.parent.name)}
     assert not {(str(path.relative_to(ROOT)), name) for path, name in named | modules if words(name) & LEFT_OUT}
 
@@ -241,6 +248,15 @@ def test_the_dearest_tests_are_there_and_slow() -> None:
     assert len(set(DEAREST)) == len(DEAREST)
     assert [turn("test_house.py"), turn(DEAREST[0]), turn(DEAREST[-1])] == [len(DEAREST), 0, len(DEAREST) - 1]
     assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text(), "else pytest-xdist has an order of its own"
+
+
+def test_make_test_and_what_a_change_must_pass_run_every_test_once() -> None:
+    text = (ROOT / "Makefile").read_text()
+    recipes = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t[^\n]*\n)+)", text, re.MULTILINE))
+    assert [re.findall(r"pytest -m (\".*?\"|\S+) ", recipes[name]) for name in ("fast", "slow")] == [['"not slow"'], ["slow"]]
+    assert re.findall(r"\$\(MAKE\) .*?(\w+)\n", recipes["test"]) == ["fast", "slow"]
+    assert re.findall(r"\$\(MAKE\) .*?-O (.*)\n", recipes["check"]) == ["lint types contracts fast"]
+    assert re.findall(r"^attempt make (\w+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE) == ["check", "slow"]
 
 
 def test_imports_of_others_are_declared() -> None:

@@ -56,6 +56,14 @@ def committed(uploader: Uploader, prefix: str, step: int, attempt: int, digest: 
     return uploader.answer()
 
 
+def test_it_imports_no_torch() -> None:
+    """Each worker has one: two seconds of a core at every start, and hundreds of megabytes for as long as it trains."""
+    told = "import sys, trainjobs.checkpointer.uploader; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    assert "pydantic" in found
+    assert not {"torch", "numpy", "deepspeed", "ray", "boto3", "azure", "google.cloud"} & set(found)
+
+
 def test_uploads_commits_and_drops_what_is_not_kept(uploader: Uploader, snapshot: Snapshot, tmp_path: Path) -> None:
     reader = Checkpoints(open_store(f"file://{tmp_path}/store"), keep=Keep())
     attempt, weights = reader.begin(), torch.zeros(7)

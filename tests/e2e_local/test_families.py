@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
 # Steps enough to see it learn; the ring takes all of its own to cover every mode.
-STEPS = {"vae-digits": 120, "gan-digits": 300, "gan-ring": 3000, "gan-wgan": 40, "diffusion-digits": 100, "language-stdlib": 80}
+STEPS = {"vae-digits": 60, "gan-digits": 300, "gan-ring": 3000, "gan-wgan": 40, "diffusion-digits": 60, "language-stdlib": 40}
 FEW = [("vae-digits", 3), ("gan-ring", 1), ("gan-wgan", 2), ("diffusion-digits", 2), ("language-stdlib", 0)]
 ALL = [(sample, stage) for sample in STEPS for stage in ((0, 1, 2) if sample.startswith("gan") else (0, 1, 2, 3))]
 

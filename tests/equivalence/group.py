@@ -16,6 +16,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from tests.equivalence import nursery
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,30 +36,32 @@ def run_group(
 ) -> None:
     """Train every run folder of `runs` (see worker.py) in one group of `size` processes; their output is shown when they fail.
 
-    Another `script`, of this folder or by its whole path, gets the same arguments; `extra` is added to the environment.
+    Another `script`, of this folder or by its whole path, gets the same arguments; with `extra`, which is added to the environment, each
+    process is one that imports everything in that environment, and else a fork of one that has (nursery.py).
     """
     store = scratch / f"store-{size}-{len(list(scratch.glob('store-*')))}"
     path = ":".join(filter(None, (str(ROOT), str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
     ours = {"PYTHONPATH": path, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **ours, **(extra or {})}
-    command = [sys.executable, str(Path(__file__).parent / script)]
-    logs = [(scratch / f"{store.name}-rank-{rank}.log").open("w+") for rank in range(size)]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(size), str(store), *runs], env=environment, stdout=logs[rank], stderr=subprocess.STDOUT)
+    command = [str(Path(__file__).parent / script)]
+    logs = [scratch / f"{store.name}-rank-{rank}.log" for rank in range(size)]
+    started = [
+        (own if extra else nursery.fork)(rank, [*command, str(rank), str(size), str(store), *runs], environment, logs[rank])
         for rank in range(size)
     ]
     try:
-        codes = [process.wait(timeout) for process in processes]
+        codes = [process.wait(timeout) for process in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-            process.wait()
+            process.wait(60)
     if any(codes):
-        texts = []
-        for log in logs:
-            log.seek(0)
-            texts.append(log.read()[-3000:])
-        raise AssertionError(f"exit codes {codes}\n" + "\n--- next rank ---\n".join(texts))
+        raise AssertionError(f"exit codes {codes}\n" + "\n--- next rank ---\n".join(log.read_text()[-3000:] for log in logs))
+
+
+def own(rank: int, command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("w") as file:
+        return subprocess.Popen([sys.executable, *command], env=environment, stdout=file, stderr=subprocess.STDOUT)
 
 
 def losses(run: Path, name: str = "loss") -> list[float]:

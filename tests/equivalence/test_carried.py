@@ -48,7 +48,7 @@ def spec(kind: str, stage: int, workers: int) -> dict[str, Any]:
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STOP}},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "everySteps": STEPS},
     }
 
 
@@ -56,7 +56,6 @@ def spec(kind: str, stage: int, workers: int) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind at every stage: undisturbed; stopped after STOP steps and gone on; and gone on by one process."""
     root = tmp_path_factory.mktemp("carried")
-    path = {"PYTHONPATH": ":".join([str(Path(__file__).parent), str(group.ROOT), str(group.ROOT / "operator")])}
     for script, kinds in (("worker.py", [kind for kind in KINDS if kind != "pairs"]), ("paired.py", ["pairs"])):
         whole, halves, alone = list[str](), list[str](), list[str]()
         for kind in kinds:
@@ -65,10 +64,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 halves.append(str(group.prepare(root / f"{kind}-z{stage}-resumed", spec(kind, stage, 2))))
             alone.append(str(group.prepare(root / f"{kind}-alone", spec(kind, 3, 2))))
         stopped = [f"{run}={STOP}" for run in (*halves, *alone)]
-        group.run_group(2, [*whole, *stopped, *halves], root, script=script, extra=path)
+        group.run_group(2, [*whole, *stopped, *halves], root, script=script)
         for run in map(Path, alone):
             group.prepare(run, spec(run.name.removesuffix("-alone"), 1, 1))
-        group.run_group(1, alone, root, script=script, extra=path)
+        group.run_group(1, alone, root, script=script)
     return root
 
 

@@ -53,7 +53,7 @@ def spec(family: str, workers: int, micro: int, stage: int, steps: int = STEPS, 
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STEPS}, "keep": {"last": 3}},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "everySteps": steps},
     }
 
 

@@ -61,7 +61,8 @@ def spec(name: str, stage: int, accumulation: int, workers: int) -> dict[str, An
         },
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
-        "evaluation": {"samples": 1, "metrics": ["loss", *([MEASURED[name]] if name in MEASURED else [])]},
+        "checkpoints": {"every": {"steps": STEPS}},
+        "evaluation": {"samples": 1, "everySteps": STEPS, "metrics": ["loss", *([MEASURED[name]] if name in MEASURED else [])]},
     }
 
 

@@ -60,7 +60,7 @@ def spec(family: dict[str, Any], optimizer: dict[str, Any], workers: int, stage:
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STOP}, "keep": {"last": 3}},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "everySteps": STEPS},
     }
 
 

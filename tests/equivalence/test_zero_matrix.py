@@ -61,7 +61,8 @@ def spec(family: str, stage: int, accumulation: int, workers: int) -> dict[str, 
         },
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
-        "evaluation": {"samples": 1},
+        "evaluation": {"samples": 1, "everySteps": STEPS},
+        "checkpoints": {"every": {"steps": STEPS}},
     }
 
 

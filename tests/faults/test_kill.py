@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 240, 20
+STEPS, EVERY = 120, 10
 KILLS = int(os.environ.get("GENTRAIN_KILLS", "3"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 TARGETS = ("worker", "driver", "everything")
@@ -44,13 +44,13 @@ MANIFEST = {
             "steps": STEPS,
             "batch": {"global": 32},
             "optimizers": {"default": {"name": "adam", "learningRate": 2e-4, "betas": [0.5, 0.999]}},
-            "schedule": {"name": "cosine", "warmupSteps": 20},
+            "schedule": {"name": "cosine", "warmupSteps": 10},
             "ema": {"decay": 0.99},
         },
         "deepspeed": {"stage": 2},
         "compute": {"workers": 2, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": EVERY}, "keep": {"last": 2}},
-        "evaluation": {"everySteps": 200, "samples": 4},
+        "evaluation": {"everySteps": 100, "samples": 4},
     },
 }
 

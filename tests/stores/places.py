@@ -269,14 +269,20 @@ class MemoryBucketPlace(BucketPlace):
 
 
 class ServerPlace(BucketPlace):
-    """`part`: the least size of a part that the server takes. Looking costs a listing, and reading what it says is new or replaced."""
+    """`part`: the least size of a part that the server takes. Looking costs a listing, and reading what it says is new or replaced. Its
+    client is the costly thing: one for all places of a service."""
+
+    clients: ClassVar[dict[tuple[str, int], Any]] = {}
 
     def __init__(self, injected: Counter[str], service: Service, part: int) -> None:
         self.service, self.root = service, service.fresh()
         self.known: dict[str, tuple[str, bytes]] = {}
         store = open_store(self.root)
         assert isinstance(store, ObjectStore)
-        bucket = store._bucket  # its client is the costly thing: shared
+        bucket: Any = store._bucket
+        if (service.name, service.port) in self.clients:
+            vars(bucket)["_client"] = self.clients[service.name, service.port]
+        self.clients[service.name, service.port] = bucket._client
         super().__init__(injected, part, lambda: bucket)
 
     def objects(self) -> dict[str, bytes]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -16,23 +18,16 @@ from PIL import Image
 COLOURS = ("red", "green", "blue")
 
 
+@cache
 def picture(number: int, size: int = 24, form: str = "PNG") -> bytes:
     """One of a kind: a ramp in one of three colours, with its number in the corner's pixels."""
-    image = Image.new("RGB", (size, size))
-    place = number % 3
-    for x in range(size):
-        for y in range(size):
-            value = 55 + (200 * (x + y)) // (2 * size)
-            pixel = [0, 0, 0]
-            pixel[place] = value
-            image.putpixel((x, y), tuple(pixel))
+    pixels = np.zeros((size, size, 3), np.uint8)
+    pixels[..., number % 3] = 55 + (200 * np.add.outer(np.arange(size), np.arange(size))) // (2 * size)
     for bit in range(12):
-        shade = 255 if number >> bit & 1 else 0
-        for x in (0, 1):
-            for y in (0, 1):
-                image.putpixel((2 * bit % size + x, 2 * (2 * bit // size) + y), (shade, shade, shade))
+        x, y = 2 * bit % size, 2 * (2 * bit // size)
+        pixels[y : y + 2, x : x + 2] = 255 if number >> bit & 1 else 0
     out = io.BytesIO()
-    image.save(out, form)
+    Image.fromarray(pixels).save(out, form)
     return out.getvalue()
 
 
