@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from ray.exceptions import WorkerCrashedError
 
 from tests.stores.conftest import start as start
 from tests.stores.servers import Start
@@ -21,7 +22,9 @@ from trainjobs.api.job import Spec
 from trainjobs.cli.main import status
 from trainjobs.data.dataset import Reading
 from trainjobs.data.prepare import elsewhere, prepare
+from trainjobs.data.prepare_shards import Task
 from trainjobs.stores.file import FileStore
+from trainjobs.workers.ray_train import shards
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e_local"))
 
@@ -116,27 +119,54 @@ def test_the_same_shards_as_of_one_process_after_a_kill_and_in_every_store(
     there = json.loads((out / "prepared.json").read_bytes())
     assert 0 < len(there["shards"]) < there["of"]
     before = {name: (out / name).stat().st_mtime_ns for name in there["shards"]}
-    assert begun(cluster, job, f"file://{out}", log).wait(120) == 0, log.read_text()
+
+    started = {"folder": (begun(cluster, job, f"file://{out}", log), log)}
+    targets = {name: server.fresh() for name, server in servers.items()}
+    for name, server in servers.items():
+        source, told = server.fresh(), tmp_path / f"{name}.log"
+        for file, data in raw().items():
+            server.write(source, file, data)
+        started[name] = (begun(cluster, manifest(tmp_path / name, source), targets[name], told), told)
+    for process, told in started.values():
+        assert process.wait(120) == 0, told.read_text()
     assert f"{len(before)} were there" in log.read_text()
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before, "what was there was not made again"
     assert digests((out / "prepared.json").read_bytes()) == whole
+    for name, target in targets.items():
+        assert digests(servers[name].read(target, "prepared.json")) == whole
     assert not [found for one in kept for found in one.glob("gentrain-prepare-*")], "nothing is left on the machines"
 
-    started = {}
-    for name, server in servers.items():
-        source, target = server.fresh(), server.fresh()
-        for file, data in raw().items():
-            server.write(source, file, data)
-        log = tmp_path / f"{name}.log"
-        started[name] = (begun(cluster, manifest(tmp_path / name, source), target, log), target, log)
-    for name, (process, target, log) in started.items():
-        assert process.wait(120) == 0, log.read_text()
-        assert digests(servers[name].read(target, "prepared.json")) == whole
 
-    (tmp_path / "raw" / "part-03.jsonl").write_text('{"text": "good"}\n{oops\n')
-    (tmp_path / "job" / "job.yaml").write_text((tmp_path / "job" / "job.yaml").read_text().replace("bpe, vocabularySize: 300", "byte"))
-    assert begun(cluster, job, f"file://{tmp_path}/none", log).wait(120) == 7, log.read_text()
-    assert "GTJ0113" in log.read_text()
+def test_what_is_wrong_with_the_data_is_told_with_the_machine_that_saw_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, begun = written(tmp_path / "raw"), list[Task]()
+    spec = Spec.model_validate({"language": {}, "data": {"source": source}, "training": {"steps": 1}})
+    prepare(spec, FileStore(tmp_path / "out"), Reading(tmp_path / "cache"), 100_000, lambda one, tasks: begun.extend(tasks) or ())
+    monkeypatch.setattr(shards.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    monkeypatch.setattr(shards.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    told = spec.model_dump_json(by_alias=True), f"file://{tmp_path}/out", 100_000
+    entry, error, node = shards.made(*told, begun[0])
+    assert (error, node) == (None, "10.0.0.7")
+    assert entry is not None
+    assert (tmp_path / "out" / begun[0].name).stat().st_size == entry["bytes"]
+    (tmp_path / "raw" / "part-01.jsonl").write_bytes(b"")
+    answer = shards.made(*told, begun[1])
+    monkeypatch.setattr(shards.ray, "get", lambda reference: reference)
+    with pytest.raises(JobError) as caught:
+        shards.OnRay(*told)._entry(answer, begun[1])
+    assert (caught.value.code, caught.value.exit_code) == ("GTJ0113", 7)
+    assert "part-01.jsonl" in caught.value.where
+    assert caught.value.why.endswith("seen from 10.0.0.7")
+
+
+def test_a_process_that_is_lost_too_often_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(reference: object) -> None:
+        raise WorkerCrashedError
+
+    monkeypatch.setattr(shards.ray, "get", lost)
+    with pytest.raises(JobError) as caught:
+        shards.OnRay("{}", "file:///out", 1)._entry(None, Task("tokens-00000.parquet", range(1)))
+    assert (caught.value.code, caught.value.exit_code) == ("GTJ0213", 5)
+    assert "run the same command again" in caught.value.how
 
 
 def test_a_place_that_is_not_seen_from_every_machine_is_told(tmp_path: Path) -> None:
@@ -157,11 +187,27 @@ def test_data_that_is_another_on_a_machine_is_told(tmp_path: Path) -> None:
         elsewhere(spec, store, Reading(tmp_path / "cache"), 100_000)
 
 
-@pytest.mark.slow
-def test_a_cluster_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
-    job = manifest(tmp_path / "job", written(tmp_path / "raw"))
-    command = [sys.executable, "-m", "trainjobs.cli.main", "prepare", "-f", str(job), "--out", f"file://{tmp_path}/out", "--ray"]
-    done = subprocess.run(command, env=os.environ | {"RAY_TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 7, done.stderr
-    assert "GTJ0302 no Ray cluster can be reached" in done.stderr
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_cannot_be_reached_is_told(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"{scheme}127.0.0.1:{bound.getsockname()[1]}")
+        job = manifest(tmp_path / "job", written(tmp_path / "raw"))
+        assert status(["prepare", "-f", str(job), "--out", f"file://{tmp_path}/out"]) == 7
+    told = capsys.readouterr().err
+    assert "GTJ0302 no Ray cluster can be reached" in told
+    assert "Connection refused" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_no_cluster_on_this_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def none(**options: object) -> None:
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(shards.ray, "init", none)
+    job = manifest(tmp_path / "job", written(tmp_path / "raw"))
+    assert status(["prepare", "-f", str(job), "--out", f"file://{tmp_path}/out", "--ray"]) == 7
+    assert "--no-ray prepares on this machine" in capsys.readouterr().err

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from trainjobs.data.prepare_shards import Entry, Shards, Task
 
 CLEAN_SECONDS = 20.0
+ANSWER_SECONDS = 20.0  # within which the head of a cluster takes a connection
+_NAMED = re.compile(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,10 @@ def cluster(spec: str, out: str, shard_size: int) -> Iterator[OnRay]:
     """On the cluster that RAY_ADDRESS names, else on one that runs on this machine. JobError GTJ0302."""
     address = os.environ.get("RAY_ADDRESS", "")
     try:
+        if (named := _NAMED.fullmatch(address)) is not None:  # Ray itself tries for minutes
+            socket.create_connection((named[1], int(named[2])), ANSWER_SECONDS).close()
         ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"RAY_ADDRESS={address}" if address else "this machine"
         why = " ".join(str(error).split())[:200]
         how = "run this in a pod of the cluster, or set RAY_ADDRESS; --no-ray prepares on this machine"
