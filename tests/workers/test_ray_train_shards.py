@@ -111,9 +111,7 @@ def test_the_same_shards_as_of_one_process_after_a_kill_and_in_every_store(
     out, log = tmp_path / "out", tmp_path / "log"
     process = begun(cluster, job, f"file://{out}", log)
     kept = [cluster.head, cluster.head.parent / "worker"]
-    nodes.until(
-        lambda: len([*out.glob("*.parquet")]) >= 2 and all(any(one.glob("gentrain-prepare-*")) for one in kept), process, log
-    )
+    nodes.until(lambda: len([*out.glob("*.parquet")]) >= 2 and all(any(one.glob("gentrain-prepare-*")) for one in kept), process, log)
     process.send_signal(signal.SIGKILL)
     process.wait()
     there = json.loads((out / "prepared.json").read_bytes())

@@ -56,6 +56,11 @@ class Reading:
         self.cache.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.cache).free // 2
 
+    def derived(self, data: Data, found: Sequence[Found]) -> int:
+        """Bytes of disk for what is derived of each source; half of `limit` where objects are fetched, whose the other half is."""
+        fetched = any(one.path is None for source in found for one in source.train.objects[:1])
+        return self.limit(data) // len(data.parts) // (2 if fetched else 1)
+
     def shelf(self, data: Data, *, derived: bool) -> Shelf:
         """For objects; half of the disk is left to what is `derived` of them, where that is kept."""
         limit = size_in_bytes(data.cache) if data.cache is not None else None

@@ -35,6 +35,8 @@ class Texts:
     ready: Callable[[], Iterator[tuple[bool, bytes]]] | None = None  # in place of `read` where the text was encoded ahead, as text.encoded
     pieces: int = 0  # of what is ready
     divided: int = 0  # documents of which some is held out and some is not, of what is ready
+    tokens: int = 0  # of what is ready
+    documents: int = 0  # that `read` goes through at most; 0 where nobody knows
 
     def trained(self) -> Iterator[str]:
         return (text for _, text, held in self.read() if not held)
@@ -53,7 +55,8 @@ def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range 
             if text:
                 yield name, text, apart
 
-    return Texts(dataset.key, read, dataset.apart is not None)
+    count = sum(block.rows for block in dataset.records.blocks)
+    return Texts(dataset.key, read, dataset.apart is not None, documents=count if blocks is None else 0)
 
 
 def stdlib() -> Texts:

@@ -77,9 +77,7 @@ class OnRay:
         here = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
         emptied = ray.remote(num_cpus=0, max_retries=0)(clean)
         with suppress(RayError):
-            ray.get(
-                [emptied.options(scheduling_strategy=node).remote(self.spec, self.out) for node in here], timeout=CLEAN_SECONDS
-            )
+            ray.get([emptied.options(scheduling_strategy=node).remote(self.spec, self.out) for node in here], timeout=CLEAN_SECONDS)
 
 
 @contextmanager
