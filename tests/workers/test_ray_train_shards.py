@@ -1,4 +1,4 @@
-"""gtj prepare on a real Ray cluster of two machines: the same shards as of one process, also when it is killed amid them, in every store."""
+"""gtj prepare on a real Ray cluster of two machines: the same shards as of one process, also after a kill amid them, in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One shard of what is prepared ahead: made on this machine's disk, then stored. In threads of one process, or in processes of a cluster."""
+"""One shard of what is prepared ahead: made on this machine's disk, then stored. In threads of a process, or processes of a cluster."""
 
 from __future__ import annotations
 

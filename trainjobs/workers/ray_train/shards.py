@@ -63,7 +63,7 @@ class OnRay:
             raise  # a defect of ours, with its traceback
         except RayError as error:
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            how = "run the same command again: it goes on where it stopped; where memory ran out, name a smaller --shard-size at another --out"
+            how = "run the same command again: it goes on; where memory ran out, prepare anew with a smaller --shard-size"
             raise JobError("GTJ0213", "a process that made a shard was lost, retries used up", where=task.name, why=why, how=how) from error
         if error is None:
             return dict(entry)
