@@ -46,12 +46,16 @@ def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range 
     """The documents of a source, or of some blocks of it, or of some rows of these; empty ones are none."""
 
     def read() -> Iterator[tuple[str, str, bool]]:
-        for name, where, values, apart in dataset.documents(shelf, blocks, rows):
+        for number, (name, where, values, apart) in enumerate(dataset.documents(shelf, blocks, rows)):
             text = values["text"]
             if not isinstance(text, str):
                 why = "there is none" if text is None else f"it is of the type {type(text).__name__}"
                 how = "set data.columns.text to the column that holds the text, or leave the record out by data.where"
-                raise JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
+                error = JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
+                if dataset.bad is None:
+                    raise error
+                dataset.bad.add((-1, number), error)
+                continue
             if text:
                 yield name, text, apart
 

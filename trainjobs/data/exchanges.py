@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError, printable
+from trainjobs.data.bad import BadSamples
 from trainjobs.data.cache import cached
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.files import fingerprinted
@@ -47,6 +48,7 @@ class Exchanges:
     read: Callable[[], Iterator[tuple[str, str, Mapping[str, Any], bool]]]
     apart: bool = False
     count: int = 0
+    bad: BadSamples | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ExchangeSource:
 def of(dataset: Dataset, shelf: Shelf) -> Exchanges:
     roles = tuple(role for role in ROLES if role in dataset.roles)
     count = sum(block.rows for block in dataset.records.blocks)
-    return Exchanges(dataset.key, dataset.found.uri, roles, lambda: dataset.documents(shelf), dataset.apart is not None, count)
+    return Exchanges(dataset.key, dataset.found.uri, roles, lambda: dataset.documents(shelf), dataset.apart is not None, count, dataset.bad)
 
 
 def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Path, limit: int | None = None) -> ExchangeSource:
@@ -87,7 +89,14 @@ def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Pa
         Room(limit, where).expect(exchanges.count * width * BYTES)
         cut = count = 0
         for name, place, values, apart in exchanges.read():
-            row, over = _row(exchanges.roles, values, tokenizer, context, place)
+            try:
+                row, over = _row(exchanges.roles, values, tokenizer, context, place)
+            except JobError as error:
+                if exchanges.bad is None:
+                    raise
+                exchanges.bad.left_out((-1, count), error)
+                count += 1
+                continue
             side = np.array([position(name)], "<f8").view("<i4")
             file.write(np.concatenate([row.astype("<i4"), side, np.array([apart], "<i4")]).tobytes())
             cut, count = cut + over, count + 1

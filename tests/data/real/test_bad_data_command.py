@@ -165,7 +165,9 @@ def test_a_bucket_that_is_refused(verb: str, name: str, gtj: Command, monkeypatc
         ("hf://datasets/org/gated", "GTJ0112", ("org/gated is gated", "HF_TOKEN")),
     ],
 )
-def test_a_dataset_of_the_hub_that_is_refused(verb: str, source: str, code: str, words: tuple[str, ...], gtj: Command, serve: Serve) -> None:
+def test_a_dataset_of_the_hub_that_is_refused(
+    verb: str, source: str, code: str, words: tuple[str, ...], gtj: Command, serve: Serve
+) -> None:
     serve({"org/faces": made.parquets(8, 8), "org/gated": Repository(made.parquets(8, 8), gated=True)})
     ended, said = gtj(verb, "vae", source)
     assert (ended, code in said) == (promised(code), True), said
@@ -238,5 +240,3 @@ def test_what_is_odd_and_can_be_read_is(name: str, gtj: Command, tmp_path: Path)
     assert (ended, words in said) == (0, True), said
     ended, said = gtj("run", family, source, **data)
     assert (ended, "GTJ0213 the workers ended without a result" in seen(said)) == (promised("GTJ0213"), True), "what was read was no matter"
-
-
