@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.data.by_name import sides
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import exchanges, open_source
 from trainjobs.data.exchanges import ExchangeSource
-from trainjobs.data.holdout import sides
 
 Make = Callable[..., Spec]
 CUSTOM = {"objective": "tests.data.real.recorded:build"}

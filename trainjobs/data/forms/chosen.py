@@ -64,7 +64,7 @@ def choose(records: Records, where: str | None, limit: int | None, shelf: Shelf,
 
 
 def distinct(records: Records, column: str, shelf: Shelf, indexing: Indexing, *, lenient: bool = False) -> list[Value]:
-    """Every value that a column has, found once by all ranks together; where that is `lenient`, of the rows that can be read and have one."""
+    """Every value that a column has, found once by all ranks together; `lenient`: of the rows that can be read and have one."""
 
     def make(block: int) -> Arrays:
         values = set(_readable(records, shelf, block, column) if lenient else column_of(records, shelf, block, column))
