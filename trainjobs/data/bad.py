@@ -19,7 +19,7 @@ FEW, MOST_OF_FEW = 1000, 10  # of fewer samples than that, so many
 
 @dataclass
 class BadSamples:
-    """Of one process. `path`, if any, takes a row for each of the first hundred, {"where", "why"}, also over attempts: those of earlier ones
+    """Of one process. `path`, if any, takes a row for each of the first hundred, {"where", "why"}, over attempts: those of earlier ones
     stay, and none is named twice. `samples` is how many there are to be seen, `source` what a message calls them."""
 
     path: Path | None
