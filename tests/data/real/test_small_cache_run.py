@@ -25,7 +25,7 @@ from tests.data.real.sources import bucket
 from tests.stores.servers import service as service_of
 
 ROOT = Path(__file__).parents[3]
-SHARDS, EACH, BATCH = 160, 4, 40
+SHARDS, EACH, BATCH = 160, 4, 8
 JOB = """\
 apiVersion: gentrain.dev/v1alpha1
 kind: GenerativeTrainingJob
