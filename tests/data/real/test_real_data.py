@@ -61,7 +61,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, start: Start) -> dict[str, di
                     continue
                 environment |= server.environ()
             data = filled(server, root / "data" / name)
-            runs[name] = {kind: group.prepare(root / f"{name}-{kind}", spec(data, STAGES.get(name, 0))) for kind in ("whole", "shrunk", "grown")}
+            runs[name] = {
+                kind: group.prepare(root / f"{name}-{kind}", spec(data, STAGES.get(name, 0))) for kind in ("whole", "shrunk", "grown")
+            }
         shrunk, grown = [run["shrunk"] for run in runs.values()], [run["grown"] for run in runs.values()]
         for run in (*shrunk, *grown):
             (run / "killed").write_text(str(KILLED))
