@@ -29,6 +29,7 @@ from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
 from trainjobs.data.ahead import ahead
+from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
 from trainjobs.data.surveys import surveys
@@ -90,8 +91,19 @@ def train(
     changed = before.compare_data(began, data, spec)
     rule = began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
+    datasets, cache = list[Dataset](), run / "cache"
     opened = open_source(
-        spec, run / "cache", found, rule=rule, tokenizer=began.tokenizer, orders=began.orders, ranks=world, aside=run, pin=pin, say=said
+        spec,
+        cache,
+        found,
+        rule=rule,
+        tokenizer=began.tokenizer,
+        orders=began.orders,
+        ranks=world,
+        aside=run,
+        pin=pin,
+        say=said,
+        note=datasets.append,
     )
     source = ahead(opened, spec.data.workers, world)
     note("data")
@@ -154,7 +166,8 @@ def train(
         reporter.real(real(source, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
             with progress.spared(run, saver.attempt):
-                tell_data(run / "samples", opened, seed, surveys(spec, found, run / "cache", look=plan.samples))
+                surveyed = surveys(spec, found, cache, look=plan.samples, datasets=datasets, info=opened.info)
+                tell_data(run / "samples", opened, seed, surveyed)
     note("resume")
 
     def tell(words: str) -> None:

@@ -126,7 +126,7 @@ def test_hidden_files_and_other_files_are_left_out_and_links_followed(job: Make,
     (path / "README.txt").write_text("two images")
     Image.fromarray(random(8, 8)).save(path / "UPPER.PNG")
     (path / "again").symlink_to(path)  # a loop
-    elsewhere = folder(tmp_path / "elsewhere", count=1)
+    elsewhere = folder(path / ".elsewhere", count=1)
     (path / "link").symlink_to(elsewhere)
     assert opened(job, path, tmp_path / "cache").info.length == 4
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.stores.servers import Service
 from tests.stores.servers import service as service_of
 from trainjobs.cli.main import gtj, status
 
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "data.md"
 JOB = """\
 apiVersion: gentrain.dev/v1alpha1
 kind: GenerativeTrainingJob
@@ -58,8 +61,16 @@ def test_a_size_that_is_none_is_a_mistake_of_usage(tmp_path: Path, capsys: pytes
     assert "--shard-size many is no size" in capsys.readouterr().err
 
 
+def documented(out: str) -> list[str]:
+    """The words of the page's command, with another place."""
+    (command,) = re.findall(r"^```sh\ngtj (prepare .*)\n```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    words = shlex.split(command)
+    assert words[-2:] == ["--out", "s3://bucket/prepared"]
+    return [*words[:-1], out]
+
+
 def begun(folder: Path, out: str, environ: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "trainjobs.cli.main", "prepare", "-f", str(folder / "job.yaml"), "--out", out, "--shard-size", "100k"]
+    command = [sys.executable, "-m", "trainjobs.cli.main", *documented(out), "--shard-size", "100k"]
     return subprocess.Popen(command, cwd=folder, env={**os.environ, **(environ or {})}, stdout=subprocess.DEVNULL)
 
 

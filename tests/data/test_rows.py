@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.data.by_name import sides
 from tests.data.streams import Pictures, settings
 from trainjobs.api.errors import JobError
 from trainjobs.data.forms.records import Block
-from trainjobs.data.holdout import sides
 from trainjobs.data.places.place import Object
 from trainjobs.data.rows import divided, everything
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.real import made as files_of
 from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
+from trainjobs.data import look, open_source, surveys
+from trainjobs.data.dataset import Dataset
 from trainjobs.data.forms.records import Block, Kind, Record
 from trainjobs.data.places.place import Object
 from trainjobs.data.survey import binned, example, length, spread, survey
@@ -175,3 +179,21 @@ def test_length_of_what_is_said() -> None:
     assert length([{"role": "user", "content": "abc"}, {"role": "system", "content": [{"text": "de"}]}]) == 5
     assert length({"a": "bc"}) == 2
     assert length(3) == 0
+
+
+@pytest.mark.parametrize("family", ["vae", "language", "custom"])
+def test_who_has_opened_the_data_is_told_the_same_without_opening_it_again(
+    family: str, job: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of.folders(12) if family == "vae" else files_of.lines(40, 20)
+    for name, data in files.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(data)
+    options = {"objective": "tests.data.real.recorded:build"} if family == "custom" else None
+    spec, datasets = job(family, f"file://{tmp_path}/data", options, images={"size": 8}), list[Dataset]()
+    found = look(spec)
+    source = open_source(spec, tmp_path / "cache", found, note=datasets.append)
+    fresh = surveys.surveys(spec, found, tmp_path / "fresh")
+    monkeypatch.setattr(surveys, "open_dataset", lambda *_: pytest.fail("opened again"))
+    monkeypatch.setattr(surveys, "open_source", lambda *_: pytest.fail("opened again"))
+    assert surveys.surveys(spec, found, tmp_path / "cache", datasets=datasets, info=source.info) == fresh

@@ -25,12 +25,33 @@ def faces(path: Path, count: int = 2) -> Path:
 
 
 def test_two_links_to_one_folder_are_two_classes(job: Make, tmp_path: Path) -> None:
-    real = faces(tmp_path / "real")
-    (tmp_path / "data").mkdir()
+    real = faces(tmp_path / "data" / ".real")
     for name in ("cats", "dogs"):
         (tmp_path / "data" / name).symlink_to(real)
     assert tree.walk(tmp_path / "data").names == ["cats/0.png", "cats/1.png", "dogs/0.png", "dogs/1.png"]
-    assert preflight(job("gan", f"file://{tmp_path}/data")) == "4 images, 32x32 colour"
+    assert preflight(job("gan", f"file://{tmp_path}/data")) == "4 images, 32x32 colour; folder .real left out"
+
+
+@pytest.mark.parametrize("source", ["data", "data/*.png", "data/*/*.png", "link"])
+@pytest.mark.parametrize("kind", ["file", "folder", "nowhere"])
+def test_a_link_that_leads_out_of_the_data_is_told(source: str, kind: str, job: Make, tmp_path: Path) -> None:
+    data, elsewhere = faces(tmp_path / "data"), faces(tmp_path / "elsewhere")
+    (data / "inside").symlink_to("sub")
+    faces(data / "sub")
+    (tmp_path / "link").symlink_to(data)
+    spec, cache = job("gan", f"file://{tmp_path}/{source}"), tmp_path / "cache"
+    assert open_source(spec, cache).info.length > 0, "links inside, and a folder that is one itself, are followed"
+    target = {"file": elsewhere / "1.png", "folder": elsewhere, "nowhere": tmp_path / "gone.png"}[kind]
+    name = "sub/2.png" if source == "data/*/*.png" and kind != "folder" else "2.png" if kind != "folder" else "out"
+    (data / name).symlink_to(target)
+    if source == "data/*.png" and kind == "folder":
+        assert preflight(spec).startswith("2 images"), "what the pattern does not name is nobody's business"
+        return
+    with pytest.raises(JobError) as caught:
+        preflight(spec)
+    assert (caught.value.code, caught.value.exit_code, caught.value.what) == ("GTJ0113", 7, "a link leads out of the data")
+    assert caught.value.where in {f"{tmp_path}/{base}/{name}" for base in ("data", "link")} | {f"{data}/inside/2.png"}
+    assert f"it leads to {target}, and the data is {tmp_path}/" in caught.value.why
 
 
 def test_loops_end_and_are_said(job: Make, tmp_path: Path) -> None:

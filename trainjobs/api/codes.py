@@ -152,7 +152,7 @@ CODES: dict[str, Code] = {
         NOT_FOUND,
         _page(
             "The folder that keeps the run, its log and its checkpoints, or a file that was asked for, cannot be written; or the data's "
-            "cache: its disk is full, or `data.cache` is less than what is read at once.",
+            "cache: its disk is full, or `data.cache` is less than what is read at once, or than the tokens of the text.",
             "Choose another with `--run-dir` (or `-o`), mend its permissions, free space on its disk, or raise `data.cache`.",
         ),
     ),
@@ -530,7 +530,7 @@ CODES: dict[str, Code] = {
         NOT_FOUND,
         _page(
             "There is no kubeconfig, it does not name the context, the client is not installed, or the server does not answer. The message "
-            "names context, server and user.",
+            "names context, server and user. Of `gtj prepare --ray` it is the Ray cluster, and the message names its address.",
             "`kubectl config get-contexts` lists contexts; `--context` and `--kubeconfig` choose another.",
             "`kubectl version` asks the same server: when that fails too, look at network, VPN and the cluster itself.",
         ),

@@ -56,7 +56,9 @@ class Text(Model):
 class Columns(Model):
     """Which column of the data is what. Of those not named, the usual names are recognised."""
 
-    image: ColumnName | None = Field(None, description="Pictures, as encoded files.")
+    image: ColumnName | None = Field(
+        None, description="Pictures, as encoded files; or the paths of those beside it, as the table has them."
+    )
     text: ColumnName | None = Field(None, description="Documents that a language model reads.")
     caption: ColumnName | None = Field(None, description="What a picture shows, in words.")
     label: ColumnName | None = Field(None, description="Class of a sample: a number, or a word.")

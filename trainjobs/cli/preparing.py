@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,8 @@ from trainjobs.cli.output import painted
 from trainjobs.cli.survey import size
 
 if TYPE_CHECKING:
-    from trainjobs.data.prepare import Task
+    from trainjobs.data.prepare import Work
+    from trainjobs.data.prepare_shards import Task
 
 THREADS = 4  # each holds a shard's part in memory; encoding and Pillow use all cores
 EVERY = 10.0  # seconds between two lines where there is no terminal
@@ -31,7 +33,13 @@ _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?")
 @click.option("--out", required=True, metavar="URI", help="Where the shards go: file:///folder, s3://bucket/folder, gs://, az://.")
 @click.option("--shard-size", default="256Mi", metavar="SIZE", help="Bytes of the data that make a shard; default: 256Mi.")
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Change a field first, as gtj run does.")
-def command(source: str, out: str, shard_size: str, sets: tuple[str, ...]) -> int:
+@click.option(
+    "--ray/--no-ray",
+    "on_ray",
+    default=None,
+    help="On a Ray cluster: that of RAY_ADDRESS, else one that runs on this machine. Default: where RAY_ADDRESS is set.",
+)
+def command(source: str, out: str, shard_size: str, sets: tuple[str, ...], on_ray: bool | None) -> int:
     """Do ahead what a run does with its data at its start: encode text into tokens, or decode, scale and crop pictures, into shards in a
     place, with their digests in prepared.json. Interrupted, it goes on where it stopped. Then name the place as data.source."""
     if not _SIZE.fullmatch(shard_size) or size_in_bytes(shard_size) < 1:
@@ -43,10 +51,17 @@ def command(source: str, out: str, shard_size: str, sets: tuple[str, ...]) -> in
     manifest = load_job(source, sets, here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     store, progress = open_store(out), Progress()
-    with cache_of(manifest.job) as cache:
+    spec, clustered = manifest.job.spec, "RAY_ADDRESS" in os.environ if on_ray is None else on_ray
+    with ExitStack() as around:
+        cache = around.enter_context(cache_of(manifest.job))
+        work: Work = threads
+        if clustered:
+            from trainjobs.workers.ray_train.shards import cluster
+
+            work = around.enter_context(cluster(spec.model_dump_json(by_alias=True), out, size_in_bytes(shard_size)))
         reading = Reading(cache, say=progress.say)
         try:
-            made = prepare(manifest.job.spec, store, reading, size_in_bytes(shard_size), threads, show=progress.show)
+            made = prepare(spec, store, reading, size_in_bytes(shard_size), work, show=progress.show)
         finally:
             progress.close()
     count, words = len(made.prepared.shards) - made.before, [f"{made.rows:,} {'rows' if made.prepared.kind == 'tokens' else 'pictures'}"]

@@ -20,7 +20,7 @@ from trainjobs.data.source import Source as Source
 from trainjobs.data.tokens import Tokenizer as Tokenizer
 
 if TYPE_CHECKING:
-    from trainjobs.data.dataset import Reading
+    from trainjobs.data.dataset import Dataset, Reading
     from trainjobs.data.found import Found
     from trainjobs.data.holdout import Rule
     from trainjobs.data.origin import Origin
@@ -57,10 +57,12 @@ def open_source(
     aside: Path | None = None,
     pin: bool = False,
     say: Callable[[str], None] = lambda words: None,
+    note: Callable[[Dataset], None] = lambda dataset: None,
 ) -> Source:
     """The data of a job. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `aside` the one in
     which samples that cannot be read are named. Of several ranks every one calls this alike. A run that goes on gives what it began
-    with: the `rule` by which samples are held out, its trained `tokenizer`, the `orders` of its sources.
+    with: the `rule` by which samples are held out, its trained `tokenizer`, the `orders` of its sources. `note` is told each data set
+    that was opened for it.
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
@@ -78,10 +80,12 @@ def open_source(
             return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
         return pixels.open_shapes(data, cache)
     reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, say)
-    return _opened(spec, found if found is not None else look(spec), reading, tokenizer)
+    return _opened(spec, found if found is not None else look(spec), reading, tokenizer, note)
 
 
-def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None) -> Source:
+def _opened(
+    spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None, note: Callable[[Dataset], None] = lambda dataset: None
+) -> Source:
     from trainjobs.data import documents, exchanges, prepared, tables, text
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
@@ -92,7 +96,7 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
     if spec.language and any(made for made, _ in ahead):
         tokenizer = prepared.together(ahead, tokenizer)
         ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
-        sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer)
+        sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
         return Mixed.of_parts(sources, found)
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
     kinds = {dataset.kind for dataset in datasets}
@@ -100,13 +104,16 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
         what = f"one source holds {datasets[0].kind}s, another {next(one.kind for one in datasets if one.kind != datasets[0].kind)}s"
         raise JobError("GTJ0108", what, where="data.sources", how="mix sources of one kind")
     for number, dataset in enumerate(datasets):
+        note(dataset)
         if dataset.kind == "image":
             sources.append(tables.open_images(dataset, reading, number))
         elif dataset.kind == "exchange":
             context = documents.settings(spec).network.context_length
-            sources.append(exchanges.open_exchanges(exchanges.of(dataset, shelf), context, spec.data.holdout, reading.cache))
+            told, limit = exchanges.of(dataset, shelf), reading.derived(spec.data, found)
+            sources.append(exchanges.open_exchanges(told, context, spec.data.holdout, reading.cache, limit))
     if kinds == {"text"}:
-        sources += text.open_texts(spec, [documents.of(dataset, shelf) for dataset in datasets], reading.cache, reading.rule, tokenizer)
+        texts = [documents.of(dataset, shelf) for dataset in datasets]
+        sources += text.open_texts(spec, texts, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
     return Mixed.of_parts(sources, found)
 
 

@@ -19,10 +19,10 @@ FEW, MOST_OF_FEW = 1000, 10  # of fewer samples than that, so many
 
 @dataclass
 class BadSamples:
-    """Of one process. `path` takes a row for each of the first hundred, {"where", "why"}, also over attempts: those of earlier ones stay,
-    and none is named twice. `samples` is how many there are to be seen, `source` what a message calls them."""
+    """Of one process. `path`, if any, takes a row for each of the first hundred, {"where", "why"}, over attempts: those of earlier ones
+    stay, and none is named twice. `samples` is how many there are to be seen, `source` what a message calls them."""
 
-    path: Path
+    path: Path | None
     samples: int
     source: str
     say: Callable[[str], None] = logging.getLogger(__name__).warning
@@ -41,7 +41,8 @@ class BadSamples:
         if bad > (MOST * seen if seen >= FEW else MOST_OF_FEW):
             limit = f"{MOST:.0%}" if seen >= FEW else f"{MOST_OF_FEW} of fewer than {FEW:,}"
             why = f"{bad} of {seen:,} that were looked at, and data.onBadSample: skip leaves out {limit} at most"
-            how = f"{self.path} names them: replace or remove them, or look whether the data is what you mean"
+            named = f"{self.path} names them: replace" if self.path else "replace"
+            how = f"{named} or remove them, or look whether the data is what you mean"
             raise JobError("GTJ0113", "too many samples cannot be read", where=self.source, why=why, how=how)
 
     def add(self, row: tuple[int, int], error: JobError) -> None:
@@ -54,10 +55,19 @@ class BadSamples:
             if len(self._bad) <= NAMED:
                 self._name({"where": error.where, "why": ": ".join(part for part in (error.what, error.why) if part)})
         if first:
-            others = f"others are named in {self.path}"
+            others = f"others are named in {self.path}" if self.path else "others are only counted"
             self.say(f"left out, as data.onBadSample is skip, and its neighbour taken instead: {error.line()}; {others}")
 
+    def left_out(self, row: tuple[int, int], error: JobError) -> None:
+        """As `add`; what is no matter of the sample is raised."""
+        if error.code != "GTJ0113":
+            raise error
+        self.add(row, error)
+
     def _name(self, row: dict[str, str]) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         named = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         line = json.dumps(row)
         if len(named) < NAMED and line not in named:

@@ -15,6 +15,7 @@ from trainjobs.api.data import Data, size_in_bytes
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
+from trainjobs.data.bad import NAME, BadSamples
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.forms.chosen import column_of
 from trainjobs.data.forms.index import silent
@@ -56,6 +57,11 @@ class Reading:
         self.cache.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.cache).free // 2
 
+    def derived(self, data: Data, found: Sequence[Found]) -> int:
+        """Bytes of disk for what is derived of each source; half of `limit` where objects are fetched, whose the other half is."""
+        fetched = any(one.path is None for source in found for one in source.train.objects[:1])
+        return self.limit(data) // len(data.parts) // (2 if fetched else 1)
+
     def shelf(self, data: Data, *, derived: bool) -> Shelf:
         """For objects; half of the disk is left to what is `derived` of them, where that is kept."""
         limit = size_in_bytes(data.cache) if data.cache is not None else None
@@ -73,6 +79,7 @@ class Dataset:
     roles: Mapping[str, str]
     recognised: Mapping[str, str]  # columns that stand for something, whether the job uses them or not
     kind: Kind
+    bad: BadSamples | None = None  # where samples that cannot be read are left out
 
     @property
     def local(self) -> bool:
@@ -92,8 +99,9 @@ class Dataset:
     def key(self) -> str:
         """Changes with the objects and with what is read of them."""
         objects = [[one.name, one.size, one.tag] for block in self.records.blocks for one in block.objects]
-        data = self.data
-        return fingerprinted([self.apart, objects], roles=dict(self.roles), form=self.records.form, where=data.where, limit=data.limit)
+        data, skipped = self.data, {} if self.bad is None else {"onBadSample": "skip"}
+        asked = {"roles": dict(self.roles), "form": self.records.form, "where": data.where, "limit": data.limit}
+        return fingerprinted([self.apart, objects], **asked, **skipped)
 
     def sides(self, reading: Reading) -> tuple[Rows, Rows]:
         """(rows that are trained on, rows held out). JobError GTJ0113 when one of the first is missing."""
@@ -111,7 +119,7 @@ class Dataset:
         column = self.roles.get("label")
         if column is None:
             return None
-        found = classes_of(self.records, column, shelf, reading.cache, reading.ranks, say=reading.say)
+        found = classes_of(self.records, column, shelf, reading.cache, reading.ranks, say=reading.say, lenient=self.bad is not None)
         if len(found.names) < 2:
             why = f"every sample that there is has the class {found.names[0]}"
             how = "take data.columns.label and data.labels out, or add the other classes"
@@ -127,16 +135,31 @@ class Dataset:
         self, shelf: Shelf, blocks: range | None = None, rows: range | None = None
     ) -> Iterator[tuple[str, str, Mapping[str, Value], bool]]:
         """Each row in order: its name, where it is, its roles' values, and whether its split is held out. Never all of them in memory.
-        `blocks` are those that are read, of all; `rows` those of each."""
+        `blocks` are those that are read, of all; `rows` those of each. Those that are `bad` are left out, and JobError GTJ0113 raised where
+        there are too many."""
         columns = list(dict.fromkeys(self.roles.values()))
         for number in range(len(self.records.blocks)) if blocks is None else blocks:
             block = self.records.blocks[number]
             step = max(1, block.rows * _AT_ONCE // max(1, sum(_unpacked(one.name, one.size) for one in block.objects)))
             every = range(block.rows) if rows is None else rows
             for start in range(0, len(every), step):
-                for row in self.records.read(shelf, number, every[start : start + step], columns):
+                for row in self._read(shelf, number, every[start : start + step], columns):
                     values = {role: row.values[name] for role, name in self.roles.items()}
                     yield row.name, row.where, values, self.apart is not None and number >= self.apart
+
+    def _read(self, shelf: Shelf, block: int, rows: range, columns: Sequence[str]) -> Iterator[Record]:
+        try:
+            yield from self.records.read(shelf, block, rows, columns)
+        except JobError as error:
+            if self.bad is None or error.code != "GTJ0113":
+                raise
+            for row in rows:  # which of them it is, each by itself says
+                try:
+                    yield from self.records.read(shelf, block, [row], columns)
+                except JobError as alone:
+                    self.bad.left_out((block, row), alone)
+        if self.bad is not None:
+            self.bad.saw(len(rows))
 
     def _by_place(self) -> list[Mask]:
         """As runs held out that began before there was a choice."""
@@ -170,7 +193,10 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if data.labels == "folder":
         recognised |= {"label": "folder"}
     kind, used = uses(spec, recognised)
-    return Dataset(found, data, records, apart, used, recognised, kind)
+    bad = None
+    if data.on_bad_sample == "skip":
+        bad = BadSamples((reading.aside or reading.cache) / NAME, sum(block.rows for block in records.blocks), found.uri)
+    return Dataset(found, data, records, apart, used, recognised, kind, bad)
 
 
 def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:

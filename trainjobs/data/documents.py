@@ -35,6 +35,8 @@ class Texts:
     ready: Callable[[], Iterator[tuple[bool, bytes]]] | None = None  # in place of `read` where the text was encoded ahead, as text.encoded
     pieces: int = 0  # of what is ready
     divided: int = 0  # documents of which some is held out and some is not, of what is ready
+    tokens: int = 0  # of what is ready
+    documents: int = 0  # that `read` goes through at most; 0 where nobody knows
 
     def trained(self) -> Iterator[str]:
         return (text for _, text, held in self.read() if not held)
@@ -44,16 +46,21 @@ def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range 
     """The documents of a source, or of some blocks of it, or of some rows of these; empty ones are none."""
 
     def read() -> Iterator[tuple[str, str, bool]]:
-        for name, where, values, apart in dataset.documents(shelf, blocks, rows):
+        for number, (name, where, values, apart) in enumerate(dataset.documents(shelf, blocks, rows)):
             text = values["text"]
             if not isinstance(text, str):
                 why = "there is none" if text is None else f"it is of the type {type(text).__name__}"
                 how = "set data.columns.text to the column that holds the text, or leave the record out by data.where"
-                raise JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
+                error = JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
+                if dataset.bad is None:
+                    raise error
+                dataset.bad.add((-1, number), error)
+                continue
             if text:
                 yield name, text, apart
 
-    return Texts(dataset.key, read, dataset.apart is not None)
+    count = sum(block.rows for block in dataset.records.blocks)
+    return Texts(dataset.key, read, dataset.apart is not None, documents=count if blocks is None else 0)
 
 
 def stdlib() -> Texts:

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError, printable
+from trainjobs.data.bad import BadSamples
 from trainjobs.data.cache import cached
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import position
 from trainjobs.data.pixels import readonly
 from trainjobs.data.places.place import Shelf
+from trainjobs.data.room import BYTES, Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.data.tokens import ByteTokenizer, Tokenizer
@@ -31,18 +33,22 @@ from trainjobs.noise import Noise
 
 ROLES = ("prompt", "completion", "messages", "chosen", "rejected", "source", "target", "text")
 SPEAKERS = {"system": 1, "user": 2, "assistant": 3, "tool": 4, "human": 2, "gpt": 3}  # the last two as ShareGPT has them
-_VERSION = 1
+_VERSION = 2
+_SIDE = 3  # numbers at the end of a row: where its name lies in [0, 1), as the two halves of a float64, and whether its split is held out
 
 
 @dataclass(frozen=True)
 class Exchanges:
-    """`read` goes through the records in order: name, where it is, the value of each role, whether its split is held out (if `apart`)."""
+    """`read` goes through the `count` records in order: name, where it is, the value of each role, whether its split is held out (if
+    `apart`)."""
 
     key: str
     where: str
     roles: tuple[str, ...]
     read: Callable[[], Iterator[tuple[str, str, Mapping[str, Any], bool]]]
     apart: bool = False
+    count: int = 0
+    bad: BadSamples | None = None
 
 
 @dataclass(frozen=True)
@@ -65,23 +71,34 @@ class ExchangeSource:
 
 def of(dataset: Dataset, shelf: Shelf) -> Exchanges:
     roles = tuple(role for role in ROLES if role in dataset.roles)
-    return Exchanges(dataset.key, dataset.found.uri, roles, lambda: dataset.documents(shelf), dataset.apart is not None)
+    count = sum(block.rows for block in dataset.records.blocks)
+    return Exchanges(dataset.key, dataset.found.uri, roles, lambda: dataset.documents(shelf), dataset.apart is not None, count, dataset.bad)
 
 
-def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Path) -> ExchangeSource:
-    """The records' bytes as tokens, kept in `cache` as one table. JobError GTJ0113 for a value that is no text, naming its record."""
+def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Path, limit: int | None = None) -> ExchangeSource:
+    """The records' bytes as tokens, kept in `cache` as one table, for which they are read once. JobError GTJ0113 for a value that is no
+    text, naming its record; GTJ0114 for a table of more than `limit` bytes."""
     tokenizer, where = ByteTokenizer(), exchanges.where
     name = fingerprinted(
         [exchanges.key, *exchanges.roles], version=_VERSION, context=context, tokenizer=[tokenizer.vocabulary, tokenizer.end]
     )
     fields = [field for role in exchanges.roles for field in _fields(role)]
-    width = sum(1 if field.endswith("_length") else context for field in fields)
+    width = sum(1 if field.endswith("_length") else context for field in fields) + _SIDE
 
     def write(file: BinaryIO) -> None:
+        Room(limit, where).expect(exchanges.count * width * BYTES)
         cut = count = 0
-        for _, place, values, _ in exchanges.read():
-            row, over = _row(exchanges.roles, values, tokenizer, context, place)
-            file.write(row.astype("<i4").tobytes())
+        for name, place, values, apart in exchanges.read():
+            try:
+                row, over = _row(exchanges.roles, values, tokenizer, context, place)
+            except JobError as error:
+                if exchanges.bad is None:
+                    raise
+                exchanges.bad.left_out((-1, count), error)
+                count += 1
+                continue
+            side = np.array([position(name)], "<f8").view("<i4")
+            file.write(np.concatenate([row.astype("<i4"), side, np.array([apart], "<i4")]).tobytes())
             cut, count = cut + over, count + 1
         if cut:
             log = logging.getLogger(__name__)
@@ -89,22 +106,22 @@ def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Pa
 
     path = cached(cache / f"exchanges-{name}.bin", write)
     flat = np.memmap(path, dtype="<i4", mode="r") if path.stat().st_size else np.empty(0, dtype="<i4")
-    table = readonly(flat.reshape(-1, width))
-    sides = [(name, apart) for name, _, _, apart in exchanges.read()]
-    held = [number for number, (name, apart) in enumerate(sides) if (apart if exchanges.apart else position(name) < holdout)]
-    if not exchanges.apart and holdout and not held:
-        divide(len(sides), holdout, where, "record")
-        held = [min(range(len(sides)), key=lambda number: position(sides[number][0]))]
-    kept = sorted({*range(len(sides))} - {*held})
-    if not kept:
-        raise JobError("GTJ0113", "no training samples are left", where=where, why=f"all of {len(sides)} records are held out")
+    rows = flat.reshape(-1, width)
+    table, lies = readonly(rows), np.ascontiguousarray(rows[:, -3:-1]).view("<f8").ravel()
+    aside = rows[:, -1] != 0 if exchanges.apart else lies < holdout
+    if not exchanges.apart and holdout and not aside.any():
+        divide(len(rows), holdout, where, "record")
+        aside[int(np.argmin(lies))] = True
+    kept, held = torch.from_numpy(np.flatnonzero(~aside)), torch.from_numpy(np.flatnonzero(aside))
+    if not len(kept):
+        raise JobError("GTJ0113", "no training samples are left", where=where, why=f"all of {len(rows)} records are held out")
     tables, start = {}, 0
     for field in fields:
         stop = start + (1 if field.endswith("_length") else context)
         tables[field] = table[:, start] if field.endswith("_length") else table[:, start:stop]
         start = stop
     info = DataInfo("text", (context,), len(kept), len(held), vocabulary=tokenizer.vocabulary, tokenizer=tokenizer)
-    return ExchangeSource(info, tables, torch.tensor(kept), torch.tensor(held, dtype=torch.int64))
+    return ExchangeSource(info, tables, kept, held)
 
 
 def _fields(role: str) -> Sequence[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import documents
 from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses
@@ -49,13 +51,22 @@ def _said(spec: Spec, found: Found, patience: Patience) -> str:
         return _of_text(spec, found)
     told = glance(place, listed, spec.data, Straight(), wants=asked)
     kind, used = uses(spec, roles(told.columns, spec.data.columns, spec.data.text.field, spec.family))
-    seen, notes = Seen(), [*found.words]
+    seen, notes, bad = Seen(), [*found.words], list[JobError]()
     first, *rest = told.words()
     if kind == "image":
         looked = 0
         for record in _pictures(spec, found) if told.form == "images" else told.head:
-            seen.add(record.where, read(encoded(record, used["image"]), spec.data.images.size, spec.data.images.channels, record.where))
             looked += 1
+            try:
+                seen.add(record.where, read(encoded(record, used["image"]), spec.data.images.size, spec.data.images.channels, record.where))
+            except JobError as error:
+                if spec.data.on_bad_sample == "fail" or error.code != "GTJ0113":
+                    raise
+                bad.append(error)
+        if bad and len(bad) == looked:
+            raise bad[0]
+        if bad:
+            notes.append(f"{len(bad)} of {looked} looked at cannot be read, the first of them {bad[0].where}")
         if told.form == "images" or looked == told.samples:  # a few of a shard may well be alike
             seen.end(place.uri)
         if told.exact and found.held is None:
@@ -103,4 +114,5 @@ def _of_text(spec: Spec, found: Found) -> str:
 
 def _opened(spec: Spec, found: Found) -> Dataset:
     with tempfile.TemporaryDirectory(prefix="gtj-") as folder:
-        return open_dataset(spec, found, Reading(Path(folder)), Straight())
+        dataset = open_dataset(spec, found, Reading(Path(folder)), Straight())
+    return replace(dataset, bad=dataset.bad and replace(dataset.bad, path=None))

@@ -29,6 +29,7 @@ class Found:
     held: Listed | None = None
     elsewhere: str = ""
     words: tuple[str, ...] = ()
+    tables: bool = False  # whether tables beside pictures name them
 
     def place(self, patience: Patience | None = None) -> Place:
         return open_place(self.uri, patience=patience)
@@ -38,8 +39,10 @@ class Found:
 
     def objects(self) -> Iterator[tuple[str, Object]]:
         """Every object that is read, with a name of its own among all of the source."""
-        yield from ((one.name, one) for one in read_of(self.train, self.form))
-        yield from ((f"{self.elsewhere and 'validation/'}{one.name}", one) for one in read_of(self.held or Listed(()), self.form))
+        yield from ((one.name, one) for one in read_of(self.train, self.form, self.tables))
+        yield from (
+            (f"{self.elsewhere and 'validation/'}{one.name}", one) for one in read_of(self.held or Listed(()), self.form, self.tables)
+        )
 
 
 def look(spec: Spec, resolved: Mapping[str, str], patience: Patience | None = None) -> tuple[Found, ...]:
@@ -55,10 +58,10 @@ def wants(spec: Spec, listed: Listed) -> Wants:
     return "image" if not spec.custom or any(form_of(one.name) == "images" for one in listed.objects) else ""
 
 
-def read_of(listed: Listed, form: str) -> list[Object]:
-    """The objects that are read where the data is of this form: those of it, what says something of pictures beside them, and where
-    text is read as lines, plain text as well."""
-    forms = {"jsonl", "text"} if form == "jsonl" else {form}
+def read_of(listed: Listed, form: str, tables: bool = False) -> list[Object]:
+    """The objects that are read where the data is of this form: those of it, what says something of pictures beside them (`tables`
+    too), and where text is read as lines, plain text as well."""
+    forms = {"jsonl", "text"} if form == "jsonl" else {form, *(("jsonl", "csv", "parquet") if form == "images" and tables else ())}
     pictures = {_stem(one.name) for one in listed.objects if form_of(one.name) == "images"} if form == "images" else set()
     return [one for one in listed.objects if form_of(one.name) in forms or (pictures and _beside(one.name, pictures))]
 
@@ -79,10 +82,14 @@ def _look(spec: Spec, part: Part, resolved: Mapping[str, str], patience: Patienc
     found = splits.divide([one.name for one in listed.objects], listed.splits, data.split, place.uri)
     train, words = _only(listed, found.train), tuple(found.words())
     form = recognise(train, data, place.uri, wants(spec, train))
+    validation, tables = found.validation, data.columns.image is not None
+    if validation and tables:  # tables name pictures, which are of no split themselves
+        own = splits.told([one.name for one in listed.objects if form_of(one.name) == "images"])
+        validation += () if own else tuple(name for name in found.train if form_of(name) == "images")
     if "://" in named:
         other = open_place(resolved.get(named, named), patience=patience)
-        return Found(part, place.uri, form, train, other.listed(), other.uri, words)
-    return Found(part, place.uri, form, train, _only(listed, found.validation) if found.validation else None, words=words)
+        return Found(part, place.uri, form, train, other.listed(), other.uri, words, tables)
+    return Found(part, place.uri, form, train, _only(listed, validation) if validation else None, words=words, tables=tables)
 
 
 def _only(listed: Listed, names: tuple[str, ...]) -> Listed:

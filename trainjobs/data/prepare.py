@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -21,28 +20,11 @@ from trainjobs.data.dataset import Dataset, Reading, open_dataset
 from trainjobs.data.found import look
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.prepare_images import Pictures
+from trainjobs.data.prepare_shards import Entry, Shards, Task, Writer, unwritable, written
 from trainjobs.data.prepare_text import Tokens, tokenizer_for
 from trainjobs.data.prepared import MANIFEST, Prepared, from_json, options
-from trainjobs.data.tokens import TRAINED, kept
-from trainjobs.stores.store import BlobStore, Missing, StoreError
-
-Entry = dict[str, Any]
-
-
-class Writer(Protocol):
-    """Makes a shard. The same instance is used by several threads, or sent to other processes."""
-
-    def write(self, blocks: range, part: range | None, path: Path) -> Entry:
-        """What these blocks of the data become, or of one block the rows `part`, in a new file; what is to be said of it in the manifest,
-        but for its digest and size."""
-
-
-@dataclass(frozen=True)
-class Task:
-    name: str
-    blocks: range
-    part: range | None = None  # rows of the one block, where it is several shards
-
+from trainjobs.data.tokens import TRAINED, Tokenizer, kept
+from trainjobs.stores.store import BlobStore, Missing
 
 # In any order: (task, its entry), where each file was stored before.
 Work = Callable[[Callable[[Task], Entry], Sequence[Task]], Iterable[tuple[Task, Entry]]]
@@ -78,50 +60,23 @@ def prepare(
     written; the errors of reading the data.
     """
     started = clock()
-    dataset, shelf = _opened(spec, reading)
-    settings = {**options(spec), "shardSize": shard_size}
-    there = _there(store)
-    apart = dataset.apart is not None
-    kind = "tokens" if dataset.kind == "text" else "pictures"
-    tasks = divided(dataset, shard_size, kind)
-    state = Prepared(dataset.found.uri, kind, dataset.key, settings, len(tasks), {}, apart=apart)
+    dataset, shelf, tasks, state = _asked(spec, reading, shard_size)
+    kind, there = state.kind, _there(store)
     if there is not None:
         _same(there, state, store.uri)
         state = there
-    writer: Writer
+    tokenizer = None
     if kind == "tokens":
-        trained = _tokenizer(store, state) if there is not None else None
-        tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, trained)
-        files = kept(tokenizer)
-        if there is None and (data := files.get(TRAINED)) is not None:
+        tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, _tokenizer(store, state))
+        if there is None and (data := kept(tokenizer).get(TRAINED)) is not None:
             _put(store, reading.cache, TRAINED, data)
             state = replace(state, tokenizer=hashlib.sha256(data).hexdigest())
-        writer = Tokens(dataset, shelf, tokenizer, spec.data.holdout)
-    else:
-        writer = Pictures.of(dataset, shelf, reading)
+    shards = Shards(_writer(spec, dataset, shelf, reading, tokenizer), store, reading.cache / "prepared")
     due = [task for task in tasks if task.name not in state.shards]
     before, made, tokens, rows = len(tasks) - len(due), 0, 0, 0
-    scratch = reading.cache / "prepared"
-    scratch.mkdir(parents=True, exist_ok=True)
     if there is None:
         _put(store, reading.cache, MANIFEST, state.to_json())
-
-    def one(task: Task) -> Entry:
-        path = scratch / task.name
-        try:
-            entry = writer.write(task.blocks, task.part, path)
-            with path.open("rb") as file:
-                entry |= {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
-            with written(store, task.name):
-                store.upload([(path, task.name)])
-            return entry
-        except OSError as error:
-            why, how = error.strerror or str(error), "free space there, or set TMPDIR to a folder on another disk"
-            raise JobError("GTJ0114", "a shard cannot be written", where=str(path), why=why, how=how) from error
-        finally:
-            path.unlink(missing_ok=True)
-
-    for task, entry in work(one, due):
+    for task, entry in work(shards.make, due):
         state = replace(state, shards={**state.shards, task.name: entry})
         _put(store, reading.cache, MANIFEST, state.to_json())
         made, tokens, rows = made + int(entry["bytes"]), tokens + int(entry.get("tokens", 0)), rows + int(entry["rows"])
@@ -129,6 +84,22 @@ def prepare(
     beside = {"label": "cls", "caption": "txt"} if kind == "pictures" else {}
     columns = tuple(f"{role}: {column}" for role, column in beside.items() if role in dataset.roles)
     return Made(state, before, made, tokens, rows, clock() - started, columns)
+
+
+def elsewhere(spec: Spec, store: BlobStore, reading: Reading, shard_size: int) -> Shards:
+    """The same shards, made by another process, of what was begun in `store`.
+
+    JobError GTJ0114 or GTJ0112 where that is not seen from here, GTJ0108 where the data is not what it is where it was begun.
+    """
+    dataset, shelf, _, state = _asked(spec, reading, shard_size)
+    there = _there(store)
+    if there is None:
+        where, how = f"{store.uri}/{MANIFEST}", "name a bucket with --out, or a folder that every machine mounts"
+        raise JobError("GTJ0114", "what was begun is not seen from every machine", where=where, why="there is no such file", how=how)
+    _same(there, state, store.uri)
+    trained = _tokenizer(store, there)
+    tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, trained) if state.kind == "tokens" else None
+    return Shards(_writer(spec, dataset, shelf, reading, tokenizer), store, reading.cache / "prepared")
 
 
 def divided(dataset: Dataset, shard_size: int, kind: str) -> list[Task]:
@@ -163,19 +134,19 @@ def divided(dataset: Dataset, shard_size: int, kind: str) -> list[Task]:
     return tasks
 
 
-@contextmanager
-def written(store: BlobStore, key: str) -> Iterator[None]:
-    """The store's errors as users read them: GTJ0114 for a folder, else GTJ0112."""
-    try:
-        yield
-    except (StoreError, Missing) as error:
-        code = "GTJ0114" if store.uri.startswith("file:") else "GTJ0112"
-        reason = getattr(error, "reason", "failed")
-        how = {"full": "free space there", "no bucket": "make the bucket, or name another with --out"}.get(
-            reason, "grant the right to read, write and list there, or name another place with --out"
-        )
-        where = f"{store.uri}/{key}"
-        raise JobError(code, "prepared data cannot be written", where=where, why=error.why, how=how) from error
+def _asked(spec: Spec, reading: Reading, shard_size: int) -> tuple[Dataset, Shelf, list[Task], Prepared]:
+    """The data, its shards, and what is said of them before there is any."""
+    dataset, shelf = _opened(spec, reading)
+    kind = "tokens" if dataset.kind == "text" else "pictures"
+    tasks = divided(dataset, shard_size, kind)
+    settings = {**options(spec), "shardSize": shard_size}
+    return dataset, shelf, tasks, Prepared(dataset.found.uri, kind, dataset.key, settings, len(tasks), {}, apart=dataset.apart is not None)
+
+
+def _writer(spec: Spec, dataset: Dataset, shelf: Shelf, reading: Reading, tokenizer: Tokenizer | None) -> Writer:
+    if tokenizer is not None:
+        return Tokens(dataset, shelf, tokenizer, spec.data.holdout)
+    return Pictures.of(dataset, shelf, reading)
 
 
 def _opened(spec: Spec, reading: Reading) -> tuple[Dataset, Shelf]:
@@ -236,8 +207,7 @@ def _put(store: BlobStore, folder: Path, name: str, data: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     except OSError as error:
-        why, how = error.strerror or str(error), "free space there, or set TMPDIR to a folder on another disk"
-        raise JobError("GTJ0114", "prepared data cannot be written", where=str(path), why=why, how=how) from error
+        raise unwritable("prepared data", path, error) from error
     with written(store, name):
         store.upload([(path, name)])
 

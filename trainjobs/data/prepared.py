@@ -128,7 +128,8 @@ def of_tokens(made: Prepared, found: Found, shelf: Shelf) -> Texts:
             yield from _rows(place, there[name], shelf, str(made.shards[name]["sha256"]))
 
     key = fingerprinted([made.key, [[name, made.shards[name]["sha256"]] for name in sorted(made.shards)]])
-    return Texts(key, lambda: iter(()), made.apart, ready=ready, pieces=made.total("pieces"), divided=made.total("divided"))
+    total = {name: made.total(name) for name in ("pieces", "divided", "tokens")}
+    return Texts(key, lambda: iter(()), made.apart, ready, **total)
 
 
 def together(every: Sequence[tuple[Prepared | None, Found]], trained: bytes | None) -> bytes | None:

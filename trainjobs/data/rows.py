@@ -82,7 +82,8 @@ def everything(records: Records) -> Rows:
 
 
 def divided(records: Records, data: Data, noun: str, ranks: Ranks = ALONE) -> tuple[Rows, Rows]:
-    """(rows that are trained on, rows held out), by name, as holdout.sides has it. The ranks look at their parts of the names each.
+    """(rows that are trained on, rows held out), by name: at least one of each, so of a few samples of which none lies
+    below the share the lowest is held out. The ranks look at their parts of the names each.
 
     JobError GTJ0113 when nothing would be left to train on.
     """

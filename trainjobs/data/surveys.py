@@ -8,28 +8,41 @@ from pathlib import Path
 
 from trainjobs.api.job import Spec
 from trainjobs.data import open_source, preflight
-from trainjobs.data.dataset import Reading, open_dataset
+from trainjobs.data.dataset import Dataset, Reading, open_dataset
 from trainjobs.data.forms.index import silent
 from trainjobs.data.found import Found
 from trainjobs.data.places.sparing import Sparing, cheap
 from trainjobs.data.prepared import line, prepared
+from trainjobs.data.source import DataInfo
 from trainjobs.data.survey import LOOKED, Survey, survey
 
 
-def surveys(spec: Spec, found: Sequence[Found], cache: Path, *, look: int = LOOKED, say: Callable[[str], None] = silent) -> list[Survey]:
-    """Of what was found of a job's sources; of data that is built in, of that. The index is kept in `cache`; nothing else is kept."""
+def surveys(
+    spec: Spec,
+    found: Sequence[Found],
+    cache: Path,
+    *,
+    look: int = LOOKED,
+    say: Callable[[str], None] = silent,
+    datasets: Sequence[Dataset] = (),
+    info: DataInfo | None = None,
+) -> list[Survey]:
+    """Of what was found of a job's sources; of data that is built in, of that. The index is kept in `cache`; nothing else is kept. Whoever
+    has opened the data gives what came of it, `datasets` and `info`, and it is not opened again."""
     if spec.language and len(found) == 1 and (ready := prepared(spec, found[0])) is not None:
-        info = open_source(spec, cache, found).info  # samples are sequences
+        info = info or open_source(spec, cache, found).info  # samples are sequences
         return [Survey(found[0].uri, (line(ready),), (), info.length, info.heldout, len(ready.shards), ready.total("bytes"))]
     if not found:
-        words, info = preflight(spec), open_source(spec, cache).info
+        words, info = preflight(spec), info or open_source(spec, cache).info
         return [Survey(spec.data.uri, (words,), (), info.length, info.heldout, 0, 0)]
     with tempfile.TemporaryDirectory(prefix="gtj-data-") as looked:
-        return [_survey(spec, one, Reading(cache, say=say), Sparing(Path(looked)), look) for one in found]
+        reading, shelf = Reading(cache, say=say), Sparing(Path(looked))
+        opened = datasets or [open_dataset(spec, one, reading, shelf) for one in found]
+        return [_survey(spec, one, reading, shelf, look) for one in opened]
 
 
-def _survey(spec: Spec, found: Found, reading: Reading, shelf: Sparing, look: int) -> Survey:
-    dataset = open_dataset(spec, found, reading, shelf)
+def _survey(spec: Spec, dataset: Dataset, reading: Reading, shelf: Sparing, look: int) -> Survey:
+    found = dataset.found
     records, words = dataset.records, [*found.words, *([f"held out {found.elsewhere}"] if found.elsewhere else [])]
     total = sum(block.rows for block in records.blocks)
     # Of text it is parts of documents that are held out, not documents.

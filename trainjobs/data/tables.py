@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainjobs.data.bad import NAME, BadSamples
 from trainjobs.data.conditions import Conditions, captioned
 from trainjobs.data.dataset import Dataset, Reading, encoded
 from trainjobs.data.files import fingerprinted
@@ -51,11 +50,8 @@ def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
         source = _table(dataset, reading, shelf, train, held)
         return replace(source, info=replace(source.info, orders=(order.to_dict(),)))
     classes = dataset.classes(shelf, reading)
-    bad = None
-    if data.on_bad_sample == "skip":
-        bad = BadSamples((reading.aside or reading.cache) / NAME, len(train) + len(held), dataset.found.uri)
     numbers = classes.numbers if classes else None
-    streamed = StreamedImages.of(train, held, order, data, shelf, dataset.roles, classes=numbers, bad=bad, pin=reading.pin)
+    streamed = StreamedImages.of(train, held, order, data, shelf, dataset.roles, classes=numbers, bad=dataset.bad, pin=reading.pin)
     info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),))
     return replace(streamed, info=info)
 

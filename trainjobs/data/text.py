@@ -25,6 +25,7 @@ from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
 from trainjobs.data.pixels import readonly
+from trainjobs.data.room import BYTES, Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
@@ -52,8 +53,11 @@ class TextSource:
         return {"tokens": self.held.index_select(0, indices).long()}
 
 
-def open_texts(spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | None = None) -> list[TextSource]:
-    """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data.
+def open_texts(
+    spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | None = None, limit: int | None = None
+) -> list[TextSource]:
+    """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data; those of
+    a source may take `limit` bytes, else JobError GTJ0114.
 
     `trained` is the tokenizer of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
     tokenizer trained on a text that has grown by a line would not.
@@ -68,10 +72,11 @@ def open_texts(spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trai
         name = fingerprinted([texts.key for texts in parts], version=_VERSION, tokenizer=asked)
         every = (text for texts in parts for text in texts.trained())
         tokenizer = open_tokenizer(language.tokenizer, every, cache / f"tokenizer-{name}.json")
-    return [_open(spec, texts, cache, rule, tokenizer, asked) for texts in parts]
+    rooms = [Room(limit, part.source, texts.documents) for texts, part in zip(parts, spec.data.parts, strict=True)]
+    return [_open(spec, texts, cache, rule, tokenizer, asked, room) for texts, room in zip(parts, rooms, strict=True)]
 
 
-def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object]) -> TextSource:
+def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object], room: Room) -> TextSource:
     context, holdout = settings(spec).network.context_length, spec.data.holdout
 
     def kept(**more: object) -> Path:
@@ -79,14 +84,14 @@ def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenize
 
     both = None
     if texts.apart:
-        both = _sides(texts, tokenizer, holdout, context, kept(apart=True))
+        both = _sides(texts, tokenizer, holdout, context, kept(apart=True), room)
     elif rule == "name" and holdout > 0:
-        both = _sides(texts, tokenizer, holdout, context, kept(holdout=holdout, piece=PIECE))
+        both = _sides(texts, tokenizer, holdout, context, kept(holdout=holdout, piece=PIECE), room)
     if both is None and texts.divided:
         why = "too little text was prepared to hold a share out by name"
         raise JobError("GTJ0113", "the text is too short", where=spec.data.uri, why=why, how="train on the text itself, or add text")
     if both is None:  # nothing held out, or too little text to leave it to chance: the last sequences
-        tokens = _tokens(texts, tokenizer, kept())
+        tokens = _tokens(texts, tokenizer, kept(), room)
         length, heldout = enough(len(tokens), context, spec.data)
         rows = tokens.unfold(0, context + 1, context)
         both = rows[:length], rows[length : length + heldout]
@@ -95,13 +100,14 @@ def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenize
     return TextSource(info, sequences, held)
 
 
-def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path) -> Tensor:
+def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path, room: Room) -> Tensor:
     """int32 [tokens of all documents], mapped from `path`, which is written if it does not exist: plain int32, little-endian."""
 
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("encoding the text, once, in %s", path)
-        rows = texts.ready() if texts.ready else encoded(tokenizer, ((False, text) for _, text, _ in texts.read()))
-        for _, row in rows:
+        room.expect(texts.tokens * BYTES)
+        rows = texts.ready() if texts.ready else encoded(tokenizer, ((False, text) for _, text, _ in room.reading(texts.read)))
+        for _, row in room.taken(rows):
             file.write(row)
 
     if cached(path, write).stat().st_size == 0:  # which cannot be mapped
@@ -109,7 +115,7 @@ def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path) -> Tensor:
     return readonly(np.memmap(path, dtype="<i4", mode="r"))
 
 
-def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, path: Path) -> tuple[Tensor, Tensor] | None:
+def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, path: Path, room: Room) -> tuple[Tensor, Tensor] | None:
     """The sequences of the parts that are trained on, and of those held out, by name or because their split is; None where there is too
     little text for the first.
 
@@ -122,13 +128,14 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
 
         def parts() -> Iterator[tuple[bool, str]]:
             nonlocal pieces
-            for name, text, apart in texts.read():
+            for name, text, apart in room.reading(texts.read):
                 pieces += -(-len(text) // PIECE)
                 yield from [(apart, text)] if texts.apart else divided(name, text, holdout)
 
+        room.expect(texts.tokens * BYTES)
         file.write(bytes(_HEAD))
         with TemporaryFile(dir=path.parent) as aside:
-            for is_held, row in texts.ready() if texts.ready else encoded(tokenizer, parts()):
+            for is_held, row in room.taken(texts.ready() if texts.ready else encoded(tokenizer, parts())):
                 if is_held:
                     aside.write(row)
                 else:

@@ -116,7 +116,7 @@ def test_few_of_them_may_be_skipped(tmp_path: Path) -> None:
         ([{"filename": "1.png"}], "the row has no file_name", "its columns are filename"),
         ([{"file_name": 5}], "the row has no file_name", "file_name is 5"),
         ([{"file_name": "1.png"}, {"file_name": "./1.png"}], "1.png has two rows", "the second is"),
-        ([{"file_name": "../1.png"}], "there is no picture ../1.png, which a row names", ""),
+        ([{"file_name": "../1.png"}], "a row names a picture outside of the data", "file_name is ../1.png"),
         (
             [{"file_name": "1.png", "image": 1}, {"file_name": "2.png"}],
             "the column image cannot be told from another",

@@ -1,19 +1,22 @@
-"""What is said of pictures beside them: `metadata.jsonl` or `metadata.csv` (the imagefolder convention of `datasets`: `file_name`, and
-columns), a text of the same name (`photo.txt` of `photo.png`), and `dataset.json` (StyleGAN's: {"labels": [["a.png", 0], ...]})."""
+"""What is said of pictures beside them: `metadata.jsonl`, `.csv` or `.parquet` (the imagefolder convention of `datasets`: `file_name`, and
+columns), any table whose column data.columns.image names them, a text of the same name (`photo.txt` of `photo.png`), and `dataset.json`
+(StyleGAN's: {"labels": [["a.png", 0], ...]})."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.forms.csvs import kind_of_field, rows, value_of
+from trainjobs.data.forms.footers import broken
 from trainjobs.data.forms.jsonl import record_of
-from trainjobs.data.forms.ranges import whole
+from trainjobs.data.forms.ranges import Ranged, reading, whole
 from trainjobs.data.forms.recognise import LABELS, METADATA, Found, counted, form_of
 from trainjobs.data.forms.records import Kind
 from trainjobs.data.forms.streams import lines, unpacked
@@ -45,21 +48,26 @@ class Beside:
     used: frozenset[str]
     without: frozenset[int]
     words: tuple[str, ...]
+    column: str = ""  # of a table that names the pictures, as data.columns.image has it
 
 
 def beside(found: Found) -> Beside:
     """JobError GTJ0113 when a row has no picture, or a picture no row; where data.onBadSample is skip, of more than one in SHARE."""
     count = len(found.objects)
     others = {one.name: one for one in found.listed.objects if one.size and form_of(one.name) != "images"}
-    metas = [one for name, one in others.items() if posixpath.basename(name).lower() in METADATA]
+    tables = named(found, [*others.values()])
+    metas = [one for name, one in others.items() if posixpath.basename(name).lower() in METADATA and one not in tables]
     folders = [posixpath.dirname(one.name) for one in metas]
     if twice := next((one for number, one in enumerate(metas) if folders[number] in folders[:number]), None):
-        raise _wrong(found, twice, "two files say what the pictures are", "metadata.jsonl and metadata.csv lie in one folder", "keep one")
+        raise _wrong(
+            found, twice, "two files say what the pictures are", "two of metadata.jsonl, .csv and .parquet lie in one folder", "keep one"
+        )
     table, without, words, used = pa.table({"": pa.nulls(count)}).drop_columns([""]), set[int](), list[str](), {one.name for one in metas}
-    for files, said in ((metas, _metadata(found, metas)), *_labels(found, others)):
+    column = found.data.columns.image or FILE
+    for files, said in ((metas, _metadata(found, metas)), (tables, _metadata(found, tables, column)), *_labels(found, others)):
         if not files:
             continue
-        part, lacking, more = _placed(found, files, said)
+        part, lacking, more = _placed(found, files, said, some=files is tables)
         for name in part.column_names:
             if name in (*TAKEN, *table.column_names):
                 why, how = "a column of this name is there already", f"call it otherwise in {files[0].name}"
@@ -76,18 +84,36 @@ def beside(found: Found) -> Beside:
         words += _lacking(found, first, lacking, f"no {posixpath.basename(text)} beside it")
         without |= lacking
     used |= {text.name for text in texts if text is not None}
-    return Beside(table, texts, frozenset(used), frozenset(without), tuple(words))
+    return Beside(table, texts, frozenset(used), frozenset(without), tuple(words), column if tables else "")
 
 
-def _metadata(found: Found, metas: Sequence[Object]) -> Iterator[Said]:
+def named(found: Found, others: Sequence[Object]) -> list[Object]:
+    """The tables beside the pictures that have the column by which data.columns.image says that they are named."""
+    column = found.data.columns.image
+    if column is None:
+        return []
+    return [one for one in others if form_of(one.name) in _TABLES and column in next((values for _, values in _rows(found, one)), ())]
+
+
+def _rows(found: Found, one: Object) -> Iterator[tuple[str, dict[str, Any]]]:
+    return _TABLES[str(form_of(one.name))](found, one)
+
+
+def _metadata(found: Found, metas: Sequence[Object], column: str = FILE) -> Iterator[Said]:
     for one in metas:
         folder = posixpath.dirname(one.name)
-        for where, values in _csv(found, one) if one.name.lower().endswith(".csv") else _jsonl(found, one):
-            name = values.pop(FILE, None)
+        for where, values in _rows(found, one):
+            name = values.pop(column, None)
+            name = name.get("path") if isinstance(name, dict) else name  # as `datasets` writes pictures that lie elsewhere
             if not isinstance(name, str) or not name:
-                why = f"its columns are {', '.join(values) or 'none'}" if name is None else f"{FILE} is {shown(name)}"
-                raise _wrong(found, one, f"the row has no {FILE}", why, f"name the picture in {FILE}, as it is seen from this file", where)
-            yield Said(where, posixpath.normpath(posixpath.join(folder, name)), values)
+                why = f"its columns are {', '.join(values) or 'none'}" if name is None else f"{column} is {shown(name)}"
+                how = f"name the picture in {column}, as it is seen from this file"
+                raise _wrong(found, one, f"the row has no {column}", why, how, where)
+            path = posixpath.normpath(posixpath.join(folder, name))
+            if path.startswith("/") or path.split("/")[0] == "..":
+                how = "name pictures that lie in the data, as they are seen from this file; or name a folder above as data.source"
+                raise _wrong(found, one, "a row names a picture outside of the data", f"{column} is {shown(name)}", how, where)
+            yield Said(where, path, values)
 
 
 def _jsonl(found: Found, one: Object) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -113,6 +139,23 @@ def _csv(found: Found, one: Object) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{place.where(one)}:{row.line}", {name: value_of(text, kinds.get(name, "text")) for name, text in values}
 
 
+def _parquet(found: Found, one: Object) -> Iterator[tuple[str, dict[str, Any]]]:
+    place = found.place
+    with found.shelf.hold(place, [one]) as paths, reading(place, one, paths[0]) as read:
+        try:
+            with pq.ParquetFile(Ranged(read, one.size)) as file:
+                number = 0
+                for batch in file.iter_batches(use_threads=False):
+                    for values in batch.to_pylist():
+                        yield f"{place.where(one)}, row {number:,}", values
+                        number += 1
+        except (pa.ArrowException, OSError) as error:
+            raise broken(place.where(one), one.name, error) from error
+
+
+_TABLES: Mapping[str, Callable[[Found, Object], Iterator[tuple[str, dict[str, Any]]]]] = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+
+
 def _labels(found: Found, others: Mapping[str, Object]) -> Iterator[tuple[list[Object], Iterator[Said]]]:
     if (one := others.get(LABELS)) is None:
         return
@@ -130,8 +173,9 @@ def _labels(found: Found, others: Mapping[str, Object]) -> Iterator[tuple[list[O
     yield [one], (Said(f"{where}: {name}", posixpath.normpath(name.replace("\\", "/")), {"label": label}) for name, label in pairs)
 
 
-def _placed(found: Found, files: Sequence[Object], said: Iterator[Said]) -> tuple[Any, set[int], list[str]]:
-    """(a table with a row for each picture, numbers of pictures without a row, what is to be told)."""
+def _placed(found: Found, files: Sequence[Object], said: Iterator[Said], *, some: bool = False) -> tuple[Any, set[int], list[str]]:
+    """(a table with a row for each picture, numbers of pictures without a row, what is to be told). `some`: the rows say which pictures
+    are meant."""
     numbers = {one.name: number for number, one in enumerate(found.objects)}
     tables, chunk, row_of, strays = list[Any](), list[Mapping[str, Any]](), dict[int, int](), list[Said]()
     for row in said:
@@ -150,7 +194,10 @@ def _placed(found: Found, files: Sequence[Object], said: Iterator[Said]) -> tupl
     words = list[str]()
     if strays:
         words += _strays(found, files[0], strays, len(row_of))
-    if lacking := set(range(len(numbers))) - row_of.keys():
+    lacking = set(range(len(numbers))) - row_of.keys()
+    if lacking and some:
+        words.append(f"{counted(len(lacking), 'picture')} left out that no row of {', '.join(one.name for one in files[:3])} names")
+    elif lacking:
         words += _lacking(found, found.objects[min(lacking)], lacking, f"no row in {files[0].name if len(files) == 1 else 'the metadata'}")
     try:
         table = pa.concat_tables(tables, promote_options="permissive")

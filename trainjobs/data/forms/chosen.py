@@ -63,18 +63,30 @@ def choose(records: Records, where: str | None, limit: int | None, shelf: Shelf,
     return chosen
 
 
-def distinct(records: Records, column: str, shelf: Shelf, indexing: Indexing) -> list[Value]:
-    """Every value that a column has, found once by all ranks together."""
+def distinct(records: Records, column: str, shelf: Shelf, indexing: Indexing, *, lenient: bool = False) -> list[Value]:
+    """Every value that a column has, found once by all ranks together; `lenient`: of the rows that can be read and have one."""
 
     def make(block: int) -> Arrays:
-        values = set(column_of(records, shelf, block, column))
+        values = set(_readable(records, shelf, block, column) if lenient else column_of(records, shelf, block, column))
         return {"values": packed(sorted(values, key=lambda value: (value is None, type(value).__name__, value)))}
 
     inner, keys = records, list[str]()
     for block in range(len(records.blocks)):
-        keys.append(_key(inner, block, "distinct", column))
+        keys.append(_key(inner, block, "distinct", column, *(["lenient"] if lenient else [])))
     found = indexing.of(keys, make, "blocks")
     return list(dict.fromkeys(value for arrays in found for value in unpacked(arrays["values"])))
+
+
+def _readable(records: Records, shelf: Shelf, block: int, column: str) -> Iterator[Value]:
+    for row in range(records.blocks[block].rows):
+        try:
+            (record,) = records.read(shelf, block, [row], [column])
+        except JobError as error:
+            if error.code != "GTJ0113":
+                raise
+            continue
+        if (value := record.values[column]) is not None:
+            yield value
 
 
 def _key(records: Records, block: int, *settings: object) -> str:

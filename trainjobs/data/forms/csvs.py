@@ -9,6 +9,7 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from trainjobs.data.forms.streams import LIMITS, LONGEST, Limits, lines
 from trainjobs.data.forms.values import together
 
 VERSION = 1
+_NO_TEXT = re.compile("[\udc80-\udcff]")  # bytes that are no UTF-8
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})$")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$")
 csv.field_size_limit(LONGEST)  # of the process; documents are longer than the module expects
@@ -29,7 +31,9 @@ csv.field_size_limit(LONGEST)  # of the process; documents are longer than the m
 
 def open_csv(found: Found, indexing: Indexing, limits: Limits = LIMITS) -> Lined:
     """JobError GTJ0113 for a file that is no UTF-8 or no CSV, and where two files have other columns."""
-    return put_together(found, files_of(found, indexing, arrays_of, VERSION, limits), limits=limits)
+    lenient = found.data.on_bad_sample == "skip"
+    version = f"{VERSION}, lenient" if lenient else VERSION
+    return put_together(found, files_of(found, indexing, partial(arrays_of, lenient=lenient), version, limits), limits=limits)
 
 
 def put_together(found: Found, files: Sequence[File], samples: str = "", limits: Limits = LIMITS) -> Lined:
@@ -79,17 +83,20 @@ class Row:
     stop: int
     line: int
     fields: Sequence[str]
+    broken: bool = False
 
 
-def rows(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = True) -> Iterator[Row]:
+def rows(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = True, lenient: bool = False) -> Iterator[Row]:
     """The header, then every row; empty lines are left out. Of what is not
-    `whole` the last row may end amid it, and is left out. JobError GTJ0113 where a row has another number of fields than the header."""
+    `whole` the last row may end amid it, and is left out. JobError GTJ0113 where a row has another number of fields than the header, or
+    is no UTF-8; where that is `lenient` the row is `broken`. Whose quotes have no end is an error all the same: nobody knows where it ends.
+    """
     stop, number = 0, 0
 
     def numbered() -> Iterator[str]:
         nonlocal stop, number
-        for start, at, line in lines(read, name, where):
-            stop, number = start + len(line.encode()), at
+        for start, at, line in lines(read, name, where, lenient=lenient):
+            stop, number = start + len(line.encode(errors="surrogateescape")), at
             yield line
 
     header = 0
@@ -102,12 +109,20 @@ def rows(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = T
         except csv.Error as error:
             if not whole and "unexpected end" in str(error):
                 return
+            if lenient and header and "unexpected end" not in str(error):
+                yield Row(at, stop, begun, (), broken=True)
+                at, begun = stop, number + 1
+                continue
             how = "quote fields as RFC 4180 says: a quote within quotes is doubled"
             raise JobError("GTJ0113", "the row is not CSV", where=f"{where}:{begun}", why=str(error), how=how) from error
         if len(fields) > 1 or (fields and fields[0].strip()):
             if not header:
                 fields = _header(fields, f"{where}:{begun}", comma(name))
                 header = len(fields)
+            elif lenient and (len(fields) != header or _NO_TEXT.search("".join(fields))):
+                yield Row(at, stop, begun, (), broken=True)
+                at, begun = stop, number + 1
+                continue
             elif len(fields) != header:
                 why = f"the header names {counted(header, 'column')}"
                 how = "mend the row; a field that holds a comma, a quote or a line's end is quoted"
@@ -116,11 +131,11 @@ def rows(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = T
         at, begun = stop, number + 1
 
 
-def arrays_of(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = True) -> Arrays:
-    """The index of a file: where its rows begin, and what kind each column is by all of its values."""
+def arrays_of(read: Callable[[int], bytes], name: str, where: str, *, whole: bool = True, lenient: bool = False) -> Arrays:
+    """The index of a file: where its rows begin, and what kind each column is by all of its values. Rows that are broken have no values."""
     starts, numbers, stop = list[int](), list[int](), 0
     header, kinds = list[str](), list[Kind | None]()
-    for row in rows(read, name, where, whole=whole):
+    for row in rows(read, name, where, whole=whole, lenient=lenient):
         stop = row.stop
         if not header:
             header, kinds = list(row.fields), [None] * len(row.fields)

@@ -110,7 +110,13 @@ def _records(found: Found, looked: Sequence[Object]) -> tuple[Records, int, bool
         rows, exact = _estimate(found, looked, parts)
         groups = [footers.Shard.of(one, arrays) for one, (arrays, _) in zip(looked, parts, strict=True)]
         return parquet.put_together(found, groups, _said(rows, exact)), rows, exact
-    scan = csvs.arrays_of if found.form == "csv" else lambda read, name, where, whole: jsonl.arrays_of(read, name, where)
+    lenient = found.data.on_bad_sample == "skip"
+
+    def scan(read: Callable[[int], bytes], name: str, where: str, whole: bool) -> Arrays:
+        if found.form == "csv":
+            return csvs.arrays_of(read, name, where, whole=whole, lenient=lenient)
+        return jsonl.arrays_of(read, name, where, lenient=lenient)
+
     parts = [_lines(place, one, scan) for one in looked]
     rows, exact = _estimate(found, looked, parts)
     files = [File.of(one, arrays) for one, (arrays, _) in zip(looked, parts, strict=True)]

@@ -38,9 +38,11 @@ def open_images(found: Found) -> Images:
         raise found.error(
             "the folders make one class only", why=why, how="put each class into a folder of its own, or leave data.labels out"
         )
+    pictures = tuple(dict.fromkeys(["image", *([said.column] if said.column else [])]))
     columns: dict[str, Kind] = {"image": "image", "folder": "text", **({"txt": "text"} if texts else {})}
     columns |= {name: kind(said.table.field(name), None) for name in said.table.column_names}
-    more = [name for name in columns if name not in ("image", "folder")]
+    columns |= dict.fromkeys(pictures, "image")
+    more = [name for name in columns if name not in (*pictures, "folder")]
     counts = ["images", counted(len(objects), "sample"), counted(len(folders), "folder"), *([columns_said(more)] if more else [])]
     others = Counter(found.others)
     for name in said.used:
@@ -48,7 +50,9 @@ def open_images(found: Found) -> Images:
     left = tuple(replace(found, others=+others).left_out())
     table = said.table if not said.without else said.table.take(pa.array(kept, pa.int64()))
     tags = json.dumps([[one.name, one.tag] for one in found.listed.objects if one.name in said.used])
-    return Images(found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left), tags, _above(folders))
+    return Images(
+        found.place, objects, columns, table, texts, (", ".join(counts), *said.words, *left), tags, _above(folders), pictures=pictures
+    )
 
 
 def _above(folders: Collection[str]) -> str:
@@ -69,6 +73,7 @@ class Images:
     beside: str  # names and tags of what `table` was made of
     above: str = ""  # the folder that all of them lie in, which says nothing of any
     form: str = "images"
+    pictures: tuple[str, ...] = ("image",)  # all columns that are the picture: also the one that names it
 
     @cached_property
     def blocks(self) -> Sequence[Block]:
@@ -84,7 +89,7 @@ class Images:
 
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         wanted, numbers = list[Object](), [block * FILES + row for row in rows]
-        if "image" in columns:
+        if any(name in columns for name in self.pictures):
             wanted += [self.objects[number] for number in numbers]
         if "txt" in columns:
             wanted += [text for number in numbers if (text := self.texts[number]) is not None]
@@ -107,7 +112,7 @@ class Images:
 
     def _value(self, number: int, name: str, there: Mapping[Object, Path]) -> Value:
         one = self.objects[number]
-        if name == "image":
+        if name in self.pictures:
             return whole(self.place, one, there[one])
         if name == "folder":
             return posixpath.dirname(one.name)[len(self.above) :].lstrip("/")

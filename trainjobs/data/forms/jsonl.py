@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,17 @@ BLANK = b" \t\r\n"
 
 def open_jsonl(found: Found, indexing: Indexing, limits: Limits = LIMITS) -> Lined:
     """JobError GTJ0113 for a file that is no UTF-8, or whose first records are no objects, and where two files contradict each other."""
-    return put_together(found, files_of(found, indexing, arrays_of, _VERSION, limits), limits=limits)
+    lenient = found.data.on_bad_sample == "skip"
+    version = f"{_VERSION}, lenient" if lenient else _VERSION
+    return put_together(found, files_of(found, indexing, partial(arrays_of, lenient=lenient), version, limits), limits=limits)
 
 
-def arrays_of(read: Callable[[int], bytes], name: str, where: str) -> Arrays:
-    """The index of a file: where its records begin, and in which line; its columns by the first LOOKED of them."""
+def arrays_of(read: Callable[[int], bytes], name: str, where: str, *, lenient: bool = False) -> Arrays:
+    """The index of a file: where its records begin, and in which line; its columns by the first LOOKED of them. What cannot be read is
+    found when it is, where `lenient` also what is no UTF-8."""
     starts, numbers, size = list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]](), 0
     looked, broken = list[dict[str, Any]](), dict[str, Any]()
-    for at, number, lines in pieces(read, name, where):
+    for at, number, lines in pieces(read, name, where, lenient=lenient):
         data = np.frombuffer(lines, dtype=np.uint8)
         ends = np.flatnonzero(data == 10)
         begins = np.concatenate([np.zeros(1, np.int64), ends + 1])

@@ -24,13 +24,15 @@ def classes_of(
     *,
     say: Callable[[str], None] = silent,
     clock: Callable[[], float] = time.monotonic,
+    lenient: bool = False,
 ) -> Classes:
     """Of the column that is the label (`folder` where data.labels is folder). Where the data names its classes, nothing is read, and a
-    number that has no name is found when its sample is; else all ranks together look at every value, once.
+    number that has no name is found when its sample is; else all ranks together look at every value, once. Where that is `lenient`, labels
+    that are not there or cannot be read are found when their samples are.
 
     JobError GTJ0113 as of roles.classes."""
     names = names_of(records, column)
-    values = [] if names is not None else distinct(records, column, shelf, Indexing(cache, ranks, say, clock))
+    values = [] if names is not None else distinct(records, column, shelf, Indexing(cache, ranks, say, clock), lenient=lenient)
     return classes(values, column, records.place.uri, names)
 
 

@@ -48,7 +48,7 @@ class File:
         return cls(found, arrays["starts"], arrays["lines"], int(arrays["size"]), told["kinds"], frozenset(told["always"]), told["broken"])
 
 
-def files_of(found: Found, indexing: Indexing, scan: Scan, version: int, limits: Limits) -> list[File]:
+def files_of(found: Found, indexing: Indexing, scan: Scan, version: int | str, limits: Limits) -> list[File]:
     """Every file, indexed: fetched, and read once from front to end."""
     place, objects, shelf = found.place, found.objects, found.shelf
 

@@ -27,7 +27,7 @@ SUFFIXES = {
 PACKED = (".gz", ".zst")  # of the forms of text
 _TEXTUAL = ("jsonl", "csv", "text")
 _PACKED_TARS = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
-METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 LABELS = "dataset.json"
 
 
@@ -56,6 +56,7 @@ def recognise(listed: Listed, data: Data, where: str = "", wants: Wants = "") ->
     if counts["images"]:
         counts["jsonl"] -= _named(listed, METADATA[0])
         counts["csv"] -= _named(listed, METADATA[1])
+        counts["parquet"] -= _named(listed, METADATA[2])
     forms = [form for form, count in counts.most_common() if count > 0 and form != "text"]
     if wants == "text" and any(form in _TEXTUAL for form in forms):
         forms = [form for form in forms if form != "images"]

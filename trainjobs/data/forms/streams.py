@@ -75,10 +75,12 @@ def unpacked(place: Place, found: Object, path: Path | None, limits: Limits = LI
         yield Stream(place, found, Ranged(read, found.size), limits)
 
 
-def pieces(read: Callable[[int], bytes], name: str, where: str, longest: int = LONGEST) -> Iterator[tuple[int, int, bytes]]:
+def pieces(
+    read: Callable[[int], bytes], name: str, where: str, longest: int = LONGEST, *, lenient: bool = False
+) -> Iterator[tuple[int, int, bytes]]:
     """(byte, number of the first line, whole lines) piece by piece: UTF-8, without its byte order mark. The last may end without \\n.
 
-    JobError GTJ0113 with line and byte of what is no UTF-8, and for a line without an end.
+    JobError GTJ0113 with line and byte of what is no UTF-8, unless `lenient`, and for a line without an end.
     """
     at, number, rest, ended = 0, 1, b"", False
     while not ended:
@@ -98,7 +100,7 @@ def pieces(read: Callable[[int], bytes], name: str, where: str, longest: int = L
         skip = len(codecs.BOM_UTF8) if at == 0 and data.startswith(codecs.BOM_UTF8) else 0
         lines = data[skip:stop]
         try:
-            lines.decode()
+            lines.decode(errors="surrogateescape" if lenient else "strict")
         except UnicodeDecodeError as error:
             line = number + lines[: error.start].count(b"\n")
             why = f"byte {at + skip + error.start} of the file, 0x{lines[error.start]:02x}, is none of UTF-8 there ({error.reason})"
@@ -109,11 +111,11 @@ def pieces(read: Callable[[int], bytes], name: str, where: str, longest: int = L
         number += lines.count(b"\n")
 
 
-def lines(read: Callable[[int], bytes], name: str, where: str) -> Iterator[tuple[int, int, str]]:
-    """(byte, number, line with its end) of every line, as `pieces`."""
-    for at, number, piece in pieces(read, name, where):
+def lines(read: Callable[[int], bytes], name: str, where: str, *, lenient: bool = False) -> Iterator[tuple[int, int, str]]:
+    """(byte, number, line with its end) of every line, as `pieces`; where that is `lenient`, bytes that are no UTF-8 as surrogates."""
+    for at, number, piece in pieces(read, name, where, lenient=lenient):
         for line in piece.splitlines(keepends=True) if b"\r" not in piece else _split(piece):
-            yield at, number, line.decode()
+            yield at, number, line.decode(errors="surrogateescape")
             at += len(line)
             number += 1
 

@@ -11,7 +11,7 @@ from trainjobs.api.uris import file_path, file_uri
 from trainjobs.data.files import file_at, locate
 from trainjobs.data.places.glob import Glob, parse
 from trainjobs.data.places.place import Listed, Object
-from trainjobs.data.tree import special, unreadable, walk
+from trainjobs.data.tree import leaves, special, unreadable, walk
 
 
 class FolderPlace:
@@ -80,8 +80,10 @@ class FolderPlace:
         base = locate(file_uri(pattern.base.rstrip("/") or "/"))
         if not base.is_dir():
             raise JobError("GTJ0113", "the data does not exist", where=self._uri, why=f"{base} is no folder", how="mend data.source")
-        tree = walk(base)
+        tree = walk(base, out=True)
         names, missing = pattern.choose(tree.names)
+        if (left := tree.left_by(names)) is not None:
+            raise leaves(base / left[0], left[1], base)
         if missing:
             raise unmatched(self._uri, str(base), tree.names, bool(names), missing)
         return Listed(tuple(_object(base / name, name) for name in names))

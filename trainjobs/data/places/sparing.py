@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import cast
 
 from trainjobs.data.places.place import Object, Place
+from trainjobs.data.places.refusals import unwritable
 
 SMALL = 32 << 20  # bytes of an object
 MOST = 256 << 20  # bytes of all that are fetched
@@ -37,8 +38,15 @@ class Sparing:
         with self._lock:
             if key not in self._there and one.size <= min(SMALL, self.left):
                 path = self.folder / hashlib.sha256("\0".join(key).encode("utf-8", "surrogateescape")).hexdigest()
-                self.folder.mkdir(parents=True, exist_ok=True)
-                place.fetch(one, path)
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    place.fetch(one, path)
+                except BaseException as error:  # half of it is nothing, and it may be asked for again
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+                    if isinstance(error, OSError):
+                        raise unwritable(self.folder, error) from error
+                    raise
                 self._there[key], self.left = path, self.left - one.size
             return self._there.get(key)
 
