@@ -139,6 +139,10 @@ class Chosen:
         kept = self.rows[block]
         return self.records.read(shelf, block, rows if kept is None else [int(kept[row]) for row in rows], columns)
 
+    def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
+        kept = self.rows[block]
+        return objects_of(self.records, block, rows if kept is None else [int(kept[row]) for row in rows], columns)
+
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         values, rows = column_of(self.records, shelf, block, name), self.rows[block]
         return values if rows is None else [values[row] for row in rows]
