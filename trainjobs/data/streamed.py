@@ -143,7 +143,9 @@ class StreamedImages:
         shelf = self._together(rows, numbers)
         read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist(), shelf)  # noqa: E731
         found: list[tuple[int, Sample]] = []
-        for here, records in zip(parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True):
+        for here, records in zip(
+            parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True
+        ):
             for place, record in zip(here.tolist(), records, strict=True):
                 found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record)))
         if self.bad is not None:

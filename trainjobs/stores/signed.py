@@ -2,7 +2,8 @@
 small object takes to arrive, and all of it under the interpreter's lock.
 
 The first request is boto3's own. From what it sent follows how every other one looks: the address, the region and the user agent; they
-are signed by botocore and go through its connections. Whatever is not answered as expected is asked once more by boto3, which knows what to do.
+are signed by botocore and go through its connections. Whatever is not answered as expected is asked once more by boto3, which knows what
+to do.
 """
 
 from __future__ import annotations

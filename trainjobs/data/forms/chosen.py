@@ -15,9 +15,9 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.forms.imagefolder import Images
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, packed, unpacked
 from trainjobs.data.forms.recognise import counted
-from trainjobs.data.forms.records import Block, Kind, Record, Records, Value
+from trainjobs.data.forms.records import Block, Kind, Record, Records, Value, objects_of
 from trainjobs.data.forms.where import Condition, condition
-from trainjobs.data.places.place import Place, Shelf
+from trainjobs.data.places.place import Object, Place, Shelf
 
 _VERSION = 1
 _TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}

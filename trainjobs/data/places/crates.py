@@ -125,11 +125,14 @@ class Crates:
             # What changes within the same tick of the file system's clock changes no time.
             self._coming, self._seen = coming, seen if time.time_ns() - seen > TICK else -1
 
-    def add(self, crate: str, path: Path) -> None:
-        """One that this process made."""
+    def add(self, crate: str, path: Path) -> bool:
+        """One that is here; False when it is damaged."""
         with suppress(FileNotFoundError), self._lock:  # dropped already
-            if crate not in self._members and (members := read_list(path)) is not None:
+            if crate not in self._members:
+                if (members := read_list(path)) is None:
+                    return False
                 self._add(crate, members)
+        return True
 
     def has(self, keys: Iterable[str]) -> set[str]:
         """Those that are here."""

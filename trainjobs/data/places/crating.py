@@ -131,8 +131,8 @@ class Crating:
             yield group
 
     def _crate(self, place: Place, group: Wanted, *, ahead: bool) -> tuple[dict[str, bytes], dict[str, JobError]] | None:
-        """What was fetched, and the errors of the others; nothing where another process makes this crate or made it meanwhile. None: there is
-        no room now."""
+        """What was fetched, and the errors of the others; nothing where another process makes this crate or made it meanwhile. None: there
+        is no room now."""
         crate, sizes = name_of([*group]), {key: each.size for key, each in group.items()}
         size = size_of([*sizes.values()])
         try:
@@ -145,7 +145,8 @@ class Crating:
             if claim.here:
                 if not ahead:
                     self._ledger.release(claim.here)
-                self._crates.add(crate, self._ledger.path(crate))
+                if not self._crates.add(crate, self._ledger.path(crate)):
+                    self._ledger.lose(crate)
                 return {}, {}
             try:
                 self._written(crate, listed(sizes), size)
@@ -253,4 +254,3 @@ def _one(place: Place, wanted: Object) -> bytes:
 def cut(place: Place, wanted: Object, size: int) -> JobError:
     why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
     return JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")
-

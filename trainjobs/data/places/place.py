@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-
 SMALL = 256 << 10  # bytes of an object of which many are fetched and kept together
 
 
@@ -71,11 +70,11 @@ class Shelf(Protocol):
         was held, too, until it is told no more."""
 
     def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
-        """All of each, of small objects that are not on this machine (at most SMALL bytes): fetched side by side where they are not here."""
+        """All of each, of small objects (at most SMALL bytes) that lie elsewhere: fetched side by side where they are not here."""
 
     def soon(self, place: Place, objects: Sequence[Object]) -> None:
-        """Small objects whose `contents` will be asked for once, in this order, behind those that were told before: begin to fetch them, and
-        return at once."""
+        """Small objects whose `contents` will be asked for in this order, behind those that were told before: fetched ahead. Returns
+        at once."""
 
     def close(self) -> None:
         """Nothing more is fetched ahead; what is on its way goes on."""
