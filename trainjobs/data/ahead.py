@@ -45,6 +45,13 @@ class Fetching(Protocol):
 
 
 @runtime_checkable
+class Closing(Protocol):
+    """A source that works beside its reader."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
 class Expecting(Protocol):
     """A source that wants to know what it will be asked for."""
 
@@ -108,10 +115,17 @@ class Ahead:
                 self._prepared[key] = self._pool.submit(self._source.rows, positions, seed)
 
     def close(self) -> None:
-        """Prepare nothing more."""
+        """Prepare and fetch nothing more."""
         self.expect((), 0)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        close(self._source)
+
+
+def close(source: Source) -> None:
+    """The end of what a source does beside its reader, where it does anything; what is on its way goes on, and nobody waits for it."""
+    if isinstance(source, Closing):
+        source.close()
 
 
 def ahead(source: Source, asked: int | None, world: World) -> Source:

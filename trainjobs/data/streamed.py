@@ -100,6 +100,12 @@ class StreamedImages:
         if self.fetchers is not None and (objects := self._objects(self.train, self.places.numbers(positions, seed))) is not None:
             self.shelf.soon(self.train.records.place, objects)
 
+    def close(self) -> None:
+        """Nothing more is fetched."""
+        self.shelf.close()
+        if self.fetchers is not None:
+            self.fetchers.shutdown(wait=False, cancel_futures=True)
+
     def made(self, rows: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """The batch of these rows, on the device of the noise."""
         found = {name: moved(value, noise.samples.device) for name, value in rows.items()}

@@ -144,7 +144,7 @@ def test_one_that_arrives_with_another_size_is_refused(tmp_path: Path) -> None:
 
 def test_one_that_can_never_be_here_is_refused_and_waiting_for_room_ends(tmp_path: Path) -> None:
     shelf, source = DiskShelf(tmp_path, 2 * BLOCK, wait=0.1), Numbers()
-    with pytest.raises(JobError, match="GTJ0114 1-9000 is larger than data.cache"):
+    with pytest.raises(JobError, match=r"GTJ0114 1-9000 is larger than data.cache"):
         shelf.contents(source, [number(1, 9000)])
     with (
         shelf.hold(source, [number(2, BLOCK), number(3, BLOCK)]),

@@ -263,6 +263,15 @@ _OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
 _OPENING = Lock()
 
 
+def _forked() -> None:
+    """In a child: whoever had the lock is not there, and would keep it for ever."""
+    global _OPENING
+    _OPENING = Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def ledger(folder: Path) -> Ledger:
     """The one of a folder that this process has."""
     with _OPENING:
