@@ -77,7 +77,7 @@ class Group:
 
     def __init__(self, size: int) -> None:
         self.values: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size)
+        self.barrier = threading.Barrier(size, timeout=60)
 
     def rank(self, number: int) -> Rank:
         return Rank(self, number, len(self.values))
