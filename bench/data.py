@@ -202,8 +202,8 @@ def waiting(folder: Path, scratch: Path) -> dict[str, float]:
 
 
 def tokens(scratch: Path) -> dict[str, dict[str, float]]:
-    """Tokens a second of preparing text, ours from the files to the tokens on disk, and `tokenizers` alone on texts in memory: for bytes with
-    an alphabet of bytes and no merges, which gives the same tokens but for their numbers."""
+    """Tokens a second of preparing text, ours from the files to the tokens on disk, and `tokenizers` alone on texts in memory: for bytes
+    with an alphabet of bytes and no merges, which gives the same tokens but for their numbers."""
     import sysconfig
 
     from trainjobs.data import open_source

@@ -36,8 +36,8 @@ def cached(path: Path, write: Callable[[BinaryIO], None]) -> Path:
                     os.fsync(file.fileno())
                 partial.replace(path)
             finally:
-                # Not by closing it: a process that was forked meanwhile, by any thread, has the file open as well, and others would wait for
-                # its end.
+                # Not by closing it: a process that was forked meanwhile, by any thread, has the file open as well, and others would wait
+                # for its end.
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_UN)
     except OSError as error:

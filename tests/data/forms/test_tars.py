@@ -130,7 +130,7 @@ def test_an_extended_header_with_a_broken_record_has_an_end(second: bytes) -> No
         info.type, info.size = tarfile.XHDTYPE, len(text)
         archive.addfile(info, io.BytesIO(text))
     data = buffer.getvalue()
-    with pytest.raises(JobError, match="GTJ0113 the shard is no tar archive that can be read .*the extended header at byte 512 is broken"):
+    with pytest.raises(JobError, match=r"GTJ0113 the shard is no tar archive that can be read .*the extended header at byte 512 is broken"):
         list(members(lambda start, stop: data[start:stop], len(data), "a.tar"))
 
 

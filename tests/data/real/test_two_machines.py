@@ -23,7 +23,7 @@ from trainjobs.data.streamed import StreamedImages
 from trainjobs.noise import Noise
 from trainjobs.stores.bucket import Piece
 
-COUNT, EACH, BATCH = 1792, 32, 64
+COUNT, EACH, BATCH = 2560, 32, 64
 
 
 class Counting(MemoryBucket):

@@ -26,8 +26,8 @@ class Cursor:
         self.at, self._rest = 0, b""  # what is to come begins at this byte, with these bytes
 
     def picked(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Bytes (start, stop), none of them before `at`; without more of the text in memory than they are. Afterwards `at` is where the last
-        of them begins."""
+        """Bytes (start, stop), none of them before `at`; without more of the text in memory than they are. Afterwards `at` is where the
+        last of them begins."""
         wanted = sorted(range(len(places)), key=lambda number: places[number])
         found = [b""] * len(places)
         for number in wanted:
