@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import torch
 
+from bench.peers import PEERS, batches, installed
 from bench.pictures import BATCH, CHANNELS, FORMS, SIZE, client, loader, picture, written
 from bench.training import FAMILIES, SEED, manifest
 from tests.stores.servers import BUCKET, service
@@ -90,8 +91,9 @@ def names_of(uri: str, folder: Path) -> tuple[list[str], str | None]:
 
 
 def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """By form and place, the rates of each round. The first round warms up."""
+    """By form and place, the rates of each round. The first round warms up. Peers that are not installed are left out."""
     found: dict[str, list[dict[str, float]]] = {}
+    versions = installed()
     for turn in range(-1, rounds):
         for key, uri in places.items():
             form = key.split()[0]
@@ -107,6 +109,8 @@ def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rou
                     return rate(ours(source))
 
             pair = {"ours": mine(), "loader": theirs()} if turn % 2 else {"loader": theirs(), "ours": mine()}
+            for peer in (peer for peer, of in PEERS.items() if of == form and bucket is None and versions[peer]):
+                pair[peer] = rate(scaled(rows) for rows in batches(peer, names, WORKERS))
             if turn >= 0:
                 found.setdefault(key, []).append(pair)
     return found
@@ -267,6 +271,7 @@ def measure(rounds: int) -> dict[str, Any]:
             places = {f"{form} local": f"file://{folders[form]}" for form in FORMS}
             places |= {f"{form} s3": f"s3://{BUCKET}/{form}" for form in FORMS}
             row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, folders, scratch, rounds)}
+            row["peers"] = installed()
             row["memory"] = memory(places["tar local"], folders["tar"], scratch)
             row["index"] = index(scratch)
             row["first"] = first_batch(server, stored, scratch)

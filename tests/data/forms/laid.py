@@ -45,6 +45,9 @@ class Laid:
     def fetch(self, found: Object, to: Path) -> None:
         to.write_bytes((self.root / found.name).read_bytes())
 
+    def contents(self, found: Object) -> bytes:
+        return (self.root / found.name).read_bytes()
+
     def where(self, found: Object) -> str:
         return str(self.root / found.name) if self.here else f"{self.uri}/{found.name}"
 
@@ -67,6 +70,10 @@ class Board:
             self.held.append(one.name)
             paths.append(path)
         yield paths
+
+    def contents(self, place: Any, objects: Sequence[Object]) -> list[bytes]:
+        with self.hold(place, objects) as paths:
+            return [path.read_bytes() for path in paths]
 
     def ahead(self, place: Any, objects: Sequence[Object]) -> None:
         raise AssertionError("nobody asks")
