@@ -63,6 +63,8 @@ from trainjobs.run.outcome import Outcome
 from trainjobs.state import State, Stateful
 from trainjobs.world import World
 
+Beat = Callable[[int], None]
+
 
 def train(
     job: Job,
@@ -72,7 +74,7 @@ def train(
     since: float = 0.0,
     sync_every: int | None = None,
     note: Callable[[str], None] = lambda part: None,
-    heartbeat: Callable[[int], None] = lambda step: None,
+    heartbeat: Beat = lambda step: None,
 ) -> Outcome:
     """Train a job to its last step, or until it is asked to stop. Every worker calls this alike; `run` is the run folder.
 
@@ -85,14 +87,7 @@ def train(
 
 
 def _train(
-    ends: ExitStack,
-    job: Job,
-    run: Path,
-    world: World,
-    since: float,
-    sync_every: int | None,
-    note: Callable[[str], None],
-    heartbeat: Callable[[int], None],
+    ends: ExitStack, job: Job, run: Path, world: World, since: float, sync_every: int | None, note: Callable[[str], None], heartbeat: Beat
 ) -> Outcome:
     spec, seed = job.spec, job.spec.training.seed
 
