@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import torch
 
+from bench.peers import PEERS, batches, installed
 from bench.pictures import BATCH, CHANNELS, FORMS, SIZE, client, loader, picture, written
 from bench.training import FAMILIES, SEED, manifest
 from tests.stores.servers import BUCKET, service
@@ -90,8 +91,9 @@ def names_of(uri: str, folder: Path) -> tuple[list[str], str | None]:
 
 
 def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """By form and place, the rates of each round. The first round warms up."""
+    """By form and place, the rates of each round. The first round warms up. Peers that are not installed are left out."""
     found: dict[str, list[dict[str, float]]] = {}
+    versions = installed()
     for turn in range(-1, rounds):
         for key, uri in places.items():
             form = key.split()[0]
@@ -107,6 +109,8 @@ def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rou
                     return rate(ours(source))
 
             pair = {"ours": mine(), "loader": theirs()} if turn % 2 else {"loader": theirs(), "ours": mine()}
+            for peer in (peer for peer, of in PEERS.items() if of == form and bucket is None and versions[peer]):
+                pair[peer] = rate(scaled(rows) for rows in batches(peer, names, WORKERS))
             if turn >= 0:
                 found.setdefault(key, []).append(pair)
     return found
@@ -202,13 +206,13 @@ def waiting(folder: Path, scratch: Path) -> dict[str, float]:
 
 
 def tokens(scratch: Path) -> dict[str, dict[str, float]]:
-    """Tokens a second of preparing text, ours from the files to the tokens on disk, and the tokenizer alone on texts in memory, which for
-    bytes is a view of them."""
+    """Tokens a second of preparing text, ours from the files to the tokens on disk, and `tokenizers` alone on texts in memory: for bytes
+    with an alphabet of bytes and no merges, which gives the same tokens but for their numbers."""
     import sysconfig
 
     from trainjobs.data import open_source
     from trainjobs.data.text import TextSource
-    from trainjobs.data.tokens import BpeTokenizer, ByteTokenizer
+    from trainjobs.data.tokens import BpeTokenizer
 
     folder, size, texts = scratch / "texts", 0, list[str]()
     folder.mkdir()
@@ -233,13 +237,23 @@ def tokens(scratch: Path) -> dict[str, dict[str, float]]:
         took = time.perf_counter() - began
         count = sum(rows.shape[0] * (rows.shape[1] - 1) for rows in (source.sequences, source.held))
         began = time.perf_counter()
-        alone = counted(tokenizer, texts) if isinstance(tokenizer, BpeTokenizer) else sum(map(len, ByteTokenizer().arrays(texts)))
+        alone = counted(tokenizer.inner if isinstance(tokenizer, BpeTokenizer) else of_bytes(), texts)
         found[kind] = {"ours": count / took, "alone": alone / (time.perf_counter() - began)}
     return found
 
 
-def counted(tokenizer: Any, texts: Sequence[str]) -> int:
-    return sum(len(row.ids) for row in tokenizer.inner.encode_batch(list(texts)))
+def counted(inner: Any, texts: Sequence[str]) -> int:
+    return sum(len(row.ids) for row in inner.encode_batch_fast(list(texts)))
+
+
+def of_bytes() -> Any:
+    """One token for each byte, by the library."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    inner = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return inner
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -257,6 +271,7 @@ def measure(rounds: int) -> dict[str, Any]:
             places = {f"{form} local": f"file://{folders[form]}" for form in FORMS}
             places |= {f"{form} s3": f"s3://{BUCKET}/{form}" for form in FORMS}
             row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, folders, scratch, rounds)}
+            row["peers"] = installed()
             row["memory"] = memory(places["tar local"], folders["tar"], scratch)
             row["index"] = index(scratch)
             row["first"] = first_batch(server, stored, scratch)

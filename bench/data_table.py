@@ -23,9 +23,11 @@ def section(result: dict[str, Any] | None) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     for key, pairs in row["rates"].items():
-        ratios = [pair["ours"] / pair["loader"] for pair in pairs]
-        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-        lines.append(f"| {key} | {median(ratios):.2f}{spread} | {median(pair['ours'] for pair in pairs):.0f} | {len(pairs)} |")
+        for peer in (peer for peer in pairs[0] if peer not in ("ours", "loader")):
+            lines.append(f"| {key}, against `{peer}` {row['peers'][peer]} {compared(pairs, peer)}")
+        lines.append(f"| {key} {compared(pairs, 'loader')}")
+    if missing := [f"`{peer}`" for peer, version in row.get("peers", {}).items() if not version]:
+        lines += ["", f"Not installed here, so not compared: {', '.join(missing)}."]
     lines += ["", "| Figure | measured | goal |", "| --- | --- | --- |"]
     for family, share in row["waiting"].items():
         lines.append(f"| share of a step that waits for data, {family} | {100 * share:.2f} % | {100 * WAIT:.0f} % |")
@@ -37,8 +39,14 @@ def section(result: dict[str, Any] | None) -> list[str]:
     lines.append(f"| first batch of a bucket with {first['objects']:,} objects | {begun} | |")
     for kind, rates in row["tokens"].items():
         figures = f"{rates['ours'] / 1e6:.2f} / {rates['alone'] / 1e6:.2f} = {rates['ours'] / rates['alone']:.2f}"
-        lines.append(f"| million tokens/s from files to disk / the tokenizer alone, {kind} | {figures} | |")
+        lines.append(f"| million tokens/s from files to disk / `tokenizers` alone, {kind} | {figures} | |")
     return [*lines, ""]
+
+
+def compared(pairs: list[dict[str, float]], peer: str) -> str:
+    ratios = [pair["ours"] / pair[peer] for pair in pairs]
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"| {median(ratios):.2f}{spread} | {median(pair['ours'] for pair in pairs):.0f} | {len(pairs)} |"
 
 
 PARTS = {"records": "names and places", "rows": "sides", "order": "order"}

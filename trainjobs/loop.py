@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,7 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
-from trainjobs.data.ahead import ahead
+from trainjobs.data.ahead import ahead, close
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
@@ -64,6 +64,8 @@ from trainjobs.run.outcome import Outcome
 from trainjobs.state import State, Stateful
 from trainjobs.world import World
 
+Beat = Callable[[int], None]
+
 
 def train(
     job: Job,
@@ -73,7 +75,7 @@ def train(
     since: float = 0.0,
     sync_every: int | None = None,
     note: Callable[[str], None] = lambda part: None,
-    heartbeat: Callable[[int], None] = lambda step: None,
+    heartbeat: Beat = lambda step: None,
 ) -> Outcome:
     """Train a job to its last step, or until it is asked to stop. Every worker calls this alike; `run` is the run folder.
 
@@ -81,6 +83,13 @@ def train(
     about twice a second, or every `sync_every` steps. `note` is told when a part of the start is over, `heartbeat` the number of every
     step that is. Raises JobError for whatever a user can mend.
     """
+    with ExitStack() as ends:  # what is ended with the run, however it ends
+        return _train(ends, job, run, world, since, sync_every, note, heartbeat)
+
+
+def _train(
+    ends: ExitStack, job: Job, run: Path, world: World, since: float, sync_every: int | None, note: Callable[[str], None], heartbeat: Beat
+) -> Outcome:
     spec, seed = job.spec, job.spec.training.seed
 
     # What is trained, and on what: as it was, for a run that goes on.
@@ -106,6 +115,7 @@ def train(
         note=datasets.append,
     )
     source = ahead(opened, spec.data.workers, world)
+    ends.callback(close, source)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)

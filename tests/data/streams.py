@@ -32,6 +32,8 @@ def picture(number: int) -> bytes:
 class Kept:
     """A shelf on which everything lies; `asked` are the names of objects to be fetched ahead."""
 
+    closed = False
+
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
 
@@ -40,6 +42,9 @@ class Kept:
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
         self.asked.append([one.name for one in objects])
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass

@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.streams import Pictures, greys, streamed
+from tests.data.streams import Kept, Pictures, greys, streamed
+from trainjobs import loop
 from trainjobs.api.errors import JobError
-from trainjobs.data.ahead import BYTES, Ahead, Expecting, Preparing, threads
+from trainjobs.api.job import Job
+from trainjobs.data.ahead import BYTES, Ahead, Expecting, Preparing, close, threads
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.mixed import Mixed
 from trainjobs.data.order import Order
 from trainjobs.data.source import DataInfo, Source
 from trainjobs.noise import Noise
+from trainjobs.world import World
 
 PATIENCE = 30.0  # seconds, for what happens at once
 
@@ -181,3 +184,34 @@ def test_what_the_source_knows_is_passed_on() -> None:
 def test_threads_are_those_asked_for_or_a_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     assert (threads(None, 1), threads(None, 3), threads(None, 16), threads(0, 1), threads(5, 16)) == (8, 2, 1, 0, 5)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_end_of_a_run_ends_what_is_fetched(mixed: bool) -> None:
+    shelf = Kept()
+    one = streamed(Pictures([40]), Order(), shelf=shelf)
+    ahead = Ahead(Mixed.of((one, one), (1.0, 1.0), ("s3://a", "s3://b")) if mixed else one, 2)
+    ahead.expect(stretches(5, 4), 0)
+    close(ahead)
+    assert shelf.closed
+    assert ahead._prepared == {}
+    close(Numbers())  # which has nothing to end
+
+
+@pytest.mark.parametrize("error", [JobError("GTJ0214", "a model that cannot be made"), KeyboardInterrupt()])
+def test_a_run_that_fails_ends_what_is_fetched(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Kept()
+
+    def refused(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "connect", lambda world: None)
+    monkeypatch.setattr(loop, "ahead", lambda opened, asked, world: Ahead(streamed(Pictures([40]), Order(), shelf=shelf), 1))
+    monkeypatch.setattr(loop, "build", refused)
+    spec = {"gan": {}, "data": {"source": "builtin:ring"}, "training": {"steps": 1}}
+    job = Job.model_validate(
+        {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "x"}, "spec": spec}
+    )
+    with pytest.raises(type(error)):
+        loop.train(job, tmp_path, World(0, 1, torch.device("cpu")))
+    assert shelf.closed

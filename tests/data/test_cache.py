@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -77,3 +78,26 @@ def test_processes_race_to_the_same_file(tmp_path: Path) -> None:
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.bin", "a.bin.lock"]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_forked_meanwhile_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It has the lock's file open for as long as it lives."""
+    path, children = tmp_path / "a.bin", []
+
+    def write(file: BinaryIO) -> None:
+        if (child := os.fork()) == 0:
+            signal.pause()
+        children.append(child)
+        raise JobError("GTJ0113", "it cannot be read")
+
+    with pytest.raises(JobError):
+        cached(path, write)
+    got: list[bytes] = []
+    waiting = threading.Thread(target=lambda: got.append(cached(path, lambda file: file.write(b"x") and None).read_bytes()), daemon=True)  # type: ignore[func-returns-value]
+    waiting.start()
+    waiting.join(20)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert got == [b"x"]

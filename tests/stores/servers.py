@@ -127,7 +127,8 @@ def _command(name: str, folder: Path, port: int) -> tuple[list[str], dict[str, s
     if name == "versitygw":
         data = folder / "versitygw"
         data.mkdir()
-        return [path, "--port", f"127.0.0.1:{port}", "--access", "testing", "--secret", "testing123", "posix", str(data)], {}, "s3"
+        command = [path, "--port", f"127.0.0.1:{port}", "--access", "testing", "--secret", "testing123", "--keep-alive"]
+        return [*command, "posix", str(data)], {}, "s3"
     if name == "fake-gcs-server":
         address = f"http://127.0.0.1:{port}"
         command = [path, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory", "-external-url", address]

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from trainjobs.data.source import Conditional, DataInfo, Source
@@ -20,6 +21,7 @@ from trainjobs.noise import Noise
 from trainjobs.world import World
 
 BYTES = 2**30  # of prepared batches, beyond the two that there are always
+FAR = 1024  # samples that a source is told of before they are prepared, so that they are fetched by then
 
 
 @runtime_checkable
@@ -31,6 +33,22 @@ class Preparing(Source, Protocol):
         ...
 
     def made(self, rows: Any, noise: Noise) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """A source that can begin to fetch what will be asked for."""
+
+    def coming(self, positions: Tensor, seed: int) -> None:
+        """These positions (int64 [n]) will be asked for, behind those that were told before. Returns at once."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A source that works beside its reader."""
+
+    def close(self) -> None: ...
 
 
 @runtime_checkable
@@ -54,6 +72,7 @@ class Ahead:
         self._source, self._threads = source, threads
         self._pool = ThreadPoolExecutor(threads, "data") if threads else None
         self._prepared: dict[tuple[bytes, int], Future[Any]] = {}
+        self._told: set[tuple[bytes, int]] = set()  # of those that come, what the source knows of
 
     @property
     def info(self) -> DataInfo:
@@ -71,11 +90,21 @@ class Ahead:
         return self._source.conditions(rows) if isinstance(self._source, Conditional) else {}
 
     def depth(self, positions: Tensor) -> int:
-        """Two for each thread, so that none waits for the step to ask, in BYTES of memory."""
+        """Those that are prepared, and, where the source fetches, those up to FAR samples."""
+        return max(self._ready(positions), -(-FAR // max(1, len(positions))) if isinstance(self._source, Fetching) else 0)
+
+    def _ready(self, positions: Tensor) -> int:
+        """How many are prepared ahead: two for each thread, so that none waits for the step to ask, in BYTES of memory."""
         size = len(positions) * math.prod(self.info.shape)
         return max(2, min(2 * self._threads, BYTES // max(1, size))) if self._threads else 0
 
     def expect(self, coming: Sequence[Tensor], seed: int) -> None:
+        if coming and isinstance(self._source, Fetching):
+            every = {_key(positions, seed): positions for positions in coming}
+            if new := [positions for key, positions in every.items() if key not in self._told]:
+                self._source.coming(torch.cat(new), seed)
+            self._told = set(every)
+            coming = coming[: self._ready(coming[0])]
         if self._pool is None:
             return
         wanted = {_key(positions, seed): positions for positions in coming}
@@ -86,10 +115,17 @@ class Ahead:
                 self._prepared[key] = self._pool.submit(self._source.rows, positions, seed)
 
     def close(self) -> None:
-        """Prepare nothing more."""
+        """Prepare and fetch nothing more."""
         self.expect((), 0)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
+        close(self._source)
+
+
+def close(source: Source) -> None:
+    """The end of what a source does beside its reader, where it does anything; what is on its way goes on, and nobody waits for it."""
+    if isinstance(source, Closing):
+        source.close()
 
 
 def ahead(source: Source, asked: int | None, world: World) -> Source:

@@ -26,14 +26,20 @@ def cached(path: Path, write: Callable[[BinaryIO], None]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(path.name + ".lock").open("wb") as lock:
             with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
-            if path.exists():
-                return path
-            with partial.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+                fcntl.flock(lock, fcntl.LOCK_EX)  # released by a kill, too
+            try:
+                if path.exists():
+                    return path
+                with partial.open("wb") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            finally:
+                # Not by closing it: a process that was forked meanwhile, by any thread, has the file open as well, and others would wait
+                # for its end.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_UN)
     except OSError as error:
         # `write` turns errors of reading the data into JobErrors itself.
         raise JobError(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.problem import listed
-from trainjobs.data.forms.records import Block, Kind, Record, Records
-from trainjobs.data.places.place import Place, Shelf
+from trainjobs.data.forms.records import Block, Kind, Record, Records, objects_of
+from trainjobs.data.places.place import Object, Place, Shelf
 
 HELD = "held-out:"  # before the names of a split that is held out: no two names are equal
 
@@ -43,6 +43,10 @@ class Merged:
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         part, own = self.order[block]
         return self.parts[part].read(shelf, own, rows, columns)
+
+    def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
+        part, own = self.order[block]
+        return objects_of(self.parts[part], own, rows, columns)
 
     def words(self) -> Iterator[str]:
         if self.said:

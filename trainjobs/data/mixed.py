@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.ahead import Preparing
+from trainjobs.data.ahead import Fetching, Preparing, close
 from trainjobs.data.captions import NOTHING
 from trainjobs.data.found import Found
 from trainjobs.data.mixture import Mixture, apart, interleaved
@@ -59,6 +59,15 @@ class Mixed:
             prepared = source.rows(own, theirs) if isinstance(source, Preparing) else None
             shares.append(Share(number, here, own, theirs, prepared))
         return shares
+
+    def coming(self, positions: Tensor, seed: int) -> None:
+        for number, (_, own) in apart(*self.mixture.at(positions, seed)).items():
+            if isinstance(source := self.sources[number], Fetching):
+                source.coming(own, mix(seed, "source", number))
+
+    def close(self) -> None:
+        for source in self.sources:
+            close(source)
 
     def made(self, rows: Sequence[Share], noise: Noise) -> dict[str, Tensor]:
         parts = []

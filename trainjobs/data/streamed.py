@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -17,11 +18,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.captions import LONGEST, tokens
 from trainjobs.data.dataset import encoded
-from trainjobs.data.forms.records import Record, Value
+from trainjobs.data.forms.records import Record, Value, objects_of
 from trainjobs.data.images import decode
 from trainjobs.data.order import Order, Places
 from trainjobs.data.pixels import scaled
-from trainjobs.data.places.place import Shelf
+from trainjobs.data.places.in_hand import InHand
+from trainjobs.data.places.place import SMALL, Object, Shelf
 from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
@@ -92,6 +94,18 @@ class StreamedImages:
         found = self._stacked(self._read(self.train, numbers))
         return {name: value.pin_memory() for name, value in found.items()} if self.pin else found
 
+    def coming(self, positions: Tensor, seed: int) -> None:
+        """These positions (int64 [n]) are asked for next, behind those that were told before: of rows that are objects of their own, those
+        objects are fetched, and no others."""
+        if self.fetchers is not None and (objects := self._objects(self.train, self.places.numbers(positions, seed))) is not None:
+            self.shelf.soon(self.train.records.place, objects)
+
+    def close(self) -> None:
+        """Nothing more is fetched."""
+        self.shelf.close()
+        if self.fetchers is not None:
+            self.fetchers.shutdown(wait=False, cancel_futures=True)
+
     def made(self, rows: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """The batch of these rows, on the device of the noise."""
         found = {name: moved(value, noise.samples.device) for name, value in rows.items()}
@@ -115,7 +129,7 @@ class StreamedImages:
 
     def _soon(self, positions: Tensor, seed: int) -> None:
         """Begin to fetch what is needed for these positions and behind them."""
-        if self.fetchers is None:
+        if self.fetchers is None or self._apart:
             return
         blocks, first = self.train.records.blocks, int(positions[0])
         if self.places.order.kind == "whole":
@@ -132,19 +146,48 @@ class StreamedImages:
         """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
         parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-        read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist())  # noqa: E731
+        shelf = self._together(rows, numbers)
+        read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist(), shelf)  # noqa: E731
         found: list[tuple[int, Sample]] = []
-        for here, records in zip(parts, map(read, parts) if self.fetchers is None else self.fetchers.map(read, parts), strict=True):
+        for here, records in zip(
+            parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True
+        ):
             for place, record in zip(here.tolist(), records, strict=True):
                 found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record)))
         if self.bad is not None:
             self.bad.saw(len(numbers))
         return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
-    def _records(self, rows: Rows, block: int, asked: list[int]) -> Sequence[Record | None]:
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether rows are objects of their own."""
+        return self._objects(self.train, np.zeros(1, np.int64)) is not None
+
+    def _objects(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Object] | None:
+        """The small objects that rows lie in, in their order, where they lie in objects of their own."""
+        found: list[Object] = []
+        for block, row in zip(*(each.tolist() for each in rows.at(numbers)), strict=True):
+            objects = objects_of(rows.records, block, [row], tuple(self.roles.values()))
+            if objects is None:
+                return None
+            found += [one for one in objects if one.path is None and one.size <= SMALL]
+        return found
+
+    def _together(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> Shelf:
+        """The shelf, with all small objects of a batch fetched side by side."""
+        if self.fetchers is None or not self._apart or not (objects := self._objects(rows, numbers)):
+            return self.shelf
+        try:
+            return InHand.of(self.shelf, rows.records.place, objects)
+        except JobError as error:
+            if self.bad is None or error.code != "GTJ0113":
+                raise
+            return self.shelf  # each by itself says what is wrong with it
+
+    def _records(self, rows: Rows, block: int, asked: list[int], shelf: Shelf) -> Sequence[Record | None]:
         """None for each where one of them is bad and may be left out: which of them it is, each by itself says."""
         try:
-            return rows.records.read(self.shelf, block, asked, tuple(self.roles.values()))
+            return rows.records.read(shelf, block, asked, tuple(self.roles.values()))
         except JobError as error:
             if self.bad is None or error.code != "GTJ0113":
                 raise

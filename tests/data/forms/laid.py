@@ -45,6 +45,9 @@ class Laid:
     def fetch(self, found: Object, to: Path) -> None:
         to.write_bytes((self.root / found.name).read_bytes())
 
+    def contents(self, found: Object) -> bytes:
+        return (self.root / found.name).read_bytes()
+
     def where(self, found: Object) -> str:
         return str(self.root / found.name) if self.here else f"{self.uri}/{found.name}"
 
@@ -68,6 +71,10 @@ class Board:
             paths.append(path)
         yield paths
 
+    def contents(self, place: Any, objects: Sequence[Object]) -> list[bytes]:
+        with self.hold(place, objects) as paths:
+            return [path.read_bytes() for path in paths]
+
     def ahead(self, place: Any, objects: Sequence[Object]) -> None:
         raise AssertionError("nobody asks")
 
@@ -77,7 +84,7 @@ class Group:
 
     def __init__(self, size: int) -> None:
         self.values: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size)
+        self.barrier = threading.Barrier(size, timeout=60)
 
     def rank(self, number: int) -> Rank:
         return Rank(self, number, len(self.values))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.data.forms.laid import Board, Laid, data, everything, opened
 from trainjobs.api.errors import JobError
-from trainjobs.data.forms import jsonl, lined, streams
+from trainjobs.data.forms import cursor, jsonl, lined, streams
 from trainjobs.data.forms.index import Indexing
 from trainjobs.data.forms.recent import Recent
 from trainjobs.data.forms.recognise import find
@@ -170,7 +170,7 @@ def test_a_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("recent", [Recent(), Recent(limit=10)])
 def test_packed_files_larger_than_memory_may_hold_are_streamed(tmp_path: Path, recent: Recent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lined, "CHUNK", 100)
+    monkeypatch.setattr(cursor, "CHUNK", 100)
     write(tmp_path / "data" / "a.jsonl.gz", b"".join(b'{"text": "%d"}\n' % number for number in range(500)))
     records, board = opened(tmp_path / "data")
     object.__setattr__(records, "recent", recent)

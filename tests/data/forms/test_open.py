@@ -78,6 +78,9 @@ class Silent(Laid):
     def fetch(self, found: Object, to: Path) -> None:
         self.read(found, 0, found.size)
 
+    def contents(self, found: Object) -> bytes:
+        return self.read(found, 0, found.size)
+
 
 @forms
 def test_a_place_that_does_not_answer_is_no_broken_data(root: Path, form: str) -> None:

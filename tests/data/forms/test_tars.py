@@ -122,6 +122,18 @@ def test_broken_archives_are_always_a_job_error(at: int, junk: bytes) -> None:
     assert all(member.start >= 0 and member.start + member.size <= len(broken) for member in there)
 
 
+@pytest.mark.parametrize("second", [b"x path=b\n", b"0 path=b\n", b"2 path=b\n", b"-9 path=b\n", b"99 path=b\n", b"9 path b\n"])
+def test_an_extended_header_with_a_broken_record_has_an_end(second: bytes) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        info, text = tarfile.TarInfo("header"), b"10 path=a\n" + second
+        info.type, info.size = tarfile.XHDTYPE, len(text)
+        archive.addfile(info, io.BytesIO(text))
+    data = buffer.getvalue()
+    with pytest.raises(JobError, match=r"GTJ0113 the shard is no tar archive that can be read .*the extended header at byte 512 is broken"):
+        list(members(lambda start, stop: data[start:stop], len(data), "a.tar"))
+
+
 def test_payloads_are_skipped_and_small_ones_read_on(tmp_path: Path) -> None:
     """Of large members about a kilobyte is read for each header; small ones come with few requests."""
     for size, count, most in ((200_000, 20, 21), (600, 2000, 30)):

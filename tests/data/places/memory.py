@@ -115,6 +115,11 @@ class Numbers:
                 file.write(data[start : start + self.piece])
             self.fault(found)
 
+    def contents(self, found: Object) -> bytes:
+        self.fetched[found.name] += 1
+        self.fault(found)
+        return contents(found)
+
     def where(self, found: Object) -> str:
         return f"numbers://{found.name}"
 

@@ -1,6 +1,7 @@
-"""A process that holds objects of a cache as told: `reader.py FOLDER LIMIT SEED HOLDS [slow]`. It says how many bytes it fetched.
+"""A process that holds objects of a cache as told: `reader.py FOLDER LIMIT SEED HOLDS [slow | small]`. It says how
+many it fetched.
 
-With `slow` it begins to fetch, writes half of the first object, says so, and stays there until it is killed.
+With `small` it reads them by the crate. With `slow` it begins to fetch, writes half of the first object, says so, and stays there until it is killed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ def main() -> None:
     if sys.argv[5:] == ["slow"]:
         with shelf.hold(Stuck(), [OBJECTS[-1]]):
             raise AssertionError
+    if sys.argv[5:] == ["small"]:
+        for _ in range(holds):
+            shelf.soon(source, chance.sample(OBJECTS, 2))
+            wanted = chance.sample(OBJECTS, chance.randint(1, 6))
+            assert shelf.contents(source, wanted) == [contents(each) for each in wanted]
+        shelf.close()
+        print(source.fetched.total(), flush=True)
+        return
     for _ in range(holds):
         wanted = chance.sample(OBJECTS, chance.randint(1, 3))
         shelf.ahead(source, chance.sample(OBJECTS, 2))

@@ -15,9 +15,9 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.forms.imagefolder import Images
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, packed, unpacked
 from trainjobs.data.forms.recognise import counted
-from trainjobs.data.forms.records import Block, Kind, Record, Records, Value
+from trainjobs.data.forms.records import Block, Kind, Record, Records, Value, objects_of
 from trainjobs.data.forms.where import Condition, condition
-from trainjobs.data.places.place import Place, Shelf
+from trainjobs.data.places.place import Object, Place, Shelf
 
 _VERSION = 1
 _TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
@@ -150,6 +150,10 @@ class Chosen:
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         kept = self.rows[block]
         return self.records.read(shelf, block, rows if kept is None else [int(kept[row]) for row in rows], columns)
+
+    def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
+        kept = self.rows[block]
+        return objects_of(self.records, block, rows if kept is None else [int(kept[row]) for row in rows], columns)
 
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         values, rows = column_of(self.records, shelf, block, name), self.rows[block]

@@ -68,6 +68,15 @@ class Straight:
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
         """Nothing is fetched."""
 
+    def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
+        return [place.contents(one) for one in objects]
+
+    def soon(self, place: Place, objects: Sequence[Object]) -> None:
+        """Nothing is fetched."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
 
 def glance(place: Place, listed: Listed, data: Data, shelf: Shelf, *, wants: Wants = "", seed: int = 0) -> Glance:
     """JobErrors as of open.open_records, for what the shards show that are looked at."""

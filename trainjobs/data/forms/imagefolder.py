@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from trainjobs.data.forms.beside import beside
 from trainjobs.data.forms.footers import kind
-from trainjobs.data.forms.ranges import whole
+from trainjobs.data.forms.ranges import there, whole
 from trainjobs.data.forms.recognise import Found, columns_said, counted
 from trainjobs.data.forms.records import Block, Kind, Record, Value
 from trainjobs.data.forms.values import text_of
@@ -88,17 +88,16 @@ class Images:
         return [one.name for one in self.objects[block * FILES : block * FILES + self.blocks[block].rows]]
 
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
+        with there(shelf, self.place, self.objects_of(block, rows, columns)) as found:
+            return [self._record(block * FILES + row, columns, found) for row in rows]
+
+    def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Object]:
         wanted, numbers = list[Object](), [block * FILES + row for row in rows]
         if any(name in columns for name in self.pictures):
             wanted += [self.objects[number] for number in numbers]
         if "txt" in columns:
             wanted += [text for number in numbers if (text := self.texts[number]) is not None]
-        wanted = list(dict.fromkeys(wanted))
-        if not wanted:
-            return [self._record(number, columns, {}) for number in numbers]
-        with shelf.hold(self.place, wanted) as paths:
-            there = dict(zip(wanted, paths, strict=True))
-            return [self._record(number, columns, there) for number in numbers]
+        return wanted
 
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         return [record.values[name] for record in self.read(shelf, block, range(self.blocks[block].rows), [name])]
@@ -106,18 +105,18 @@ class Images:
     def words(self) -> Iterator[str]:
         yield from self.said
 
-    def _record(self, number: int, columns: Collection[str], there: Mapping[Object, Path]) -> Record:
+    def _record(self, number: int, columns: Collection[str], found: Mapping[Object, Path | bytes]) -> Record:
         one = self.objects[number]
-        return Record(one.name, self.place.where(one), {name: self._value(number, name, there) for name in columns})
+        return Record(one.name, self.place.where(one), {name: self._value(number, name, found) for name in columns})
 
-    def _value(self, number: int, name: str, there: Mapping[Object, Path]) -> Value:
+    def _value(self, number: int, name: str, found: Mapping[Object, Path | bytes]) -> Value:
         one = self.objects[number]
         if name in self.pictures:
-            return whole(self.place, one, there[one])
+            return whole(self.place, one, found[one])
         if name == "folder":
             return posixpath.dirname(one.name)[len(self.above) :].lstrip("/")
         if name == "txt":
             text = self.texts[number]
             assert text is not None, "pictures without are left out"
-            return text_of(whole(self.place, text, there[text]), self.place.where(text)).rstrip("\r\n")
+            return text_of(whole(self.place, text, found[text]), self.place.where(text)).rstrip("\r\n")
         return self.table.column(name)[number].as_py()

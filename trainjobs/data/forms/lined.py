@@ -1,6 +1,7 @@
 """Text forms whose rows are lines: an index of where each begins, and rows read by themselves. Block: a file.
 
-Of a plain file only the bytes of the rows are read; a packed one is unpacked, and kept in memory while it is not too large.
+Of a plain file only the bytes of the rows are read; a packed one is unpacked, and kept in memory while it is not too large. One that is
+is unpacked once from front to end, as its rows are asked for in their order.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.forms.cursor import CURSORS, Cursor, Cursors
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, unpacked
 from trainjobs.data.forms.ranges import reading
 from trainjobs.data.forms.recent import RECENT, Recent
 from trainjobs.data.forms.recognise import Found
 from trainjobs.data.forms.records import Block, Kind, Record, Value
-from trainjobs.data.forms.streams import CHUNK, LIMITS, Limits, packing
+from trainjobs.data.forms.streams import LIMITS, Limits, packing
 from trainjobs.data.forms.streams import unpacked as unpacking
 from trainjobs.data.forms.values import WORDS, fits, shown
 from trainjobs.data.places.place import Object, Place, Shelf
@@ -76,6 +78,7 @@ class Lined:
     parse: Callable[[File], Parse] = field(compare=False)
     limits: Limits = LIMITS
     recent: Recent = field(default=RECENT, compare=False)
+    cursors: Cursors = field(default=CURSORS, compare=False)
 
     @cached_property
     def blocks(self) -> Sequence[Block]:
@@ -107,15 +110,14 @@ class Lined:
             with reading(self.place, file.object, path) as read:
                 return [read(*place) for place in places]
         if file.size > self.recent.limit:
-            with unpacking(self.place, file.object, path, self.limits) as more:
-                return picked(more, places)
+            return self.cursors.picked(self.place, file.object, path, self.limits, places)
         key = (self.place.uri, file.object.name, file.object.tag)
         text = self.recent.get(key, lambda: self._text(file, path))
         return [text[start:stop] for start, stop in places]
 
     def _text(self, file: File, path: Path) -> tuple[bytes, int]:
         with unpacking(self.place, file.object, path, self.limits) as read:
-            return picked(read, [(0, file.size)])[0], file.size
+            return Cursor(read).picked([(0, file.size)])[0], file.size
 
     def _record(self, file: File, row: int, line: bytes, columns: Collection[str]) -> Record:
         where = f"{self.place.where(file.object)}:{file.lines[row]}"
@@ -144,23 +146,6 @@ class Lined:
                 how = f"write a string in quotes{f', such as {json.dumps({name: str(value)})}' if plain else ''}"
             raise JobError("GTJ0113", f"the record has no {WORDS[kind]} in field {name}", where=where, why=why, how=how)
         return _written(value) if isinstance(value, str) else value
-
-
-def picked(read: Callable[[int], bytes], places: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Bytes (start, stop) of a stream, without more of it in memory than they are."""
-    wanted = sorted(range(len(places)), key=lambda number: places[number])
-    found, at, rest = [b""] * len(places), 0, b""  # `rest` begins at byte `at`
-    for number in wanted:
-        start, stop = places[number]
-        parts = [rest]
-        while at + sum(map(len, parts)) < stop and (data := read(CHUNK)):
-            if at + len(parts[0]) <= start and len(parts) == 1:  # nothing of it is wanted any more
-                at, parts = at + len(parts[0]), []
-            parts.append(data)
-        rest = b"".join(parts)
-        rest, at = rest[max(0, start - at) :], max(at, start)
-        found[number] = rest[: stop - start]
-    return found
 
 
 def _written(text: str) -> str:

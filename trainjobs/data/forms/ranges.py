@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.places.place import Object, Place
+from trainjobs.data.places.place import SMALL, Object, Place, Shelf
 from trainjobs.data.tree import unreadable
 
 Read = Callable[[int, int], bytes]  # (start, stop): those bytes, fewer where the object ends before
@@ -20,8 +20,25 @@ NEAR = 16 * 1024  # what lies so near behind is read on to, rather than asked fo
 
 
 @contextmanager
-def reading(place: Place, found: Object, path: Path | None = None) -> Iterator[Read]:
-    """Of the file `path` where the object is on this machine, else by ranges of the place."""
+def there(shelf: Shelf, place: Place, objects: Sequence[Object]) -> Iterator[Mapping[Object, Path | bytes]]:
+    """Objects of which many may be small: for `reading`, those as bytes and the others as files."""
+    small = [one for one in dict.fromkeys(objects) if one.path is None and one.size <= SMALL]
+    found: dict[Object, Path | bytes] = dict(zip(small, shelf.contents(place, small) if small else (), strict=True))
+    large = [one for one in dict.fromkeys(objects) if one not in found]
+    if not large:
+        yield found
+        return
+    with shelf.hold(place, large) as paths:
+        yield found | dict(zip(large, paths, strict=True))
+
+
+@contextmanager
+def reading(place: Place, found: Object, path: Path | bytes | None = None) -> Iterator[Read]:
+    """Of the file `path`, or the bytes, where the object is on this machine, else by ranges of the place."""
+    if isinstance(path, bytes):
+        data = path
+        yield lambda start, stop: data[start:stop]
+        return
     path = path or found.path
     if path is None:
         yield lambda start, stop: place.read(found, start, stop)
@@ -86,7 +103,7 @@ class Ranged(io.RawIOBase):
         return data
 
 
-def whole(place: Place, found: Object, path: Path | None = None, limit: int = 1 << 30) -> bytes:
+def whole(place: Place, found: Object, path: Path | bytes | None = None, limit: int = 1 << 30) -> bytes:
     """All of a small object; JobError GTJ0113 when it has more than `limit` bytes, or fewer than it should."""
     if found.size > limit:
         why, how = f"it has {found.size:,} bytes, more than {limit:,}", "take it out, or make it smaller"

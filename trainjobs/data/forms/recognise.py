@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from posixpath import splitext
 from typing import Literal
 
 from trainjobs.api.data import Data
@@ -33,9 +34,9 @@ LABELS = "dataset.json"
 
 def form_of(name: str) -> str | None:
     """The form that a file's name says; None of another kind."""
-    lower = PurePosixPath(name).name.lower()
+    lower = name.rstrip("/").rpartition("/")[2].lower()  # of millions of names, those of pathlib take most of the time
     packed = next((suffix for suffix in PACKED if lower.endswith(suffix)), "")
-    suffix = PurePosixPath(lower.removesuffix(packed)).suffix
+    suffix = splitext(lower.removesuffix(packed))[1]
     forms = _TEXTUAL if packed else tuple(SUFFIXES)
     return next((form for form in forms if suffix in SUFFIXES[form]), None)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from trainjobs.data.places.place import Object, Place, Shelf
 
@@ -58,6 +58,19 @@ class Records(Protocol):
 
     def words(self) -> Iterator[str]:
         """What it is: "webdataset, 128 shards, 1,281,167 samples, jpg + cls", then what was left out."""
+
+
+@runtime_checkable
+class Apart(Protocol):
+    """Records whose rows lie in objects of their own, so that what is needed of a block is told more closely than by the block."""
+
+    def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
+        """None where a block is fetched as a whole after all."""
+
+
+def objects_of(records: Records, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
+    """The objects that these columns of these rows lie in; None where a block is fetched as a whole."""
+    return records.objects_of(block, rows, columns) if isinstance(records, Apart) else None
 
 
 Bad = Callable[[str, str], None]  # (where, why): a sample that cannot be read, where data.onBadSample lets it be left out

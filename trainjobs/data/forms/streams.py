@@ -69,7 +69,7 @@ class Stream:
 
 
 @contextmanager
-def unpacked(place: Place, found: Object, path: Path | None, limits: Limits = LIMITS) -> Iterator[Stream]:
+def unpacked(place: Place, found: Object, path: Path | bytes | None, limits: Limits = LIMITS) -> Iterator[Stream]:
     """The text of an object. JobError GTJ0113 where the packing is broken, or unpacks beyond the limits."""
     with reading(place, found, path) as read:
         yield Stream(place, found, Ranged(read, found.size), limits)

@@ -92,7 +92,7 @@ def _pax(text: bytes, where: str, at: int) -> dict[str, str]:
         count, space, _ = text[start : start + 20].partition(b" ")
         stop = start + int(count) if space and count.isdigit() else 0
         key, equals, value = text[start + len(count) + 1 : stop - 1].partition(b"=")
-        if not equals or stop > len(text):
+        if not equals or not start + len(count) + 1 < stop <= len(text):  # a record that ended before it began would be read for ever
             why = f"the extended header at byte {at:,} is broken"
             raise JobError("GTJ0113", "the shard is no tar archive that can be read", where=where, why=why, how="write it again with tar")
         records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")

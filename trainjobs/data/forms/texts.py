@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from trainjobs.data.forms.ranges import there
 from trainjobs.data.forms.recognise import Found, counted
 from trainjobs.data.forms.records import Block, Kind, Record
 from trainjobs.data.forms.streams import LIMITS, Limits, pieces, unpacked
@@ -49,10 +50,10 @@ class Texts:
         if not columns:
             return [Record(one.name, self.place.where(one), {}) for one in objects]
         records = []
-        with shelf.hold(self.place, objects) as paths:
-            for one, path in zip(objects, paths, strict=True):
+        with there(shelf, self.place, objects) as found:
+            for one in objects:
                 where = self.place.where(one)
-                with unpacked(self.place, one, path, self.limits) as read:
+                with unpacked(self.place, one, found[one], self.limits) as read:
                     text = "".join(lines.decode() for _, _, lines in pieces(read, one.name, where, 1 << 40))
                 # As a file that is opened as text: line ends of every system are \n.
                 records.append(Record(one.name, where, {self.text: text.replace("\r\n", "\n").replace("\r", "\n")}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -62,20 +62,33 @@ class BucketPlace:
 
     def fetch(self, found: Object, to: Path) -> None:
         """Errors of writing are OSErrors."""
-        told = found.tag.partition(MD5)[2]
         for attempt in range(TRIES):
-            seen = hashlib.md5(usedforsecurity=False)
-            ranges = ((at, min(at + PART, found.size)) for at in range(0, found.size, PART))
-            few = 1 if found.size <= PART else WORKERS
             with open(to, "wb" if attempt else "xb") as file:
-                for data in blocks(ranges, lambda each: self._range(found, *each), few) if few > 1 else self._whole(found):
-                    file.write(data)
-                    if told:
-                        seen.update(data)
-            if not told or seen.hexdigest() == told:
-                return
+                if self._arrived(found, file.write):
+                    return
+        raise self._damaged(found)
+
+    def contents(self, found: Object) -> bytes:
+        for _ in range(TRIES):
+            parts: list[bytes] = []
+            if self._arrived(found, parts.append):
+                return b"".join(parts)
+        raise self._damaged(found)
+
+    def _arrived(self, found: Object, write: Callable[[bytes], object]) -> bool:
+        """All of an object; whether it has the MD5 that the listing tells, if it tells one."""
+        told, seen = found.tag.partition(MD5)[2], hashlib.md5(usedforsecurity=False)
+        ranges = ((at, min(at + PART, found.size)) for at in range(0, found.size, PART))
+        large = found.size > PART
+        for data in blocks(ranges, lambda each: self._range(found, *each), WORKERS) if large else self._whole(found):
+            write(data)
+            if told:
+                seen.update(data)
+        return not told or seen.hexdigest() == told
+
+    def _damaged(self, found: Object) -> JobError:
         why = f"it arrived {TRIES} times with another MD5 than the one that the store keeps"
-        raise JobError("GTJ0113", f"{found.name} is damaged", where=self.where(found), why=why, how="put the object there again")
+        return JobError("GTJ0113", f"{found.name} is damaged", where=self.where(found), why=why, how="put the object there again")
 
     def where(self, found: Object) -> str:
         return f"{self._bucket.uri}{self._base()}{found.name}"

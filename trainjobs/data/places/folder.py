@@ -60,6 +60,9 @@ class FolderPlace:
             shutil.copyfileobj(file, made, 1 << 20)
         _unchanged(path, found)
 
+    def contents(self, found: Object) -> bytes:
+        return self.read(found, 0, found.size)
+
     def where(self, found: Object) -> str:
         return str(self._path(found))
 

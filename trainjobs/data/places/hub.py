@@ -12,8 +12,9 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from trainjobs.api.errors import JobError
@@ -95,33 +96,46 @@ class HubPlace:
             shutil.copyfile(local, to)
             return
         for _ in range(2):
-            done, digest = self._receive(found, to)
-            if done == found.size and digest == found.tag:
+            with to.open("wb") as file:
+                done, whole = self._receive(found, file)
+            if whole:
                 return
+        raise self._damaged(found, done)
+
+    def contents(self, found: Object) -> bytes:
+        if local := self._here(found):
+            return local.read_bytes()
+        for _ in range(2):
+            file = BytesIO()
+            done, whole = self._receive(found, file)
+            if whole:
+                return file.getvalue()
+        raise self._damaged(found, done)
+
+    def _damaged(self, found: Object, done: int) -> JobError:
         why = f"{done:,} bytes with another digest than the hub lists ({found.size:,} bytes)"
         how = "what lies between here and the hub damages or replaces files: see the proxy"
-        raise JobError("GTJ0113", "a file arrives damaged", where=self.where(found), why=why, how=how)
+        return JobError("GTJ0113", "a file arrives damaged", where=self.where(found), why=why, how=how)
 
-    def _receive(self, found: Object, to: Path) -> tuple[int, str]:
-        """Size and digest of what the hub sends; an answer that is cut off is gone on with."""
+    def _receive(self, found: Object, file: BinaryIO) -> tuple[int, bool]:
+        """How many bytes the hub sends, and whether they are the file; an answer that is cut off is gone on with."""
         path, digest, done = self._file(found), _digest(found), 0
-        with to.open("wb") as file:
 
-            def act() -> None:
-                nonlocal done
-                with self.hub.stream(path, wanted=f"bytes={done}-" if done else "") as answer:
-                    known = done if answer.status_code == 200 else 0  # of a server that knows no ranges, what is there already
-                    for block in answer.iter_bytes(CHUNK):
-                        new = block[known:]
-                        known -= len(block) - len(new)
-                        file.write(new)
-                        digest.update(new)
-                        done += len(new)
-                if done < found.size:
-                    raise CutShort(f"the answer ends after {done:,} of {found.size:,} bytes")
+        def act() -> None:
+            nonlocal done
+            with self.hub.stream(path, wanted=f"bytes={done}-" if done else "") as answer:
+                known = done if answer.status_code == 200 else 0  # of a server that knows no ranges, what is there already
+                for block in answer.iter_bytes(CHUNK):
+                    new = block[known:]
+                    known -= len(block) - len(new)
+                    file.write(new)
+                    digest.update(new)
+                    done += len(new)
+            if done < found.size:
+                raise CutShort(f"the answer ends after {done:,} of {found.size:,} bytes")
 
-            self.hub.ask(act, path, self.dataset.repo, progress=lambda: done)
-        return done, digest.hexdigest()
+        self.hub.ask(act, path, self.dataset.repo, progress=lambda: done)
+        return done, done == found.size and digest.hexdigest() == found.tag
 
     def where(self, found: Object) -> str:
         return f"hf://datasets/{self.dataset.repo}@{self.dataset.revision}/{found.name}"

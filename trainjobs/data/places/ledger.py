@@ -123,6 +123,30 @@ class Ledger:
             self._stamp([key for key in keys if not self._held[key] and key not in self._fetching], 0.0)
             self._locks.changed.notify_all()
 
+    def lose(self, key: str) -> None:
+        """What is here is damaged."""
+        with self._locks.alone(), suppress(FileNotFoundError):
+            size = os.stat(self.path(key)).st_size
+            if not self._held[key] and key not in self._fetching and self._locks.own(key):
+                self.path(key).unlink()
+                self._locks.free(key)
+                self._idle.discard(key)
+                self._take(-room(size))
+
+    def fetching(self, key: str) -> bool:
+        """Whether some process is fetching this. What a dead one left is removed."""
+        with self._locks.alone():
+            if key in self._fetching:
+                return True
+            if self._held[key]:
+                return False
+            if not self._locks.own(key):
+                return True
+            self._locks.free(key)
+            if os.path.exists(f"{self._top}/{key}.partial"):
+                self._look()
+            return False
+
     def trim(self, limit: int) -> None:
         """Drop what is more, as far as nobody holds it."""
         with self._locks.alone():
@@ -237,6 +261,15 @@ def _remove(*paths: Path) -> None:
 
 _OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
 _OPENING = Lock()
+
+
+def _forked() -> None:
+    """In a child: whoever had the lock is not there, and would keep it for ever."""
+    global _OPENING
+    _OPENING = Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def ledger(folder: Path) -> Ledger:

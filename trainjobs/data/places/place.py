@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+SMALL = 256 << 10  # bytes of an object of which many are fetched and kept together
+
 
 @dataclass(frozen=True, slots=True)
 class Object:
@@ -49,6 +51,9 @@ class Place(Protocol):
     def fetch(self, found: Object, to: Path) -> None:
         """All of an object, into a new file."""
 
+    def contents(self, found: Object) -> bytes:
+        """All of a small object, looked at as closely as `fetch` does."""
+
     def where(self, found: Object) -> str:
         """How a message names it: its URI, or its path."""
 
@@ -63,6 +68,16 @@ class Shelf(Protocol):
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
         """Soon these will be held, in this order: begin to fetch them, and return at once. What was told last of a place is kept after it
         was held, too, until it is told no more."""
+
+    def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
+        """All of each, of small objects (at most SMALL bytes) that lie elsewhere: fetched side by side where they are not here."""
+
+    def soon(self, place: Place, objects: Sequence[Object]) -> None:
+        """Small objects whose `contents` will be asked for in this order, behind those that were told before: fetched ahead. Returns
+        at once."""
+
+    def close(self) -> None:
+        """Nothing more is fetched ahead; what is on its way goes on."""
 
 
 class Ranks(Protocol):

@@ -20,6 +20,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.claims import Claim, Counts, room
+from trainjobs.data.places.crating import Crating
 from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object, Place
 from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
@@ -39,6 +40,7 @@ class DiskShelf:
             self._ledger = ledger(folder)
             self.limit = (shutil.disk_usage(folder).free + self._ledger.taken) // 2 if limit is None else limit
             self._ledger.trim(self.limit)
+        self._crating = Crating(folder, self._ledger, self.limit, wait, now)
         self._lock, self._claiming, self._large = Lock(), Lock(), BoundedSemaphore(FEW)
         self._pending: dict[str, tuple[Place, Object]] = {}  # to be fetched ahead, in order
         self._fetchers = 0
@@ -98,8 +100,21 @@ class DiskShelf:
             self._again -= gone
             self._ledger.forget(gone)
 
+    def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
+        """JobErrors as of `hold`."""
+        keys = [_key(place, each) for each in objects]
+        found = self._crating.contents(place, dict(zip(keys, objects, strict=True)))
+        return [found[key] for key in keys]
+
+    def soon(self, place: Place, objects: Sequence[Object]) -> None:
+        try:
+            self._crating.soon(place, {_key(place, each): each for each in objects if room(each.size) <= self.limit // 2})
+        except JobError:  # the place does not answer: for `contents` to meet
+            return
+
     def close(self) -> None:
         """Nothing more is fetched ahead; what is on its way goes on."""
+        self._crating.close()
         with self._lock:
             self._pending.clear()
         self._ledger.release(())  # who waits for room looks again

@@ -33,6 +33,16 @@ class Sparing:
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
         """Nothing is fetched before it is needed."""
 
+    def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
+        with self.hold(place, objects) as paths:
+            return [place.contents(one) if path is None else path.read_bytes() for one, path in zip(objects, paths, strict=True)]
+
+    def soon(self, place: Place, objects: Sequence[Object]) -> None:
+        """Nothing is fetched before it is needed."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def _fetched(self, place: Place, one: Object) -> Path | None:
         key = (place.uri, one.name, one.tag)
         with self._lock:

@@ -1,0 +1,203 @@
+"""Small objects on a shelf: many of them in one file, a crate, which is fetched, kept and dropped as one object is.
+
+A crate begins with what is in it: MAGIC, the number of members, a CRC of the list, and the list (key, start, size, CRC of each), then
+their bytes. It is not synced: what a power cut leaves of it does not have its CRCs, and is fetched again. While it is fetched its list is
+there already, so that no two processes fetch an object at once.
+
+A member is read without a lock: a crate that is dropped meanwhile stays readable for who opened it, and who comes later fetches anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from trainjobs.data.places.place import SMALL
+
+MEMBERS = 64  # of a crate, at most
+MARK = "c0de"  # how keys of crates begin; the magic tells them from other objects whose keys begin so
+MAGIC = b"gentrain-crate-1"
+HEAD = struct.Struct("<16sII")
+MEMBER = np.dtype([("key", "V16"), ("start", "<u4"), ("size", "<u4"), ("crc", "<u4")])
+TICK = 50_000_000  # nanoseconds
+
+Member = npt.NDArray[np.void]
+
+
+def name_of(keys: Sequence[str]) -> str:
+    """The key of a crate: the same members, in whichever process, make the same."""
+    return MARK + hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[: 32 - len(MARK)]
+
+
+def size_of(sizes: Sequence[int]) -> int:
+    """Bytes of a crate with members of these sizes."""
+    return HEAD.size + MEMBER.itemsize * len(sizes) + sum(sizes)
+
+
+def listed(sizes: Mapping[str, int]) -> bytes:
+    """The beginning of a crate whose members are on their way."""
+    return _head(_members(sizes))
+
+
+def packed(sizes: Mapping[str, int], contents: Mapping[str, bytes]) -> bytes:
+    """A crate: of the members that it was to have, those that arrived. As large as with all of them."""
+    members = _members({key: size for key, size in sizes.items() if key in contents})
+    size = size_of([*sizes.values()])
+    for member, data in zip(members, contents.values(), strict=True):
+        member["crc"] = crc_of(member["key"].tobytes(), data)
+    return b"".join([_head(members), *contents.values()]).ljust(size, b"\0")
+
+
+def crc_of(key: bytes, data: bytes) -> int:
+    """Of a member; another object's bytes have another."""
+    return crc32(data, crc32(key))
+
+
+def _members(sizes: Mapping[str, int]) -> Member:
+    members = np.zeros(len(sizes), MEMBER)
+    members["key"] = [np.void(bytes.fromhex(key)) for key in sizes]
+    members["size"] = [*sizes.values()]
+    members["start"] = HEAD.size + members.nbytes + np.cumsum([0, *sizes.values()])[:-1]
+    return members
+
+
+def _head(members: Member) -> bytes:
+    data = members.tobytes()
+    return HEAD.pack(MAGIC, len(members), crc32(data)) + data
+
+
+def read_list(path: Path) -> Member | None:
+    """The members of a crate, or of one that is on its way. None of what is no crate, or damaged. Raises FileNotFoundError."""
+    with open(path, "rb", buffering=0) as file:
+        found = file.read(HEAD.size + MEMBER.itemsize * MEMBERS)
+    if len(found) < HEAD.size:
+        return None
+    magic, count, crc = HEAD.unpack_from(found)
+    data = found[HEAD.size : HEAD.size + MEMBER.itemsize * count]
+    if magic != MAGIC or count > MEMBERS or crc32(data) != crc:
+        return None
+    return np.frombuffer(data, MEMBER)
+
+
+class Crates:
+    """Which objects lie in which crate of a folder. 200 bytes of memory for each object."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, Lock()
+        self._seen = -1  # when the folder was changed last, when it was looked at
+        self._members: dict[str, Member] = {}  # of each crate
+        self._crates: list[str] = []  # by their numbers
+        self._numbers: dict[str, int] = {}
+        self._where: dict[int, int] = {}  # of each object: its crate's number and which of its members it is
+        self._coming: dict[int, str] = {}  # of objects that some process fetches: their crates
+        self._unread: dict[str, int] = {}  # how many of a crate's members are still to be read
+
+    def look(self) -> None:
+        """At what other processes brought and dropped, if anything changed."""
+        with self._lock:
+            if (seen := os.stat(self._folder).st_mtime_ns) == self._seen:
+                return
+            there, coming = set[str](), dict[int, str]()
+            for entry in os.scandir(self._folder):
+                key, _, rest = entry.name.partition(".")
+                if not key.startswith(MARK) or rest not in ("", "partial"):
+                    continue
+                with suppress(FileNotFoundError):
+                    if rest:
+                        members = read_list(Path(entry.path))
+                        coming |= {_number(member["key"].tobytes()): key for member in (() if members is None else members)}
+                    else:
+                        there.add(key)
+                        if key not in self._members and (members := read_list(Path(entry.path))) is not None:
+                            self._add(key, members)
+            for key in self._members.keys() - there:
+                self._forget(key)
+            # What changes within the same tick of the file system's clock changes no time.
+            self._coming, self._seen = coming, seen if time.time_ns() - seen > TICK else -1
+
+    def add(self, crate: str, path: Path) -> bool:
+        """One that is here; False when it is damaged."""
+        with suppress(FileNotFoundError), self._lock:  # dropped already
+            if crate not in self._members:
+                if (members := read_list(path)) is None:
+                    return False
+                self._add(crate, members)
+        return True
+
+    def has(self, keys: Iterable[str]) -> set[str]:
+        """Those that are here."""
+        with self._lock:
+            return {key for key in keys if _number(bytes.fromhex(key)) in self._where}
+
+    def coming(self, key: str) -> str | None:
+        """The crate with which some process fetched an object when it was looked last."""
+        return self._coming.get(_number(bytes.fromhex(key)))
+
+    def read(self, wanted: Mapping[str, int]) -> tuple[dict[str, bytes], set[str], set[str]]:
+        """Of objects (keys and sizes) those that are here and whole; the crates of which everything has been read now; and those that are
+        damaged."""
+        crates: dict[str, list[tuple[str, Member]]] = {}
+        with self._lock:
+            for key in wanted:
+                if (at := self._where.get(_number(bytes.fromhex(key)))) is not None:
+                    crate = self._crates[at // MEMBERS]
+                    crates.setdefault(crate, []).append((key, self._members[crate][at % MEMBERS]))
+        found, done, damaged = dict[str, bytes](), set[str](), set[str]()
+        for crate, members in crates.items():
+            try:
+                file = os.open(self._folder / crate, os.O_RDONLY)
+            except FileNotFoundError:
+                with self._lock:
+                    self._forget(crate)
+                continue
+            try:
+                for key, member in members:
+                    data = os.pread(file, int(member["size"]), int(member["start"]))
+                    if len(data) != wanted[key] or crc_of(bytes.fromhex(key), data) != int(member["crc"]):
+                        damaged.add(crate)
+                    else:
+                        found[key] = data
+            finally:
+                os.close(file)
+            with self._lock:
+                self._unread[crate] = self._unread.get(crate, 0) - len(members)
+                if self._unread[crate] <= 0:
+                    self._unread[crate] = len(self._members.get(crate, ()))
+                    done.add(crate)
+        with self._lock:
+            for crate in damaged:
+                self._forget(crate)
+        return found, done, damaged
+
+    def _add(self, crate: str, members: Member) -> None:
+        number = self._numbers.setdefault(crate, len(self._crates))
+        if number == len(self._crates):
+            self._crates.append(crate)
+        self._members[crate], self._unread[crate] = members, len(members)
+        for place, member in enumerate(members):
+            self._where[_number(member["key"].tobytes())] = number * MEMBERS + place
+
+    def _forget(self, crate: str) -> None:
+        number = self._numbers.get(crate, -1)
+        for place, member in enumerate(self._members.pop(crate, ())):
+            key = _number(member["key"].tobytes())
+            if self._where.get(key) == number * MEMBERS + place:
+                del self._where[key]
+        self._unread.pop(crate, None)
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key[:8], "little")
+
+
+assert MEMBERS * (SMALL + MEMBER.itemsize) + HEAD.size < 2**32, "starts are 32 bits"
