@@ -44,6 +44,7 @@ from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
+from trainjobs.monitor.followed import Followed
 from trainjobs.monitor.meter import Meter
 from trainjobs.monitor.orders import sync
 from trainjobs.monitor.reporter import Reporter
@@ -51,7 +52,9 @@ from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
 from trainjobs.objectives.dropout import masks
+from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer_of
 from trainjobs.objectives.phase import Adaptive, At, Model, clocked
+from trainjobs.objectives.precision import autocast as autocast_to
 from trainjobs.optim.groups import Group, divided
 from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
@@ -98,7 +101,9 @@ def train(
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)
     objective, modules = model.objective, model.modules
-    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.optimizer)
+    networks = divided_by_thaw(model.networks, spec.training)
+    still = StillNorms.of(networks, spec.training)
+    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in networks.items()}, partial(optimizer_of, spec))
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
@@ -127,9 +132,11 @@ def train(
     # What else is saved.
     meter, lookout = Meter(), Lookout(spec.recovery)
     window = Window(objective) if isinstance(objective, Adaptive) else None
-    keeps: dict[str, Stateful] = {"losses": lookout} if lookout.looks else {}
+    followed = Followed(spec.training)
+    keeps: dict[str, Stateful] = {**followed.keeps, **({"losses": lookout} if lookout.looks else {})}
     keeps |= {"objective": objective} if isinstance(objective, Stateful) else {}
     keeps |= {"window": window} if window else {}
+    keeps |= {f"scale/{name}": engine.scale for name, engine in engines.items() if engine.scale}
 
     # Where it goes on.
     small = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
@@ -140,8 +147,9 @@ def train(
     others = before.changes(began, identity)
     with before.named(others):
         saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
+    taken = ""
     if saver.commit is None and spec.training.initial_weights is not None:
-        initial.load(spec.training.initial_weights, trained, world, run)
+        taken = initial.load(spec.training.initial_weights, trained, world, run, partly=spec.training.allow_partial_weights)
     if saver.commit is not None and world.leads:
         peaks = {group.name: group.settings.learning_rate for own in groups.values() for group in own}
         for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules):
@@ -151,6 +159,7 @@ def train(
     if world.leads:
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, others)
+        reporter.noted(state, taken)
         reporter.real(real(source, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
             with progress.spared(run, saver.attempt):
@@ -170,7 +179,7 @@ def train(
             reporter.heard(happened)
         return saver.commit
 
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
+    autocast = autocast_to(spec.training.precision, world.device)
     batches = Batches(source, seed, batch_cut, world, modules, autocast)
     batches.check(phases)
     setting = Setting(spec, source, objective, modules, world, batch_cut.micro, tell)
@@ -178,9 +187,10 @@ def train(
     for engine in engines.values():
         engine.module.train()
 
-    while state.step < spec.training.steps:
+    while state.step < spec.training.steps and not followed.over:
         at = At(state.step, state.samples, spec.training.steps)
-        factor = rate(spec.training.schedule, state.step, spec.training.steps)
+        still.begin(state.step)
+        factor = rate(spec.training.schedule, state.step, spec.training.steps) * followed.ratio
         rates = {f"lr/{group}": value for engine in engines.values() for group, value in engine.begin(state.step, factor).items()}
 
         # The step: every phase, as often as it repeats, over all micro-batches.
@@ -246,12 +256,18 @@ def train(
                 here = At(state.step, state.samples, spec.training.steps)
                 with ema.applied() if ema else nullcontext():
                     scores, samples = evaluation(setting, here, count)
+                    words = followed.told(scores)
+                    if followed.over and not last:
+                        last = save = True
+                        count = plan.drawn(last)
+                        samples = evaluation(setting, here, count)[1]
                     rebuilt = reconstructions(setting, here) if count else None
                 if ema:
                     scores |= live(setting, here)
                 if reporter:
                     reporter.evaluated(state, scores, samples)
                     reporter.reconstructed(state, rebuilt)
+                    reporter.noted(state, words)
 
         # A checkpoint, beside the next steps.
         if save:
@@ -268,8 +284,8 @@ def train(
             finish()  # one that is on its way, where there was no time to begin another
             break
 
-    how: Literal["finished", "stopped"] = "finished" if state.step == spec.training.steps else "stopped"
-    outcome: Outcome = world.share(reporter.ended(state, how) if reporter else None)
+    how: Literal["finished", "stopped"] = "finished" if state.step == spec.training.steps or followed.over else "stopped"
+    outcome: Outcome = world.share(reporter.ended(state, how, followed.why) if reporter else None)
     saver.close()
     return outcome
 
@@ -283,4 +299,6 @@ def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]]
     memory = world.share(device_memory(world.device))  # the same answer on unequal machines
     ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
     highest = model.objective.highest_stage
+    if any(group.settings.name == "muon" for own in groups.values() for group in own):
+        highest = 0
     return lowest_stage(trained, ranks, spec.training.precision, memory, highest=highest, frozen=every - trained)

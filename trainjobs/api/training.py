@@ -37,24 +37,71 @@ class Batch(Model):
 class Optimizer(Model):
     """The optimizer of one network."""
 
-    name: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adamw", description="torch.optim's optimizer of that name.")
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2), only(name=("adam", "adamw"))] = Field(
-        [0.9, 0.999], description="Adam's and AdamW's decay rates."
+    name: Literal["adam", "adamw", "rmsprop", "sgd", "muon"] = Field(
+        "adamw",
+        description="torch.optim's optimizer of that name. muon is for matrices; biases, norms, embeddings and filters of convolutions are "
+        "adamw's, at the same rate. ZeRO stage 0 only.",
     )
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = Field(0.0, description="Decoupled for adamw, L2 otherwise.")
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2), only(name=("adam", "adamw", "muon"))] = (
+        Field([0.9, 0.999], description="Adam's and AdamW's decay rates.")
+    )
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = Field(0.0, description="Decoupled for adamw and muon, L2 otherwise.")
     momentum: Annotated[float, Field(ge=0, lt=1), only(name=("rmsprop", "sgd"), because="whose momentum is betas[0]")] = Field(
         0.0, description="Momentum."
     )
+    alpha: Annotated[float, Field(ge=0, lt=1), only(name="rmsprop")] = Field(
+        0.99, description="How much the mean of squared gradients keeps at each step [rho, smoothing]."
+    )
+    eps: Annotated[float, Field(gt=0, le=1), only(name=unless("sgd"))] = Field(
+        1e-8, description="Added to the root by which the gradient is divided [adam_epsilon]; of muon, for what adamw updates."
+    )
+    muon_momentum: Annotated[float, Field(ge=0, lt=1), only(name="muon")] = Field(0.95, description="Momentum of muon's matrices.")
+
+
+MetricName = Annotated[str, Field(min_length=1, max_length=63)]
+Mode = Literal["auto", "min", "max"]
+BETTER = "Whether lower or higher is better; auto: as the metric is known, else min."
+_FALLS = only(name="plateau")
 
 
 class Schedule(Model):
     """How the learning rate changes over the steps."""
 
-    name: Literal["constant", "linear", "cosine"] = Field("constant", description="Shape after the warm-up.")
+    name: Literal["constant", "linear", "cosine", "plateau"] = Field(
+        "constant",
+        description="Shape after the warm-up; plateau multiplies the rate by factor whenever an evaluation's metric no longer gets better "
+        "[ReduceLROnPlateau].",
+    )
     warmup_steps: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Steps of linear warm-up from 0.")
-    final_ratio: Annotated[float, Field(ge=0, le=1), only(name=unless("constant"))] = Field(
+    final_ratio: Annotated[float, Field(ge=0, le=1), only(name=("linear", "cosine"))] = Field(
         0.0, description="Learning rate of the last step, as a share of the peak."
+    )
+    metric: Annotated[MetricName, _FALLS] = Field("heldout/loss", description="Name of an evaluation metric.")
+    mode: Annotated[Mode, _FALLS] = Field("auto", description=BETTER)
+    factor: Annotated[float, Field(gt=0, lt=1), _FALLS] = Field(0.1, description="What the rate is multiplied by.")
+    patience: Annotated[int, Field(ge=0, le=100_000), _FALLS] = Field(
+        10, description="Evaluations running that may be no better before the rate falls."
+    )
+    threshold: Annotated[float, Field(ge=0, lt=1), _FALLS] = Field(
+        1e-4, description="By which share of the best so far the metric must be better to count."
+    )
+    cooldown: Annotated[int, Field(ge=0, le=100_000), _FALLS] = Field(
+        0, description="Evaluations after a fall of the rate that do not count."
+    )
+    min_ratio: Annotated[float, Field(ge=0, le=1), _FALLS] = Field(0.0, description="The rate falls to this share of the peak at most.")
+
+
+class EarlyStopping(Model):
+    """Ends the run, as one that succeeded, when a metric no longer gets better."""
+
+    metric: MetricName = Field("heldout/loss", description="Name of an evaluation metric [monitor, metric_for_best_model].")
+    mode: Mode = Field("auto", description=BETTER)
+    patience: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        3, description="Evaluations running without a better one [early_stopping_patience]."
+    )
+    min_delta: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0, description="By how much more than nothing the metric must be better to count [early_stopping_threshold]."
     )
 
 
@@ -83,19 +130,52 @@ class Ema(Model):
         return self.decay if self.half_life is None else float(0.5 ** (batch / self.half_life))
 
 
+Pattern = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+
+
+class Unfreeze(Model):
+    """What begins to train at a later step."""
+
+    step: PositiveInt = Field(description="Steps that are done when it begins.")
+    patterns: Annotated[list[Pattern], Field(min_length=1, max_length=32)] = Field(description="As in freeze, of what is frozen.")
+
+
 class Training(Model):
     steps: PositiveInt = Field(description="Optimizer steps; for a GAN, generator steps.")
     batch: Batch = Batch()
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 computes in bfloat16 and keeps fp32 weights to update.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="bf16 computes in bfloat16, fp16 in float16 with a loss scale that adapts [mixed_precision]; both keep fp32 weights to "
+        "update.",
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Seed of weights, order, noise and augmentation.")
     optimizers: Annotated[dict[str, Optimizer], Field(max_length=8)] = Field(
         {}, description='One per trained network, by name; "default" for the rest.'
     )
     schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping | None = Field(None, description="Ends the run when an evaluation's metric no longer gets better.")
     gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0, description="Largest global L2 norm of a network's gradient; 0 for no clipping."
     )
     ema: Ema | None = Field(None, description="Exponential moving average of the weights, used for samples and evaluation.")
+    freeze: Annotated[list[Pattern], Field(max_length=32)] = Field(
+        [],
+        description="Parameters that do not train, by patterns on <network>.<path>, such as discriminator.0 (all below it) or *.bias; "
+        "batch norm among them keeps its statistics [freezeD, requires_grad].",
+    )
+    unfreeze: Annotated[list[Unfreeze], Field(max_length=32)] = Field(
+        [], description="When frozen ones begin to train after all, with an optimizer that is new at that step [gradual unfreezing]."
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Blocks of a language or diffusion model keep only their inputs, and are computed again in the backward pass: less "
+        "memory, about a third more time [activation checkpointing].",
+    )
+    allow_partial_weights: bool = Field(
+        False,
+        description="initialWeights may lack tensors, have others, or of other shapes: what fits is taken, and the run's timeline says "
+        "what was not [strict=False].",
+    )
     initial_weights: StoreUri | None = Field(
         None,
         description="Weights to start from at step 0: a folder that gtj checkpoints export or transformers wrote, or a .safetensors file.",
@@ -149,7 +229,33 @@ def config_is_free(config: dict[str, Any]) -> Iterator[Breach]:
         yield Breach(where, "stage belongs to spec.deepspeed.stage", why, "set spec.deepspeed.stage instead", on_key=True)
 
 
+def partial_of_something(training: Training) -> Iterator[Breach]:
+    if training.allow_partial_weights and training.initial_weights is None:
+        how = "give initialWeights, or take it out"
+        yield Breach(("allowPartialWeights",), "allowPartialWeights has no effect without initialWeights", how=how, on_key=True)
+
+
+def frozen_before(training: Training) -> Iterator[Breach]:
+    if training.unfreeze and not training.freeze:
+        how = "name in freeze what shall not train from the start"
+        yield Breach(("unfreeze",), "unfreeze has no effect without freeze", "everything trains from the first step", how, on_key=True)
+
+
 RULES = (
+    Rule(
+        "spec.training",
+        "GTJ0108",
+        partial_of_something,
+        "!self.allowPartialWeights || has(self.initialWeights)",
+        "allowPartialWeights has no effect without initialWeights",
+    ),
+    Rule(
+        "spec.training",
+        "GTJ0108",
+        frozen_before,
+        "self.unfreeze.size() == 0 || self.freeze.size() > 0",
+        "unfreeze has no effect without freeze",
+    ),
     Rule(
         "spec.training.initialWeights",
         "GTJ0107",

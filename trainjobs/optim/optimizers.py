@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from trainjobs.api.training import Optimizer
 from trainjobs.optim.groups import Group
+from trainjobs.optim.muon import Muon
+from trainjobs.optim.options import options
 
 After = Callable[[Tensor], object] | None
 
@@ -38,7 +39,9 @@ def _edit(after: Callable[[Tensor], object], optimizer: optim.Optimizer, argumen
 
 
 def _named(groups: Sequence[Group]) -> optim.Optimizer:
-    parameters = [_options(group.settings) | {"params": [parameter for _, parameter in group.parameters]} for group in groups]
+    if groups[0].settings.name == "muon":
+        return Muon(groups)
+    parameters = [options(group.settings) | {"params": [parameter for _, parameter in group.parameters]} for group in groups]
     match groups[0].settings.name:
         case "adam":
             return optim.Adam(parameters, fused=True)
@@ -46,13 +49,13 @@ def _named(groups: Sequence[Group]) -> optim.Optimizer:
             return optim.AdamW(parameters, fused=True)
         case "rmsprop":
             return optim.RMSprop(parameters)
-        case "sgd":
+        case _:
             return optim.SGD(parameters, lr=groups[0].settings.learning_rate)
 
 
-def _options(spec: Optimizer) -> dict[str, Any]:
-    common = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay}
-    return {**common, "betas": tuple(spec.betas)} if spec.name in ("adam", "adamw") else {**common, "momentum": spec.momentum}
+def keeps(optimizer: optim.Optimizer, parameter: Tensor, kind: str) -> bool:
+    """Whether this kind of state is one that it has for the parameter: of torch's, whatever there is of one there is of all."""
+    return optimizer.keeps(parameter, kind) if isinstance(optimizer, Muon) else True
 
 
 # Optimizers that DeepSpeed lists as tested under ZeRO; the others are elementwise too, so partitioning does not change them.
