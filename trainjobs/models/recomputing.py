@@ -19,9 +19,9 @@ from trainjobs.api.errors import JobError
 def recompute(name: str, network: nn.Module) -> None:
     """Have the blocks of a network be computed again: transformers' by its own switch, ours where a class has `RECOMPUTES`. JobError
     GTJ0108 for a network without any."""
-    switch: Any = getattr(network, "gradient_checkpointing_enable", None)
+    switch: Any = getattr(network, "activation_checkpointing_enable", None)
     if switch is not None:
-        switch(gradient_checkpointing_kwargs={"use_reentrant": False})
+        switch(activation_checkpointing_kwargs={"use_reentrant": False})
         return
     blocks = [block for block in network.modules() if getattr(block, "RECOMPUTES", False)]
     for block in blocks:

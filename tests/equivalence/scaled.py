@@ -1,0 +1,18 @@
+"""Like at_once.py, with a loss scale that doubles after three updates, so that its whole course fits into a few steps, and DeepSpeed told
+that this CPU computes in fp16."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from deepspeed.accelerator import get_accelerator
+
+from tests.equivalence import at_once, worker  # noqa: F401
+from trainjobs.engine import loss_scale
+
+WINDOW = 3
+
+if __name__ == "__main__":
+    loss_scale.WINDOW = WINDOW
+    with patch.object(type(get_accelerator()), "is_fp16_supported", lambda self: True):
+        worker.main()
