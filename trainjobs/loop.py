@@ -38,6 +38,7 @@ from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
 from trainjobs.evaluate.evaluation import evaluation, live, looked_at
+from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real, reconstructions
@@ -211,7 +212,7 @@ def train(
                         meter.add(engines[phase.trains].measured())
                 state.samples += batch_cut.size if phase.advances else 0
         if ema and spec.training.ema:
-            ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))
+            ema.update(kept_average(spec.training.ema, state.step, spec.samples_per_step))
         state.step += 1
         measured = meter.stepped(state, engines)
         if window:
@@ -254,7 +255,7 @@ def train(
             with reporter.aside("drawings" if count else "scores", state.step) if reporter else nullcontext():
                 share_buffers(engines, world)
                 here = At(state.step, state.samples, spec.training.steps)
-                with ema.applied() if ema else nullcontext():
+                with ema.applied() if ema else nullcontext(), estimated(setting, here, ema.engines if ema else {}):
                     scores, samples = evaluation(setting, here, count)
                     words = followed.told(scores)
                     if followed.over and not last:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import group
 import plain
-from scaled import WINDOW
+from scaled import INITIAL, WINDOW
 from test_resume import digests
 
 from trainjobs.api.job import Job
@@ -129,15 +129,18 @@ def test_fp16_is_autocast_and_torchs_scaler(runs: Path, tmp_path: Path) -> None:
     """Weights, scale and skipped steps at stage 0."""
     loop = Plain("fp16-z0", tmp_path)
     optimizer = torch.optim.SGD(loop.network.parameters(), lr=1e-4, momentum=0.9)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=WINDOW)
+    scaler = torch.amp.GradScaler("cpu", init_scale=INITIAL, growth_interval=WINDOW)
     told = []
     for step in range(STEPS):
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.float16):
             losses = loop.losses(step)
         for loss in losses:
-            scaler.scale(loss / WORKERS).backward()
+            scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
+        for parameter in loop.network.parameters():  # the mean over the ranks, as DistributedDataParallel has it
+            assert parameter.grad is not None
+            parameter.grad /= WORKERS
         nn.utils.clip_grad_norm_(loop.network.parameters(), 100.0)
         before = scaler.get_scale()
         scaler.step(optimizer)
@@ -156,7 +159,7 @@ def test_fp16_weights_of_deepspeed_learn_the_same(stage: int, runs: Path) -> Non
     """From stage 1 on weights themselves are fp16, so numbers differ in their fourth digit; the scale's rule is the same."""
     ours, theirs = runs / f"fp16-z{stage}", runs / "fp16-z0"
     scales = rows(ours, "loss_scale/autoencoder", "skipped/autoencoder")
-    scale, good = 2.0**16, 0
+    scale, good = INITIAL, 0
     for told, skipped in scales:
         good = 0 if skipped else good + 1
         scale = scale / 2 if skipped else scale * 2 if good == WINDOW else scale

@@ -116,8 +116,8 @@ class Ema(Model):
     )
     half_life: PositiveInt | None = Field(
         None,
-        description="Instead of decay: samples, batch.global of them a step, after which weights count half. The decay is 0.5 ** "
-        "(batch.global / halfLife).",
+        description="Instead of decay: samples after which weights count half [ema_kimg, in thousands]. The decay is 0.5 ** (samples of a "
+        "step / halfLife); a step has batch.global samples, of a GAN times criticSteps.",
     )
     warmup: bool = Field(
         True,
@@ -126,7 +126,7 @@ class Ema(Model):
     )
 
     def decays(self, batch: int) -> float:
-        """The decay of an update once it is warm, at a global batch of so many samples."""
+        """The decay of an update once it is warm, at steps of so many samples."""
         return self.decay if self.half_life is None else float(0.5 ** (batch / self.half_life))
 
 

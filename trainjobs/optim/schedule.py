@@ -25,7 +25,8 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
 
 
 def kept(ema: Ema, step: int, batch: int) -> float:
-    """The share of the moving average that the update after optimizer step `step` (counted from 0) keeps; `batch` is the global one.
+    """The share of the moving average that the update after optimizer step `step` (counted from 0) keeps; `batch` is the
+    samples of a step.
 
     While it warms up that is at most (1 + t) / (10 + t), and nothing after the first step, as in diffusers' EMAModel and in
     tf.train.ExponentialMovingAverage with num_updates: the average is then of about the last tenth of what has been trained, and holds
