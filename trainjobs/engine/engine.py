@@ -172,6 +172,11 @@ class Engine:
                 for value in self._state(here.tensor).values():
                     (here.of(value) if value.shape == here.tensor.shape else value).zero_()
 
+    @property
+    def uneven(self) -> bool:
+        """Its parameters have not all the same kinds of optimizer state, so one rank's part may lack a kind that another's has."""
+        return self._thaws or self.settings.name == "muon"
+
     def asleep(self) -> list[nn.Parameter]:
         """The parameters that do not train yet."""
         return [parameter for path, parameter in self.trained if path in self._asleep] if self._asleep else []
