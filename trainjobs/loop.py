@@ -24,6 +24,7 @@ from trainjobs.checkpointer import before, initial, onward
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
+from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
@@ -52,10 +53,12 @@ from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
+from trainjobs.objectives.distillation import taught
 from trainjobs.objectives.dropout import masks
 from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer_of
 from trainjobs.objectives.phase import Adaptive, At, Model, clocked
 from trainjobs.objectives.precision import autocast as autocast_to
+from trainjobs.objectives.sparsity import cut_by_kind, marked, penalised
 from trainjobs.optim.groups import Group, divided
 from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
@@ -100,11 +103,12 @@ def train(
     source = ahead(opened, spec.data.workers, world)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
-    model = build(spec, source.info)
+    model = with_teacher(build(spec, source.info), spec, source.info, world, run)
     objective, modules = model.objective, model.modules
-    networks = divided_by_thaw(model.networks, spec.training)
+    networks, sparsity = divided_by_thaw(model.networks, spec.training), spec.training.sparsity
     still = StillNorms.of(networks, spec.training)
-    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in networks.items()}, partial(optimizer_of, spec))
+    cut_groups = {name: (n.module, n.groups, n.thaws) for name, n in cut_by_kind(networks, sparsity).items()}
+    groups = marked(divided(cut_groups, partial(optimizer_of, spec)), sparsity)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
@@ -125,7 +129,7 @@ def train(
         freeze(modules[name], spec, stage, batch_cut.micro, world)
     if model.encode is not None:
         source = Encoded(source, model.encode, world.device)
-    state, phases = State(), clocked(objective.phases)
+    state, phases = State(), taught(penalised(clocked(objective.phases), modules, sparsity), modules, spec.training.distillation)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
     ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")

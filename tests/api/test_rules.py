@@ -602,6 +602,30 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.training.gradientCheckpointing",
         "no blocks",
     ),
+    "activations of no layers": (
+        manifest(training=training(sparsity={"activations": 0.1})),
+        "GTJ0108",
+        "spec.training.sparsity.activations",
+        "nobody says of which layers",
+    ),
+    "layers that nobody looks at": (
+        manifest(training=training(sparsity={"layers": ["autoencoder.encoder.*"]})),
+        "GTJ0108",
+        "spec.training.sparsity.layers",
+        "without activations",
+    ),
+    "teacher of a gan": (
+        manifest("gan", training=training(distillation={"teacher": "s3://b/x"})),
+        "GTJ0108",
+        "spec.training.distillation",
+        "distillation of a gan",
+    ),
+    "teacher at a root": (
+        manifest("diffusion", training=training(distillation={"teacher": "s3://bucket"})),
+        "GTJ0107",
+        "spec.training.distillation.teacher",
+        "lie in a",
+    ),
     "no time at all": (manifest(recovery={"stallTimeout": "0s"}), "GTJ0102", "spec.recovery.stallTimeout", "30m"),
 }
 
@@ -702,6 +726,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     ),
     "blocks again": manifest("diffusion", training=training(gradientCheckpointing=True)),
     "a part of the weights": manifest(training=training(initialWeights="s3://b/x", allowPartialWeights=True)),
+    "sparse": manifest(training=training(sparsity={"weights": 0.1, "activations": 0.1, "layers": ["*"]}, syncBatchNorm=True)),
+    "taught": manifest("language", training=training(distillation={"teacher": "s3://b/x", "weight": 1.0})),
     "folder": manifest(data=data("file:///data/faces")),
     "dots within a name": manifest(data=data("file:///data/a..b")),
     "a split held out": manifest(data=data("s3://b/x", split={"train": "train-small", "validation": "dev.en"})),

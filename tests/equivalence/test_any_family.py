@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import group
 import plain
+import plain_gan
 from scaled import INITIAL, WINDOW
 from test_resume import digests
 
@@ -33,6 +34,14 @@ GPT = {
     "data": {"source": "builtin:stdlib-text"},
 }
 UNET = {"diffusion": {"network": {"channels": 8}, "sampler": {"steps": 2}}, "data": DIGITS}
+GAN = {
+    "gan": {
+        "generator": {"architecture": "mlp", "channels": 8, "layers": 2, "latentDim": 4, "normalization": "batch"},
+        "discriminator": {"architecture": "mlp", "channels": 8, "layers": 2},
+        "loss": {"type": "bce"},
+    },
+    "data": {"source": "builtin:ring"},
+}
 ADAMW = {"optimizers": {"default": {"name": "adamw", "learningRate": 0.01, "weightDecay": 0.1}}}
 SGD = {"optimizers": {"default": {"name": "sgd", "learningRate": 1e-4, "momentum": 0.9}}}
 FROZEN = {
@@ -49,6 +58,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
     "unfrozen-z2": (VAE, {**ADAMW, **FROZEN}, 2, THAW + 2),
     "plateau-z0": (VAE, {**ADAMW, "schedule": {"name": "plateau", "warmupSteps": 3, "patience": 2, "cooldown": 1, **NO_BETTER}}, 0, 5),
     "muon-z0": (GPT, {"optimizers": {"model": {"name": "muon", "learningRate": 0.01}}}, 0, 4),
+    **{f"sparse-z{stage}": (VAE, {**ADAMW, "sparsity": {"weights": 1.0, "activations": 0.5, "layers": ["autoencoder.encoder.layers.*"]}},
+                            stage, 4) for stage in (0, 2, 3)},
+    "sync-z1": (GAN, {"optimizers": {"default": {"name": "sgd", "learningRate": 0.05}}, "syncBatchNorm": True}, 1, 4),
     "early-z1": (VAE, {**ADAMW, **EARLY}, 1, 2),
     **{f"again-{name}-z{stage}": (family, {**ADAMW, "gradientCheckpointing": True}, stage, 0)
        for name, family in (("gpt", GPT), ("unet", UNET)) for stage in (0, 2, 3)},
@@ -98,7 +110,9 @@ def test_goes_on_to_the_last_bit(name: str, runs: Path) -> None:
     expected, ours = digests(whole), digests(resumed)
     assert [key for key in expected if "ema/" in key]
     assert {key for key in expected | ours if expected.get(key) != ours.get(key)} == set()
-    assert rows(resumed, "loss") == rows(whole, "loss")
+    loss = "loss/G" if name.startswith("sync") else "loss"
+    assert rows(resumed, loss) == rows(whole, loss)
+    assert rows(whole, loss)
 
 
 class Plain:
@@ -235,3 +249,44 @@ def test_blocks_computed_again_give_the_same_weights(name: str, runs: Path) -> N
     expected, ours = digests(runs / f"kept-{name}"), digests(runs / f"again-{name}")
     assert expected == ours
     assert rows(runs / f"again-{name}", "loss") == rows(runs / f"kept-{name}", "loss")
+
+
+def test_batch_norm_of_all_ranks_is_that_of_the_whole_batch(runs: Path, tmp_path: Path) -> None:
+    """Weights and running statistics, against a plain loop over the whole batch with torch's own batch norm."""
+    asked = spec("sync-z1")
+    asked["training"]["syncBatchNorm"] = False
+    networks, _ = plain_gan.train(group.job(asked), tmp_path)
+    for name, network in networks.items():
+        ours = {**group.weights(runs / "sync-z1", name), **group.weights(runs / "sync-z1", name, "buffer")}
+        theirs = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        assert [key for key in theirs if "running_mean" in key] or name == "discriminator"
+        difference = max(float((ours[key].float() - value.float()).abs().max()) for key, value in theirs.items())
+        print(f"batch norm over ranks, {name}: {difference:.1e}")
+        assert difference <= 1e-6
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_sparse_weights_and_activations_are_those_of_a_plain_loop(stage: int, runs: Path, tmp_path: Path) -> None:
+    loop = Plain(f"sparse-z{stage}", tmp_path)
+    heard: list[Tensor] = []
+    for layer in loop.network.get_submodule("encoder.layers").children():
+        layer.register_forward_hook(lambda layer, arguments, output: heard.append(output))
+    optimizer = torch.optim.AdamW(loop.network.parameters(), lr=0.01, weight_decay=0.1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        samples = torch.arange(step * BATCH, (step + 1) * BATCH)
+        noise = Noise.of(0, step, "train.0", samples)
+        heard.clear()
+        loss = plain.vae_loss(loop.spec, loop.network, dict(loop.source.batch(samples, 0, noise)), noise)
+        (loss + 0.5 * sum(h.abs().mean() for h in heard) / len(heard)).backward()
+        optimizer.step()
+        for weight in loop.network.parameters():
+            if weight.dim() > 1:
+                weight.data = weight.data.sign() * (weight.data.abs() - 0.01).clamp(min=0)
+    difference = loop.differs(runs / f"sparse-z{stage}")
+    print(f"sparsity at stage {stage}: {difference:.1e}")
+    assert difference <= 1e-5
+    ours = group.weights(runs / f"sparse-z{stage}", loop.name)
+    zeros = [float((value == 0).float().mean()) for value in ours.values() if value.dim() > 1]
+    assert max(zeros) > 0.05
+    assert not any(bool((value == 0).any()) for path, value in ours.items() if path.endswith("bias"))

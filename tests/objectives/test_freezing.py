@@ -64,7 +64,7 @@ def test_a_part_has_the_optimizer_of_its_group() -> None:
     [
         ({"freeze": ["discriminatr.0"]}, "discriminatr.0 matches no parameter", "nearest names: discriminator.0"),
         ({"freeze": ["*.attention.*"]}, "matches no parameter", "nearest names: generator"),
-        ({"freeze": ["generator.bias"], "unfreeze": [{"step": 1, "patterns": ["discriminator.2"]}]}, "nothing that training.freeze", "freeze"),
+        ({"freeze": ["generator.bias"], "unfreeze": [{"step": 1, "patterns": ["discriminator.2"]}]}, "nothing that training.", "freeze"),
         ({"freeze": ["generator"]}, "nothing of the generator trains at the first step", "leave some of it out"),
     ],
 )  # fmt: skip

@@ -80,6 +80,14 @@ def blocks_compute_again(spec: Spec) -> Iterator[Breach]:
     yield Breach(place, f"gradientCheckpointing has no effect with a {family}", why, "take it out", on_key=True)
 
 
+def teacher_of_a_kind(spec: Spec) -> Iterator[Breach]:
+    if spec.training.distillation is None or spec.diffusion is not None or spec.language is not None or len(spec.families) != 1:
+        return
+    why = "a teacher is asked for outputs at the same inputs: of a language model tokens, of a diffusion model noise"
+    how = "take it out" + (", and give your objective a frozen network (docs/how-to/custom.md)" if spec.custom is not None else "")
+    yield Breach(("training", "distillation"), f"distillation of a {spec.family}", why, how, on_key=True)
+
+
 def one_beginning(spec: Spec) -> Iterator[Breach]:
     if spec.training.initial_weights is not None and spec.checkpoints.resume_from not in ("latest", "none"):
         what = "spec.training.initialWeights beside a checkpoint in spec.checkpoints.resumeFrom"
@@ -165,6 +173,13 @@ RULES = (
         blocks_compute_again,
         "!self.training.gradientCheckpointing || !(has(self.gan) || has(self.vae))",
         "training.gradientCheckpointing has no effect with a gan or a vae",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        teacher_of_a_kind,
+        "!has(self.training.distillation) || has(self.diffusion) || has(self.language)",
+        "training.distillation is for language and diffusion models",
     ),
     Rule(
         "spec",

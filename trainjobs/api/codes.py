@@ -66,8 +66,8 @@ CODES: dict[str, Code] = {
             "gradient penalty of a Wasserstein GAN, and R1, differentiate a gradient, which needs the weights a second time, when "
             "they are gone; orthogonal regularisation multiplies whole weights, of which there are empty shards; and two networks that "
             "take turns would gather each other's weights at every step. GANs therefore train at stages 0 to 2. Muon makes whole "
-            "matrices orthogonal, which from stage 1 on no worker has: stage 0 only. And from stage 1 on `precision: fp16` needs a device that "
-            "computes with fp16 weights, which most CPUs do not.",
+            "matrices orthogonal, which from stage 1 on no worker has: stage 0 only. And from stage 1 on `precision: fp16` needs a "
+            "device that computes with fp16 weights, which most CPUs do not.",
             "Set `deepspeed.stage` to one that the message names, or auto.",
         ),
     ),

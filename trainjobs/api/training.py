@@ -140,6 +140,33 @@ class Unfreeze(Model):
     patterns: Annotated[list[Pattern], Field(min_length=1, max_length=32)] = Field(description="As in freeze, of what is frozen.")
 
 
+class Sparsity(Model):
+    """Weights, or what layers put out, that are mostly 0."""
+
+    weights: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        0.0,
+        description="lambda of the L1 norm of matrices and filters, by proximal steps that make exact zeros; biases, norms and embeddings "
+        "are left out [l1_lambda].",
+    )
+    activations: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        0.0, description="Weight in the loss of the mean absolute output of the layers [activity_regularizer]."
+    )
+    layers: Annotated[list[Pattern], Field(max_length=32)] = Field(
+        [], description="Layers whose outputs count, by patterns on <network>.<path>; with activations."
+    )
+
+
+class Distillation(Model):
+    """Learning what a frozen, mostly larger network makes of the same inputs."""
+
+    teacher: StoreUri = Field(
+        description="Folder that gtj checkpoints export wrote, of the same family; its network may have any size [teacher_model]."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of the loss that is the difference from the teacher's outputs; the rest is the model's own [alpha]."
+    )
+
+
 class Training(Model):
     steps: PositiveInt = Field(description="Optimizer steps; for a GAN, generator steps.")
     batch: Batch = Batch()
@@ -165,6 +192,11 @@ class Training(Model):
     )
     unfreeze: Annotated[list[Unfreeze], Field(max_length=32)] = Field(
         [], description="When frozen ones begin to train after all, with an optimizer that is new at that step [gradual unfreezing]."
+    )
+    sparsity: Sparsity = Sparsity()
+    distillation: Distillation | None = Field(None, description="A teacher, of a language or diffusion model [knowledge distillation].")
+    sync_batch_norm: bool = Field(
+        False, description="Batch norm over the micro-batches of all workers at once, instead of each one's own [SyncBatchNorm]."
     )
     gradient_checkpointing: bool = Field(
         False,
@@ -235,6 +267,14 @@ def partial_of_something(training: Training) -> Iterator[Breach]:
         yield Breach(("allowPartialWeights",), "allowPartialWeights has no effect without initialWeights", how=how, on_key=True)
 
 
+def activations_of_layers(sparsity: Sparsity) -> Iterator[Breach]:
+    if sparsity.activations and not sparsity.layers:
+        why, how = "nobody says of which layers", "name some in sparsity.layers, such as autoencoder.encoder.*"
+        yield Breach(("activations",), "activations without layers", why, how, on_key=True)
+    elif sparsity.layers and not sparsity.activations:
+        yield Breach(("layers",), "layers has no effect without activations", how="give activations a weight, or take it out", on_key=True)
+
+
 def frozen_before(training: Training) -> Iterator[Breach]:
     if training.unfreeze and not training.freeze:
         how = "name in freeze what shall not train from the start"
@@ -250,6 +290,13 @@ RULES = (
         "allowPartialWeights has no effect without initialWeights",
     ),
     Rule(
+        "spec.training.sparsity",
+        "GTJ0108",
+        activations_of_layers,
+        "(self.activations > 0.0) == (self.layers.size() > 0)",
+        "activations and layers belong together: neither has an effect without the other",
+    ),
+    Rule(
         "spec.training",
         "GTJ0108",
         frozen_before,
@@ -263,6 +310,7 @@ RULES = (
         uris.PREFIX,
         "not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
     ),
+    Rule("spec.training.distillation.teacher", "GTJ0107", weights_lie_somewhere, uris.PREFIX, uris.UNUSABLE),
     Rule(
         "spec.training.ema",
         "GTJ0108",

@@ -74,7 +74,7 @@ class Fitting:
         return f"initial weights of the {name}: {len(self.tensors)} tensors taken{left}"
 
 
-def _read(uri: str, trained: Trained, scratch: Path, partly: bool) -> dict[str, Fitting]:
+def _read(uri: str, trained: Trained, scratch: Path, partly: bool = False) -> dict[str, Fitting]:
     """By network, the tensors that it needs."""
     engines = trained.engines
     root, _, file = uri.rpartition("/") if uri.endswith(SUFFIX) else (uri.rstrip("/"), "", "")
@@ -88,8 +88,8 @@ def _read(uri: str, trained: Trained, scratch: Path, partly: bool) -> dict[str, 
         names = [file.removesuffix(SUFFIX)] if file else [name, "model"] if len(engines) == 1 else [name]
         tensors: dict[str, Tensor] = {}
         shapes: dict[str, tuple[int, ...]] = {}
-        for path in _fetch(root, names, scratch / name):
-            shapes |= {slice.key: slice.shape for slice in _described(path)}
+        for path in fetch(root, names, scratch / name):
+            shapes |= {slice.key: slice.shape for slice in described(path)}
             tensors |= opened(path)
         found[name] = _fitting(name, engine, tensors, shapes, uri, partly)
     return found
@@ -102,7 +102,7 @@ def _same_tokens(root: str, tokenizer: bytes | None) -> None:
         return
     store = open_store(root)
     try:
-        theirs, ours = (_vocabulary(data) for data in (_get(store, TRAINED), tokenizer))
+        theirs, ours = (_vocabulary(data) for data in (get(store, TRAINED), tokenizer))
     except Missing:
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,14 +119,14 @@ def _vocabulary(data: bytes) -> dict[str, int]:
     return {token: number for token, number in json.loads(data)["model"]["vocab"].items() if token != END}
 
 
-def _fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
+def fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
     """The files of a network, by the first of `names` that there is; those of a local folder where they are."""
     store = open_store(root)
     scratch.mkdir(exist_ok=True)
     for name in names:
         index = f"{name}{SUFFIX}.index.json"
         try:
-            listed = sorted({check_key(one) for one in json.loads(_get(store, index))["weight_map"].values()})
+            listed = sorted({check_key(one) for one in json.loads(get(store, index))["weight_map"].values()})
         except Missing:
             listed = [f"{name}{SUFFIX}"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -139,7 +139,7 @@ def _fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
     raise JobError("GTJ0118", "there are no initial weights", where=root, why=why, how=ADVICE)
 
 
-def _get(store: BlobStore, key: str) -> bytes:
+def get(store: BlobStore, key: str) -> bytes:
     try:
         return store.get(key)
     except StoreError as error:
@@ -166,7 +166,7 @@ def _local(store: BlobStore, root: str, name: str, scratch: Path) -> Path:
     return path
 
 
-def _described(path: Path) -> tuple[Slice, ...]:
+def described(path: Path) -> tuple[Slice, ...]:
     """What a file says that it holds. JobError GTJ0209 for one that is no safetensors file, or is cut off."""
     try:
         with open(path, "rb") as file:

@@ -1,11 +1,10 @@
 """Batch norm's running statistics for the average of the weights.
 
 They are of what the weights themselves compute; a network with the averaged weights computes something else, and normalised by these its
-samples are worse than those of either: on the digits DCGAN at step 400 a Frechet distance of 162, of 106 with statistics of its own
-(the figures of docs/how-to/training.md). So they are estimated anew from the samples that are drawn with the average, as Izmailov et al., "Averaging
-weights leads to wider optima and better generalization", 2018 (arXiv 1803.05407, section 3.2), do it over the data: a plain mean over all
-batches. The noise of these samples is fixed, and their batch is one size whatever a training batch is cut into: the statistics depend on
-nothing but the weights.
+samples are worse than those of either (docs/how-to/training.md has figures). So they are estimated anew from samples that are drawn with
+the average, as Izmailov et al., "Averaging weights leads to wider optima and better generalization", 2018 (arXiv 1803.05407, section
+3.2), do it over the data: a plain mean over all batches. The noise of these samples is fixed, and their batch is one size whatever a
+training batch is cut into: the statistics depend on nothing but the weights.
 """
 
 from __future__ import annotations

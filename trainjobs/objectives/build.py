@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainjobs.api.job import NOISE_SCHEDULE, Spec
+from trainjobs.models.batch_norm_together import synchronise
 from trainjobs.models.recomputing import recompute
 from trainjobs.objectives import custom, vae
 from trainjobs.objectives.diffusion import build as diffusion
@@ -37,4 +38,6 @@ def build(spec: Spec, info: DataInfo) -> Model:
         trained = {phase.trains for phase in made.objective.phases} - {NOISE_SCHEDULE}
         for name in sorted(trained):
             recompute(name, made.modules[name])
+    if spec.training.sync_batch_norm:
+        synchronise(made.modules)
     return made

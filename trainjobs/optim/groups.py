@@ -21,6 +21,7 @@ class Group:
     parameters: tuple[tuple[str, nn.Parameter], ...]
     settings: Optimizer
     thaws: int = 0  # the first step at which it trains
+    shrinks: float = 0.0  # lambda of the proximal step of |w|
     embeddings: frozenset[str] = frozenset()  # paths of those whose rows are looked up
 
     def trains(self, step: int) -> bool:
@@ -56,7 +57,7 @@ def grouped(
             seen[id(parameter)] = name
         members = tuple((paths[id(parameter)], parameter) for parameter in parameters)
         embeddings = frozenset(path for path, parameter in members if id(parameter) in looked_up)
-        found.append(Group(name, members, settings(name), thaws.get(name, 0), embeddings))
+        found.append(Group(name, members, settings(name), thaws.get(name, 0), embeddings=embeddings))
     if unknown := sorted(set(thaws) - set(groups)):
         raise _wrong(f"{network} thaws {', '.join(unknown)}, which is none of its groups")
     if len({group.settings.name for group in found}) > 1:

@@ -26,6 +26,8 @@ def build(groups: Sequence[Group], after: After = None) -> optim.Optimizer:
     edit outside of the step would be lost from stage 1 on, because ZeRO writes the weights anew from these.
     """
     optimizer = _named(groups)
+    if any(group.shrinks for group in groups):
+        optimizer.register_step_post_hook(partial(_shrink, [group.shrinks for group in groups]))
     if after is not None:
         optimizer.register_step_post_hook(partial(_edit, after))
     return optimizer
@@ -36,6 +38,14 @@ def _edit(after: Callable[[Tensor], object], optimizer: optim.Optimizer, argumen
         for group in optimizer.param_groups:
             for tensor in group["params"]:
                 after(tensor)
+
+
+def _shrink(by: Sequence[float], optimizer: optim.Optimizer, arguments: Any, keywords: Any) -> None:
+    """sign(w) max(|w| - lr lambda, 0), of every group with a lambda."""
+    with torch.no_grad():
+        for shrinks, group in zip(by, optimizer.param_groups, strict=True):
+            for tensor in group["params"] if shrinks else []:
+                tensor.copy_(torch.nn.functional.softshrink(tensor, float(group["lr"]) * shrinks))
 
 
 def _named(groups: Sequence[Group]) -> optim.Optimizer:
