@@ -162,7 +162,7 @@ TECHNIQUES = (
         (0, 1, 2, 3),
         f"{_ANY}::test_fp16_is_autocast_and_torchs_scaler",
         "plain torch loop with torch's autocast and GradScaler, weights after 10 steps at stage 0",
-        "FP16",
+        "9e-8",
     ),
     Technique(
         "loss scale",
@@ -210,7 +210,7 @@ TECHNIQUES = (
         (0, 1, 2, 3),
         f"{_ANY}::test_frozen_parameters_stay_and_thaw_with_a_new_optimizer",
         _LOOP,
-        "FREEZE",
+        "9e-8",
     ),
     Technique(
         "gradient checkpointing",

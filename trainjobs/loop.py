@@ -11,7 +11,7 @@ module that calls `backward` and `step`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 
-from trainjobs.api.job import Job, Spec
+from trainjobs.api.job import Job
 from trainjobs.checkpointer import before, initial, onward
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
@@ -37,7 +37,7 @@ from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
-from trainjobs.engine.memory import device_memory
+from trainjobs.engine.stage import choose_stage
 from trainjobs.evaluate.evaluation import evaluation, live, looked_at
 from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
@@ -53,18 +53,14 @@ from trainjobs.monitor.reporter import Reporter
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
-from trainjobs.objectives.distillation import taught
 from trainjobs.objectives.dropout import masks
-from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer_of
-from trainjobs.objectives.phase import Adaptive, At, Model, clocked
+from trainjobs.objectives.phase import Adaptive, At
 from trainjobs.objectives.precision import autocast as autocast_to
-from trainjobs.objectives.sparsity import cut_by_kind, marked, penalised
-from trainjobs.optim.groups import Group, divided
+from trainjobs.objectives.shaped import phases_of, shaped
 from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import cut
 from trainjobs.plan.beside import beside, due
-from trainjobs.plan.stage import lowest_stage
 from trainjobs.run import progress
 from trainjobs.run.outcome import Outcome
 from trainjobs.state import State, Stateful
@@ -105,10 +101,7 @@ def train(
     torch.manual_seed(mix(seed, "weights"))
     model = with_teacher(build(spec, source.info), spec, source.info, world, run)
     objective, modules = model.objective, model.modules
-    networks, sparsity = divided_by_thaw(model.networks, spec.training), spec.training.sparsity
-    still = StillNorms.of(networks, spec.training)
-    cut_groups = {name: (n.module, n.groups, n.thaws) for name, n in cut_by_kind(networks, sparsity).items()}
-    groups = marked(divided(cut_groups, partial(optimizer_of, spec)), sparsity)
+    groups, still = shaped(model, spec)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
@@ -129,7 +122,7 @@ def train(
         freeze(modules[name], spec, stage, batch_cut.micro, world)
     if model.encode is not None:
         source = Encoded(source, model.encode, world.device)
-    state, phases = State(), taught(penalised(clocked(objective.phases), modules, sparsity), modules, spec.training.distillation)
+    state, phases = State(), phases_of(objective, modules, spec)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
     ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")
@@ -262,9 +255,8 @@ def train(
                 with ema.applied() if ema else nullcontext(), estimated(setting, here, ema.engines if ema else {}):
                     scores, samples = evaluation(setting, here, count)
                     words = followed.told(scores)
-                    if followed.over and not last:
-                        last = save = True
-                        count = plan.drawn(last)
+                    if followed.over and not last:  # this was the last step
+                        last, save, count = True, True, plan.drawn(True)
                         samples = evaluation(setting, here, count)[1]
                     rebuilt = reconstructions(setting, here) if count else None
                 if ema:
@@ -293,17 +285,3 @@ def train(
     outcome: Outcome = world.share(reporter.ended(state, how, followed.why) if reporter else None)
     saver.close()
     return outcome
-
-
-def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]], world: World) -> int:
-    """The manifest's ZeRO stage, or the lowest at which trained and frozen weights fit: of an elastic group, however small it becomes."""
-    if spec.deepspeed.stage != "auto":
-        return spec.deepspeed.stage
-    trained = sum(parameter.numel() for own in groups.values() for group in own for _, parameter in group.parameters)
-    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
-    memory = world.share(device_memory(world.device))  # the same answer on unequal machines
-    ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
-    highest = model.objective.highest_stage
-    if any(group.settings.name == "muon" for own in groups.values() for group in own):
-        highest = 0
-    return lowest_stage(trained, ranks, spec.training.precision, memory, highest=highest, frozen=every - trained)
