@@ -27,7 +27,9 @@ def build(groups: Sequence[Group], after: After = None) -> optim.Optimizer:
     """
     optimizer = _named(groups)
     if any(group.shrinks for group in groups):
-        optimizer.register_step_post_hook(partial(_shrink, [group.shrinks for group in groups]))
+        for group, there in zip(groups, optimizer.param_groups, strict=True):
+            there["shrinks"] = group.shrinks  # in its own entry, because ZeRO steps with one group at a time
+        optimizer.register_step_post_hook(_shrink)
     if after is not None:
         optimizer.register_step_post_hook(partial(_edit, after))
     return optimizer
@@ -40,12 +42,12 @@ def _edit(after: Callable[[Tensor], object], optimizer: optim.Optimizer, argumen
                 after(tensor)
 
 
-def _shrink(by: Sequence[float], optimizer: optim.Optimizer, arguments: Any, keywords: Any) -> None:
+def _shrink(optimizer: optim.Optimizer, arguments: Any, keywords: Any) -> None:
     """sign(w) max(|w| - lr lambda, 0), of every group with a lambda."""
     with torch.no_grad():
-        for shrinks, group in zip(by, optimizer.param_groups, strict=True):
-            for tensor in group["params"] if shrinks else []:
-                tensor.copy_(torch.nn.functional.softshrink(tensor, float(group["lr"]) * shrinks))
+        for group in optimizer.param_groups:
+            for tensor in group["params"] if group["shrinks"] else []:
+                tensor.copy_(torch.nn.functional.softshrink(tensor, float(group["lr"]) * group["shrinks"]))
 
 
 def _named(groups: Sequence[Group]) -> optim.Optimizer:

@@ -28,7 +28,7 @@ def deepspeed_config(spec: Spec, *, stage: int, micro: int, workers: int, parame
         "wall_clock_breakdown": False,
         "zero_optimization": {"stage": stage, **(buckets(parameters) if stage else {})},
         "bf16": {"enabled": spec.training.precision == "bf16" and stage > 0},
-        "fp16": {"enabled": spec.training.precision == "fp16" and stage > 0},
+        **({"fp16": {"enabled": True}} if spec.training.precision == "fp16" and stage > 0 else {}),
         "checkpoint": {"tag_validation": "Fail"},
         # The loop calls the module itself, never the engine, so DeepSpeed sees no forward pass to check.
         "zero_allow_untested_optimizer": not tested_optimizer,
