@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -16,11 +17,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import group
 import plain
 import plain_gan
+from safetensors.torch import save_file
 from scaled import INITIAL, WINDOW
 from test_resume import digests
 
+from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.job import Job
 from trainjobs.data import open_source
+from trainjobs.models.unet import UNet
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
 
@@ -44,6 +48,7 @@ GAN = {
 }
 ADAMW = {"optimizers": {"default": {"name": "adamw", "learningRate": 0.01, "weightDecay": 0.1}}}
 SGD = {"optimizers": {"default": {"name": "sgd", "learningRate": 1e-4, "momentum": 0.9}}}
+FAST = {"optimizers": {"default": {"name": "sgd", "learningRate": 0.05, "momentum": 0.9}}}
 FROZEN = {
     "freeze": ["autoencoder.encoder", "autoencoder.decoder.*.bias"],
     "unfreeze": [{"step": THAW, "patterns": ["autoencoder.encoder.*"]}],
@@ -60,6 +65,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
     "muon-z0": (GPT, {"optimizers": {"model": {"name": "muon", "learningRate": 0.01}}}, 0, 4),
     **{f"sparse-z{stage}": (VAE, {**ADAMW, "sparsity": {"weights": 1.0, "activations": 0.5, "layers": ["autoencoder.encoder.layers.*"]}},
                             stage, 4) for stage in (0, 2, 3)},
+    **{f"taught-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75}}, stage, 4) for stage in (0, 3)},
     "sync-z1": (GAN, {"optimizers": {"default": {"name": "sgd", "learningRate": 0.05}}, "syncBatchNorm": True}, 1, 4),
     "early-z1": (VAE, {**ADAMW, **EARLY}, 1, 2),
     **{f"again-{name}-z{stage}": (family, {**ADAMW, "gradientCheckpointing": True}, stage, 0)
@@ -68,8 +74,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
 }  # fmt: skip
 
 
-def spec(name: str) -> dict[str, Any]:
-    family, training, stage, stop = CASES[name]
+def spec(name: str, root: Path = Path("/")) -> dict[str, Any]:
+    """`root` holds the teacher."""
+    family, training, stage, stop = copy.deepcopy(CASES[name])
+    if "distillation" in training:
+        training["distillation"]["teacher"] = f"file://{root}/teacher"
     return {
         **family,
         "training": {"steps": STEPS if stop else 3, "batch": {"global": BATCH}, "ema": {"decay": 0.9}, **training},
@@ -83,11 +92,31 @@ def spec(name: str) -> dict[str, Any]:
 RESUMED = [name for name, case in CASES.items() if case[3]]
 
 
+LARGER = {"channels": 8, "blocks": 2}
+
+
+def teacher() -> UNet:
+    torch.manual_seed(5)
+    network = UNet(image_channels=1, channels=8, multipliers=[1, 2], blocks=2, attention=True)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return network.requires_grad_(False).eval()
+
+
+def export_teacher(folder: Path) -> None:
+    """As `gtj checkpoints export` leaves it."""
+    folder.mkdir()
+    family = Diffusion.model_validate({"network": LARGER}).model_dump(mode="json", by_alias=True)
+    (folder / "gentrain.json").write_text(json.dumps({"family": "diffusion", "spec": {"diffusion": family}}))
+    save_file(teacher().state_dict(), folder / "denoiser.safetensors")
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("any")
-    whole = [str(group.prepare(root / name, spec(name))) for name in CASES]
-    halves = [str(group.prepare(root / f"{name}-resumed", spec(name))) for name in RESUMED]
+    export_teacher(root / "teacher")
+    whole = [str(group.prepare(root / name, spec(name, root))) for name in CASES]
+    halves = [str(group.prepare(root / f"{name}-resumed", spec(name, root))) for name in RESUMED]
     stopped = [f"{run}={CASES[name][3]}" for run, name in zip(halves, RESUMED, strict=True)]
     again = [str(root / "early-z1-resumed")]  # a run that has ended goes on to nothing
     group.run_group(WORKERS, [*whole, *stopped, *halves, *again], root, script="scaled.py")
@@ -257,9 +286,11 @@ def test_batch_norm_of_all_ranks_is_that_of_the_whole_batch(runs: Path, tmp_path
     asked["training"]["syncBatchNorm"] = False
     networks, _ = plain_gan.train(group.job(asked), tmp_path)
     for name, network in networks.items():
-        ours = {**group.weights(runs / "sync-z1", name), **group.weights(runs / "sync-z1", name, "buffer")}
+        ours = group.weights(runs / "sync-z1", name)
+        if name == "generator":
+            ours |= group.weights(runs / "sync-z1", name, "buffer")
         theirs = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        assert [key for key in theirs if "running_mean" in key] or name == "discriminator"
+        assert any("running_var" in key for key in theirs) == (name == "generator")
         difference = max(float((ours[key].float() - value.float()).abs().max()) for key, value in theirs.items())
         print(f"batch norm over ranks, {name}: {difference:.1e}")
         assert difference <= 1e-6
@@ -290,3 +321,27 @@ def test_sparse_weights_and_activations_are_those_of_a_plain_loop(stage: int, ru
     zeros = [float((value == 0).float().mean()) for value in ours.values() if value.dim() > 1]
     assert max(zeros) > 0.05
     assert not any(bool((value == 0).any()) for path, value in ours.items() if path.endswith("bias"))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_pupil_learns_what_a_plain_loop_teaches(stage: int, runs: Path, tmp_path: Path) -> None:
+    loop, master = Plain(f"taught-z{stage}", tmp_path), teacher()
+    calls: list[tuple[Any, Tensor]] = []
+    loop.network.register_forward_hook(lambda network, arguments, output: calls.append((arguments, output)))
+    optimizer = torch.optim.SGD(loop.network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for rank in range(WORKERS):
+            samples = torch.arange(step * BATCH + rank * BATCH // WORKERS, step * BATCH + (rank + 1) * BATCH // WORKERS)
+            noise = Noise.of(0, step, "train.0", samples)
+            calls.clear()
+            own = plain.diffusion_loss(loop.spec, loop.network, dict(loop.source.batch(samples, 0, noise)), noise)
+            ((arguments, output),) = calls
+            ((0.25 * own + 0.75 * ((output - master(*arguments)) ** 2).mean()) / WORKERS).backward()
+        optimizer.step()
+    difference = loop.differs(runs / f"taught-z{stage}")
+    print(f"distillation at stage {stage}: {difference:.1e}")
+    assert difference <= 1e-6
+    commit = json.loads(max((runs / f"taught-z{stage}" / "checkpoints" / "log").glob("*.json")).read_text())["body"]
+    assert commit["metadata"]["frozen"].startswith("sha256:")
+    assert not list(group.last_commit(runs / f"taught-z{stage}").glob("rank-*/teacher*"))
