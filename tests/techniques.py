@@ -21,6 +21,7 @@ class Technique:
 _MATRIX = "tests/equivalence/test_gan_matrix.py::test_follows_plain_torch"
 _LOSSES = "tests/objectives/test_gan_losses.py"
 _REGULAR = "tests/objectives/test_gan_regularizers.py"
+_ANY = "tests/equivalence/test_any_family.py"
 _LOOP = "plain torch loop, weights after 10 steps"
 _GAN = (0, 1, 2)
 
@@ -154,5 +155,101 @@ TECHNIQUES = (
         "tests/evaluate/test_active_units.py::test_dimensions_that_move_by_more_than_a_tenth_are_active",
         "numpy's variance",
         "0",
+    ),
+    Technique(
+        "fp16",
+        "training.precision",
+        (0, 1, 2, 3),
+        f"{_ANY}::test_fp16_is_autocast_and_torchs_scaler",
+        "plain torch loop with torch's autocast and GradScaler, weights after 10 steps at stage 0",
+        "0",
+    ),
+    Technique(
+        "loss scale",
+        "training.precision",
+        (0, 1, 2, 3),
+        "tests/engine/test_loss_scale.py::test_scale_is_that_of_torchs_scaler",
+        "torch.amp.GradScaler, 300 updates",
+        "0",
+    ),
+    Technique(
+        "reduction on a plateau",
+        "training.schedule.factor",
+        (0, 1, 2, 3),
+        "tests/optim/test_plateau.py::test_ratio_is_torchs",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "0",
+    ),
+    Technique(
+        "early stopping",
+        "training.earlyStopping",
+        (0, 1, 2, 3),
+        "tests/monitor/test_followed.py::test_it_is_over_when_nothing_got_better",
+        "its definition, counted from the end",
+        "0",
+    ),
+    Technique(
+        "half-life of the average",
+        "training.ema.halfLife",
+        (0, 1, 2, 3),
+        "tests/engine/test_ema.py::test_weights_count_half_after_a_half_life",
+        "StyleGAN's formula",
+        "1e-6",
+    ),
+    Technique(
+        "batch norm of the average",
+        "training.ema",
+        (0, 1, 2, 3),
+        "tests/evaluate/test_running_norms.py::test_statistics_are_the_mean_over_all_batches",
+        "torch's mean and variance of the same samples",
+        "1e-6",
+    ),
+    Technique(
+        "freezing and unfreezing",
+        "training.unfreeze",
+        (0, 1, 2, 3),
+        f"{_ANY}::test_frozen_parameters_stay_and_thaw_with_a_new_optimizer",
+        _LOOP,
+        "6e-8",
+    ),
+    Technique(
+        "gradient checkpointing",
+        "training.gradientCheckpointing",
+        (0, 2, 3),
+        f"{_ANY}::test_blocks_computed_again_give_the_same_weights",
+        "the same run without it",
+        "0",
+    ),
+    Technique(
+        "Muon",
+        "training.optimizers",
+        (0,),
+        "tests/optim/test_muon.py::test_weights_are_those_of_torchs_muon_and_adamw",
+        "torch.optim.Muon and torch.optim.AdamW",
+        "0",
+    ),
+    Technique(
+        "distillation",
+        "training.distillation",
+        (0, 3),
+        f"{_ANY}::test_a_pupil_learns_what_a_plain_loop_teaches",
+        _LOOP,
+        "1e-6",
+    ),
+    Technique(
+        "sparse weights and activations",
+        "training.sparsity",
+        (0, 2, 3),
+        f"{_ANY}::test_sparse_weights_and_activations_are_those_of_a_plain_loop",
+        _LOOP,
+        "7.5e-8",
+    ),
+    Technique(
+        "batch norm over ranks",
+        "training.syncBatchNorm",
+        (1,),
+        f"{_ANY}::test_batch_norm_of_all_ranks_is_that_of_the_whole_batch",
+        "plain torch loop over the whole batch, weights and running statistics after 10 steps",
+        "1.8e-7",
     ),
 )

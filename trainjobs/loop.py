@@ -19,11 +19,12 @@ from typing import Literal
 
 import torch
 
-from trainjobs.api.job import Job, Spec
+from trainjobs.api.job import Job
 from trainjobs.checkpointer import before, initial, onward
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
+from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
@@ -37,14 +38,16 @@ from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
-from trainjobs.engine.memory import device_memory
+from trainjobs.engine.stage import choose_stage
 from trainjobs.evaluate.evaluation import evaluation, live, looked_at
+from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
 from trainjobs.monitor.adaptation import Window
 from trainjobs.monitor.divergence import Lookout
+from trainjobs.monitor.followed import Followed
 from trainjobs.monitor.meter import Meter
 from trainjobs.monitor.orders import sync
 from trainjobs.monitor.reporter import Reporter
@@ -52,13 +55,13 @@ from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
 from trainjobs.objectives.dropout import masks
-from trainjobs.objectives.phase import Adaptive, At, Model, clocked
-from trainjobs.optim.groups import Group, divided
+from trainjobs.objectives.phase import Adaptive, At
+from trainjobs.objectives.precision import autocast as autocast_to
+from trainjobs.objectives.shaped import phases_of, shaped
 from trainjobs.optim.schedule import kept as kept_average
 from trainjobs.optim.schedule import rate
 from trainjobs.plan.batch import cut
 from trainjobs.plan.beside import beside, due
-from trainjobs.plan.stage import lowest_stage
 from trainjobs.run import progress
 from trainjobs.run.outcome import Outcome
 from trainjobs.state import State, Stateful
@@ -118,9 +121,9 @@ def _train(
     ends.callback(close, source)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
-    model = build(spec, source.info)
+    model = with_teacher(build(spec, source.info), spec, source.info, world, run)
     objective, modules = model.objective, model.modules
-    groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.optimizer)
+    groups, still = shaped(model, spec)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
@@ -141,7 +144,7 @@ def _train(
         freeze(modules[name], spec, stage, batch_cut.micro, world)
     if model.encode is not None:
         source = Encoded(source, model.encode, world.device)
-    state, phases = State(), clocked(objective.phases)
+    state, phases = State(), phases_of(objective, modules, spec)
     averaged = {name: engine for name, engine in engines.items() if model.networks[name].averaged}
     ema = Ema(averaged, world) if spec.training.ema else None
     note("initialize")
@@ -149,9 +152,11 @@ def _train(
     # What else is saved.
     meter, lookout = Meter(), Lookout(spec.recovery)
     window = Window(objective) if isinstance(objective, Adaptive) else None
-    keeps: dict[str, Stateful] = {"losses": lookout} if lookout.looks else {}
+    followed = Followed(spec.training)
+    keeps: dict[str, Stateful] = {**followed.keeps, **({"losses": lookout} if lookout.looks else {})}
     keeps |= {"objective": objective} if isinstance(objective, Stateful) else {}
     keeps |= {"window": window} if window else {}
+    keeps |= {f"scale/{name}": engine.scale for name, engine in engines.items() if engine.scale}
 
     # Where it goes on.
     small = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
@@ -162,8 +167,9 @@ def _train(
     others = before.changes(began, identity)
     with before.named(others):
         saver.commit = restorer.restore(spec.checkpoints.resume_from, since, warn)
+    taken = ""
     if saver.commit is None and spec.training.initial_weights is not None:
-        initial.load(spec.training.initial_weights, trained, world, run)
+        taken = initial.load(spec.training.initial_weights, trained, world, run, partly=spec.training.allow_partial_weights)
     if saver.commit is not None and world.leads:
         peaks = {group.name: group.settings.learning_rate for own in groups.values() for group in own}
         for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules):
@@ -173,6 +179,7 @@ def _train(
     if world.leads:
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, others)
+        reporter.noted(state, taken)
         reporter.real(real(source, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
             with progress.spared(run, saver.attempt):
@@ -193,7 +200,7 @@ def _train(
             reporter.heard(happened)
         return saver.commit
 
-    autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=spec.training.precision == "bf16")
+    autocast = autocast_to(spec.training.precision, world.device)
     batches = Batches(source, seed, batch_cut, world, modules, autocast)
     batches.check(phases)
     setting = Setting(spec, source, objective, modules, world, batch_cut.micro, tell)
@@ -201,9 +208,10 @@ def _train(
     for engine in engines.values():
         engine.module.train()
 
-    while state.step < spec.training.steps:
+    while state.step < spec.training.steps and not followed.over:
         at = At(state.step, state.samples, spec.training.steps)
-        factor = rate(spec.training.schedule, state.step, spec.training.steps)
+        still.begin(state.step)
+        factor = rate(spec.training.schedule, state.step, spec.training.steps) * followed.ratio
         rates = {f"lr/{group}": value for engine in engines.values() for group, value in engine.begin(state.step, factor).items()}
 
         # The step: every phase, as often as it repeats, over all micro-batches.
@@ -224,7 +232,7 @@ def _train(
                         meter.add(engines[phase.trains].measured())
                 state.samples += batch_cut.size if phase.advances else 0
         if ema and spec.training.ema:
-            ema.update(kept_average(spec.training.ema, state.step, batch_cut.size))
+            ema.update(kept_average(spec.training.ema, state.step, spec.samples_per_step))
         state.step += 1
         measured = meter.stepped(state, engines)
         if window:
@@ -267,14 +275,19 @@ def _train(
             with reporter.aside("drawings" if count else "scores", state.step) if reporter else nullcontext():
                 share_buffers(engines, world)
                 here = At(state.step, state.samples, spec.training.steps)
-                with ema.applied() if ema else nullcontext():
+                with ema.applied() if ema else nullcontext(), estimated(setting, here, ema.engines if ema else {}):
                     scores, samples = evaluation(setting, here, count)
+                    words = followed.told(scores)
+                    if followed.over and not last:  # this was the last step
+                        last, save, count = True, True, plan.drawn(True)
+                        samples = evaluation(setting, here, count)[1]
                     rebuilt = reconstructions(setting, here) if count else None
                 if ema:
                     scores |= live(setting, here)
                 if reporter:
                     reporter.evaluated(state, scores, samples)
                     reporter.reconstructed(state, rebuilt)
+                    reporter.noted(state, words)
 
         # A checkpoint, beside the next steps.
         if save:
@@ -291,19 +304,7 @@ def _train(
             finish()  # one that is on its way, where there was no time to begin another
             break
 
-    how: Literal["finished", "stopped"] = "finished" if state.step == spec.training.steps else "stopped"
-    outcome: Outcome = world.share(reporter.ended(state, how) if reporter else None)
+    how: Literal["finished", "stopped"] = "finished" if state.step == spec.training.steps or followed.over else "stopped"
+    outcome: Outcome = world.share(reporter.ended(state, how, followed.why) if reporter else None)
     saver.close()
     return outcome
-
-
-def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]], world: World) -> int:
-    """The manifest's ZeRO stage, or the lowest at which trained and frozen weights fit: of an elastic group, however small it becomes."""
-    if spec.deepspeed.stage != "auto":
-        return spec.deepspeed.stage
-    trained = sum(parameter.numel() for own in groups.values() for group in own for _, parameter in group.parameters)
-    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
-    memory = world.share(device_memory(world.device))  # the same answer on unequal machines
-    ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
-    highest = model.objective.highest_stage
-    return lowest_stage(trained, ranks, spec.training.precision, memory, highest=highest, frozen=every - trained)

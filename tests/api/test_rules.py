@@ -518,6 +518,114 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.checkpoints.keep.last",
         "keep: {last: 2}",
     ),
+    "muon of parts": (
+        manifest(training=training(optimizers={"default": {"name": "muon"}}), deepspeed={"stage": 2}),
+        "GTJ0104",
+        "spec.training.optimizers.default.name",
+        "whole matrices",
+    ),
+    "alpha of adam": (
+        manifest(training=training(optimizers={"default": {"name": "adam", "alpha": 0.9}})),
+        "GTJ0108",
+        "spec.training.optimizers.default.alpha",
+        "rmsprop",
+    ),
+    "eps of sgd": (
+        manifest(training=training(optimizers={"default": {"name": "sgd", "eps": 1e-6}})),
+        "GTJ0108",
+        "spec.training.optimizers.default.eps",
+        "sgd",
+    ),
+    "patience of a cosine": (
+        manifest(training=training(schedule={"name": "cosine", "patience": 3})),
+        "GTJ0108",
+        "spec.training.schedule.patience",
+        "plateau",
+    ),
+    "final ratio of a plateau": (
+        manifest(training=training(schedule={"name": "plateau", "finalRatio": 0.1})),
+        "GTJ0108",
+        "spec.training.schedule.finalRatio",
+        "plateau",
+    ),
+    "plateau of what nobody measures": (
+        manifest(training=training(schedule={"name": "plateau", "metric": "heldout/los"})),
+        "GTJ0102",
+        "spec.training.schedule.metric",
+        'did you mean "heldout/loss"?',
+    ),
+    "plateau of a gan": (
+        manifest("gan", training=training(schedule={"name": "plateau"})),
+        "GTJ0102",
+        "spec.training.schedule.metric",
+        "nothing is measured here that could be followed",
+    ),
+    "plateau of held-out samples that there are not": (
+        manifest(data={"source": "builtin:digits", "holdout": 0}, training=training(schedule={"name": "plateau"})),
+        "GTJ0108",
+        "spec.training.schedule.metric",
+        "data.holdout is 0",
+    ),
+    "stopping by what nobody measures": (
+        manifest(training=training(earlyStopping={"metric": "modes"})),
+        "GTJ0102",
+        "spec.training.earlyStopping.metric",
+        "measured here: heldout/loss",
+    ),
+    "stopping by the bound of a flow": (
+        manifest("diffusion", process(prediction="flow"), training=training(earlyStopping={"metric": "heldout/bits"})),
+        "GTJ0102",
+        "spec.training.earlyStopping.metric",
+        "measured here",
+    ),
+    "unfreezing what is not frozen": (
+        manifest(training=training(unfreeze=[{"step": 3, "patterns": ["*"]}])),
+        "GTJ0108",
+        "spec.training.unfreeze",
+        "without freeze",
+    ),
+    "a part of no weights": (
+        manifest(training=training(allowPartialWeights=True)),
+        "GTJ0108",
+        "spec.training.allowPartialWeights",
+        "without initialWeights",
+    ),
+    "gradient checkpointing of a gan": (
+        manifest("gan", {"regularization": {"r1": {}}}, training=training(gradientCheckpointing=True)),
+        "GTJ0108",
+        "spec.training.gradientCheckpointing",
+        "differentiates it again",
+    ),
+    "gradient checkpointing of a vae": (
+        manifest(training=training(gradientCheckpointing=True)),
+        "GTJ0108",
+        "spec.training.gradientCheckpointing",
+        "no blocks",
+    ),
+    "activations of no layers": (
+        manifest(training=training(sparsity={"activations": 0.1})),
+        "GTJ0108",
+        "spec.training.sparsity.activations",
+        "nobody says of which layers",
+    ),
+    "layers that nobody looks at": (
+        manifest(training=training(sparsity={"layers": ["autoencoder.encoder.*"]})),
+        "GTJ0108",
+        "spec.training.sparsity.layers",
+        "without activations",
+    ),
+    "teacher of a gan": (
+        manifest("gan", training=training(distillation={"teacher": "s3://b/x"})),
+        "GTJ0108",
+        "spec.training.distillation",
+        "distillation of a gan",
+    ),
+    "teacher at a root": (
+        manifest("diffusion", training=training(distillation={"teacher": "s3://bucket"})),
+        "GTJ0107",
+        "spec.training.distillation.teacher",
+        "lie in a",
+    ),
     "no time at all": (manifest(recovery={"stallTimeout": "0s"}), "GTJ0102", "spec.recovery.stallTimeout", "30m"),
 }
 
@@ -604,6 +712,22 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         body={"loss": {"annealing": {"type": "cyclical", "steps": 100, "cycles": 2}, "freeBits": 0.1}},
         evaluation={"metrics": ["loss", "active_units"]},
     ),
+    "half precision, a plateau and an end": manifest(
+        training=training(
+            precision="fp16",
+            schedule={"name": "plateau", "warmupSteps": 5, "patience": 2, "cooldown": 1, "minRatio": 0.01},
+            earlyStopping={"metric": "heldout/loss", "patience": 8, "minDelta": 0.01},
+        )
+    ),
+    "muon": manifest("language", training=training(optimizers={"model": {"name": "muon", "eps": 1e-6, "muonMomentum": 0.9}})),
+    "smoothing of rmsprop": manifest(training=training(optimizers={"default": {"name": "rmsprop", "alpha": 0.9, "eps": 1e-6}})),
+    "layer by layer": manifest(
+        training=training(freeze=["autoencoder.encoder", "*.bias"], unfreeze=[{"step": 5, "patterns": ["autoencoder.encoder.*"]}])
+    ),
+    "blocks again": manifest("diffusion", training=training(gradientCheckpointing=True)),
+    "a part of the weights": manifest(training=training(initialWeights="s3://b/x", allowPartialWeights=True)),
+    "sparse": manifest(training=training(sparsity={"weights": 0.1, "activations": 0.1, "layers": ["*"]}, syncBatchNorm=True)),
+    "taught": manifest("language", training=training(distillation={"teacher": "s3://b/x", "weight": 1.0})),
     "folder": manifest(data=data("file:///data/faces")),
     "dots within a name": manifest(data=data("file:///data/a..b")),
     "a split held out": manifest(data=data("s3://b/x", split={"train": "train-small", "validation": "dev.en"})),

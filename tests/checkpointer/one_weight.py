@@ -27,6 +27,8 @@ SHAPE = (3, 4)
 class Engine:
     """A network of one weight and one buffer, of which this rank has elements `start` to `end` of the weight, with an optimizer."""
 
+    uneven = False
+
     def __init__(self, start: int = 0, end: int = 12, optimizer: str = "adamw", shape: tuple[int, ...] = SHAPE) -> None:
         self.settings = SimpleNamespace(name=optimizer)
         self.trained = [("w", None)]

@@ -58,7 +58,7 @@ def state(*leave: str) -> dict[str, torch.Tensor]:
 
 def read(uri: object, scratch: Path, **options: Any) -> dict[str, torch.Tensor]:
     scratch.mkdir(exist_ok=True)
-    return _read(f"file://{uri}", Whole(Tied(), **options), scratch)["net"]  # type: ignore[arg-type]
+    return _read(f"file://{uri}", Whole(Tied(), **options), scratch)["net"].tensors  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("leave", [("head.weight",), ("embedding.weight",), (), ("head.weight", "frozen.weight", "frozen.bias")])
@@ -168,3 +168,25 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"GTJ0208.*another tokenizer"):
         read(tmp_path, tmp_path / "scratch", beside=kept(theirs))
     assert read(tmp_path, tmp_path / "scratch")
+
+
+def test_in_part_what_fits_is_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
+    wrong = {**state("norm.bias", "head.weight"), "embedding.weight": torch.zeros(8, 3), "strange": torch.zeros(2)}
+    save_file(wrong, tmp_path / "net.safetensors")
+    asked: Any = Whole(Tied())
+    with pytest.raises(JobError, match="not those of net"):
+        _read(f"file://{tmp_path}", asked, tmp_path)
+    found = _read(f"file://{tmp_path}", asked, tmp_path, partly=True)["net"]
+    assert found.tensors.keys() == NAMES - {"norm.bias", "embedding.weight"}
+    words = found.words("net")
+    assert words.startswith("initial weights of the net: 4 tensors taken, 3 left: ")
+    for part in ("embedding.weight is [8, 3] there and [7, 3] here", "norm.bias [3] is not there", "net has no strange [2]"):
+        assert part in words
+
+
+def test_in_part_nothing_at_all_is_refused(tmp_path: Path) -> None:
+    save_file({"strange": torch.zeros(2)}, tmp_path / "net.safetensors")
+    asked: Any = Whole(Tied())
+    with pytest.raises(JobError) as refused:
+        _read(f"file://{tmp_path}", asked, tmp_path, partly=True)
+    assert refused.value.code == "GTJ0208"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainjobs.api.job import Spec
 from trainjobs.api.training import Ema as Settings
 from trainjobs.engine.ema import Ema
 from trainjobs.optim.schedule import kept
@@ -91,3 +92,11 @@ def test_what_an_update_keeps_is_a_function_of_the_step_alone() -> None:
         [0.0, 2 / 11, 3 / 12, 80 / 89, 0.9, 0.9, 0.9]
     )
     assert kept(Settings(decay=0.9, warmup=False), 0, 1) == 0.9
+
+
+def test_a_half_life_counts_the_images_that_a_discriminator_is_shown() -> None:
+    gan = {"gan": {"loss": {"criticSteps": 5}}, "data": {"source": "builtin:digits"}}
+    spec = Spec.model_validate({**gan, "training": {"steps": 9, "batch": {"global": 64}, "ema": {"halfLife": 640}}})
+    assert spec.samples_per_step == 320
+    assert spec.training.ema is not None
+    assert spec.training.ema.decays(spec.samples_per_step) ** 2 == pytest.approx(0.5)

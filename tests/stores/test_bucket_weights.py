@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.export.ranks import saved
 from tests.stores.servers import Service
 from trainjobs.api.errors import JobError
-from trainjobs.checkpointer.initial import _fetch
+from trainjobs.checkpointer.initial import fetch
 from trainjobs.checkpoints import locate, open_store
 from trainjobs.export.export import export
 
@@ -43,8 +43,8 @@ def test_initial_weights_are_fetched(server: Service, tmp_path: Path) -> None:
     save_file({"w": torch.arange(5)}, tmp_path / "model.safetensors")
     data = (tmp_path / "model.safetensors").read_bytes()
     server.write(uri, "model.safetensors", data)
-    (found,) = _fetch(uri, ["net", "model"], tmp_path / "scratch")
+    (found,) = fetch(uri, ["net", "model"], tmp_path / "scratch")
     assert found.read_bytes() == data
     with pytest.raises(JobError, match=r"GTJ0118.*other.safetensors is missing"):
-        _fetch(uri, ["other"], tmp_path / "scratch")
+        fetch(uri, ["other"], tmp_path / "scratch")
     assert open_store(uri).get("model.safetensors") == data

@@ -59,6 +59,35 @@ def stage_allows(spec: Spec) -> Iterator[Breach]:
     yield Breach(("deepspeed", "stage"), "a GAN cannot train at ZeRO stage 3", why, "use stage 0, 1, 2 or auto")
 
 
+def muon_is_whole(spec: Spec) -> Iterator[Breach]:
+    """Muon needs whole matrices, of which every rank has a part only from stage 1 on."""
+    if spec.deepspeed.stage in ("auto", 0):
+        return
+    for network, optimizer in spec.training.optimizers.items():
+        if optimizer.name == "muon":
+            what, why = f"muon at ZeRO stage {spec.deepspeed.stage}", "it makes whole matrices orthogonal, and from stage 1 on they are cut"
+            yield Breach(("training", "optimizers", network, "name"), what, why, "use deepspeed.stage: 0 or auto, or another optimizer")
+
+
+def blocks_compute_again(spec: Spec) -> Iterator[Breach]:
+    if not spec.training.gradient_checkpointing or (spec.gan is None and spec.vae is None):
+        return
+    family = "gan" if spec.gan is not None else "vae"
+    why = "its networks have no blocks that could be computed again"
+    if spec.gan is not None and (spec.gan.loss.type == "wgan-gp" or spec.gan.regularization.r1 is not None):
+        why = "a penalty on a gradient differentiates it again, through blocks that would be computed a third time"
+    place = ("training", "gradientCheckpointing")
+    yield Breach(place, f"gradientCheckpointing has no effect with a {family}", why, "take it out", on_key=True)
+
+
+def teacher_of_a_kind(spec: Spec) -> Iterator[Breach]:
+    if spec.training.distillation is None or spec.diffusion is not None or spec.language is not None or len(spec.families) != 1:
+        return
+    why = "a teacher is asked for outputs at the same inputs: of a language model tokens, of a diffusion model noise"
+    how = "take it out" + (", and give your objective a frozen network (docs/how-to/custom.md)" if spec.custom is not None else "")
+    yield Breach(("training", "distillation"), f"distillation of a {spec.family}", why, how, on_key=True)
+
+
 def one_beginning(spec: Spec) -> Iterator[Breach]:
     if spec.training.initial_weights is not None and spec.checkpoints.resume_from not in ("latest", "none"):
         what = "spec.training.initialWeights beside a checkpoint in spec.checkpoints.resumeFrom"
@@ -129,6 +158,28 @@ RULES = (
         stage_allows,
         "!has(self.gan) || self.deepspeed.stage != 3",
         "a GAN cannot train at ZeRO stage 3: use stage 0, 1, 2 or auto",
+    ),
+    Rule(
+        "spec",
+        "GTJ0104",
+        muon_is_whole,
+        "self.deepspeed.stage == 'auto' || self.deepspeed.stage == 0 || "
+        "self.training.optimizers.all(name, self.training.optimizers[name].name != 'muon')",
+        "muon at ZeRO stage 1 to 3: it makes whole matrices orthogonal, use stage 0 or auto",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        blocks_compute_again,
+        "!self.training.gradientCheckpointing || !(has(self.gan) || has(self.vae))",
+        "training.gradientCheckpointing has no effect with a gan or a vae",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        teacher_of_a_kind,
+        "!has(self.training.distillation) || has(self.diffusion) || has(self.language)",
+        "training.distillation is for language and diffusion models",
     ),
     Rule(
         "spec",

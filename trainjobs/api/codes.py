@@ -65,8 +65,10 @@ CODES: dict[str, Code] = {
             "ZeRO stage 3 splits the weights over the workers and gathers them layer by layer during each backward pass. The "
             "gradient penalty of a Wasserstein GAN, and R1, differentiate a gradient, which needs the weights a second time, when "
             "they are gone; orthogonal regularisation multiplies whole weights, of which there are empty shards; and two networks that "
-            "take turns would gather each other's weights at every step. GANs therefore train at stages 0 to 2.",
-            "Set `deepspeed.stage` to 0, 1, 2 or auto.",
+            "take turns would gather each other's weights at every step. GANs therefore train at stages 0 to 2. Muon makes whole "
+            "matrices orthogonal, which from stage 1 on no worker has: stage 0 only. And from stage 1 on `precision: fp16` needs a "
+            "device that computes with fp16 weights, which most CPUs do not.",
+            "Set `deepspeed.stage` to one that the message names, or auto.",
         ),
     ),
     "GTJ0105": Code(
@@ -381,6 +383,8 @@ CODES: dict[str, Code] = {
             "checkpoints are intact. As a warning it tells of a spike that changed nothing.",
             "Lower the learning rate, add `schedule.warmupSteps`, or set `gradientClipping: 1.0`.",
             "With bf16, try fp32 to see whether precision is the cause.",
+            "With fp16 a step without an update is how the loss scale finds its size, and no error; this is one at a scale of 1, where "
+            "nothing is left to be made smaller. Try bf16.",
             "If the loss of this model jumps by nature, raise `recovery.lossSpike.zScore`, or use `onLossSpike: warn`.",
         ),
     ),

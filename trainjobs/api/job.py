@@ -64,6 +64,11 @@ class Spec(Model):
         """gan, vae, diffusion, language or custom."""
         return self.families[0]
 
+    @property
+    def samples_per_step(self) -> int:
+        """What a half-life counts in: samples that a step takes from the data; of a GAN those of its discriminator's phase."""
+        return self.training.batch.global_ * (self.gan.loss.critic_steps if self.gan else 1)
+
     def optimizer(self, network: str) -> Optimizer:
         """The optimizer of one network as it is used: the manifest's, corrected where a regulariser of it has steps of its own."""
         chosen = self.training.optimizer(network)

@@ -36,7 +36,7 @@ def average_fits(spec: Spec) -> Iterator[Problem]:
     ema, steps = spec.training.ema, spec.training.steps
     if ema is None:
         return
-    decay = ema.decays(spec.training.batch.global_)
+    decay = ema.decays(spec.samples_per_step)
     if (1.0 - decay) * steps >= 1.0:
         return
     reach = f"{1.0 / (1.0 - decay):.0f} steps" if decay < 1.0 else "without end"
@@ -57,7 +57,7 @@ def at_the_end(ema: Ema, decay: float, steps: int) -> str:
 def advice(ema: Ema, spec: Spec) -> str:
     steps = spec.training.steps
     if ema.half_life is not None:
-        return f"a run of this length can do with a halfLife of {max(1, steps * spec.training.batch.global_ // 20)} samples"
+        return f"a run of this length can do with a halfLife of {max(1, steps * spec.samples_per_step // 20)} samples"
     return f"a run of this length can do with a decay of {max(0.5, 1.0 - 10.0 / max(steps, 1)):.3g}"
 
 

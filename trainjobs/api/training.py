@@ -10,7 +10,9 @@ from pydantic import Field
 
 from trainjobs.api import uris
 from trainjobs.api.fields import Model, PositiveInt, StoreUri
-from trainjobs.api.only import only, unless
+from trainjobs.api.optimizer import EarlyStopping as EarlyStopping
+from trainjobs.api.optimizer import Optimizer as Optimizer
+from trainjobs.api.optimizer import Schedule as Schedule
 from trainjobs.api.rule import Breach, Rule
 
 
@@ -34,30 +36,6 @@ class Batch(Model):
         return tuple(size for size in sorted({*small, *(parts // size for size in small)}) if low <= size <= high)
 
 
-class Optimizer(Model):
-    """The optimizer of one network."""
-
-    name: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adamw", description="torch.optim's optimizer of that name.")
-    learning_rate: Annotated[float, Field(gt=0, le=100)] = Field(1e-3, description="Peak learning rate.")
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2), only(name=("adam", "adamw"))] = Field(
-        [0.9, 0.999], description="Adam's and AdamW's decay rates."
-    )
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = Field(0.0, description="Decoupled for adamw, L2 otherwise.")
-    momentum: Annotated[float, Field(ge=0, lt=1), only(name=("rmsprop", "sgd"), because="whose momentum is betas[0]")] = Field(
-        0.0, description="Momentum."
-    )
-
-
-class Schedule(Model):
-    """How the learning rate changes over the steps."""
-
-    name: Literal["constant", "linear", "cosine"] = Field("constant", description="Shape after the warm-up.")
-    warmup_steps: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Steps of linear warm-up from 0.")
-    final_ratio: Annotated[float, Field(ge=0, le=1), only(name=unless("constant"))] = Field(
-        0.0, description="Learning rate of the last step, as a share of the peak."
-    )
-
-
 DECAY = 0.999
 
 
@@ -69,8 +47,8 @@ class Ema(Model):
     )
     half_life: PositiveInt | None = Field(
         None,
-        description="Instead of decay: samples, batch.global of them a step, after which weights count half. The decay is 0.5 ** "
-        "(batch.global / halfLife).",
+        description="Instead of decay: samples after which weights count half [ema_kimg, in thousands]. The decay is 0.5 ** (samples of a "
+        "step / halfLife); a step has batch.global samples, of a GAN times criticSteps.",
     )
     warmup: bool = Field(
         True,
@@ -79,23 +57,88 @@ class Ema(Model):
     )
 
     def decays(self, batch: int) -> float:
-        """The decay of an update once it is warm, at a global batch of so many samples."""
+        """The decay of an update once it is warm, at steps of so many samples."""
         return self.decay if self.half_life is None else float(0.5 ** (batch / self.half_life))
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$")]
+
+
+class Unfreeze(Model):
+    """What begins to train at a later step."""
+
+    step: PositiveInt = Field(description="Steps that are done when it begins.")
+    patterns: Annotated[list[Pattern], Field(min_length=1, max_length=32)] = Field(description="As in freeze, of what is frozen.")
+
+
+class Sparsity(Model):
+    """Weights, or what layers put out, that are mostly 0."""
+
+    weights: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        0.0,
+        description="lambda of the L1 norm of matrices and filters, by proximal steps that make exact zeros; biases, norms and embeddings "
+        "are left out [l1_lambda].",
+    )
+    activations: Annotated[float, Field(ge=0, le=1e3)] = Field(
+        0.0, description="Weight in the loss of the mean absolute output of the layers [activity_regularizer]."
+    )
+    layers: Annotated[list[Pattern], Field(max_length=32)] = Field(
+        [], description="Layers whose outputs count, by patterns on <network>.<path>; with activations."
+    )
+
+
+class Distillation(Model):
+    """Learning what a frozen, mostly larger network makes of the same inputs."""
+
+    teacher: StoreUri = Field(
+        description="Folder that gtj checkpoints export wrote, of the same family; its network may have any size [teacher_model]."
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of the loss that is the difference from the teacher's outputs; the rest is the model's own [alpha]."
+    )
 
 
 class Training(Model):
     steps: PositiveInt = Field(description="Optimizer steps; for a GAN, generator steps.")
     batch: Batch = Batch()
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 computes in bfloat16 and keeps fp32 weights to update.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="bf16 computes in bfloat16, fp16 in float16 with a loss scale that adapts [mixed_precision]; both keep fp32 weights to "
+        "update.",
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="Seed of weights, order, noise and augmentation.")
     optimizers: Annotated[dict[str, Optimizer], Field(max_length=8)] = Field(
         {}, description='One per trained network, by name; "default" for the rest.'
     )
     schedule: Schedule = Schedule()
+    early_stopping: EarlyStopping | None = Field(None, description="Ends the run when an evaluation's metric no longer gets better.")
     gradient_clipping: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0, description="Largest global L2 norm of a network's gradient; 0 for no clipping."
     )
     ema: Ema | None = Field(None, description="Exponential moving average of the weights, used for samples and evaluation.")
+    freeze: Annotated[list[Pattern], Field(max_length=32)] = Field(
+        [],
+        description="Parameters that do not train, by patterns on <network>.<path>, such as discriminator.0 (all below it) or *.bias; "
+        "batch norm among them keeps its statistics [freezeD, requires_grad].",
+    )
+    unfreeze: Annotated[list[Unfreeze], Field(max_length=32)] = Field(
+        [], description="When frozen ones begin to train after all, with an optimizer that is new at that step [gradual unfreezing]."
+    )
+    sparsity: Sparsity = Sparsity()
+    distillation: Distillation | None = Field(None, description="A teacher, of a language or diffusion model [knowledge distillation].")
+    sync_batch_norm: bool = Field(
+        False, description="Batch norm over the micro-batches of all workers at once, instead of each one's own [SyncBatchNorm]."
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="Blocks of a language or diffusion model keep only their inputs, and are computed again in the backward pass: less "
+        "memory, about a third more time [activation checkpointing].",
+    )
+    allow_partial_weights: bool = Field(
+        False,
+        description="initialWeights may lack tensors, have others, or of other shapes: what fits is taken, and the run's timeline says "
+        "what was not [strict=False].",
+    )
     initial_weights: StoreUri | None = Field(
         None,
         description="Weights to start from at step 0: a folder that gtj checkpoints export or transformers wrote, or a .safetensors file.",
@@ -149,7 +192,48 @@ def config_is_free(config: dict[str, Any]) -> Iterator[Breach]:
         yield Breach(where, "stage belongs to spec.deepspeed.stage", why, "set spec.deepspeed.stage instead", on_key=True)
 
 
+def partial_of_something(training: Training) -> Iterator[Breach]:
+    if training.allow_partial_weights and training.initial_weights is None:
+        how = "give initialWeights, or take it out"
+        yield Breach(("allowPartialWeights",), "allowPartialWeights has no effect without initialWeights", how=how, on_key=True)
+
+
+def activations_of_layers(sparsity: Sparsity) -> Iterator[Breach]:
+    if sparsity.activations and not sparsity.layers:
+        why, how = "nobody says of which layers", "name some in sparsity.layers, such as autoencoder.encoder.*"
+        yield Breach(("activations",), "activations without layers", why, how, on_key=True)
+    elif sparsity.layers and not sparsity.activations:
+        yield Breach(("layers",), "layers has no effect without activations", how="give activations a weight, or take it out", on_key=True)
+
+
+def frozen_before(training: Training) -> Iterator[Breach]:
+    if training.unfreeze and not training.freeze:
+        how = "name in freeze what shall not train from the start"
+        yield Breach(("unfreeze",), "unfreeze has no effect without freeze", "everything trains from the first step", how, on_key=True)
+
+
 RULES = (
+    Rule(
+        "spec.training",
+        "GTJ0108",
+        partial_of_something,
+        "!self.allowPartialWeights || has(self.initialWeights)",
+        "allowPartialWeights has no effect without initialWeights",
+    ),
+    Rule(
+        "spec.training.sparsity",
+        "GTJ0108",
+        activations_of_layers,
+        "(self.activations > 0.0) == (self.layers.size() > 0)",
+        "activations and layers belong together: neither has an effect without the other",
+    ),
+    Rule(
+        "spec.training",
+        "GTJ0108",
+        frozen_before,
+        "self.unfreeze.size() == 0 || self.freeze.size() > 0",
+        "unfreeze has no effect without freeze",
+    ),
     Rule(
         "spec.training.initialWeights",
         "GTJ0107",
@@ -157,6 +241,7 @@ RULES = (
         uris.PREFIX,
         "not a usable URI: a folder or file in a bucket or an absolute path, no user, query, fragment, space or ..",
     ),
+    Rule("spec.training.distillation.teacher", "GTJ0107", weights_lie_somewhere, uris.PREFIX, uris.UNUSABLE),
     Rule(
         "spec.training.ema",
         "GTJ0108",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -31,33 +32,50 @@ ADVICE = (
     "gtj checkpoints export and transformers' save_pretrained write what is read here; a checkpoint itself goes into checkpoints.resumeFrom"
 )
 WANTED = ("fp32", "buffer")
+LISTED = 12  # of what was left, in the timeline
 MOST_HEADER = 100_000_000  # bytes, as in safetensors itself
 
 
-def load(uri: str, trained: Trained, world: World, scratch: Path) -> None:
-    """Start from the weights at `uri`; every rank must call it, before the first step. `scratch` is a local folder.
+def load(uri: str, trained: Trained, world: World, scratch: Path, *, partly: bool = False) -> str:
+    """Start from the weights at `uri`; every rank must call it, before the first step. `scratch` is a local folder. With `partly` what fits
+    is taken, and what was taken and what was left is returned, in words; without, all must fit, and "" is returned.
 
     JobError GTJ0118 when there are none, GTJ0209 when a file is damaged, GTJ0208 when they are of another model, GTJ0112 and GTJ0114 when
     they cannot be fetched. Every rank raises the same.
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="initial-") as name:
-        found = outcome(_read, uri, trained, Path(name))
+        found = outcome(_read, uri, trained, Path(name), partly)
         for error in world.gather(found if isinstance(found, Exception) else None):
             if error is not None:
                 raise error
         for network in trained.engines:
             for part in trained.parts(network, own=False):
                 kind, _, path = part.slice.key.partition("/")
-                if kind in WANTED:
-                    part.fill(found[network][path].narrow(0, part.slice.start, part.slice.length))
+                if kind in WANTED and path in found[network].tensors:
+                    part.fill(found[network].tensors[path].narrow(0, part.slice.start, part.slice.length))
     for engine in trained.engines.values():
         engine.publish()
     if trained.ema is not None:
         trained.ema.restart()
+    return "; ".join(found[name].words(name) for name in found) if partly else ""
 
 
-def _read(uri: str, trained: Trained, scratch: Path) -> dict[str, dict[str, Tensor]]:
-    """By network and name, the tensors that it needs, flat."""
+@dataclass(frozen=True)
+class Fitting:
+    """The tensors by the names of the network's own, flat; and of those that do not fit, why: [] where all must and do."""
+
+    tensors: dict[str, Tensor]
+    differing: list[str]
+
+    def words(self, name: str) -> str:
+        shown = "; ".join(self.differing[:LISTED])
+        more = f"; and {len(self.differing) - LISTED} more" if len(self.differing) > LISTED else ""
+        left = f", {len(self.differing)} left: {shown}{more}" if self.differing else ", none left"
+        return f"initial weights of the {name}: {len(self.tensors)} tensors taken{left}"
+
+
+def _read(uri: str, trained: Trained, scratch: Path, partly: bool = False) -> dict[str, Fitting]:
+    """By network, the tensors that it needs."""
     engines = trained.engines
     root, _, file = uri.rpartition("/") if uri.endswith(SUFFIX) else (uri.rstrip("/"), "", "")
     if file and len(engines) > 1:
@@ -70,10 +88,10 @@ def _read(uri: str, trained: Trained, scratch: Path) -> dict[str, dict[str, Tens
         names = [file.removesuffix(SUFFIX)] if file else [name, "model"] if len(engines) == 1 else [name]
         tensors: dict[str, Tensor] = {}
         shapes: dict[str, tuple[int, ...]] = {}
-        for path in _fetch(root, names, scratch / name):
-            shapes |= {slice.key: slice.shape for slice in _described(path)}
+        for path in fetch(root, names, scratch / name):
+            shapes |= {slice.key: slice.shape for slice in described(path)}
             tensors |= opened(path)
-        found[name] = _fitting(name, engine, tensors, shapes, uri)
+        found[name] = _fitting(name, engine, tensors, shapes, uri, partly)
     return found
 
 
@@ -84,7 +102,7 @@ def _same_tokens(root: str, tokenizer: bytes | None) -> None:
         return
     store = open_store(root)
     try:
-        theirs, ours = (_vocabulary(data) for data in (_get(store, TRAINED), tokenizer))
+        theirs, ours = (_vocabulary(data) for data in (get(store, TRAINED), tokenizer))
     except Missing:
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -101,14 +119,14 @@ def _vocabulary(data: bytes) -> dict[str, int]:
     return {token: number for token, number in json.loads(data)["model"]["vocab"].items() if token != END}
 
 
-def _fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
+def fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
     """The files of a network, by the first of `names` that there is; those of a local folder where they are."""
     store = open_store(root)
     scratch.mkdir(exist_ok=True)
     for name in names:
         index = f"{name}{SUFFIX}.index.json"
         try:
-            listed = sorted({check_key(one) for one in json.loads(_get(store, index))["weight_map"].values()})
+            listed = sorted({check_key(one) for one in json.loads(get(store, index))["weight_map"].values()})
         except Missing:
             listed = [f"{name}{SUFFIX}"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,7 +139,7 @@ def _fetch(root: str, names: list[str], scratch: Path) -> list[Path]:
     raise JobError("GTJ0118", "there are no initial weights", where=root, why=why, how=ADVICE)
 
 
-def _get(store: BlobStore, key: str) -> bytes:
+def get(store: BlobStore, key: str) -> bytes:
     try:
         return store.get(key)
     except StoreError as error:
@@ -148,7 +166,7 @@ def _local(store: BlobStore, root: str, name: str, scratch: Path) -> Path:
     return path
 
 
-def _described(path: Path) -> tuple[Slice, ...]:
+def described(path: Path) -> tuple[Slice, ...]:
     """What a file says that it holds. JobError GTJ0209 for one that is no safetensors file, or is cut off."""
     try:
         with open(path, "rb") as file:
@@ -164,9 +182,9 @@ def _described(path: Path) -> tuple[Slice, ...]:
 
 
 def _fitting(
-    name: str, engine: Engine, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], uri: str
-) -> dict[str, Tensor]:
-    """The tensors by the names of the network's own. JobError GTJ0208 with the first that differ.
+    name: str, engine: Engine, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], uri: str, partly: bool
+) -> Fitting:
+    """JobError GTJ0208 with the first that differ, or, `partly`, where nothing fits.
 
     A tied weight has several names, of which one will do. What is not trained is as the objective's `build` made it: the file may have it,
     or not, and it is not taken.
@@ -188,12 +206,13 @@ def _fitting(
         for path, shape in ours.items()
         if path not in chosen or shapes[chosen[path]] != shape
     ] + strange
-    if differing:
+    fitting = {path: theirs for path, theirs in chosen.items() if path in ours and shapes[theirs] == ours[path]}
+    if differing and not (partly and fitting):
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         how = "give the job the model that these are the weights of"
         why = "; ".join(differing[:3]) + more
         raise JobError("GTJ0208", f"the initial weights are not those of {name}", where=uri, why=why, how=how)
-    return {path: tensors[theirs] for path, theirs in chosen.items()}
+    return Fitting({path: tensors[theirs] for path, theirs in fitting.items()}, differing)
 
 
 def _damaged(where: str, why: str) -> JobError:

@@ -112,8 +112,9 @@ class Restorer:
             engine.reach(commit.step)
         misfit = begins_anew(commit, self.trained.contents(), self.identity, self.reset)
         own = self.world.rank if commit.world == self.world.size else 0  # what every rank has of its own, as statistics of its batches
-        indexes = {rank: read_index(checkpoints, commit, rank) for rank in {0, own}}
-        self._allocate(indexes[0], misfit)
+        uneven = any(engine.uneven for engine in self.trained.engines.values())
+        indexes = {rank: read_index(checkpoints, commit, rank) for rank in (range(commit.world) if uneven else {0, own})}
+        self._allocate(indexes, misfit)
         wanted = {name: self.trained.parts(name, own=False) for name in self.trained.engines}
         if misfit:
             wanted = {name: [part for part in parts if not resettable(part.slice.key)] for name, parts in wanted.items()}
@@ -126,11 +127,12 @@ class Restorer:
         checkpoints.fetch(commit, sorted({move.rank for move in moves}), folder)
         return moves
 
-    def _allocate(self, index: Mapping[str, list[Slice]], misfit: bool) -> None:
-        """The optimizer's tensors, as the checkpoint has them: a new one has none before its first step."""
+    def _allocate(self, indexes: Mapping[int, Mapping[str, list[Slice]]], misfit: bool) -> None:
+        """The optimizer's tensors, as the checkpoint has them: a new one has none before its first step. Those of one rank are of every
+        kind, unless an engine's are uneven."""
         for name, engine in self.trained.engines.items():
             kinds = {}
-            for slice in index.get(f"{name}{SUFFIX}", ()):
+            for slice in (slice for index in indexes.values() for slice in index.get(f"{name}{SUFFIX}", ())):
                 kind = slice.key.partition("/")[0]
                 if kind not in OURS:
                     kinds[kind] = slice.dtype, not slice.shape

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
 from trainjobs.engine import zero
+from trainjobs.engine.loss_scale import LossScale, ScaledStep, check
 from trainjobs.engine.norm import GradientNorm
 from trainjobs.engine.parts import DTYPES, Part, part
 from trainjobs.optim import optimizers
@@ -81,6 +82,9 @@ class Engine:
             tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
         )
         module.to(world.device)
+        self.scale = LossScale() if spec.training.precision == "fp16" else None
+        if self.scale:
+            check(stage, world.device)
         optimizer = optimizers.build(groups, after)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
@@ -94,30 +98,50 @@ class Engine:
         self._counts_forwards = hasattr(self._engine.optimizer, "clear_backward_seen_flag")
         self._world = world
         self._norm: GradientNorm | None = None
+        self._scaled = ScaledStep(self._engine, trainable, self.scale) if self.scale and stage == 0 else None
+        if self._scaled:
+            self._scaled.stand()
+        elif self.scale:
+            self._engine.optimizer.loss_scaler = self.scale
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
         if self._counts_forwards:
             self._engine.optimizer.clear_backward_seen_flag()
-        self._engine.backward(loss)
+        self._engine.backward(loss * self.scale.scale if self.scale and self._scaled else loss)
 
     def step(self) -> None:
         """Average the gradients over the workers, clip, update, and clear them.
 
-        From stage 1 on DeepSpeed makes no update from gradients that are not finite, and goes on: `skipped` says so, on every rank.
+        From stage 1 on, and in fp16, no update is made from gradients that are not finite, and training goes on: `skipped` says so, on
+        every rank.
         """
         before = self._engine.skipped_steps
         self._engine.step()
         self.skipped = self._engine.skipped_steps > before
 
+    @property
+    def diverged(self) -> bool:
+        """The last step made no update, and not because a loss scale finds its size."""
+        return self.skipped and (self.scale is None or self.scale.exhausted)
+
     def watch_norm(self) -> None:
         """Measure the norm of the gradient of every step from here on."""
+        if self._scaled:
+            self._scaled.step_aside()
         self._norm = GradientNorm(self._engine, [parameter for _, parameter in self.trained], self.stage)
+        if self._scaled:
+            self._scaled.stand()
 
     def measured(self) -> dict[str, Tensor]:
-        """Of the last step, `gradient_norm/<network>`, on the device; {} where nobody watches it, or no update was made."""
+        """Of the last step, `gradient_norm/<network>`, on the device; not where nobody watches it, or no update was made. In fp16 also
+        `loss_scale/<network>`, as it is after the step, and `skipped/<network>`, 1 where no update was made."""
         norm = self._norm.last() if self._norm and not self.skipped else None
-        return {} if norm is None else {f"gradient_norm/{self.name}": norm}
+        found = {} if norm is None else {f"gradient_norm/{self.name}": norm}
+        if self.scale:
+            found[f"loss_scale/{self.name}"] = torch.tensor(self.scale.scale)
+            found[f"skipped/{self.name}"] = torch.tensor(float(self.skipped))
+        return found
 
     def set_rates(self, factor: float) -> dict[str, float]:
         """Set every group's learning rate to `factor` times its peak, and return them by name. One that sleeps has none: else its
@@ -147,6 +171,11 @@ class Engine:
             if here.name in waking:
                 for value in self._state(here.tensor).values():
                     (here.of(value) if value.shape == here.tensor.shape else value).zero_()
+
+    @property
+    def uneven(self) -> bool:
+        """Its parameters have not all the same kinds of optimizer state, so one rank's part may lack a kind that another's has."""
+        return self._thaws or self.settings.name == "muon"
 
     def asleep(self) -> list[nn.Parameter]:
         """The parameters that do not train yet."""
@@ -180,7 +209,7 @@ class Engine:
         for here in zero.held(self.trained, self._engine.optimizer, self.stage, self._world.rank):
             state = self._engine.basic_optimizer.state[here.tensor]
             for kind, (dtype, single) in kinds.items():
-                if kind in state:
+                if kind in state or not optimizers.keeps(self._engine.basic_optimizer, here.tensor, kind):
                     continue
                 if single:
                     state[kind] = torch.zeros((), dtype=DTYPES[dtype], device=here.tensor.device if beside else "cpu")

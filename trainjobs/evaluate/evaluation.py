@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
+from trainjobs.api.follows import followed
 from trainjobs.api.job import Spec
 from trainjobs.api.metrics import LIVE, question
 from trainjobs.data import ring
@@ -100,6 +101,8 @@ def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
 
 
 def measured(spec: Spec) -> set[str]:
-    """The metrics that the manifest asks for, by evaluation.metrics or by choosing the best checkpoint."""
+    """The metrics that the manifest asks for, by evaluation.metrics, by choosing the best checkpoint, or because the run
+    follows them."""
     best = spec.checkpoints.keep.best
-    return {*spec.evaluation.metrics, *([question(best.metric)] if best else [])}
+    named = [*([best.metric] if best else []), *followed(spec).values()]
+    return {*spec.evaluation.metrics, *map(question, named)}

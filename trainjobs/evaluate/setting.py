@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
@@ -14,6 +13,7 @@ from trainjobs.data.source import Source
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Objective
+from trainjobs.objectives.precision import autocast
 from trainjobs.world import World
 
 
@@ -32,8 +32,7 @@ class Setting:
     @contextmanager
     def inference(self) -> Iterator[None]:
         """The networks as they are used, not trained, in the run's precision, while the block runs."""
-        autocast = torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.spec.training.precision == "bf16")
-        with inference(self.networks, autocast):
+        with inference(self.networks, autocast(self.spec.training.precision, self.world.device)):
             yield
 
     def heldout(self, rows: Tensor, at: At) -> Batch:

@@ -82,6 +82,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A residual block, and attention after it where asked for."""
 
+    RECOMPUTES = True  # with training.gradientCheckpointing (recomputing.py)
+
     def __init__(self, inputs: int, outputs: int, time: int, attention: bool) -> None:
         super().__init__()
         self.residual = ResidualBlock(inputs, outputs, time)

@@ -29,7 +29,7 @@ class Meter:
 
     def stepped(self, state: State, engines: Mapping[str, Engine]) -> Measured:
         """A step is over, and this is where the run stands. Returns what it measured."""
-        skipped = [name for name, engine in engines.items() if engine.skipped]
+        skipped = [name for name, engine in engines.items() if engine.diverged]
         measured = self._step
         self._steps.append((State(state.step, state.samples), skipped, measured))
         self._step = []

@@ -176,6 +176,11 @@ class Reporter:
             stem = self._run / "samples" / f"reconstructed-{state.step:06d}"
             save_pairs(pairs.originals, pairs.rebuilt, stem, modes=self._info.modes, sigma=ring.SIGMA)
 
+    def noted(self, state: State, words: str) -> None:
+        """Something happened that is no mistake; "" for nothing."""
+        if words:
+            self._mark("note", step=state.step, message=words)
+
     def heard(self, happened: Happened) -> None:
         """What became of a save."""
         if isinstance(happened, Commit):
@@ -206,12 +211,13 @@ class Reporter:
         self._mark("rolled back", step=state.step, message=message)
         self._show(samples=state.samples, message=message, **self._stands(state.step))
 
-    def ended(self, state: State, how: Literal["finished", "stopped"]) -> Outcome:
-        """The run is over, or this group of workers is. Returns what the ranks are to know of it: it stopped for another one to follow?"""
+    def ended(self, state: State, how: Literal["finished", "stopped"], why: str = "") -> Outcome:
+        """The run is over, or this group of workers is. Returns what the ranks are to know of it: it stopped for another one to follow?
+        `why` a run finished before its last step."""
         self._metrics.close()
-        outcome = Outcome(how)
+        outcome = Outcome(how, why)
         if how == "finished" or self._leaving is None:
-            event, phase, message = ("succeeded", "Succeeded", "") if how == "finished" else ("stopped", "Stopped", "")
+            event, phase, message = ("succeeded", "Succeeded", why) if how == "finished" else ("stopped", "Stopped", "")
         else:
             notice, verdict = self._leaving
             event, phase = notice.event, "Recovering" if notice.replaces else "Stopped"

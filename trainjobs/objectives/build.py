@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trainjobs.api.job import Spec
+from trainjobs.api.job import NOISE_SCHEDULE, Spec
+from trainjobs.models.batch_norm_together import synchronise
+from trainjobs.models.recomputing import recompute
 from trainjobs.objectives import custom, vae
 from trainjobs.objectives.diffusion import build as diffusion
 from trainjobs.objectives.gan import build as gan
@@ -31,4 +33,11 @@ def build(spec: Spec, info: DataInfo) -> Model:
 
     JobError GTJ0108 when family and data do not go together, GTJ0102 when a custom objective cannot be imported, GTJ0214 when it raises.
     """
-    return FAMILIES[spec.family](spec, info)
+    made = FAMILIES[spec.family](spec, info)
+    if spec.training.gradient_checkpointing:
+        trained = {phase.trains for phase in made.objective.phases} - {NOISE_SCHEDULE}
+        for name in sorted(trained):
+            recompute(name, made.modules[name])
+    if spec.training.sync_batch_norm:
+        synchronise(made.modules)
+    return made

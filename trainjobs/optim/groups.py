@@ -21,6 +21,8 @@ class Group:
     parameters: tuple[tuple[str, nn.Parameter], ...]
     settings: Optimizer
     thaws: int = 0  # the first step at which it trains
+    shrinks: float = 0.0  # lambda of the proximal step of |w|
+    embeddings: frozenset[str] = frozenset()  # paths of those whose rows are looked up
 
     def trains(self, step: int) -> bool:
         return step >= self.thaws
@@ -38,6 +40,7 @@ def grouped(
     JobError GTJ0214 for groups that overlap, name parameters of another network, or have optimizers of several kinds: one network has
     one optimizer, whose groups differ in rates, decays and momenta.
     """
+    looked_up = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
     paths = {id(parameter): path for path, parameter in module.named_parameters()}
     if groups is None:
         groups = {network: [parameter for parameter in module.parameters() if parameter.requires_grad]}
@@ -53,7 +56,8 @@ def grouped(
                 raise _wrong(f"{network}.{paths[id(parameter)]} is in the groups {seen[id(parameter)]} and {name}")
             seen[id(parameter)] = name
         members = tuple((paths[id(parameter)], parameter) for parameter in parameters)
-        found.append(Group(name, members, settings(name), thaws.get(name, 0)))
+        embeddings = frozenset(path for path, parameter in members if id(parameter) in looked_up)
+        found.append(Group(name, members, settings(name), thaws.get(name, 0), embeddings=embeddings))
     if unknown := sorted(set(thaws) - set(groups)):
         raise _wrong(f"{network} thaws {', '.join(unknown)}, which is none of its groups")
     if len({group.settings.name for group in found}) > 1:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from trainjobs.api.training import Optimizer
 from trainjobs.optim.groups import Group
+from trainjobs.optim.muon import Muon
+from trainjobs.optim.options import options
 
 After = Callable[[Tensor], object] | None
 
@@ -25,6 +26,10 @@ def build(groups: Sequence[Group], after: After = None) -> optim.Optimizer:
     edit outside of the step would be lost from stage 1 on, because ZeRO writes the weights anew from these.
     """
     optimizer = _named(groups)
+    if any(group.shrinks for group in groups):
+        for group, there in zip(groups, optimizer.param_groups, strict=True):
+            there["shrinks"] = group.shrinks  # in its own entry, because ZeRO steps with one group at a time
+        optimizer.register_step_post_hook(_shrink)
     if after is not None:
         optimizer.register_step_post_hook(partial(_edit, after))
     return optimizer
@@ -37,8 +42,18 @@ def _edit(after: Callable[[Tensor], object], optimizer: optim.Optimizer, argumen
                 after(tensor)
 
 
+def _shrink(optimizer: optim.Optimizer, arguments: Any, keywords: Any) -> None:
+    """sign(w) max(|w| - lr lambda, 0), of every group with a lambda."""
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for tensor in group["params"] if group["shrinks"] else []:
+                tensor.copy_(torch.nn.functional.softshrink(tensor, float(group["lr"]) * group["shrinks"]))
+
+
 def _named(groups: Sequence[Group]) -> optim.Optimizer:
-    parameters = [_options(group.settings) | {"params": [parameter for _, parameter in group.parameters]} for group in groups]
+    if groups[0].settings.name == "muon":
+        return Muon(groups)
+    parameters = [options(group.settings) | {"params": [parameter for _, parameter in group.parameters]} for group in groups]
     match groups[0].settings.name:
         case "adam":
             return optim.Adam(parameters, fused=True)
@@ -46,13 +61,13 @@ def _named(groups: Sequence[Group]) -> optim.Optimizer:
             return optim.AdamW(parameters, fused=True)
         case "rmsprop":
             return optim.RMSprop(parameters)
-        case "sgd":
+        case _:
             return optim.SGD(parameters, lr=groups[0].settings.learning_rate)
 
 
-def _options(spec: Optimizer) -> dict[str, Any]:
-    common = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay}
-    return {**common, "betas": tuple(spec.betas)} if spec.name in ("adam", "adamw") else {**common, "momentum": spec.momentum}
+def keeps(optimizer: optim.Optimizer, parameter: Tensor, kind: str) -> bool:
+    """Whether this kind of state is one that it has for the parameter: of torch's, whatever there is of one there is of all."""
+    return optimizer.keeps(parameter, kind) if isinstance(optimizer, Muon) else True
 
 
 # Optimizers that DeepSpeed lists as tested under ZeRO; the others are elementwise too, so partitioning does not change them.

@@ -11,11 +11,12 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
     """The factor on the peak learning rate at optimizer step `step` of `steps` (counted from 0).
 
     Linear warm-up reaches 1 after `warmup_steps` updates, the first of which already moves: (step + 1) / warmup. After it the
-    cosine (Loshchilov and Hutter, 2017) or linear decay ends at `final_ratio` on the last step.
+    cosine (Loshchilov and Hutter, 2017) or linear decay ends at `final_ratio` on the last step. What a plateau takes is not a function of
+    the step, and a factor beside this one (plateau.py).
     """
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
-    if schedule.name == "constant":
+    if schedule.name in ("constant", "plateau"):
         return 1.0
     span = max(1, steps - 1 - schedule.warmup_steps)
     progress = min(1.0, (step - schedule.warmup_steps) / span)
@@ -24,7 +25,8 @@ def rate(schedule: Schedule, step: int, steps: int) -> float:
 
 
 def kept(ema: Ema, step: int, batch: int) -> float:
-    """The share of the moving average that the update after optimizer step `step` (counted from 0) keeps; `batch` is the global one.
+    """The share of the moving average that the update after optimizer step `step` (counted from 0) keeps; `batch` is the
+    samples of a step.
 
     While it warms up that is at most (1 + t) / (10 + t), and nothing after the first step, as in diffusers' EMAModel and in
     tf.train.ExponentialMovingAverage with num_updates: the average is then of about the last tenth of what has been trained, and holds

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 from trainjobs.api.evaluation import LONGEST_SAMPLE, SAMPLES
+from trainjobs.api.follows import followed
 from trainjobs.api.job import Spec
 
 SHARE = 10  # evaluations that the manifest leaves open take one part in so many of the run, at most
@@ -51,8 +52,8 @@ def beside(spec: Spec, heldout: int, generated: int) -> Beside:
     tenth = max(1, math.ceil(steps / LOOKS))
     often = math.ceil(steps / (given.every_steps or tenth))
     once, budget = score(spec, heldout, generated), steps / (SHARE - 1)
-    # Whoever keeps the best checkpoint has asked for a score of each.
-    asked = given.every_steps is not None or spec.checkpoints.keep.best is not None
+    # Whoever keeps the best checkpoint has asked for a score of each, and so has a rate or an end that follows one.
+    asked = given.every_steps is not None or spec.checkpoints.keep.best is not None or bool(followed(spec))
     every = given.every_steps or (tenth if asked or often * once <= budget / 2 else None)
     left = budget - once * (often if every else 1)
     samples, each = chosen(spec, often if every else 1, left)

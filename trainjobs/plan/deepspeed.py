@@ -15,7 +15,8 @@ def deepspeed_config(spec: Spec, *, stage: int, micro: int, workers: int, parame
     the managed default several backwards before one step give wrong gradients at stages 1 and 2, without an error.
 
     At stage 0 DeepSpeed's bf16 is left off: the weights stay fp32, and the loop's autocast does what torch's does anywhere. DeepSpeed's
-    would add up micro-batches in bf16, and ask the device about every single gradient before every step.
+    would add up micro-batches in bf16, and ask the device about every single gradient before every step. So it is with fp16; its loss scale
+    is ours at every stage (engine/loss_scale.py).
     """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro,
@@ -27,6 +28,7 @@ def deepspeed_config(spec: Spec, *, stage: int, micro: int, workers: int, parame
         "wall_clock_breakdown": False,
         "zero_optimization": {"stage": stage, **(buckets(parameters) if stage else {})},
         "bf16": {"enabled": spec.training.precision == "bf16" and stage > 0},
+        **({"fp16": {"enabled": True}} if spec.training.precision == "fp16" and stage > 0 else {}),
         "checkpoint": {"tag_validation": "Fail"},
         # The loop calls the module itself, never the engine, so DeepSpeed sees no forward pass to check.
         "zero_allow_untested_optimizer": not tested_optimizer,

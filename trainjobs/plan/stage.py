@@ -9,8 +9,8 @@ STATES_SHARE = 0.6
 def states_bytes(parameters: int, stage: int, workers: int, precision: str, frozen: int = 0) -> int:
     """Bytes of weights, gradients and Adam's states on one worker (Rajbhandari et al., "ZeRO", 2020, section 3 and figure 1).
 
-    fp32: 4 weights + 4 gradients + 8 moments; bf16: 2 + 2 + 12 (fp32 master and moments). At stage 0 bf16 is 4 + 4 + 8 as well: the same
-    sum. Weights that are not trained are weights alone, split at stage 3 as well.
+    fp32: 4 weights + 4 gradients + 8 moments; bf16 and fp16: 2 + 2 + 12 (fp32 master and moments). At stage 0 these are 4 + 4 + 8 as
+    well: the same sum. Weights that are not trained are weights alone, split at stage 3 as well.
     """
     weights, gradients, optimizer = (4, 4, 8) if precision == "fp32" else (2, 2, 12)
     optimizer /= workers if stage >= 1 else 1  # type: ignore[assignment]

@@ -1,0 +1,107 @@
+"""The teacher of a distillation: a network of the job's own family, of any size, from a folder that `gtj checkpoints export` wrote.
+
+It is built from what the folder says of itself (gentrain.json). It is frozen and in no checkpoint; a digest of its weights is in every
+commit, and a run goes on only with the same.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import NETWORKS, Spec
+from trainjobs.checkpointer.initial import described, fetch, get
+from trainjobs.checkpointer.restorer import opened
+from trainjobs.checkpoints import open_store
+from trainjobs.export.export import FACTS
+from trainjobs.objectives.build import FAMILIES
+from trainjobs.objectives.distillation import TEACHER
+from trainjobs.objectives.phase import Model, Network
+from trainjobs.stores.store import Missing
+from trainjobs.world import World, outcome
+
+if TYPE_CHECKING:
+    from trainjobs.data.source import DataInfo
+
+WHERE = "spec.training.distillation.teacher"
+# Of the family, what pupil and teacher must have in common: what the outputs mean.
+SAME = {"diffusion": (("process",),), "language": (("tokenizer",),)}
+
+
+def with_teacher(model: Model, spec: Spec, info: DataInfo, world: World, scratch: Path) -> Model:
+    """The model, and the manifest's teacher beside it, where there is one. Every rank must call it; all raise the same.
+
+    JobError GTJ0118 when there is no such folder, GTJ0208 when it is no teacher of this pupil, GTJ0209 when a file is damaged.
+    """
+    if spec.training.distillation is None:
+        return model
+    found = outcome(_load, spec.training.distillation.teacher.rstrip("/"), spec, info, scratch)
+    for error in world.gather(found if isinstance(found, Exception) else None):
+        if error is not None:
+            raise error
+    return replace(model, networks={**model.networks, TEACHER: Network(found, {}, averaged=False)})
+
+
+def _load(uri: str, spec: Spec, info: DataInfo, scratch: Path) -> nn.Module:
+    name = NETWORKS[spec.family][0]
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="teacher-") as folder:
+        theirs = _facts(uri, spec.family)
+        told = Spec.model_validate(
+            {
+                **spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+                spec.family: theirs,
+                "training": {"steps": 1},
+            }
+        )
+        for path in SAME[spec.family]:
+            ours, other = (_at(getattr(each, spec.family).model_dump(by_alias=True), path) for each in (spec, told))
+            differing = [f"{key} {other.get(key)} there, {value} here" for key, value in ours.items() if other.get(key) != value]
+            if differing:
+                field = f"spec.{spec.family}.{'.'.join(path)}"
+                why, how = f"of {field}: {'; '.join(differing)}", "give the pupil the teacher's, so that their outputs mean the same"
+                raise JobError("GTJ0208", "the teacher learned another thing than the pupil is to", where=uri, why=why, how=how)
+        with torch.random.fork_rng(devices=[]):  # the pupil's weights and noise are those of a run without a teacher
+            network = FAMILIES[spec.family](told, info).modules[name]
+        state: dict[str, torch.Tensor] = {}
+        for file in fetch(uri, [name], Path(folder)):
+            shapes = {slice.key: slice.shape for slice in described(file)}
+            state |= {key: value.view(shapes[key]).clone() for key, value in opened(file).items()}
+    missing, strange = network.load_state_dict(state, strict=False)
+    kept = {id(parameter) for parameter in network.parameters()}
+    tied = {path for path, parameter in network.named_parameters(remove_duplicate=False) if id(parameter) in kept and path in missing}
+    lacking = [path for path in missing if path not in tied or path in dict(network.named_parameters())]
+    if lacking or strange:
+        why = f"its weights lack {', '.join(lacking[:3]) or 'nothing'}, and have {', '.join(strange[:3]) or 'nothing'} too many"
+        raise JobError("GTJ0208", "the teacher's weights are not those of its network", where=uri, why=why, how="export it again")
+    return network
+
+
+def _facts(uri: str, family: str) -> Mapping[str, Any]:
+    """The family's part of the teacher's manifest."""
+    try:
+        told = json.loads(get(open_store(uri), FACTS))
+        found = told["spec"].get(family)
+    except Missing as error:
+        how = "name a folder that gtj checkpoints export wrote"
+        raise JobError("GTJ0118", "there is no teacher", where=uri, why=f"{FACTS} {error.why}", how=how) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError("GTJ0209", "the teacher is damaged", where=f"{uri}/{FACTS}", why=repr(error), how="export it again") from error
+    if found is None:
+        why, how = f"it is of family {told.get('family')}", f"a teacher of this job is of family {family}"
+        raise JobError("GTJ0208", "the teacher is of another family", where=uri, why=why, how=how)
+    result: Mapping[str, Any] = found
+    return result
+
+
+def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    for key in path:
+        values = values[key]
+    return values

@@ -1,0 +1,29 @@
+"""What `training` asks of any model: which of its parameters train from which step on, and what its losses have beside their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from torch import nn
+
+from trainjobs.api.job import Spec
+from trainjobs.objectives.distillation import taught
+from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer_of
+from trainjobs.objectives.phase import Model, Objective, Phase, clocked
+from trainjobs.objectives.sparsity import cut_by_kind, marked, penalised
+from trainjobs.optim.groups import Group, divided
+
+
+def shaped(model: Model, spec: Spec) -> tuple[dict[str, list[Group]], StillNorms]:
+    """The groups of every network, by training.optimizers, freeze, unfreeze and sparsity; and the batch norms that stand still with their
+    parameters. Parameters that are in no group ask for no gradient from here on."""
+    networks = divided_by_thaw(model.networks, spec.training)
+    cut = {name: (n.module, n.groups, n.thaws) for name, n in cut_by_kind(networks, spec.training.sparsity).items()}
+    groups = marked(divided(cut, partial(optimizer_of, spec)), spec.training.sparsity)
+    return groups, StillNorms.of(networks, spec.training)
+
+
+def phases_of(objective: Objective, modules: Mapping[str, nn.Module], spec: Spec) -> tuple[Phase, ...]:
+    """The phases of every step, with a teacher's term and that of activations."""
+    return taught(penalised(clocked(objective.phases), modules, spec.training.sparsity), modules, spec.training.distillation)
