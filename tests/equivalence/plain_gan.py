@@ -30,8 +30,9 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
     g, d = networks["generator"], networks["discriminator"]
     lazy, critics = gan.regularization.r1, gan.loss.critic_steps
     interval = lazy.every if lazy else 1
+    path, mean_length = gan.regularization.path_length, 0.0
     optimizers = {
-        "generator": optimizer(spec, "generator", g, 1.0),
+        "generator": optimizer(spec, "generator", g, path.every / (path.every + 1) if path and path.every > 1 else 1.0),
         "discriminator": optimizer(spec, "discriminator", d, interval * critics / (interval * critics + 1) if interval > 1 else 1.0),
     }
     measured: dict[str, list[float]] = {}
@@ -41,7 +42,7 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
         for repetition in range(critics):
             data, noise = plain.draw(spec, source, step, f"D.{repetition}", seen, batch, "cpu")
             (real,) = data.values()
-            fake = g(noise.normal("z", gan.generator.latent_dim)).detach()
+            fake = generated(gan, g, noise).detach()
             x, y = augmented(gan, real, noise, "real"), augmented(gan, fake, noise, "fake")
             loss = discriminator_loss(gan, d, x, y, noise)
             if lazy and lazy.every == 1:
@@ -61,9 +62,14 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
                 slope = slope + 0 * weight.sum()
             update(spec, d, optimizers["discriminator"], lazy.every * critics * lazy.gamma / 2 * slope)
         noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
-        score = d(augmented(gan, g(noise.normal("z", gan.generator.latent_dim)), noise, "fake"))
+        score = d(augmented(gan, generated(gan, g, noise), noise, "fake"))
         loss = generator_loss(gan, score) + gan.regularization.orthogonal * angles(g)
         norm_g = update(spec, g, optimizers["generator"], loss)
+        if path and step % path.every == 0:
+            lengths = style_lengths(gan, g, Noise.of(spec.training.seed, step, "G_path.0", torch.arange(seen, seen + batch)))
+            update(spec, g, optimizers["generator"], path.every * path.weight * ((lengths - mean_length) ** 2).mean())
+            mean_length = (1 - path.decay) * mean_length + path.decay * lengths.mean().item()
+            measured.setdefault("path_length", []).append(lengths.mean().item())
         found = {"gradient_norm/discriminator": sum(norms) / critics, "gradient_norm/generator": norm_g, "loss/G": loss.item()}
         for name, value in (found | ({"r1": sum(r1s) / len(r1s)} if r1s else {})).items():
             measured.setdefault(name, []).append(value)
@@ -120,6 +126,36 @@ def generator_loss(gan: Gan, score: Tensor) -> Tensor:
     if gan.loss.type == "minimax":
         return -F.binary_cross_entropy_with_logits(score, torch.zeros_like(score))
     return F.mse_loss(score, torch.ones_like(score)) / 2 if gan.loss.type == "lsgan" else -score.mean()
+
+
+def generated(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+    z = noise.normal("z", gan.generator.latent_dim)
+    if gan.generator.architecture != "stylegan2":
+        return g(z)
+    return g.draw(styles(gan, g, noise, z), noise)
+
+
+def styles(gan: Gan, g: nn.Module, noise: Noise, z: Tensor) -> Tensor:
+    """Sample by sample: its own style, or from a layer on that of another latent."""
+    other, u = noise.normal("z.mixed", gan.generator.latent_dim), noise.uniform("mixing")
+    rows = []
+    for row in range(len(z)):
+        first = int(noise.integers("mixing.from", g.layers - 1)[row]) + 1 if u[row] < gan.generator.style_mixing else g.layers
+        own, its = g.mapping(z[row : row + 1]), g.mapping(other[row : row + 1])
+        rows.append(torch.cat([own] * first + [its] * (g.layers - first)))
+    return torch.stack(rows)
+
+
+def style_lengths(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+    """Karras et al., equation 4, one layer's slope after another; of every second sample, say."""
+    own = Noise(noise.seed, noise.samples[:: gan.regularization.path_length.batch_shrink])
+    z = own.normal("z", gan.generator.latent_dim)
+    w = list(styles(gan, g, own, z).unbind(1))
+    image = g.draw(torch.stack(w, dim=1), own)
+    y = own.normal("path", *image.shape[1:]) / image.shape[-1]
+    squares = [(slope**2).sum(1) for slope in torch.autograd.grad((image * y).sum(), w, create_graph=True)]
+    zero = sum(0 * weight.sum() for weight in g.parameters())  # what it does not depend on has the gradient 0
+    return torch.sqrt(torch.stack(squares).mean(0)) + zero
 
 
 def slopes(d: nn.Module, x: Tensor) -> Tensor:

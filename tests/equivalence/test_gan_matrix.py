@@ -27,6 +27,7 @@ MLP = {"architecture": "mlp", "channels": 16, "layers": 2}
 DCGAN = {"architecture": "dcgan", "channels": 4}
 ORTHOGONAL = {"orthogonal": 0.01}
 R1 = {"r1": {"gamma": 1.0, "every": 1}}
+DEVIATION = {"minibatchDeviation": {"group": 2}}
 # What goes with each loss, one by one, and then all of it together: (loss, regularization).
 WITH: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "bce": [({}, R1), ({}, ORTHOGONAL), ({"realLabel": 0.9}, {})],
@@ -58,6 +59,14 @@ def on_images(generator: dict[str, Any], discriminator: dict[str, Any], optimize
     return job({**networks, **more}, data, optimizer)
 
 
+def styled(optimizer: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """StyleGAN2's four phases."""
+    networks = {"architecture": "stylegan2", "channels": 2}
+    gan = {"generator": {**networks, "latentDim": 4, "mappingLayers": 2}, "discriminator": {**networks, **DEVIATION}}
+    lazy = {"r1": {"gamma": 1.0, "every": 2}, "pathLength": {"every": 3, "decay": 0.5}}
+    return job({**gan, "regularization": lazy, **more}, {"source": "builtin:digits", "images": {"size": 16, "channels": 1}}, optimizer)
+
+
 def together(kind: str) -> dict[str, Any]:
     loss, regularization = {"type": kind}, {}
     for own, added in WITH[kind]:
@@ -69,11 +78,11 @@ def together(kind: str) -> dict[str, Any]:
 PAIRS = {f"{kind}-{number}": on_points({"type": kind, **own}, added) for kind in WITH for number, (own, added) in enumerate(WITH[kind])}
 WHOLE = {f"all-of-{kind}": together(kind) for kind in WITH}
 LAZY = {"type": "bce", "criticSteps": 2}, {"r1": {"gamma": 1.0, "every": 4}}
-DEVIATION = {"minibatchDeviation": {"group": 2}}
 CUT_FREE = {
     "deviation": on_points({"type": "hinge"}, R1, **DEVIATION),
     "attention": on_images({"attention": [4, 8]}, {"attention": [8], **DEVIATION}, SGD, loss={"type": "wgan-gp"}),
     "diffaug": on_images({}, {}, SGD, augment={}, regularization=R1),
+    "styles": styled({"name": "sgd", "learningRate": 0.01, "momentum": 0.5}),
 }
 # Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
 ONE_TURN = {

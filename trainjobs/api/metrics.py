@@ -85,6 +85,7 @@ METRICS = (
     Metric("accuracy/D", "Discriminator's accuracy", "D", ("gan",), unit="share"),
     Metric("gradient_penalty", "Gradient penalty", "penalty", ("gan",)),
     Metric("r1", "R1 penalty", "squared slope at real samples", ("gan",)),
+    Metric("path_length", "Path length", "a step in the styles moves the image by", ("gan",)),
     Metric("orthogonal", "Filters at right angles", "squared inner products", ("gan",)),
     Metric("gradient_norm/discriminator", "Gradient norm", "D", ("gan",)),
     Metric("gradient_norm/generator", "Gradient norm", "G", ("gan",)),
