@@ -80,7 +80,7 @@ def optimizer(spec: Spec, name: str, network: nn.Module, c: float) -> torch.opti
     """`c` of the appendix on lazy regularisation."""
     chosen = spec.training.optimizer(name)
     if chosen.name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=chosen.learning_rate, momentum=chosen.momentum)
+        return torch.optim.SGD(network.parameters(), lr=chosen.learning_rate * c, momentum=chosen.momentum)
     if chosen.name == "rmsprop":
         return torch.optim.RMSprop(network.parameters(), lr=chosen.learning_rate)
     return torch.optim.Adam(network.parameters(), lr=chosen.learning_rate * c, betas=(chosen.betas[0] ** c, chosen.betas[1] ** c))

@@ -36,6 +36,7 @@ def noise(*samples: int) -> Noise:
     return Noise.of(5, 2, "G_path.0", torch.tensor(samples))
 
 
+@pytest.mark.slow
 def test_lengths_and_their_gradient_are_those_of_finite_differences_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stylegan2, "leaky", nn.functional.silu)  # one without a kink, across which a difference says nothing
     g = generator().double()
@@ -44,17 +45,14 @@ def test_lengths_and_their_gradient_are_those_of_finite_differences_in_float64(m
     y = own.normal("path", 1, 8, 8).double() / 8.0
 
     def by_hand() -> torch.Tensor:
-        """Each element of each layer's style moved by a little."""
+        """Each element of each layer's style moved by a little: one copy of the samples for each."""
         with torch.no_grad():
             w, step = g.styles(z, own, MIXING), 1e-5
-            slopes = torch.zeros_like(w)
-            for layer in range(w.shape[1]):
-                for element in range(LATENT):
-                    move = torch.zeros_like(w)
-                    move[:, layer, element] = step
-                    up, down = ((g.draw(w + sign * move, own) * y).sum(dim=(1, 2, 3)) for sign in (1.0, -1.0))
-                    slopes[:, layer, element] = (up - down) / (2 * step)
-            return slopes.square().sum(dim=2).mean(dim=1).sqrt()
+            moves = step * torch.eye(w[0].numel(), dtype=w.dtype).view(-1, 1, *w.shape[1:])
+            copies = Noise(own.seed, own.samples.repeat(len(moves)))
+            up, down = ((g.draw((w + sign * moves).flatten(0, 1), copies).view(-1, *y.shape) * y).flatten(2).sum(2) for sign in (1.0, -1.0))
+            slopes = ((up - down) / (2 * step)).view(*w.shape[1:], len(w))
+            return slopes.square().sum(dim=1).mean(dim=0).sqrt()
 
     lengths = path_lengths(g, z, own, MIXING)
     torch.testing.assert_close(lengths.detach(), by_hand(), rtol=1e-7, atol=1e-9)
@@ -64,7 +62,7 @@ def test_lengths_and_their_gradient_are_those_of_finite_differences_in_float64(m
     for name, parameter in g.named_parameters():
         assert parameter.grad is not None, name
         flat, slope = parameter.detach().view(-1), parameter.grad.view(-1)
-        for place in range(0, flat.numel(), max(1, flat.numel() // 2)):
+        for place in range(0, flat.numel(), max(1, flat.numel() - 1)):
             moved = []
             for sign in (1.0, -1.0):
                 flat[place] += sign * 1e-4
@@ -72,7 +70,7 @@ def test_lengths_and_their_gradient_are_those_of_finite_differences_in_float64(m
                 flat[place] -= sign * 1e-4
             assert slope[place].item() == pytest.approx((moved[0] - moved[1]) / 2e-4, rel=1e-4, abs=1e-7), f"{name}[{place}]"
             seen += 1
-    assert seen > 60
+    assert seen > 40
 
 
 def test_the_mean_moves_by_its_decay_and_is_kept() -> None:

@@ -168,14 +168,38 @@ class Regularization(Model):
     )
 
 
+Policy = Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1, max_length=3), only(type="diffaug")]
+Pipeline = Annotated[list[Literal["blit", "geom", "color"]], Field(min_length=1, max_length=3), only(type="ada")]
+
+
 class Augment(Model):
     """Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts longer."""
 
-    type: Literal["diffaug"] = Field("diffaug", description="diffaug: differentiable augmentation of everything (Zhao et al., 2020).")
-    policy: Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1, max_length=3)] = Field(
+    type: Literal["diffaug", "ada"] = Field(
+        "diffaug",
+        description="diffaug: differentiable augmentation of everything (Zhao et al., 2020). ada: of as much as the discriminator needs "
+        "(Karras et al., 2020).",
+    )
+    policy: Policy = Field(
         ["color", "translation", "cutout"],
         description="In this order. color: brightness, saturation and contrast. translation: by up to an eighth of the size. cutout: a "
         "grey square of half the size [diffaugment, aug_types].",
+    )
+    pipeline: Pipeline = Field(
+        ["blit", "geom", "color"],
+        description="blit: mirrored, turned by quarters, shifted by whole pixels. geom: scaled, turned, stretched and shifted. color: "
+        "brightness, contrast, and of colours luma, hue and saturation [augpipe: bgc].",
+    )
+    target: Annotated[float, Field(ge=0, le=1), only(type="ada")] = Field(
+        0.6, description="Mean sign of the discriminator's scores of real samples that the strength is to lead to [ada_target]."
+    )
+    every_steps: Annotated[int, Field(ge=1, le=1000), only(type="ada")] = Field(
+        4, description="Steps between two changes of the strength [ada_interval]."
+    )
+    images: Annotated[int, Field(ge=1, le=10**9), only(type="ada")] = Field(
+        500_000,
+        description="Real samples that are shown while the strength goes from 0 to 1; 100000 is usual from pretrained weights [ada_kimg, "
+        "in thousands].",
     )
 
 
@@ -191,6 +215,11 @@ class Gan(Model):
         description="Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts "
         "longer. Samples and evaluation are never augmented.",
     )
+
+    @property
+    def shown(self) -> int:
+        """Batches of real samples that a step shows: those of the discriminator's main phase, by which a GAN's clock goes."""
+        return self.loss.critic_steps
 
     @property
     def styled(self) -> bool:

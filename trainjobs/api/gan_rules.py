@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainjobs.api.gan import Gan
+from trainjobs.api.gan import WASSERSTEIN, Gan
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
@@ -74,10 +74,18 @@ def augments_images(gan: Gan) -> Iterator[Breach]:
 
 
 def policies_differ(gan: Gan) -> Iterator[Breach]:
-    policy = gan.augment.policy if gan.augment else []
-    for index, name in enumerate(policy):
-        if name in policy[:index]:
-            yield Breach(("augment", "policy", index), f"{name} is there twice", how="take one out")
+    for field in ("policy", "pipeline"):
+        names = getattr(gan.augment, field) if gan.augment else []
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Breach(("augment", field, index), f"{name} is there twice", how="take one out")
+
+
+def scores_have_a_sign(gan: Gan) -> Iterator[Breach]:
+    if gan.augment is not None and gan.augment.type == "ada" and gan.loss.type in WASSERSTEIN:
+        what = f"augment.type: ada with loss.type: {gan.loss.type}"
+        why = "its strength follows the sign of the discriminator's scores, and those of a critic have no zero that means anything"
+        yield Breach(("augment", "type"), what, why, "use type: diffaug, or another loss")
 
 
 def attention_has_place(spec: Spec) -> Iterator[Breach]:
@@ -214,8 +222,16 @@ RULES = (
         "spec.gan",
         "GTJ0102",
         policies_differ,
-        "!has(self.augment) || self.augment.policy.all(p, self.augment.policy.exists_one(q, q == p))",
-        "augment.policy names something twice",
+        "!has(self.augment) || (self.augment.policy.all(p, self.augment.policy.exists_one(q, q == p)) && "
+        "self.augment.pipeline.all(p, self.augment.pipeline.exists_one(q, q == p)))",
+        "augment.policy or augment.pipeline names something twice",
+    ),
+    Rule(
+        "spec.gan",
+        "GTJ0108",
+        scores_have_a_sign,
+        f"!has(self.augment) || self.augment.type != 'ada' || !(self.loss.type in {list(WASSERSTEIN)})",
+        "augment.type: ada follows the sign of scores, which a Wasserstein loss gives no meaning: use diffaug",
     ),
     Rule(
         "spec",

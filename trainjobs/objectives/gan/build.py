@@ -11,6 +11,7 @@ from trainjobs.api.gan import Gan
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
 from trainjobs.models import dcgan, mlp, stylegan2
+from trainjobs.objectives.gan.ada import Ada
 from trainjobs.objectives.gan.objective import AdaptiveGan, GanObjective
 from trainjobs.objectives.gan.path_length import PathMean
 from trainjobs.objectives.phase import Model, Network
@@ -87,16 +88,16 @@ def build(spec: Spec, info: DataInfo) -> Model:
             "generator": Network(made["generator"], norm=True),
             "discriminator": Network(made["discriminator"], averaged=False, after=clipped, norm=True),
         },
-        objective(made["generator"], made["discriminator"], gan, info.kind),
+        objective(made["generator"], made["discriminator"], gan, info.kind, spec.training.batch.global_),
     )
 
 
-def objective(generator: nn.Module, discriminator: nn.Module, gan: Gan, kind: Literal["image", "point"]) -> GanObjective:
+def objective(generator: nn.Module, discriminator: nn.Module, gan: Gan, kind: Literal["image", "point"], batch: int) -> GanObjective:
     """What adapts is told what was measured, which takes a collective; so there is another class for what does not."""
-    path = gan.regularization.path_length
-    if path is None:
-        return GanObjective(generator, discriminator, gan, kind)
-    return AdaptiveGan(generator, discriminator, gan, kind, PathMean(path))
+    length = gan.regularization.path_length
+    path = PathMean(length) if length else None
+    ada = Ada(gan.augment, batch * gan.shown) if gan.augment and gan.augment.type == "ada" else None
+    return (AdaptiveGan if path or ada else GanObjective)(generator, discriminator, gan, kind, path, ada)
 
 
 def clip(most: float) -> Callable[[Tensor], Tensor]:

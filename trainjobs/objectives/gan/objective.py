@@ -1,6 +1,6 @@
 """Generative adversarial networks: a discriminator D and a generator G that take turns, z ~ N(0, I). Their losses stand in losses.py.
 
-What is added to L_D, with T the augmentation that D sees (diffaugment.py; without any, T(x) = x):
+What is added to L_D, with T the augmentation that D sees (diffaugment.py, ada.py; without any, T(x) = x):
 
 wgan-gp   lambda E (||grad_y D(y)||_2 - 1)^2 between real and generated samples                                    gradient_penalty.py
 r1        gamma / 2 E_x ||grad D(T(x))||_2^2; with `every` k > 1 in an optimizer step of its own every k steps, as much heavier, on the
@@ -18,6 +18,7 @@ DeepSpeed's stage 3 frees the weights between a derivative and its derivative, w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.gan import Gan, GanLoss
 from trainjobs.models import stylegan2
+from trainjobs.objectives.gan.ada import Ada, augmented
 from trainjobs.objectives.gan.diffaugment import diffaugment
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
 from trainjobs.objectives.gan.losses import LOSSES
@@ -37,14 +39,15 @@ from trainjobs.objectives.phase import Batch, Phase, Samples
 
 @dataclass(frozen=True)
 class GanObjective:
-    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path` is there where the manifest has
-    a pathLength."""
+    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path` and
+    `ada` are there where the manifest has them."""
 
     generator: nn.Module
     discriminator: nn.Module
     gan: Gan
     kind: Literal["image", "point"]
     path: PathMean | None = None
+    ada: Ada | None = None
 
     @property
     def loss(self) -> GanLoss:
@@ -75,6 +78,9 @@ class GanObjective:
         accuracy = kind.accuracy(score_real.detach(), score_fake.detach())
         if accuracy is not None:
             metrics["accuracy/D"] = accuracy
+        if self.ada is not None:
+            metrics["sign/real"] = (score_real.detach() - (kind.boundary or 0.0)).sign().mean()
+            metrics["augment/p"] = torch.full_like(metrics["sign/real"], self.ada.p)
         loss = kind.discriminator(score_real, score_fake, self.loss.real_label)
         if self.loss.type == "wgan-gp":
             penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
@@ -128,8 +134,10 @@ class GanObjective:
 
     def seen(self, samples: Tensor, batch: Batch, which: str) -> Tensor:
         """What D sees of samples."""
-        augment = self.gan.augment
-        return samples if augment is None else diffaugment(samples, augment.policy, batch.noise, f"augment.{which}")
+        augment, name = self.gan.augment, f"augment.{which}"
+        if self.ada is not None:
+            return augmented(samples, self.ada.settings.pipeline, self.ada.p, batch.noise, name)
+        return samples if augment is None else diffaugment(samples, augment.policy, batch.noise, name)
 
     @property
     def highest_stage(self) -> int:
@@ -146,19 +154,22 @@ class GanObjective:
 
 
 class AdaptiveGan(GanObjective):
-    """One with something that adapts to what it measures."""
+    """One with something that adapts to what it measures: all that stands here is the same on every rank, and in every commit."""
 
     @property
     def adapts_every(self) -> int:
-        return self.path.settings.every if self.path else 1
+        return math.gcd(self.path.settings.every if self.path else 0, self.ada.settings.every_steps if self.ada else 0)
 
     def adapt(self, means: Mapping[str, float]) -> None:
         if self.path:
             self.path.adapt(means)
+        if self.ada:
+            self.ada.adapt(means, self.adapts_every)
 
     def state(self) -> dict[str, Any]:
-        return {"path": self.path.state()} if self.path else {}
+        return {name: kept.state() for name, kept in (("path", self.path), ("ada", self.ada)) if kept}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        if self.path:
-            self.path.load_state(state["path"])
+        for name, kept in (("path", self.path), ("ada", self.ada)):
+            if kept and name in state:
+                kept.load_state(state[name])
