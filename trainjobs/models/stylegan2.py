@@ -150,7 +150,8 @@ class Generator(nn.Module):
             x_BCHW = raised(x_BCHW, w[2 * level - 1], noise, f"noise.{2 * level - 1}")
             x_BCHW = refined(x_BCHW, w[2 * level], noise, f"noise.{2 * level}")
             image = doubled(image) + self.colours[level](x_BCHW, w[2 * level + 1])
-        return image
+        made: Tensor = image
+        return made
 
     def mean_style(self) -> Tensor:
         """float [latent], the mean w of the weights of now. Nothing of it is saved: it is found anew when the weights have changed."""

@@ -2,8 +2,8 @@
 
     r = E sign(D(T(x)) - b),    p <- min(1, max(0, p + sign(r - target) k B / images))    every k steps of B real samples
 
-b the score at which D cannot tell, E over all samples that D's main phase saw since the last time, of all ranks; so p can go from 0 to 1 while
-`images` are shown. Each operation of the pipeline is applied to each sample with probability p, apart from the others. Karras et al.,
+b the score at which D cannot tell, E over all samples that D's main phase saw since the last time, of all ranks; so p can go from 0 to 1
+while `images` are shown. Each operation of the pipeline is applied to each sample with probability p, apart from the others. Karras et al.,
 "Training generative adversarial networks with limited data", 2020 (arXiv 2006.06676, section 3.1 and appendix B):
 
 blit    mirror;  turn by a quarter, as often as not 0 to 3 times;  shift by whole pixels ~ U(-1/8, 1/8) of the size
@@ -36,6 +36,7 @@ SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466, 0.787641141030194,
     0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
+DELAY = sum(place * tap for place, tap in enumerate(SYM6)) / sum(SYM6) - 5.5  # pixels of the larger picture
 LUMA = 1.0 / math.sqrt(3.0)  # each channel's part of the direction of grey
 
 
@@ -139,6 +140,10 @@ def placed(x_BCHW: Tensor, map_B23: Tensor) -> Tensor:
 def warped(x_BCHW: Tensor, map_B23: Tensor) -> Tensor:
     """Looked up at other places: in a picture of twice the size, for a result of twice the size."""
     large_BCHW = _doubled(x_BCHW)
+    # The low pass moves what is made larger by this much, and back what is made smaller; what is turned in between would be moved twice.
+    off_21 = torch.full((2, 1), DELAY / x_BCHW.shape[-1], dtype=map_B23.dtype, device=map_B23.device)
+    turn_B22, shift_B21 = map_B23[:, :, :2], map_B23[:, :, 2:]
+    map_B23 = torch.cat([turn_B22, shift_B21 + off_21 - turn_B22 @ off_21], dim=2)
     grid = F.affine_grid(map_B23, list(large_BCHW.shape), align_corners=False)
     return _halved(F.grid_sample(large_BCHW, grid, mode="bilinear", padding_mode="reflection", align_corners=False))
 

@@ -47,7 +47,8 @@ def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float
         (slope_BLW,) = torch.autograd.grad((image_BCHW * y_BCHW).sum(), w_BLW, create_graph=True)
         # A slope does not depend on the biases of colours. Of nothing they would have no gradient, which torch's Adam passes over, and
         # ZeRO takes for 0; with 0 of the image it is 0 everywhere.
-        return slope_BLW.square().sum(dim=2).mean(dim=1).sqrt() + 0.0 * image_BCHW.flatten(1).sum(dim=1)
+        length_B: Tensor = slope_BLW.square().sum(dim=2).mean(dim=1).sqrt() + 0.0 * image_BCHW.flatten(1).sum(dim=1)
+        return length_B
 
 
 def fewer(noise: Noise, shrink: int) -> Noise:
