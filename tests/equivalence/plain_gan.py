@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plain
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.data import open_source
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
+from trainjobs.objectives.gan import ada
 
 
 def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], dict[str, list[float]]]:
@@ -36,15 +38,19 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
         "discriminator": optimizer(spec, "discriminator", d, interval * critics / (interval * critics + 1) if interval > 1 else 1.0),
     }
     measured: dict[str, list[float]] = {}
-    seen = 0
+    seen, strength, signs = 0, 0.0, list[float]()
     for step in range(spec.training.steps):
         norms, r1s = [], []
         for repetition in range(critics):
             data, noise = plain.draw(spec, source, step, f"D.{repetition}", seen, batch, "cpu")
             (real,) = data.values()
             fake = generated(gan, g, noise).detach()
-            x, y = augmented(gan, real, noise, "real"), augmented(gan, fake, noise, "fake")
+            x, y = augmented(gan, real, noise, "real", strength), augmented(gan, fake, noise, "fake", strength)
             loss = discriminator_loss(gan, d, x, y, noise)
+            if gan.augment and gan.augment.type == "ada":
+                with torch.no_grad():
+                    signs += torch.sign(d(x)).tolist()
+                measured.setdefault("augment/p", []).append(strength)
             if lazy and lazy.every == 1:
                 slope = (slopes(d, x) ** 2).sum() / batch
                 loss = loss + lazy.gamma / 2 * slope
@@ -56,15 +62,19 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             samples = torch.arange(seen - batch, seen)  # the last critic's, read with the randomness that it read them with
             real = source.batch(samples, spec.training.seed, Noise.of(spec.training.seed, step, f"D.{critics - 1}", samples))
             noise = Noise.of(spec.training.seed, step, "D_r1.0", samples)
-            slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real")) ** 2).sum() / batch
+            slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real", strength)) ** 2).sum() / batch
             r1s.append(slope.item())
             for weight in d.parameters():  # as StyleGAN2's code has it: what the penalty does not depend on has the gradient 0
                 slope = slope + 0 * weight.sum()
             update(spec, d, optimizers["discriminator"], lazy.every * critics * lazy.gamma / 2 * slope)
         noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
-        score = d(augmented(gan, generated(gan, g, noise), noise, "fake"))
+        score = d(augmented(gan, generated(gan, g, noise), noise, "fake", strength))
         loss = generator_loss(gan, score) + gan.regularization.orthogonal * angles(g)
         norm_g = update(spec, g, optimizers["generator"], loss)
+        if signs and (step + 1) % gan.augment.every_steps == 0:
+            # So many images as were looked at, of those in which it goes from 0 to 1.
+            strength = min(max(strength + float(np.sign(np.mean(signs) - gan.augment.target)) * len(signs) / gan.augment.images, 0.0), 1.0)
+            signs = []
         if path and step % path.every == 0:
             lengths = style_lengths(gan, g, Noise.of(spec.training.seed, step, "G_path.0", torch.arange(seen, seen + batch)))
             update(spec, g, optimizers["generator"], path.every * path.weight * ((lengths - mean_length) ** 2).mean())
@@ -175,10 +185,15 @@ def angles(g: nn.Module) -> Tensor:
     return total
 
 
-def augmented(gan: Gan, x: Tensor, noise: Noise, which: str) -> Tensor:
-    """Zhao et al., section 3.2, one sample after another."""
+def augmented(gan: Gan, x: Tensor, noise: Noise, which: str, p: float) -> Tensor:
+    """Zhao et al., section 3.2, one sample after another. Of ADA, whose operations have a test of their own, p is by hand."""
     if gan.augment is None:
         return x
+    if gan.augment.type == "ada":
+        rows = [Noise(noise.seed, noise.samples[row : row + 1]) for row in range(len(x))]
+        return torch.cat(
+            [ada.augmented(x[row : row + 1], gan.augment.pipeline, p, own, f"augment.{which}") for row, own in enumerate(rows)]
+        )
     made = []
     for row, picture in enumerate(x):
         own = Noise(noise.seed, noise.samples[row : row + 1])

@@ -83,6 +83,7 @@ CUT_FREE = {
     "attention": on_images({"attention": [4, 8]}, {"attention": [8], **DEVIATION}, SGD, loss={"type": "wgan-gp"}),
     "diffaug": on_images({}, {}, SGD, augment={}, regularization=R1),
     "styles": styled({"name": "sgd", "learningRate": 0.01, "momentum": 0.5}),
+    "styles-ada": styled({"name": "sgd", "learningRate": 0.01, "momentum": 0.5}, augment={"type": "ada", "everySteps": 2, "images": 40}),
 }
 # Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
 ONE_TURN = {
@@ -102,7 +103,8 @@ CASES = [
 ]
 
 
-RESUMED, STOPS = ("lazy-diffaug", 1, 2, 1), 4
+# With R1 every third step and augmentation, stopped after the fourth; and amid a window of path length (three steps) and of ADA (two).
+RESUMED = {("lazy-diffaug", 1, 2, 1): 4, ("styles-ada", 1, 2, 1): 5}
 
 
 def cut(name: str, stage: int, workers: int, accumulation: int) -> dict[str, Any]:
@@ -120,8 +122,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folders = [group.prepare(root / "-".join(map(str, case)), cut(*case)) for case in CASES if case[2] == size]
         begun = [str(folder) for folder in folders]
         if size == 2:
-            again = group.prepare(root / "resumed", cut(*RESUMED))
-            begun += [f"{again}={STOPS}", str(again)]
+            for case, stop in RESUMED.items():
+                again = group.prepare(root / f"resumed-{case[0]}", cut(*case))
+                begun += [f"{again}={stop}", str(again)]
         group.run_group(size, begun, root, script="at_once.py")
     return root
 
@@ -150,14 +153,19 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
 
 
-def test_goes_on_between_two_lazy_steps_bit_for_bit(runs: Path) -> None:
-    """With R1 every third step and augmentation: stopped after the fourth."""
-    whole, resumed = runs / "-".join(map(str, RESUMED)), runs / "resumed"
-    rows = [group.losses(run, "step") for run in (whole, resumed)]
-    assert rows[0] == rows[1] == list(range(1, STEPS + 1))
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: case[0])
+def test_goes_on_between_two_lazy_steps_bit_for_bit(case: tuple[str, int, int, int], runs: Path) -> None:
+    whole, resumed = runs / "-".join(map(str, case)), runs / f"resumed-{case[0]}"
+    rows = [group.losses(run, "samples") for run in (whole, resumed)]
+    assert rows[0] == rows[1] == [BATCH * step for step in range(1, STEPS + 1)]
     events = [json.loads(line) for line in (resumed / "attempts.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in events if event["event"] == "resumed"] == [STOPS]
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [RESUMED[case]]
+    for name in ("augment/p", "path_length"):
+        assert group.losses(whole, name) == group.losses(resumed, name)
     for network in ("generator", "discriminator"):
-        for kind in ("fp32", "exp_avg_sq"):
+        for kind in ("fp32", "momentum_buffer" if "ada" in case[0] else "exp_avg_sq"):
             ours, theirs = (group.weights(run, network, kind) for run in (resumed, whole))
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    if "ada" in case[0]:
+        strengths = group.losses(whole, "augment/p")
+        assert len(set(strengths)) > 2, "it moves while they look"

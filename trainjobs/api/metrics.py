@@ -83,7 +83,7 @@ METRICS = (
     Metric("score/real", "Discriminator's scores", "real samples", ("gan",)),
     Metric("score/fake", "Discriminator's scores", "generated samples", ("gan",)),
     Metric("accuracy/D", "Discriminator's accuracy", "D", ("gan",), unit="share"),
-    Metric("sign/real", "Adaptive augmentation", "mean sign of real scores", ("gan",)),
+    Metric("sign/real", "Adaptive augmentation", "mean sign of real scores", ("gan",), noisy=False),
     Metric("augment/p", "Adaptive augmentation", "strength p", ("gan",), noisy=False),
     Metric("gradient_penalty", "Gradient penalty", "penalty", ("gan",)),
     Metric("r1", "R1 penalty", "squared slope at real samples", ("gan",)),
