@@ -149,13 +149,69 @@ ADAM = {"name": "adam", "betas": [0.5, 0.9]}
 def job(steps: int, loss: dict[str, Any], rates: tuple[float, float], recovery: dict[str, Any] | None = None, **gan: Any) -> dict[str, Any]:
     optimizers = {"generator": {**ADAM, "learningRate": rates[0]}, "discriminator": {**ADAM, "learningRate": rates[1]}}
     networks = {"generator": {**MLP, "latentDim": 2, "normalization": "none"}, "discriminator": MLP}
-    spec = {
+    spec: dict[str, Any] = {
         "gan": {**networks, "loss": loss, **gan},
         "data": {"source": "builtin:ring"},
         "training": {"steps": steps, "batch": {"global": 32}, "optimizers": optimizers},
         "compute": {"workers": 1, "gpusPerWorker": 0},
-        "evaluation": {"samples": 1, "everySteps": max(1, steps // 12), "metrics": ["modes"]},
+        "evaluation": {"samples": 1, "everySteps": 50, "metrics": ["modes"]},
         "checkpoints": {"every": {"steps": steps}},
         "recovery": recovery or {},
     }
     return {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "test"}, "spec": spec}
+
+
+SATURATED = {"type": "minimax"}, (1e-5, 1e-2)  # a discriminator a thousand times as fast
+HEALTHY = {"bce": {"type": "bce"}, "wgan-gp": {"type": "wgan-gp", "gradientPenalty": 1.0, "criticSteps": 2}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them, one after another in one process; the last is to end with an error."""
+    root = tmp_path_factory.mktemp("watched")
+    jobs = {
+        "bce": job(400, HEALTHY["bce"], (1e-3, 1e-3), regularization={"r1": {"gamma": 1.0, "every": 1}}),
+        "wgan-gp": job(400, HEALTHY["wgan-gp"], (1e-3, 2e-3)),
+        "chase": job(400, {"type": "wgan", "weightClip": 10.0}, (5e-3, 5e-3)),  # a critic that nothing holds
+        "saturated": job(620, *SATURATED),
+        "halted": job(700, *SATURATED, recovery={"onCollapse": "halt"}),
+    }
+    for name, manifest in jobs.items():
+        (root / name).mkdir()
+        (root / name / "job.json").write_text(json.dumps(manifest))
+    with pytest.raises(AssertionError, match="GTJ0220 the generator has collapsed"):
+        group.run_group(1, [str(root / name) for name in jobs], root, script="at_once.py")
+    return root
+
+
+def warnings(run: Path) -> list[str]:
+    events = map(json.loads, (run / "attempts.jsonl").read_text().splitlines())
+    return [event["message"] for event in events if event["event"] == "warning"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_is_told_nothing(name: str, runs: Path) -> None:
+    assert warnings(runs / name) == []
+    assert json.loads((runs / name / "progress.json").read_text()).get("warning") is None
+    assert group.losses(runs / name, SPREAD)[-1] > 0.5
+
+
+@pytest.mark.slow
+def test_networks_that_chase_each_other_are_told(runs: Path) -> None:
+    assert any("the networks chase each other" in message for message in warnings(runs / "chase"))
+
+
+@pytest.mark.slow
+def test_a_saturated_minimax_game_and_its_collapse_are_told_and_stand_in_the_status(runs: Path) -> None:
+    told = warnings(runs / "saturated")
+    assert ["the generator's gradient has vanished" in told[0], "the generator has collapsed" in told[-1]] == [True, True]
+    assert len(told) == 2
+    assert json.loads((runs / "saturated" / "progress.json").read_text())["warning"].startswith("GTJ0220 ")
+
+
+@pytest.mark.slow
+def test_halt_ends_the_run_behind_a_checkpoint(runs: Path) -> None:
+    assert group.losses(runs / "halted", "samples")[-1] == 600 * 32
+    records = [json.loads(path.read_text()) for path in (runs / "halted" / "checkpoints" / "log").glob("*.json")]
+    assert [record["body"]["step"] for record in records if record["kind"] == "commit"] == [600]

@@ -1,7 +1,7 @@
 """Watches over a GAN: what its losses do not show.
 
-collapse     `samples/spread` (evaluate/spread.py) below a quarter, or fewer than half of the modes that were ever covered, at three
-             evaluations running; counted from where it was more once, or from step 500 on
+collapse     `samples/spread` (evaluate/spread.py) below a quarter, or fewer than half of the modes that were ever covered (four at least),
+             at three evaluations running; the spread counts from where it was more once, or from step 500 on
 oscillation  `samples/moved` above 1, samples of fixed latents moving further than they differ from each other, and `samples/distance` no
              lower than nine tenths of what it was before, at three evaluations running. FID counts instead where it is measured
 vanishing    the generator's gradient norm below a thousandth of its running median, over twenty steps in which the discriminator is right
@@ -28,7 +28,7 @@ from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD
 from trainjobs.monitor.reporter import Reporter
 
 CODE = "GTJ0220"
-LEAST_SPREAD, RUNNING, FIRST, STANDS, SURE, VANISHED, LEAKS = 0.25, 3, 500, 0.9, 0.99, 1e-3, 0.8
+LEAST_SPREAD, RUNNING, FIRST, STANDS, SURE, VANISHED, LEAKS, MODES = 0.25, 3, 500, 0.9, 0.99, 1e-3, 0.8, 4
 USUAL = 100  # windows of which the median is taken
 NORM = "gradient_norm/generator"
 
@@ -84,7 +84,7 @@ class GanWatches:
         self._modes = max(self._modes, modes or 0.0)
         self._whole = self._whole or (spread is not None and spread >= LEAST_SPREAD)
         narrow = spread is not None and spread < LEAST_SPREAD and (self._whole or step >= FIRST)
-        lost = modes is not None and modes < self._modes / 2
+        lost = modes is not None and self._modes >= MODES and modes < self._modes / 2
         self._low = self._low + 1 if narrow or lost else 0
         share = f"samples differ by {100 * spread:.2g} % of what data differ by" if narrow and spread is not None else ""
         gone = f"{modes:.0f} of {self._modes:.0f} modes are left" if lost else ""
