@@ -27,6 +27,7 @@ MLP = {"architecture": "mlp", "channels": 16, "layers": 2}
 DCGAN = {"architecture": "dcgan", "channels": 4}
 ORTHOGONAL = {"orthogonal": 0.01}
 R1 = {"r1": {"gamma": 1.0, "every": 1}}
+ADA = {"type": "ada", "everySteps": 2, "images": 40, "target": 0.0}
 DEVIATION = {"minibatchDeviation": {"group": 2}}
 # What goes with each loss, one by one, and then all of it together: (loss, regularization).
 WITH: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {

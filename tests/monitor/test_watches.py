@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "equivalence"))
+
+import group
 
 from trainjobs.api.errors import JobError
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
