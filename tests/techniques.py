@@ -22,6 +22,7 @@ _MATRIX = "tests/equivalence/test_gan_matrix.py::test_follows_plain_torch"
 _LOSSES = "tests/objectives/test_gan_losses.py"
 _REGULAR = "tests/objectives/test_gan_regularizers.py"
 _ANY = "tests/equivalence/test_any_family.py"
+_STYLE = "tests/models/test_stylegan2.py"
 _LOOP = "plain torch loop, weights after 10 steps"
 _GAN = (0, 1, 2)
 
@@ -60,6 +61,53 @@ TECHNIQUES = (
         "lightweight-gan 1.2.1, pixels",
         "0.0",
     ),
+    Technique(
+        "StyleGAN2's networks",
+        "gan.generator.architecture",
+        _GAN,
+        f"{_STYLE}::test_networks_are_those_of_another_implementation",
+        "BasicSR's stylegan2_arch.py at commit 8d56e3a, images and scores in float64",
+        "4.9e-15",
+    ),
+    Technique("StyleGAN2's four phases", "gan.discriminator.architecture", _GAN, _MATRIX, _LOOP, "6e-8"),
+    Technique(
+        "mapping network",
+        "gan.generator.mappingLayers",
+        _GAN,
+        f"{_STYLE}::test_networks_are_those_of_another_implementation",
+        "BasicSR's stylegan2_arch.py at commit 8d56e3a, images in float64",
+        "4.9e-15",
+    ),
+    Technique("style mixing", "gan.generator.styleMixing", _GAN, _MATRIX, _LOOP, "6e-8"),
+    Technique(
+        "truncation",
+        "gan.generator.truncation",
+        (),
+        f"{_STYLE}::test_truncation_goes_towards_the_mean_style_of_the_weights_of_now",
+        "its formula",
+        "1e-6",
+    ),
+    *(
+        Technique("path length", f"gan.regularization.pathLength.{field}", _GAN, _MATRIX, _LOOP, "6e-8")
+        for field in ("decay", "every", "batchShrink")
+    ),
+    Technique(
+        "path length",
+        "gan.regularization.pathLength.weight",
+        _GAN,
+        "tests/objectives/test_gan_path_length.py::test_lengths_and_their_gradient_are_those_of_finite_differences_in_float64",
+        "finite differences in float64",
+        "1e-4 of a slope, relative",
+    ),
+    Technique(
+        "ADA, its operations",
+        "gan.augment.pipeline",
+        _GAN,
+        "tests/objectives/test_gan_ada.py::test_blit_is_numpy_s_flip_rot90_and_pad",
+        "numpy's pad, rot90 and fliplr; scipy's Rotation; a picture in closed form",
+        "0.0 of blit, 1e-6 of a rotation of colours",
+    ),
+    *(Technique("ADA, its strength", f"gan.augment.{field}", _GAN, _MATRIX, _LOOP, "6e-8") for field in ("target", "everySteps", "images")),
     Technique(
         "x0 prediction",
         "diffusion.process.prediction",

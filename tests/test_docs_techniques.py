@@ -9,12 +9,13 @@ import pytest
 
 from tests.techniques import TECHNIQUES, Technique
 from trainjobs.api.diffusion import DiffusionProcess
+from trainjobs.api.gan import Augment, PathLength
 from trainjobs.api.job import Spec
 from trainjobs.api.shape import annotation_at, fields
 from trainjobs.api.vae import VaeLoss
 
 ROOT = Path(__file__).parents[1]
-PLAIN = {"timesteps", "reconstruction", "beta"}  # no techniques of their own
+PLAIN = {"timesteps", "reconstruction", "beta", "type"}  # no techniques of their own
 
 
 @pytest.mark.parametrize("row", TECHNIQUES, ids=lambda row: f"{row.name}-{row.field}")
@@ -28,5 +29,10 @@ def test_a_row_names_a_field_and_a_test(row: Technique) -> None:
 
 def test_every_field_has_a_row() -> None:
     rows = {row.field for row in TECHNIQUES}
-    for path, model in (("diffusion.process", DiffusionProcess), ("vae.loss", VaeLoss)):
+    for path, model in (
+        ("diffusion.process", DiffusionProcess),
+        ("vae.loss", VaeLoss),
+        ("gan.regularization.pathLength", PathLength),
+        ("gan.augment", Augment),
+    ):
         assert {f"{path}.{name}" for name in fields(model) if name not in PLAIN} <= rows

@@ -51,6 +51,7 @@ from trainjobs.monitor.followed import Followed
 from trainjobs.monitor.meter import Meter
 from trainjobs.monitor.orders import sync
 from trainjobs.monitor.reporter import Reporter
+from trainjobs.monitor.watches import GanWatches, tell_troubles
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
@@ -151,11 +152,14 @@ def _train(
 
     # What else is saved.
     meter, lookout = Meter(), Lookout(spec.recovery)
-    window = Window(objective) if isinstance(objective, Adaptive) else None
+    watches = GanWatches.of(spec)
+    windows = {"window": Window(objective)} if isinstance(objective, Adaptive) else {}
+    windows |= {"watches_window": Window(watches)} if watches else {}
     followed = Followed(spec.training)
     keeps: dict[str, Stateful] = {**followed.keeps, **({"losses": lookout} if lookout.looks else {})}
     keeps |= {"objective": objective} if isinstance(objective, Stateful) else {}
-    keeps |= {"window": window} if window else {}
+    keeps |= {"watches": watches} if watches else {}
+    keeps |= windows
     keeps |= {f"scale/{name}": engine.scale for name, engine in engines.items() if engine.scale}
 
     # Where it goes on.
@@ -235,7 +239,7 @@ def _train(
             ema.update(kept_average(spec.training.ema, state.step, spec.samples_per_step))
         state.step += 1
         measured = meter.stepped(state, engines)
-        if window:
+        for window in windows.values():
             window.stepped(measured, world)
         heartbeat(state.step)
         if state.step == first + 1:
@@ -289,17 +293,23 @@ def _train(
                     reporter.reconstructed(state, rebuilt)
                     reporter.noted(state, words)
 
+                if watches:
+                    watches.evaluated(state.step, scores)
+        halt = tell_troubles(watches, reporter, spec) if watches else None
+
         # A checkpoint, beside the next steps.
-        if save:
+        if save or halt:
             with reporter.aside("saves", state.step) if reporter else nullcontext():
                 tell(f"saving step {state.step}")
-                if window:
+                for window in windows.values():
                     window.gather(world)
                 happened = saver.save(reporter.scores if reporter else {})
                 if reporter:
                     reporter.heard(happened)
-                if last or stop:
+                if last or stop or halt:
                     finish(required=True)
+        if halt:
+            raise halt
         if stop and not last:
             finish()  # one that is on its way, where there was no time to begin another
             break

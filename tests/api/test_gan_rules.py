@@ -37,3 +37,36 @@ def test_a_pair_goes_together_or_is_refused(added: str, kind: str) -> None:
     problems = [problem.error() for problem in parse(manifest)[1]]
     assert [problem.code for problem in problems] == ([] if kind in goes else ["GTJ0108"])
     assert all(problem.why or problem.how for problem in problems)
+
+
+STYLES = {"generator": {"architecture": "stylegan2"}, "discriminator": {"architecture": "stylegan2"}}
+PATH = {"regularization": {"pathLength": {}}}
+
+
+@pytest.mark.parametrize(
+    ("gan", "training", "codes"),
+    [
+        ({**STYLES, **PATH}, {}, []),
+        (PATH, {}, ["GTJ0108"]),  # a DCGAN has no styles
+        ({**STYLES, "regularization": {"orthogonal": 0.0001}}, {}, ["GTJ0108"]),
+        ({**STYLES, "discriminator": {"architecture": "stylegan2", "spectralNorm": True}}, {}, ["GTJ0108"]),
+        ({**STYLES, "generator": {"architecture": "stylegan2", "attention": [8]}}, {}, ["GTJ0108"]),
+        ({"generator": {"styleMixing": 0.5}}, {}, ["GTJ0108"]),
+        ({"generator": {"truncation": 0.7}}, {}, ["GTJ0108"]),
+        ({"generator": {"architecture": "stylegan2"}}, {}, ["GTJ0108"]),
+        ({**STYLES, **PATH}, {"batch": {"global": 6, "micro": 3}}, ["GTJ0103"]),
+        ({**STYLES, "regularization": {"pathLength": {"batchShrink": 1}}}, {"batch": {"global": 6, "micro": 3}}, []),
+        ({**STYLES, **PATH}, {"optimizers": {"generator": {"name": "sgd"}}}, ["GTJ0108"]),
+        ({**STYLES, "regularization": {"pathLength": {"every": 1}}}, {"optimizers": {"generator": {"name": "sgd"}}}, []),
+        ({"augment": {"type": "ada"}}, {}, []),
+        ({"augment": {"type": "ada"}, "loss": {"type": "wgan"}}, {}, ["GTJ0108"]),
+        ({"augment": {"type": "ada", "pipeline": ["geom", "geom"]}}, {}, ["GTJ0102"]),
+        ({"augment": {"type": "ada", "policy": ["color"]}}, {}, ["GTJ0108"]),
+        ({"augment": {"target": 0.5}}, {}, ["GTJ0108"]),
+    ],
+)
+def test_styles_and_adaptive_augmentation_have_their_place(gan: dict[str, Any], training: dict[str, Any], codes: list[str]) -> None:
+    compute = {"workers": 1}
+    spec = {"gan": gan, "data": {"source": "builtin:digits"}, "training": {"steps": 1, **training}, "compute": compute}
+    manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "x"}, "spec": spec}
+    assert [problem.error().code for problem in parse(manifest)[1]] == codes

@@ -16,8 +16,16 @@ pytestmark = pytest.mark.slow
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
 # Steps enough to see it learn; the ring takes all of its own to cover every mode.
-STEPS = {"vae-digits": 60, "gan-digits": 300, "gan-ring": 3000, "gan-wgan": 40, "diffusion-digits": 60, "language-stdlib": 40}
-FEW = [("vae-digits", 3), ("gan-ring", 1), ("gan-wgan", 2), ("diffusion-digits", 2), ("language-stdlib", 0)]
+STEPS = {
+    "vae-digits": 60,
+    "gan-digits": 300,
+    "gan-ring": 3000,
+    "gan-wgan": 40,
+    "gan-stylegan2": 40,
+    "diffusion-digits": 60,
+    "language-stdlib": 40,
+}
+FEW = [("vae-digits", 3), ("gan-ring", 1), ("gan-wgan", 2), ("gan-stylegan2", 1), ("diffusion-digits", 2), ("language-stdlib", 0)]
 ALL = [(sample, stage) for sample in STEPS for stage in ((0, 1, 2) if sample.startswith("gan") else (0, 1, 2, 3))]
 
 
@@ -47,6 +55,12 @@ def test_learns_on_two_workers(sample: str, stage: int, tmp_path: Path) -> None:
         print(f"{sample} stage {stage}: distance {distance[0]:.4f} -> {distance[-1]:.4f}")
         assert 0 < distance[-1] < 1, "a clipped critic sees a distance, and a small one"
         assert all("accuracy/D" not in row for row in rows)
+    elif sample == "gan-stylegan2":
+        told = {name: [row[name] for row in rows if name in row] for name in ("path_length", "augment/p", "r1", "samples/spread")}
+        print(f"{sample} stage {stage}: path length {told['path_length'][-1]:.3f}, p {told['augment/p'][-1]:.4f}, R1 {told['r1'][-1]:.3f}")
+        assert all(value > 0 for value in told["path_length"])
+        assert max(told["augment/p"]) > 0, "a discriminator of forty steps knows real samples"
+        assert len(told["samples/spread"]) == 4
     else:
         losses = [row["loss"] for row in rows if "loss" in row]
         heldout = [row["heldout/loss"] for row in rows if "heldout/loss" in row]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import plain
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.data import open_source
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
+from trainjobs.objectives.gan import ada
 
 
 def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], dict[str, list[float]]]:
@@ -30,20 +32,25 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
     g, d = networks["generator"], networks["discriminator"]
     lazy, critics = gan.regularization.r1, gan.loss.critic_steps
     interval = lazy.every if lazy else 1
+    path, mean_length = gan.regularization.path_length, 0.0
     optimizers = {
-        "generator": optimizer(spec, "generator", g, 1.0),
+        "generator": optimizer(spec, "generator", g, path.every / (path.every + 1) if path and path.every > 1 else 1.0),
         "discriminator": optimizer(spec, "discriminator", d, interval * critics / (interval * critics + 1) if interval > 1 else 1.0),
     }
     measured: dict[str, list[float]] = {}
-    seen = 0
+    seen, strength, signs = 0, 0.0, list[float]()
     for step in range(spec.training.steps):
         norms, r1s = [], []
         for repetition in range(critics):
             data, noise = plain.draw(spec, source, step, f"D.{repetition}", seen, batch, "cpu")
             (real,) = data.values()
-            fake = g(noise.normal("z", gan.generator.latent_dim)).detach()
-            x, y = augmented(gan, real, noise, "real"), augmented(gan, fake, noise, "fake")
+            fake = generated(gan, g, noise).detach()
+            x, y = augmented(gan, real, noise, "real", strength), augmented(gan, fake, noise, "fake", strength)
             loss = discriminator_loss(gan, d, x, y, noise)
+            if gan.augment and gan.augment.type == "ada":
+                with torch.no_grad():
+                    signs += torch.sign(d(x)).tolist()
+                measured.setdefault("augment/p", []).append(strength)
             if lazy and lazy.every == 1:
                 slope = (slopes(d, x) ** 2).sum() / batch
                 loss = loss + lazy.gamma / 2 * slope
@@ -55,15 +62,24 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             samples = torch.arange(seen - batch, seen)  # the last critic's, read with the randomness that it read them with
             real = source.batch(samples, spec.training.seed, Noise.of(spec.training.seed, step, f"D.{critics - 1}", samples))
             noise = Noise.of(spec.training.seed, step, "D_r1.0", samples)
-            slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real")) ** 2).sum() / batch
+            slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real", strength)) ** 2).sum() / batch
             r1s.append(slope.item())
             for weight in d.parameters():  # as StyleGAN2's code has it: what the penalty does not depend on has the gradient 0
                 slope = slope + 0 * weight.sum()
             update(spec, d, optimizers["discriminator"], lazy.every * critics * lazy.gamma / 2 * slope)
         noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
-        score = d(augmented(gan, g(noise.normal("z", gan.generator.latent_dim)), noise, "fake"))
+        score = d(augmented(gan, generated(gan, g, noise), noise, "fake", strength))
         loss = generator_loss(gan, score) + gan.regularization.orthogonal * angles(g)
         norm_g = update(spec, g, optimizers["generator"], loss)
+        if signs and (step + 1) % gan.augment.every_steps == 0:
+            # So many images as were looked at, of those in which it goes from 0 to 1.
+            strength = min(max(strength + float(np.sign(np.mean(signs) - gan.augment.target)) * len(signs) / gan.augment.images, 0.0), 1.0)
+            signs = []
+        if path and step % path.every == 0:
+            lengths = style_lengths(gan, g, Noise.of(spec.training.seed, step, "G_path.0", torch.arange(seen, seen + batch)))
+            update(spec, g, optimizers["generator"], path.every * path.weight * ((lengths - mean_length) ** 2).mean())
+            mean_length = (1 - path.decay) * mean_length + path.decay * lengths.mean().item()
+            measured.setdefault("path_length", []).append(lengths.mean().item())
         found = {"gradient_norm/discriminator": sum(norms) / critics, "gradient_norm/generator": norm_g, "loss/G": loss.item()}
         for name, value in (found | ({"r1": sum(r1s) / len(r1s)} if r1s else {})).items():
             measured.setdefault(name, []).append(value)
@@ -74,7 +90,7 @@ def optimizer(spec: Spec, name: str, network: nn.Module, c: float) -> torch.opti
     """`c` of the appendix on lazy regularisation."""
     chosen = spec.training.optimizer(name)
     if chosen.name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr=chosen.learning_rate, momentum=chosen.momentum)
+        return torch.optim.SGD(network.parameters(), lr=chosen.learning_rate * c, momentum=chosen.momentum)
     if chosen.name == "rmsprop":
         return torch.optim.RMSprop(network.parameters(), lr=chosen.learning_rate)
     return torch.optim.Adam(network.parameters(), lr=chosen.learning_rate * c, betas=(chosen.betas[0] ** c, chosen.betas[1] ** c))
@@ -122,6 +138,36 @@ def generator_loss(gan: Gan, score: Tensor) -> Tensor:
     return F.mse_loss(score, torch.ones_like(score)) / 2 if gan.loss.type == "lsgan" else -score.mean()
 
 
+def generated(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+    z = noise.normal("z", gan.generator.latent_dim)
+    if gan.generator.architecture != "stylegan2":
+        return g(z)
+    return g.draw(styles(gan, g, noise, z), noise)
+
+
+def styles(gan: Gan, g: nn.Module, noise: Noise, z: Tensor) -> Tensor:
+    """Sample by sample: its own style, or from a layer on that of another latent."""
+    other, u = noise.normal("z.mixed", gan.generator.latent_dim), noise.uniform("mixing")
+    rows = []
+    for row in range(len(z)):
+        first = int(noise.integers("mixing.from", g.layers - 1)[row]) + 1 if u[row] < gan.generator.style_mixing else g.layers
+        own, its = g.mapping(z[row : row + 1]), g.mapping(other[row : row + 1])
+        rows.append(torch.cat([own] * first + [its] * (g.layers - first)))
+    return torch.stack(rows)
+
+
+def style_lengths(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+    """Karras et al., equation 4, one layer's slope after another; of every second sample, say."""
+    own = Noise(noise.seed, noise.samples[:: gan.regularization.path_length.batch_shrink])
+    z = own.normal("z", gan.generator.latent_dim)
+    w = list(styles(gan, g, own, z).unbind(1))
+    image = g.draw(torch.stack(w, dim=1), own)
+    y = own.normal("path", *image.shape[1:]) / image.shape[-1]
+    squares = [(slope**2).sum(1) for slope in torch.autograd.grad((image * y).sum(), w, create_graph=True)]
+    zero = sum(0 * weight.sum() for weight in g.parameters())  # what it does not depend on has the gradient 0
+    return torch.sqrt(torch.stack(squares).mean(0)) + zero
+
+
 def slopes(d: nn.Module, x: Tensor) -> Tensor:
     x = x.detach().clone().requires_grad_()
     return torch.autograd.grad(d(x).sum(), x, create_graph=True)[0].reshape(len(x), -1)
@@ -139,10 +185,15 @@ def angles(g: nn.Module) -> Tensor:
     return total
 
 
-def augmented(gan: Gan, x: Tensor, noise: Noise, which: str) -> Tensor:
-    """Zhao et al., section 3.2, one sample after another."""
+def augmented(gan: Gan, x: Tensor, noise: Noise, which: str, p: float) -> Tensor:
+    """Zhao et al., section 3.2, one sample after another. Of ADA, whose operations have a test of their own, p is by hand."""
     if gan.augment is None:
         return x
+    if gan.augment.type == "ada":
+        rows = [Noise(noise.seed, noise.samples[row : row + 1]) for row in range(len(x))]
+        return torch.cat(
+            [ada.augmented(x[row : row + 1], gan.augment.pipeline, p, own, f"augment.{which}") for row, own in enumerate(rows)]
+        )
     made = []
     for row, picture in enumerate(x):
         own = Noise(noise.seed, noise.samples[row : row + 1])

@@ -27,6 +27,8 @@ MLP = {"architecture": "mlp", "channels": 16, "layers": 2}
 DCGAN = {"architecture": "dcgan", "channels": 4}
 ORTHOGONAL = {"orthogonal": 0.01}
 R1 = {"r1": {"gamma": 1.0, "every": 1}}
+ADA = {"type": "ada", "everySteps": 2, "images": 40, "target": 0.0}
+DEVIATION = {"minibatchDeviation": {"group": 2}}
 # What goes with each loss, one by one, and then all of it together: (loss, regularization).
 WITH: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
     "bce": [({}, R1), ({}, ORTHOGONAL), ({"realLabel": 0.9}, {})],
@@ -58,6 +60,14 @@ def on_images(generator: dict[str, Any], discriminator: dict[str, Any], optimize
     return job({**networks, **more}, data, optimizer)
 
 
+def styled(optimizer: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """StyleGAN2's four phases."""
+    networks = {"architecture": "stylegan2", "channels": 2}
+    gan = {"generator": {**networks, "latentDim": 4, "mappingLayers": 2}, "discriminator": {**networks, **DEVIATION}}
+    lazy = {"r1": {"gamma": 1.0, "every": 2}, "pathLength": {"every": 3, "decay": 0.5}}
+    return job({**gan, "regularization": lazy, **more}, {"source": "builtin:digits", "images": {"size": 16, "channels": 1}}, optimizer)
+
+
 def together(kind: str) -> dict[str, Any]:
     loss, regularization = {"type": kind}, {}
     for own, added in WITH[kind]:
@@ -69,11 +79,14 @@ def together(kind: str) -> dict[str, Any]:
 PAIRS = {f"{kind}-{number}": on_points({"type": kind, **own}, added) for kind in WITH for number, (own, added) in enumerate(WITH[kind])}
 WHOLE = {f"all-of-{kind}": together(kind) for kind in WITH}
 LAZY = {"type": "bce", "criticSteps": 2}, {"r1": {"gamma": 1.0, "every": 4}}
-DEVIATION = {"minibatchDeviation": {"group": 2}}
 CUT_FREE = {
     "deviation": on_points({"type": "hinge"}, R1, **DEVIATION),
     "attention": on_images({"attention": [4, 8]}, {"attention": [8], **DEVIATION}, SGD, loss={"type": "wgan-gp"}),
     "diffaug": on_images({}, {}, SGD, augment={}, regularization=R1),
+    "styles": styled({"name": "sgd", "learningRate": 0.01, "momentum": 0.5}),
+    "styles-ada": styled(
+        {"name": "sgd", "learningRate": 0.01, "momentum": 0.5}, augment={"type": "ada", "everySteps": 2, "images": 40, "target": 0.0}
+    ),
 }
 # Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
 ONE_TURN = {
@@ -93,7 +106,8 @@ CASES = [
 ]
 
 
-RESUMED, STOPS = ("lazy-diffaug", 1, 2, 1), 4
+# With R1 every third step and augmentation, stopped after the fourth; and amid two steps after which ADA's p moves, when it has moved once.
+RESUMED = {("lazy-diffaug", 1, 2, 1): 4, ("styles-ada", 1, 2, 1): 9}
 
 
 def cut(name: str, stage: int, workers: int, accumulation: int) -> dict[str, Any]:
@@ -111,8 +125,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folders = [group.prepare(root / "-".join(map(str, case)), cut(*case)) for case in CASES if case[2] == size]
         begun = [str(folder) for folder in folders]
         if size == 2:
-            again = group.prepare(root / "resumed", cut(*RESUMED))
-            begun += [f"{again}={STOPS}", str(again)]
+            for case, stop in RESUMED.items():
+                again = group.prepare(root / f"resumed-{case[0]}", cut(*case))
+                begun += [f"{again}={stop}", str(again)]
         group.run_group(size, begun, root, script="at_once.py")
     return root
 
@@ -141,14 +156,19 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
 
 
-def test_goes_on_between_two_lazy_steps_bit_for_bit(runs: Path) -> None:
-    """With R1 every third step and augmentation: stopped after the fourth."""
-    whole, resumed = runs / "-".join(map(str, RESUMED)), runs / "resumed"
-    rows = [group.losses(run, "step") for run in (whole, resumed)]
-    assert rows[0] == rows[1] == list(range(1, STEPS + 1))
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: case[0])
+def test_goes_on_between_two_lazy_steps_bit_for_bit(case: tuple[str, int, int, int], runs: Path) -> None:
+    whole, resumed = runs / "-".join(map(str, case)), runs / f"resumed-{case[0]}"
+    rows = [group.losses(run, "samples") for run in (whole, resumed)]
+    assert rows[0] == rows[1] == [BATCH * step for step in range(1, STEPS + 1)]
     events = [json.loads(line) for line in (resumed / "attempts.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in events if event["event"] == "resumed"] == [STOPS]
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [RESUMED[case]]
+    for name in ("augment/p", "path_length"):
+        assert group.losses(whole, name) == group.losses(resumed, name)
     for network in ("generator", "discriminator"):
-        for kind in ("fp32", "exp_avg_sq"):
+        for kind in ("fp32", "momentum_buffer" if "ada" in case[0] else "exp_avg_sq"):
             ours, theirs = (group.weights(run, network, kind) for run in (resumed, whole))
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    if "ada" in case[0]:
+        strengths = group.losses(whole, "augment/p")
+        assert strengths[0] == 0.0 < strengths[RESUMED[case] - 1] < 1.0, "it has moved where the run stopped"

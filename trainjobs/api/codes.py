@@ -519,6 +519,24 @@ CODES: dict[str, Code] = {
             "Run again: the job continues from its last checkpoint. On a cluster it is retried by itself (`recovery.maxRetries`).",
         ),
     ),
+    "GTJ0220": Code(
+        "a GAN in trouble",
+        FAILED,
+        _page(
+            "A warning while a GAN trains; the run goes on, unless `recovery.onCollapse` is `halt` and its generator has collapsed. "
+            "**Collapse**: generated samples differ from each other by less than a quarter of what held-out data differ by "
+            "(`samples/spread`), or fewer than half of the modes are left, at three evaluations running. **Oscillation**: samples "
+            "of the same latents move further between evaluations than they differ from each other (`samples/moved`), and come no "
+            "nearer to the data (`samples/distance`, or FID), three times running. **Vanishing gradient**: the norm of the "
+            "generator's gradient falls below a thousandth of its running median while the discriminator is right on 99 %. "
+            "**Augmentation**: the strength of `gan.augment.type: ada` is above 0.8.",
+            "Collapse: `regularization.r1`, `discriminator.minibatchDeviation`, `loss.type: wgan-gp`, or a lower rate of the generator. "
+            "Go on from a checkpoint that was good: `checkpoints.resumeFrom`.",
+            "Oscillation: lower both rates, add `r1` or a gradient penalty, and look at the average of the weights (`training.ema`).",
+            "Vanishing gradient: any loss but `minimax`; a weaker discriminator, by its rate, `spectralNorm` or `r1`.",
+            "Augmentation above 0.8: more data, or fewer kinds of augmentation in `pipeline`.",
+        ),
+    ),
     "GTJ0301": Code(
         "CRD and operator of different versions",
         UNEXPECTED,

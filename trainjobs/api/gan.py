@@ -12,12 +12,17 @@ from trainjobs.api.only import only
 from trainjobs.api.training import Optimizer
 
 # What the networks of each architecture make and judge.
-LEARNS = {"dcgan": "image", "mlp": "point"}
+LEARNS = {"dcgan": "image", "mlp": "point", "stylegan2": "image"}
+Architecture = Literal["dcgan", "mlp", "stylegan2"]
+ARCHITECTURE = "dcgan and stylegan2 (Karras et al., 2020) for images, mlp for points."
+CHANNELS = "Feature maps at full resolution, or units of a hidden layer (mlp)."
+PLAIN = ("dcgan", "mlp")
+WHOLE = "whose layers are scaled and normalised as they are"
 Layers = Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="whose depth follows from the image size")]
 Resolutions = Annotated[
     list[Annotated[int, Field(ge=4, le=128)]],
     Field(max_length=6),
-    only(architecture="dcgan", because="whose points have no places that could attend to each other"),
+    only(architecture="dcgan", because="whose points have no places, or whose features are modulated instead"),
 ]
 ATTENTION = (
     "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there) [attn_g_loc, attn_d_loc]."
@@ -37,23 +42,44 @@ class MinibatchDeviation(Model):
 class Generator(Model):
     """Maps latents z ~ N(0, I) to samples."""
 
-    architecture: Literal["dcgan", "mlp"] = Field("dcgan", description="dcgan for images, mlp for points.")
+    architecture: Architecture = Field("dcgan", description=ARCHITECTURE)
     latent_dim: Width = Field(64, description="Dimension of the latent z.")
-    channels: Width = Field(64, description="Feature maps at full resolution (dcgan) or units of a hidden layer (mlp).")
+    channels: Width = Field(64, description=CHANNELS)
     layers: Layers = Field(3, description="Hidden layers.")
-    normalization: Literal["batch", "none"] = Field("batch", description="Normalisation between layers.")
-    spectral_norm: bool = Field(False, description="Divide each weight by its largest singular value (Zhang et al., 2019) [apply_g_sn].")
+    normalization: Annotated[Literal["batch", "none"], only(architecture=PLAIN, because=WHOLE, harmless=("none",))] = Field(
+        "batch", description="Normalisation between layers."
+    )
+    spectral_norm: Annotated[bool, only(architecture=PLAIN, because=WHOLE)] = Field(
+        False, description="Divide each weight by its largest singular value (Zhang et al., 2019) [apply_g_sn]."
+    )
     attention: Resolutions = Field([], description=ATTENTION)
+    mapping_layers: Annotated[int, Field(ge=1, le=16), only(architecture="stylegan2")] = Field(
+        8, description="Layers between z and the styles w; their rate is 0.01 of the others' (Karras et al., 2019) [map_depth]."
+    )
+    style_mixing: Annotated[float, Field(ge=0, le=1), only(architecture="stylegan2")] = Field(
+        0.9,
+        description="Share of the generated samples whose layers, from a random one on, take the style of another latent (Karras et al., "
+        "2019) [style_mixing_prob].",
+    )
+    truncation: Annotated[float, Field(gt=0, le=1), only(architecture="stylegan2")] = Field(
+        1.0,
+        description="How far samples go from the mean style: below 1 they are more alike and have fewer faults. Training does not see "
+        "it; the mean is that of 10,000 fixed latents [truncation_psi].",
+    )
 
 
 class Discriminator(Model):
     """Scores samples; with a Wasserstein loss this is the critic."""
 
-    architecture: Literal["dcgan", "mlp"] = Field("dcgan", description="dcgan for images, mlp for points.")
-    channels: Width = Field(64, description="Feature maps at full resolution (dcgan) or units of a hidden layer (mlp).")
+    architecture: Architecture = Field("dcgan", description=ARCHITECTURE)
+    channels: Width = Field(64, description=CHANNELS)
     layers: Layers = Field(3, description="Hidden layers.")
-    normalization: Literal["batch", "none"] = Field("none", description="Normalisation between layers.")
-    spectral_norm: bool = Field(False, description="Divide each weight by its largest singular value (Miyato et al., 2018) [apply_d_sn].")
+    normalization: Annotated[Literal["batch", "none"], only(architecture=PLAIN, because=WHOLE)] = Field(
+        "none", description="Normalisation between layers."
+    )
+    spectral_norm: Annotated[bool, only(architecture=PLAIN, because=WHOLE)] = Field(
+        False, description="Divide each weight by its largest singular value (Miyato et al., 2018) [apply_d_sn]."
+    )
     attention: Resolutions = Field([], description=ATTENTION)
     minibatch_deviation: MinibatchDeviation | None = Field(
         None,
@@ -106,12 +132,34 @@ class R1(Model):
     )
 
 
+class PathLength(Model):
+    """A step in the latents' space is to move the image as far everywhere (Karras et al., 2020), for generators with a mapping network."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)] = Field(2.0, description="Its weight [pl_weight].")
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.01, description="How far the mean length that is aimed at moves each time; a checkpoint keeps it [pl_decay]."
+    )
+    every: Every = Field(
+        4,
+        description="Steps between two of its own optimizer steps, each with so many times its weight; the generator's Adam is corrected "
+        "for it (Karras et al., 2020). 1: a part of every generator loss [G_reg_interval].",
+    )
+    batch_shrink: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Of so many samples of the batch one takes part; training.batch.micro is a multiple [pl_batch_shrink]."
+    )
+
+
 class Regularization(Model):
     """What is added to the losses."""
 
     r1: R1 | None = Field(
         None,
         description="A penalty on the discriminator's gradient at real samples (Mescheder et al., 2018).",
+    )
+    path_length: PathLength | None = Field(
+        None,
+        description="A step in the latents' space is to move the image as far everywhere (Karras et al., 2020), for generators with a "
+        "mapping network.",
     )
     orthogonal: Annotated[float, Field(ge=0, le=1e3)] = Field(
         0.0,
@@ -120,14 +168,38 @@ class Regularization(Model):
     )
 
 
+Policy = Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1, max_length=3), only(type="diffaug")]
+Pipeline = Annotated[list[Literal["blit", "geom", "color"]], Field(min_length=1, max_length=3), only(type="ada")]
+
+
 class Augment(Model):
     """Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts longer."""
 
-    type: Literal["diffaug"] = Field("diffaug", description="diffaug: differentiable augmentation of everything (Zhao et al., 2020).")
-    policy: Annotated[list[Literal["color", "translation", "cutout"]], Field(min_length=1, max_length=3)] = Field(
+    type: Literal["diffaug", "ada"] = Field(
+        "diffaug",
+        description="diffaug: differentiable augmentation of everything (Zhao et al., 2020). ada: of as much as the discriminator needs "
+        "(Karras et al., 2020).",
+    )
+    policy: Policy = Field(
         ["color", "translation", "cutout"],
         description="In this order. color: brightness, saturation and contrast. translation: by up to an eighth of the size. cutout: a "
         "grey square of half the size [diffaugment, aug_types].",
+    )
+    pipeline: Pipeline = Field(
+        ["blit", "geom", "color"],
+        description="blit: mirrored, turned by quarters, shifted by whole pixels. geom: scaled, turned, stretched and shifted. color: "
+        "brightness, contrast, and of colours luma, hue and saturation [augpipe: bgc].",
+    )
+    target: Annotated[float, Field(ge=0, le=1), only(type="ada")] = Field(
+        0.6, description="Mean sign of the discriminator's scores of real samples that the strength is to lead to [ada_target]."
+    )
+    every_steps: Annotated[int, Field(ge=1, le=1000), only(type="ada")] = Field(
+        4, description="Steps between two changes of the strength [ada_interval]."
+    )
+    images: Annotated[int, Field(ge=1, le=10**9), only(type="ada")] = Field(
+        500_000,
+        description="Real samples that are shown while the strength goes from 0 to 1; 100000 is usual from pretrained weights [ada_kimg, "
+        "in thousands].",
     )
 
 
@@ -145,6 +217,16 @@ class Gan(Model):
     )
 
     @property
+    def shown(self) -> int:
+        """Batches of real samples that a step shows: those of the discriminator's main phase, by which a GAN's clock goes."""
+        return self.loss.critic_steps
+
+    @property
+    def styled(self) -> bool:
+        """Whether the generator has a mapping network."""
+        return self.generator.architecture == "stylegan2"
+
+    @property
     def r1_beside(self) -> R1 | None:
         """R1 where it is a part of every discriminator loss."""
         r1 = self.regularization.r1
@@ -157,9 +239,16 @@ class Gan(Model):
         return r1 if r1 is not None and r1.every > 1 else None
 
     @property
+    def path_lazy(self) -> PathLength | None:
+        """Path length where it has optimizer steps of its own."""
+        path = self.regularization.path_length
+        return path if path is not None and path.every > 1 else None
+
+    @property
     def lazy(self) -> Mapping[str, int]:
         """By network, its optimizer steps between two of a regulariser that has steps of its own; {} without any."""
-        return {"discriminator": self.r1_lazy.every * self.loss.critic_steps} if self.r1_lazy else {}
+        path = {"generator": self.path_lazy.every} if self.path_lazy else {}
+        return {**path, **({"discriminator": self.r1_lazy.every * self.loss.critic_steps} if self.r1_lazy else {})}
 
 
 def corrected(settings: Optimizer, interval: int) -> Optimizer:

@@ -94,7 +94,7 @@ _IMAGES = f"!(has(self.data.source) && self.data.source in {holding('image', oth
 _LEARN = {  # family: that its data are of the right kind, in CEL and in words
     "gan": (
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
-        "dcgan learns from images, mlp from points (builtin:ring)",
+        "mlp learns from points (builtin:ring), every other architecture from images",
     ),
     "vae": (suits("self.vae.network.architecture", vae.LEARNS), "conv learns from images, mlp from points (builtin:ring)"),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),

@@ -37,6 +37,9 @@ class Recovery(Model):
     max_rollbacks: Annotated[int, Field(ge=1, le=100), only(on_non_finite_loss="rollback", on_loss_spike="rollback")] = Field(
         3, description="How often an attempt goes back to a checkpoint and leaves batches out before it fails."
     )
+    on_collapse: Literal["warn", "halt"] = Field(
+        "warn", description="What a GAN does whose generator has collapsed (GTJ0220). halt: it fails, after a checkpoint."
+    )
     stall_timeout: Duration = Field(
         "30m", description="Time without a step, or a pass of an evaluation that goes on, after which the job counts as stalled."
     )

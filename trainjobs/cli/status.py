@@ -97,6 +97,8 @@ def described(run: Run, now: float) -> Iterator[str]:
         yield entry("checkpoint", f"step {checkpoint.get('step')}" + (f", {duration(now - saved)} ago" if saved else ""))
     if progress.get("checkpointFailure") and phase in LIVE:
         yield entry("not saved", painted(str(progress["checkpointFailure"]), "yellow"))
+    if progress.get("warning"):
+        yield entry("warning", painted(str(progress["warning"]), "yellow"))
     yield entry("folder", run.place)
     failure = run.failure() if phase == "Failed" else None
     events = run.attempts()[-EVENTS:]

@@ -61,7 +61,8 @@ def corrections(job: Job) -> list[str]:
         used = job.spec.optimizer(network)
         betas = ", ".join(f"{beta:.6g}" for beta in used.betas)
         settings = f"{used.name} with learningRate {used.learning_rate:.6g} and betas [{betas}]"
-        found.append(f"{network}: {settings}, for one more step of R1 after every {interval} of its own")
+        what = "R1" if network == "discriminator" else "path length"
+        found.append(f"{network}: {settings}, for one more step of {what} after every {interval} of its own")
     return found
 
 

@@ -19,9 +19,12 @@ from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
+from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
 from trainjobs.plan.beside import passes
+
+WATCHED = (SPREAD, MOVED, DISTANCE)  # of a GAN, asked for or not
 
 
 def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[str, float], Samples]:
@@ -31,7 +34,7 @@ def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[s
     wanted = measured(spec)
     scores: dict[str, float] = {}
     with setting.inference(), looking.listening(setting.networks):
-        for score in asked_for(spec, setting.source, setting.objective, wanted):
+        for score in asked_for(spec, setting.source, setting.objective, wanted, setting.before):
             look(score, setting, at, looking)
             for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
@@ -64,20 +67,22 @@ def chosen(scores: dict[str, float], wanted: set[str]) -> dict[str, float]:
     """Of what was measured, and what follows from it, that which the manifest wants to know."""
     if "heldout/loss" in scores:
         scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
-    return {name: value for name, value in scores.items() if question(name) in wanted}
+    return {name: value for name, value in scores.items() if question(name) in wanted or name in WATCHED}
 
 
 def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, int]:
     """How many held-out samples an evaluation looks at, and how many it draws for its scores."""
-    scores = asked_for(spec, source, objective, measured(spec))
+    scores = asked_for(spec, source, objective, measured(spec), Memory())
     return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores)
 
 
-def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]) -> Sequence[Score]:
-    """The scores that give what the manifest wants to know."""
+def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str], before: Memory | None = None) -> Sequence[Score]:
+    """The scores that give what the manifest wants to know; and of a GAN, with `before`, what its watches look at."""
     scores: list[Score] = [Heldout(objective.heldout)]
     if isinstance(objective, Encoding) and "active_units" in wanted:
         scores.append(ActiveUnits(objective.latents))
+    if spec.gan is not None and before is not None:
+        scores.append(Spread(before))
     if source.info.modes is not None and "modes" in wanted:
         scores.append(ModeCoverage(source.info.modes, ring.SIGMA))
     return scores

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
 from trainjobs.data.source import Source
+from trainjobs.evaluate.spread import Memory
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Objective
@@ -19,7 +20,8 @@ from trainjobs.world import World
 
 @dataclass(frozen=True)
 class Setting:
-    """`micro` is how many rows pass a network at a time; `tell` hears on every rank what is done, at each pass of a network."""
+    """`micro` is how many rows pass a network at a time; `tell` hears on every rank what is done, at each pass of a network.
+    `before` keeps what the evaluation before drew, for a score that looks at how it moves."""
 
     spec: Spec
     source: Source
@@ -28,6 +30,7 @@ class Setting:
     world: World
     micro: int
     tell: Callable[[str], None] = lambda words: None
+    before: Memory = field(default_factory=Memory)
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ class Reporter:
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
         self._saver, self._sync_every = saver, sync_every
-        self._not_saved = False
+        self._not_saved, self._troubled = False, True
         rewind(run, step, now)
         self._diary = Diary(job.spec.training.steps, say, now)
         self._metrics = progress.Metrics(run, step, now)
@@ -200,6 +200,19 @@ class Reporter:
             progress.warn(self._run, self._saver.attempt, error)
         self._not_saved = True
         self._show(checkpointFailure=error.line())
+
+    def troubled(self, news: Sequence[JobError]) -> None:
+        """The run goes on, and something is not well with it."""
+        for error in news:
+            progress.warn(self._run, self._saver.attempt, error)
+            self._diary.event("warning", self._step, error.line())
+        self._troubled = True
+        self._show(warning=news[-1].line())
+
+    def untroubled(self) -> None:
+        if self._troubled:
+            self._show(warning=None)
+        self._troubled = False
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:
         """The run went back to `state`, because of `what` at step `bad`: "loss not finite"."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
 from trainjobs.api.gan import Gan
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
-from trainjobs.models import dcgan, mlp
-from trainjobs.objectives.gan.objective import GanObjective
+from trainjobs.models import dcgan, mlp, stylegan2
+from trainjobs.objectives.gan.ada import Ada
+from trainjobs.objectives.gan.objective import AdaptiveGan, GanObjective
+from trainjobs.objectives.gan.path_length import PathMean
 from trainjobs.objectives.phase import Model, Network
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             batch_norm=g.normalization == "batch",
             spectral=g.spectral_norm,
             attention=g.attention,
+        )
+    elif g.architecture == "stylegan2":
+        channels, size = image("gan.generator.architecture", g.architecture, info)
+        generator = stylegan2.Generator(
+            latent_dim=g.latent_dim, channels=g.channels, size=size, image_channels=channels, mapping_layers=g.mapping_layers
         )
     else:
         generator = mlp.Generator(
@@ -54,6 +61,9 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             attention=d.attention,
             group=group,
         )
+    elif d.architecture == "stylegan2":
+        channels, size = image("gan.discriminator.architecture", d.architecture, info)
+        discriminator = stylegan2.Discriminator(channels=d.channels, size=size, image_channels=channels, group=group)
     else:
         discriminator = mlp.Discriminator(
             channels=d.channels,
@@ -78,8 +88,16 @@ def build(spec: Spec, info: DataInfo) -> Model:
             "generator": Network(made["generator"], norm=True),
             "discriminator": Network(made["discriminator"], averaged=False, after=clipped, norm=True),
         },
-        GanObjective(made["generator"], made["discriminator"], gan, info.kind),
+        objective(made["generator"], made["discriminator"], gan, info.kind, spec.training.batch.global_),
     )
+
+
+def objective(generator: nn.Module, discriminator: nn.Module, gan: Gan, kind: Literal["image", "point"], batch: int) -> GanObjective:
+    """What adapts is told what was measured, which takes a collective; so there is another class for what does not."""
+    length = gan.regularization.path_length
+    path = PathMean(length) if length else None
+    ada = Ada(gan.augment, batch * gan.shown) if gan.augment and gan.augment.type == "ada" else None
+    return (AdaptiveGan if path or ada else GanObjective)(generator, discriminator, gan, kind, path, ada)
 
 
 def clip(most: float) -> Callable[[Tensor], Tensor]:

@@ -1,6 +1,6 @@
 """Generative adversarial networks: a discriminator D and a generator G that take turns, z ~ N(0, I). Their losses stand in losses.py.
 
-What is added to L_D, with T the augmentation that D sees (diffaugment.py; without any, T(x) = x):
+What is added to L_D, with T the augmentation that D sees (diffaugment.py, ada.py; without any, T(x) = x):
 
 wgan-gp   lambda E (||grad_y D(y)||_2 - 1)^2 between real and generated samples                                    gradient_penalty.py
 r1        gamma / 2 E_x ||grad D(T(x))||_2^2; with `every` k > 1 in an optimizer step of its own every k steps, as much heavier, on the
@@ -8,36 +8,46 @@ r1        gamma / 2 E_x ||grad D(T(x))||_2^2; with `every` k > 1 in an optimizer
 drift     epsilon E_x D(T(x))^2, lest the scores drift away, of which Wasserstein's loss knows differences alone: Karras et al., 2018
           (arXiv 1710.10196, appendix A.1)
 
-To L_G: orthogonal                                                                                                  orthogonal.py
+To L_G:
+
+path      E (l - a)^2, l how far a step in the styles moves the image; with `every` k > 1 in a step of its own, as r1    path_length.py
+          orthogonal                                                                                                     orthogonal.py
 
 DeepSpeed's stage 3 frees the weights between a derivative and its derivative, which is why GANs are limited to stage 2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from trainjobs.api.gan import Gan, GanLoss
+from trainjobs.models import stylegan2
+from trainjobs.objectives.gan.ada import Ada, augmented
 from trainjobs.objectives.gan.diffaugment import diffaugment
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
 from trainjobs.objectives.gan.losses import LOSSES
 from trainjobs.objectives.gan.orthogonal import orthogonal
+from trainjobs.objectives.gan.path_length import PathMean, fewer, path_lengths
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
 
 @dataclass(frozen=True)
 class GanObjective:
-    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates."""
+    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path` and
+    `ada` are there where the manifest has them."""
 
     generator: nn.Module
     discriminator: nn.Module
     gan: Gan
     kind: Literal["image", "point"]
+    path: PathMean | None = None
+    ada: Ada | None = None
 
     @property
     def loss(self) -> GanLoss:
@@ -49,16 +59,17 @@ class GanObjective:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        lazy = self.gan.r1_lazy
+        lazy, path = self.gan.r1_lazy, self.gan.path_lazy
         return (
             Phase("D", trains="discriminator", loss=self.discriminator_loss, repeat=self.loss.critic_steps),
             *([Phase("D_r1", trains="discriminator", loss=self.r1_loss, every=lazy.every, draws="step")] if lazy else []),
             Phase("G", trains="generator", loss=self.generator_loss, draws="nothing"),
+            *([Phase("G_path", trains="generator", loss=self.path_loss, every=path.every, draws="nothing")] if path else []),
         )
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         with torch.no_grad():
-            made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
+            made = self.made(batch)
         real, fake = self.seen(batch.data[self.kind], batch, "real"), self.seen(made, batch, "fake")
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
         score_real, score_fake = self.discriminator(real).float(), self.discriminator(fake).float()
@@ -67,6 +78,9 @@ class GanObjective:
         accuracy = kind.accuracy(score_real.detach(), score_fake.detach())
         if accuracy is not None:
             metrics["accuracy/D"] = accuracy
+        if self.ada is not None:
+            metrics["sign/real"] = (score_real.detach() - (kind.boundary or 0.0)).sign().mean()
+            metrics["augment/p"] = torch.full_like(metrics["sign/real"], self.ada.p)
         loss = kind.discriminator(score_real, score_fake, self.loss.real_label)
         if self.loss.type == "wgan-gp":
             penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
@@ -87,19 +101,43 @@ class GanObjective:
         return 0.5 * lazy.gamma * self.gan.lazy["discriminator"] * slope, {"r1": slope.detach()}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim))
-        score: Tensor = self.discriminator(self.seen(made, batch, "fake")).float()
+        score: Tensor = self.discriminator(self.seen(self.made(batch), batch, "fake")).float()
         loss, metrics = LOSSES[self.loss.type].generator(score), {}
+        if self.path and not self.gan.path_lazy:
+            lengths = self.lengths(batch)
+            loss = loss + self.path.penalty(lengths)
+            metrics["path_length"] = lengths.detach().mean()
         if weight := self.gan.regularization.orthogonal:
             angles = orthogonal(self.generator)
             loss = loss + weight * angles
             metrics["orthogonal"] = angles.detach()
         return loss, {"loss/G": loss.detach(), **metrics}
 
+    def path_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        lazy, lengths = self.gan.path_lazy, self.lengths(batch)
+        assert lazy is not None
+        assert self.path is not None
+        return lazy.every * self.path.penalty(lengths), {"path_length": lengths.detach().mean()}
+
+    def lengths(self, batch: Batch) -> Tensor:
+        assert isinstance(self.generator, stylegan2.Generator)
+        assert self.path is not None
+        noise = fewer(batch.noise, self.path.settings.batch_shrink)
+        return path_lengths(self.generator, noise.normal("z", self.latent_dim), noise, self.gan.generator.style_mixing)
+
+    def made(self, batch: Batch) -> Tensor:
+        """What is generated to train on."""
+        z = batch.noise.normal("z", self.latent_dim)
+        styled = {"noise": batch.noise, "mixing": self.gan.generator.style_mixing} if self.gan.styled else {}
+        made: Tensor = self.generator(z, **styled)
+        return made
+
     def seen(self, samples: Tensor, batch: Batch, which: str) -> Tensor:
         """What D sees of samples."""
-        augment = self.gan.augment
-        return samples if augment is None else diffaugment(samples, augment.policy, batch.noise, f"augment.{which}")
+        augment, name = self.gan.augment, f"augment.{which}"
+        if self.ada is not None:
+            return augmented(samples, self.ada.settings.pipeline, self.ada.p, batch.noise, name)
+        return samples if augment is None else diffaugment(samples, augment.policy, batch.noise, name)
 
     @property
     def highest_stage(self) -> int:
@@ -109,5 +147,29 @@ class GanObjective:
         return {}
 
     def sample(self, batch: Batch) -> Samples:
-        made: Tensor = self.generator(batch.noise.normal("z", self.latent_dim)).float()
+        z = batch.noise.normal("z", self.latent_dim)
+        styled = {"noise": batch.noise, "truncation": self.gan.generator.truncation} if self.gan.styled else {}
+        made: Tensor = self.generator(z, **styled).float()
         return Samples(images=made) if self.kind == "image" else Samples(points=made)
+
+
+class AdaptiveGan(GanObjective):
+    """One with something that adapts to what it measures: all that stands here is the same on every rank, and in every commit."""
+
+    @property
+    def adapts_every(self) -> int:
+        return math.gcd(self.path.settings.every if self.path else 0, self.ada.settings.every_steps if self.ada else 0)
+
+    def adapt(self, means: Mapping[str, float]) -> None:
+        if self.path:
+            self.path.adapt(means)
+        if self.ada:
+            self.ada.adapt(means, self.adapts_every)
+
+    def state(self) -> dict[str, Any]:
+        return {name: kept.state() for name, kept in (("path", self.path), ("ada", self.ada)) if kept}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, kept in (("path", self.path), ("ada", self.ada)):
+            if kept and name in state:
+                kept.load_state(state[name])

@@ -1,0 +1,141 @@
+"""Watches over a GAN: what its losses do not show.
+
+collapse     `samples/spread` (evaluate/spread.py) below a quarter, or fewer than half of the modes that were ever covered (four at least),
+             at three evaluations running; the spread counts from where it was more once, or from step 500 on
+oscillation  `samples/moved` above 1, samples of fixed latents moving further than they differ from each other, and `samples/distance` no
+             lower than nine tenths of what it was before, at three evaluations running. FID counts instead where it is measured
+vanishing    the generator's gradient norm below a thousandth of its running median, over twenty steps in which the discriminator is right
+             on 99 %. Wasserstein losses have no such thing
+augment      ADA's p above 0.8, where augmentation begins to show in samples
+
+Each is told once, and again when it was over and comes back. Counts are state, in every commit, and the same on every rank: they follow
+from means over all ranks at fixed steps. What samples were at the evaluation before is not kept: the first one of an attempt counts nothing
+of how they moved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from trainjobs.api.errors import JobError
+from trainjobs.api.gan import WASSERSTEIN
+from trainjobs.api.job import Spec
+from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD
+from trainjobs.monitor.reporter import Reporter
+
+CODE = "GTJ0220"
+LEAST_SPREAD, RUNNING, FIRST, STANDS, SURE, VANISHED, LEAKS, MODES = 0.25, 3, 500, 0.9, 0.99, 1e-3, 0.8, 4
+USUAL = 100  # windows of which the median is taken
+NORM = "gradient_norm/generator"
+
+
+@dataclass
+class GanWatches:
+    """`wasserstein`: its scores say nothing of being right. Told by the loop what was measured; `news` is what is to be said."""
+
+    wasserstein: bool
+    adapts_every: int = 20  # steps of a window
+    _low: int = 0
+    _restless: int = 0
+    _whole: bool = False  # spread was enough once
+    _modes: float = 0.0
+    _distance: float = math.inf
+    _norms: list[float] = field(default_factory=list)
+    _told: list[str] = field(default_factory=list)
+    _news: list[JobError] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, spec: Spec) -> GanWatches | None:
+        return cls(spec.gan.loss.type in WASSERSTEIN) if spec.gan else None
+
+    def state(self) -> dict[str, Any]:
+        distance = self._distance if math.isfinite(self._distance) else None
+        counts = {"low": self._low, "restless": self._restless, "whole": self._whole, "modes": self._modes, "distance": distance}
+        return {**counts, "norms": list(self._norms), "told": list(self._told)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._low, self._restless, self._whole, self._modes = state["low"], state["restless"], state["whole"], state["modes"]
+        self._distance = math.inf if state["distance"] is None else state["distance"]
+        self._norms, self._told, self._news = list(state["norms"]), list(state["told"]), []
+
+    def adapt(self, means: Mapping[str, float]) -> None:
+        """The means over a window of steps and all ranks."""
+        norm, accuracy = means.get(NORM), means.get("accuracy/D")
+        if norm is not None and math.isfinite(norm):
+            usual = median(self._norms) if len(self._norms) >= RUNNING else 0.0
+            vanished = not self.wasserstein and accuracy is not None and accuracy > SURE and norm < VANISHED * usual
+            what = f"the generator's gradient has vanished: its norm is {norm:.2g}, and was {usual:.2g}"
+            why = f"the discriminator is right on {100 * (accuracy or 0):.1f} % of the samples, and so sure that nothing is learned from it"
+            how = "use bce, lsgan or hinge instead of minimax, lower the discriminator's rate, or add r1 or spectralNorm"
+            self._say("vanishing", vanished, what, why, how)
+            self._norms = [*self._norms, norm][-USUAL:]
+        p = means.get("augment/p", 0.0)
+        what = f"augmentation has reached p = {p:.2f}"
+        why = f"above {LEAKS} turned or coloured samples are learned as if the data had them"
+        self._say("augment", p > LEAKS, what, why, "add data, or leave color or geom out of gan.augment.pipeline")
+
+    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
+        """After every evaluation."""
+        spread, modes = scores.get(SPREAD), scores.get("modes")
+        self._modes = max(self._modes, modes or 0.0)
+        self._whole = self._whole or (spread is not None and spread >= LEAST_SPREAD)
+        narrow = spread is not None and spread < LEAST_SPREAD and (self._whole or step >= FIRST)
+        lost = modes is not None and self._modes >= MODES and modes < self._modes / 2
+        self._low = self._low + 1 if narrow or lost else 0
+        share = f"samples differ by {100 * spread:.2g} % of what data differ by" if narrow and spread is not None else ""
+        gone = f"{modes:.0f} of {self._modes:.0f} modes are left" if lost else ""
+        why = f"it was so at {self._low} evaluations running; the generator has found few samples that satisfy the discriminator"
+        how = "try r1, minibatchDeviation, wgan-gp, or a lower rate of the generator; a checkpoint from before can be gone on from"
+        self._say("collapse", self._low >= RUNNING, f"the generator has collapsed: {share or gone}", why, how)
+
+        moved = scores.get(MOVED)
+        distance = next((value for name, value in scores.items() if name.startswith("fid")), scores.get(DISTANCE))
+        if moved is None or distance is None:
+            return
+        stands = distance >= STANDS * self._distance
+        self._restless = self._restless + 1 if moved > 1.0 and stands and not narrow else 0
+        self._distance = min(self._distance, distance) if self._restless else distance
+        what = f"the networks chase each other: samples of the same latents moved {moved:.2g} times as far as they differ"
+        why = f"at {self._restless} evaluations running, while their distance from the data stood at {distance:.2g}"
+        how = "lower both rates, add r1 or a gradient penalty, or average the weights with training.ema"
+        self._say("oscillation", self._restless >= RUNNING, what, why, how)
+
+    def news(self) -> Iterator[JobError]:
+        """What has not been said yet."""
+        while self._news:
+            yield self._news.pop(0)
+
+    @property
+    def standing(self) -> bool:
+        """Whether something that was told is so still."""
+        return bool(self._told)
+
+    @property
+    def collapse(self) -> JobError | None:
+        """It, as long as it lasts."""
+        why, how = (
+            f"recovery.onCollapse is halt; {self._low} evaluations running",
+            "go on from a checkpoint from before, with other settings",
+        )
+        return JobError(CODE, "the generator has collapsed", where="gan", why=why, how=how) if "collapse" in self._told else None
+
+    def _say(self, name: str, so: bool, what: str, why: str, how: str) -> None:
+        if so and name not in self._told:
+            self._news.append(JobError(CODE, what, where="gan", why=why, how=how))
+            self._told.append(name)
+        elif not so and name in self._told:
+            self._told.remove(name)
+
+
+def tell_troubles(watches: GanWatches, reporter: Reporter | None, spec: Spec) -> JobError | None:
+    """Rank 0 tells what is new. What the run is to end with, the same on every rank."""
+    news = list(watches.news())
+    if reporter and news:
+        reporter.troubled(news)
+    elif reporter and not watches.standing:
+        reporter.untroubled()
+    return watches.collapse if spec.recovery.on_collapse == "halt" else None
