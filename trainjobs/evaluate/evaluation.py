@@ -16,6 +16,7 @@ from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
+from trainjobs.evaluate.prompts import prompted
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
@@ -88,10 +89,16 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
     looking, device = looking or Looking(), setting.world.device
     for rows, counts in looking.turns(f"drawing {count} samples,", count, setting.micro, setting.world, looking.passes):
         noise = Noise.of(setting.spec.training.seed, series, "samples", rows.to(device))
-        data = {name: value.to(device) for name, value in conditions(setting.source, rows).items()}
+        data = {name: value.to(device) for name, value in asked(setting.spec, setting.source, rows).items()}
         made = setting.objective.sample(Batch(data, noise, len(rows), at))
         if counts:
             yield made
+
+
+def asked(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
+    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of."""
+    found = prompted(spec, source.info, rows)
+    return conditions(source, rows) if found is None else found
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
