@@ -67,9 +67,10 @@ class TextCondition(nn.Module):
     def __init__(self, given: Conditioning, embedding: int) -> None:
         super().__init__()
         self.tokens = nn.Embedding(BEGIN + 1, given.width)
-        self.places = nn.Parameter(torch.empty(given.length + 1, given.width))
+        # A layer of its own: ZeRO stage 3 gathers the weights of what returns tensors, and this module returns more than these.
+        self.places = nn.Embedding(given.length + 1, given.width)
         nn.init.normal_(self.tokens.weight, std=_DEVIATION)
-        nn.init.normal_(self.places, std=_DEVIATION)
+        nn.init.normal_(self.places.weight, std=_DEVIATION)
         self.layers = nn.ModuleList([TextLayer(given.width, given.heads) for _ in range(given.layers)])
         self.norm = nn.LayerNorm(given.width)
         self.whole = nn.Linear(given.width, embedding)
@@ -77,7 +78,7 @@ class TextCondition(nn.Module):
     def forward(self, caption_BL: Tensor) -> Told:
         tokens = F.pad(caption_BL, (1, 0), value=BEGIN)
         there = tokens != NOTHING
-        x = self.tokens(tokens) + self.places[: tokens.shape[1]]
+        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.layers:
             x = layer(x, there)
         states = self.norm(x)
