@@ -37,7 +37,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.memory import device_memory
-from trainjobs.evaluate.evaluation import evaluation, live, looked_at
+from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real, reconstructions
@@ -107,6 +107,7 @@ def train(
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
+    identity["drawing"] = world.lead(drawing, spec, source, batch_cut.micro)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     after = {name: network.after for name, network in model.networks.items()}
     engines = {

@@ -76,9 +76,7 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, plain.Resu
 
 @pytest.mark.parametrize(("size", "stage", "accumulation"), WAYS)
 @pytest.mark.parametrize("name", MODELS)
-def test_follows_plain_torch(
-    name: str, stage: int, accumulation: int, size: int, runs: Path, references: dict[str, plain.Result]
-) -> None:
+def test_follows_plain_torch(name: str, stage: int, accumulation: int, size: int, runs: Path, references: dict[str, plain.Result]) -> None:
     run, expected = runs / f"{name}-z{stage}-a{accumulation}-w{size}", references[name]
     assert group.losses(run) == pytest.approx(expected.losses["loss"], rel=1e-5)
     ours = group.weights(run, "denoiser")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
@@ -16,7 +18,7 @@ from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
-from trainjobs.evaluate.prompts import prompted
+from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
@@ -99,6 +101,13 @@ def asked(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
     """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of."""
     found = prompted(spec, source.info, rows)
     return conditions(source, rows) if found is None else found
+
+
+def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
+    """What a commit keeps so that its samples can be drawn again without the data: JSON."""
+    count = len(spec.evaluation.prompts) or spec.evaluation.samples or SAMPLES
+    found = asked(spec, source, torch.arange(count)) if role(spec) else {}
+    return {**account(spec, source.info, found), "micro": micro}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import did_you_mean, listed
-from trainjobs.data.captions import LONGEST, NOTHING, tokens
+from trainjobs.data.captions import NOTHING, tokens
 from trainjobs.data.source import DataInfo
 from trainjobs.data.wanted import carried, longest
 
