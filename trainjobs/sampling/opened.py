@@ -7,7 +7,7 @@ samples of an evaluation are drawn for) is in the commit and in the export; thos
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from trainjobs.api.diffusion import Sampler, guidance_is_learned, timesteps_suffice
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.checkpointer.restorer import opened as tensors_of
-from trainjobs.checkpoints.tensors import SUFFIX
+from trainjobs.checkpoints.tensors import SUFFIX, read_layout
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import TRAINED, ByteTokenizer, Tokenizer, read_tokenizer
+from trainjobs.engine.parts import DTYPES
 from trainjobs.evaluate.prompts import role
 from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
@@ -82,7 +82,7 @@ def opened(
     trained = facts["networks"]
     for name, network in made.networks.items():
         if name in trained:
-            fill(name, network.module, read(folder, trained[name]), where)
+            fill(name, network.module, read(folder, trained[name], where), where)
         network.module.to(device).eval()
     return Opened(spec, info, made, facts, drawing)
 
@@ -144,15 +144,30 @@ def tokenizer_of(spec: Spec, folder: Path) -> Tokenizer:
     return read_tokenizer(json.dumps({**told, "added_tokens": []}).encode())  # the end of a text is ours to count
 
 
-def read(folder: Path, files: list[str]) -> dict[str, Tensor]:
-    return {name: tensor for file in files for name, tensor in tensors_of(folder / file).items()}
+def read(folder: Path, files: Sequence[str], where: str) -> dict[str, Tensor]:
+    """JobError GTJ0209 for a file that is missing or damaged."""
+    found: dict[str, Tensor] = {}
+    for name in files:
+        try:
+            data = bytearray((folder / name).read_bytes())
+            start = int.from_bytes(data[:8], "little") + 8
+            layout = read_layout(bytes(data[:start]))
+            if layout.size > len(data):
+                raise ValueError(f"it has {len(data)} bytes, and describes {layout.size}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            how = "fetch or export them again"
+            raise JobError("GTJ0209", f"{name} is damaged", where=where, why=str(error), how=how) from error
+        for slice, offset in zip(layout.slices, layout.offsets, strict=True):
+            flat = torch.frombuffer(data[offset : offset + slice.bytes], dtype=DTYPES[slice.dtype]) if slice.length else torch.empty(0)
+            found[slice.key] = flat.view(slice.shape)
+    return found
 
 
 def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """JobError GTJ0208 where names or shapes are not the network's."""
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     state = module.state_dict()
-    differing = [path for path, tensor in tensors.items() if path not in own or own[path].shape != shaped(tensor, own[path]).shape]
+    differing = [path for path, tensor in tensors.items() if path not in own or own[path].shape != tensor.shape]
     missing = [path for path, parameter in module.named_parameters() if parameter.requires_grad and path not in tensors]
     if differing or missing:
         why = f"{(differing + missing)[0]} differs" + (f", and {len(differing + missing) - 1} more" if len(differing + missing) > 1 else "")
@@ -160,12 +175,7 @@ def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str
         raise JobError("GTJ0208", f"the weights are not those of {name}", where=where, why=why, how=how)
     with torch.no_grad():
         for path, tensor in tensors.items():
-            (state[path] if path in state else own[path]).copy_(shaped(tensor, own[path]))
-
-
-def shaped(tensor: Tensor, like: Tensor) -> Tensor:
-    """Files' tensors may be flat."""
-    return tensor.view(like.shape) if tensor.dim() == 1 and tensor.numel() == like.numel() else tensor
+            (state[path] if path in state else own[path]).copy_(tensor)
 
 
 def wanted(found: Opened) -> str:

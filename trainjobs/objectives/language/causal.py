@@ -5,9 +5,9 @@ L = -(1 / (B T)) sum_b sum_{i=1..T} log p(w_i | w_0 ... w_{i-1}),   perplexity =
 Bengio et al., "A neural probabilistic language model", 2003; the cross-entropy is computed from float32 logits, in nats per token.
 Every sequence is full: there is no padding and nothing is masked, so the mean of micro-batches is the mean of the batch.
 
-Sampling draws each token from the model's distribution at temperature 1, from an end-of-text token on, or from the tokens of a prompt behind
-it, by inverting the cumulative distribution at a uniform number. Keys and values of earlier tokens are kept, so n tokens cost n passes of one
-token each.
+Sampling draws each token from the model's distribution at temperature 1, from an end-of-text token on, or from the tokens of a prompt
+behind it, by inverting the cumulative distribution at a uniform number. Keys and values of earlier tokens are kept, so n tokens cost n
+passes of one token each.
 """
 
 from __future__ import annotations
