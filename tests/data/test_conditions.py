@@ -50,7 +50,7 @@ def test_shapes_have_captions_that_their_pixels_bear_out() -> None:
         assert shape == SHAPES[number % 3]
         seen = pictures[number].flatten(1)
         brightest = seen[:, (seen.amax(0) - seen.amin(0)).argmax()]
-        nearest = min(COLOURS, key=lambda name: float((brightest - torch.tensor(rgb[name])).abs().sum()))  # noqa: B023
+        nearest = min(COLOURS, key=lambda name: float((brightest - torch.tensor(rgb[name])).abs().sum()))
         assert nearest == colour
     assert captions(1)[:3] == ["a circle", "a square", "a triangle"]
 

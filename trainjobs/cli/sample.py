@@ -106,12 +106,12 @@ def remote(uri: str, folder: Path) -> Path | None:
     """An export in a bucket, fetched; None where there is none."""
     from trainjobs.export.export import FACTS
     from trainjobs.stores.open import open_store
-    from trainjobs.stores.store import StoreError, check_key
+    from trainjobs.stores.store import Missing, StoreError, check_key
 
     store = open_store(uri)
     try:
         facts = store.get(FACTS)
-    except StoreError:
+    except (Missing, StoreError):
         return None
     folder.mkdir(parents=True)
     (folder / FACTS).write_bytes(facts)
@@ -120,6 +120,6 @@ def remote(uri: str, folder: Path) -> Path | None:
         with (folder / key).open("wb") as file:
             for block in store.read(key):
                 file.write(block)
-    with contextlib.suppress(StoreError):  # of a language model alone
+    with contextlib.suppress(Missing, StoreError):  # of a language model alone
         (folder / "tokenizer.json").write_bytes(store.get("tokenizer.json"))
     return folder
