@@ -18,7 +18,7 @@ install:  ## the environment, .venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 to 3.13 with venv is needed (make PYTHON=/path/to/python3)" >&2; exit 1; }
 	@$(PYTHON) .ci/install.py
 
-demo: install  ## train a model that draws what a text asks for, on two workers, three minutes on two cores, and ask it
+demo: install  ## train a model that draws what a text asks for, on two workers, a few minutes on two cores, and ask it
 	$(BIN)/gtj run -f manifests/samples/diffusion-shapes.yaml
 	$(BIN)/gtj sample diffusion-shapes --prompt "a red circle" --count 16 --out gentrain-runs/diffusion-shapes/asked
 	@echo "A red circle:     gentrain-runs/diffusion-shapes/asked/grid.png"

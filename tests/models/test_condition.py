@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainjobs.api.diffusion import Conditioning
+from trainjobs.api.denoiser import Conditioning
 from trainjobs.models.condition import CrossAttention, TextCondition, TextLayer, Told
 from trainjobs.models.unet import Attention, Block, UNet
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainjobs.api.diffusion import Conditioning
+from trainjobs.api.denoiser import Conditioning
 from trainjobs.models.dit import DiT
 
 CLASS = Conditioning(type="class")

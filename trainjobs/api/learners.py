@@ -7,7 +7,7 @@ from functools import partial
 
 from trainjobs.api import gan, vae
 from trainjobs.api.data import Images, Text
-from trainjobs.api.diffusion import ATTENTION_FITS, RESOLUTIONS_FIT, attention_has_place, resolutions_fit
+from trainjobs.api.denoiser import ATTENTION_FITS, RESOLUTIONS_FIT, attention_has_place, resolutions_fit
 from trainjobs.api.fields import Model
 from trainjobs.api.job import Spec
 from trainjobs.api.only import untouched

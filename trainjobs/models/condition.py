@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.diffusion import Conditioning
+from trainjobs.api.denoiser import Conditioning
 from trainjobs.data.captions import NOTHING
 
 BEGIN = NOTHING + 1

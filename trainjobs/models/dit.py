@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainjobs.api.diffusion import Conditioning
+from trainjobs.api.denoiser import Conditioning
 from trainjobs.models.condition import CrossAttention, Told, condition, joined, split
 from trainjobs.models.unet import timestep_features
 

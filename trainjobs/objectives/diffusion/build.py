@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainjobs.api.diffusion import Diffusion, resolutions_fit
+from trainjobs.api.denoiser import resolutions_fit
+from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.job import Spec
 from trainjobs.data.captions import NOTHING
 from trainjobs.data.kinds import image
