@@ -20,10 +20,12 @@ install:  ## the environment, .venv
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 to 3.13 with venv is needed (make PYTHON=/path/to/python3)" >&2; exit 1; }
 	@$(PYTHON) .ci/install.py
 
-demo: install  ## train a small VAE on two workers, three minutes on two cores
-	$(BIN)/gtj run -f manifests/samples/vae-digits.yaml
-	@echo "What it draws:    gentrain-runs/vae-digits/samples/ (the newest picture)"
-	@echo "The whole story:  gentrain-runs/vae-digits/report.html"
+demo: install  ## train a model that draws what a text asks for, on two workers, a few minutes on two cores, and ask it
+	$(BIN)/gtj run -f manifests/samples/diffusion-shapes.yaml
+	$(BIN)/gtj sample diffusion-shapes --prompt "a red circle" --count 16 --out gentrain-runs/diffusion-shapes/asked
+	@echo "A red circle:     gentrain-runs/diffusion-shapes/asked/grid.png"
+	@echo "What it draws:    gentrain-runs/diffusion-shapes/samples/ (the newest picture)"
+	@echo "The whole story:  gentrain-runs/diffusion-shapes/report.html"
 
 # Its parts run side by side, two at a time; each one's output comes in one piece.
 check: install  ## ruff, mypy --strict, import contracts, fast tests: under a minute

@@ -25,6 +25,8 @@ _ANY = "tests/equivalence/test_any_family.py"
 _STYLE = "tests/models/test_stylegan2.py"
 _LOOP = "plain torch loop, weights after 10 steps"
 _GAN = (0, 1, 2)
+_CONDITIONED = "tests/equivalence/test_conditioned.py"
+_AUGMENT = "tests/data/test_augment.py"
 
 TECHNIQUES = (
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
@@ -299,5 +301,63 @@ TECHNIQUES = (
         f"{_ANY}::test_batch_norm_of_all_ranks_is_that_of_the_whole_batch",
         "plain torch loop over the whole batch, weights and running statistics after 10 steps",
         "1.8e-7",
+    ),
+    *(
+        Technique(name, field, (0, 2, 3), f"{_CONDITIONED}::test_follows_plain_torch", "plain torch loop, diffusers' DDPMScheduler", "1e-6")
+        for name, field in (
+            ("class conditioning", "diffusion.conditioning.type"),
+            ("text conditioning", "diffusion.conditioning.type"),
+            ("dropped conditions", "diffusion.conditioning.dropout"),
+        )
+    ),
+    Technique(
+        "text encoder",
+        "diffusion.conditioning.width",
+        (0, 2, 3),
+        "tests/models/test_condition.py::test_a_layer_is_torchs_encoder_layer",
+        "torch's TransformerEncoderLayer",
+        "2e-6",
+    ),
+    Technique(
+        "attention to a text",
+        "diffusion.conditioning.heads",
+        (0, 2, 3),
+        "tests/models/test_condition.py::test_cross_attention_is_diffusers",
+        "diffusers' Attention",
+        "2e-6",
+    ),
+    Technique(
+        "classifier-free guidance",
+        "diffusion.sampler.guidance",
+        (0, 2, 3),
+        "tests/objectives/test_diffusion_guidance.py::test_samples_are_led_as_diffusers_pipelines_lead_them",
+        "the formula of diffusers' StableDiffusionPipeline",
+        "0.0",
+    ),
+    Technique(
+        "transformer over patches (DiT)",
+        "diffusion.network.architecture",
+        (0, 2, 3),
+        "tests/models/test_dit.py::test_its_numbers_are_diffusers",
+        "diffusers' DiTTransformer2DModel",
+        "1e-5",
+    ),
+    Technique(
+        "attention at chosen resolutions",
+        "diffusion.network.attentionResolutions",
+        (0, 2, 3),
+        f"{_CONDITIONED}::test_follows_plain_torch",
+        "plain torch loop, diffusers' DDPMScheduler",
+        "1e-6",
+    ),
+    *(
+        Technique(
+            name, f"data.images.{field}", (0, 1, 2, 3), f"{_AUGMENT}::test_each_change_is_torchvisions", f"torchvision 0.28.0, {of}", "2e-6"
+        )
+        for name, field, of in (
+            ("random rotation", "strength.rotation", "rotate"),
+            ("random crop", "strength.crop", "pad and crop"),
+            ("colour jitter", "augment", "adjust_brightness, contrast, saturation, hue"),
+        )
     ),
 )

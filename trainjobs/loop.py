@@ -11,7 +11,7 @@ module that calls `backward` and `step`.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.stage import choose_stage
-from trainjobs.evaluate.evaluation import evaluation, live, looked_at
+from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at
 from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
@@ -133,6 +133,7 @@ def _train(
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity["frozen"] = world.lead(frozen_digest, modules)
+    identity["drawing"] = world.lead(drawing, spec, source, batch_cut.micro)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     after = {name: network.after for name, network in model.networks.items()}
     engines = {

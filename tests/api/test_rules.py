@@ -194,6 +194,84 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "spec.diffusion.network.multipliers",
         "at most 3",
     ),
+    "guidance without a condition": (
+        manifest("diffusion", {"sampler": {"guidance": 3.0}}),
+        "GTJ0108",
+        "spec.diffusion.sampler.guidance",
+        "there is no condition to be guided by",
+    ),
+    "guidance without dropout": (
+        manifest("diffusion", {"sampler": {"guidance": 3.0}, "conditioning": {"type": "class", "dropout": 0}}),
+        "GTJ0108",
+        "spec.diffusion.sampler.guidance",
+        "never learns what there is without a condition",
+    ),
+    "a text encoder of classes": (
+        manifest("diffusion", {"conditioning": {"type": "class", "layers": 3}}),
+        "GTJ0108",
+        "spec.diffusion.conditioning.layers",
+        "use text",
+    ),
+    "heads of a text encoder": (
+        manifest("diffusion", {"conditioning": {"type": "text", "width": 66}}),
+        "GTJ0108",
+        "spec.diffusion.conditioning.width",
+        "nearest width that does: 68",
+    ),
+    "heads of a transformer": (
+        manifest("diffusion", {"network": {"architecture": "dit", "hidden": 390}}),
+        "GTJ0108",
+        "spec.diffusion.network.hidden",
+        "nearest width that does: 408",
+    ),
+    "channels of a transformer": (
+        manifest("diffusion", {"network": {"architecture": "dit", "channels": 64}}),
+        "GTJ0108",
+        "spec.diffusion.network.channels",
+        "use unet",
+    ),
+    "patches of a unet": (
+        manifest("diffusion", {"network": {"patch": 4}}),
+        "GTJ0108",
+        "spec.diffusion.network.patch",
+        "use dit",
+    ),
+    "a patch as large as the image": (
+        manifest("diffusion", {"network": {"architecture": "dit", "patch": 8}}, data=data("builtin:digits", images={"size": 8})),
+        "GTJ0108",
+        "spec.diffusion.network.patch",
+        "use smaller patches",
+    ),
+    "attention where there is no map": (
+        manifest("diffusion", {"network": {"attentionResolutions": [16, 4]}}, data=data("builtin:shapes", images={"size": 16})),
+        "GTJ0108",
+        "spec.diffusion.network.attentionResolutions[1]",
+        "its maps have 16 and 8",
+    ),
+    "attention of a unet twice": (
+        manifest("diffusion", {"network": {"attentionResolutions": [16, 16]}}, data=data("builtin:shapes", images={"size": 16})),
+        "GTJ0108",
+        "spec.diffusion.network.attentionResolutions[1]",
+        "take one out",
+    ),
+    "resolutions of no attention": (
+        manifest("diffusion", {"network": {"attention": False, "attentionResolutions": [32]}}),
+        "GTJ0108",
+        "spec.diffusion.network.attentionResolutions",
+        "use true",
+    ),
+    "prompts for nothing": (
+        manifest("diffusion", evaluation={"prompts": ["a red circle"]}),
+        "GTJ0108",
+        "spec.evaluation.prompts",
+        "samples are drawn for nothing",
+    ),
+    "a rotation that is not made": (
+        manifest("diffusion", data=data("builtin:shapes", images={"augment": ["randomCrop"], "strength": {"rotation": 30}})),
+        "GTJ0108",
+        "spec.data.images.strength.rotation",
+        "add rotation to data.images.augment",
+    ),
     "noise that says nothing": (
         manifest("diffusion", process(zeroTerminalSnr=True)),
         "GTJ0108",
@@ -693,6 +771,23 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "elastic": manifest(compute={"workers": "2-8"}),
     "accumulation": manifest(training=training(batch={"global": 64, "micro": 4}), compute={"workers": 2}),
     "deepest unet": manifest("diffusion", {"network": {"multipliers": [1, 2, 2]}}, data=data("builtin:digits", images={"size": 8})),
+    "text": manifest(
+        "diffusion",
+        {"conditioning": {"type": "text", "length": 24}, "sampler": {"guidance": 3.0}},
+        evaluation={"prompts": ["a red circle", "a blue square"]},
+    ),
+    "class": manifest("diffusion", {"conditioning": {"type": "class", "dropout": 0}}),
+    "transformer": manifest("diffusion", {"network": {"architecture": "dit", "hidden": 64, "heads": 4, "layers": 2, "patch": 4}}),
+    "attention where there are maps": manifest(
+        "diffusion", {"network": {"attentionResolutions": [16, 8]}}, data=data("builtin:shapes", images={"size": 16})
+    ),
+    "every change of pictures": manifest(
+        "diffusion",
+        data=data(
+            "builtin:shapes",
+            images={"augment": ["horizontalFlip", "rotation", "randomCrop", "colorJitter"], "strength": {"rotation": 30, "hue": 0.1}},
+        ),
+    ),
     "every weight": manifest(
         "diffusion",
         process(prediction="v", schedule="scaled-linear", minSnrGamma=5, zeroTerminalSnr=True, learnedVariance=True),

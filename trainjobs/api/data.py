@@ -35,6 +35,19 @@ _UNITS = {"": 1, **{name: 1000 ** (place + 1) for place, name in enumerate("kMGT
 _UNITS |= {f"{name}i": 1024 ** (place + 1) for place, name in enumerate("KMGT")}
 
 
+class Strength(Model):
+    """How much the random changes of data.images.augment change."""
+
+    rotation: Annotated[float, Field(gt=0, le=180)] = Field(10.0, description="Degrees, at most, in either direction [degrees].")
+    crop: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.125, description="How far randomCrop moves a picture, at most, as a share of its side [padding, in pixels]."
+    )
+    brightness: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="colorJitter: brightness times 1 - this to 1 + this.")
+    contrast: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="colorJitter: contrast likewise.")
+    saturation: Annotated[float, Field(ge=0, le=1)] = Field(0.2, description="colorJitter: saturation likewise; of colour pictures.")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.0, description="colorJitter: turns of the colour wheel, at most, either way.")
+
+
 class Images(Model):
     """How pictures are read."""
 
@@ -42,9 +55,13 @@ class Images(Model):
         32, description="Height and width in pixels; other sizes are resized and centre-cropped."
     )
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour.")
-    augment: Annotated[list[Literal["horizontalFlip"]], Field(max_length=8)] = Field(
-        [], description="Random changes applied to each training image."
+    augment: Annotated[list[Literal["horizontalFlip", "rotation", "randomCrop", "colorJitter"]], Field(max_length=8)] = Field(
+        [],
+        description="Random changes applied to each training image, in this order: horizontalFlip, in half of the cases; rotation; "
+        "randomCrop, which moves it; colorJitter, brightness, contrast, saturation and hue. What comes in at the edges is the picture, "
+        "mirrored [RandomHorizontalFlip, RandomRotation, RandomCrop, ColorJitter].",
     )
+    strength: Strength = Strength()
 
 
 class Text(Model):
@@ -147,6 +164,25 @@ def one_source(data: Data) -> Iterator[Breach]:
             yield Breach(("sources", number, "source"), f"{part.source} cannot be mixed", "what is built in is a whole by itself", how)
 
 
+CHANGES = {"rotation": ("rotation",), "randomCrop": ("crop",), "colorJitter": ("brightness", "contrast", "saturation", "hue")}
+
+
+def strength_is_used(images: Images) -> Iterator[Breach]:
+    """A strength of a change that is not made would be read by nobody."""
+    usual = Strength()
+    for change, names in CHANGES.items():
+        for name in names:
+            if change not in images.augment and getattr(images.strength, name) != getattr(usual, name):
+                what = f"strength.{name} has no effect without {change} in augment"
+                yield Breach(("strength", name), what, how=f"add {change} to data.images.augment, or take {name} out", on_key=True)
+
+
+def _usual(change: str) -> str:
+    """In CEL, that a change is made, or its strengths are as they were."""
+    plain = " && ".join(f"self.strength.{name} == {getattr(Strength(), name)}" for name in CHANGES[change])
+    return f"('{change}' in self.augment || ({plain}))"
+
+
 _USABLE = (
     "a bucket or an absolute path, no user, query, fragment, space or .. (what a relative path names is on no cluster: copy it to a "
     "bucket, or mount it and name its path there)"
@@ -159,6 +195,13 @@ RULES = (
         one_source,
         "has(self.source) != (size(self.sources) > 0) && self.sources.all(part, !part.source.startsWith('builtin:'))",
         "name one source, or several sources that are not built in",
+    ),
+    Rule(
+        "spec.data.images",
+        "GTJ0108",
+        strength_is_used,
+        " && ".join(map(_usual, CHANGES)),
+        "strength says how much a change changes that is not in augment",
     ),
     *(
         Rule(

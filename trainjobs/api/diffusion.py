@@ -7,22 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import Model, Width
+from trainjobs.api import denoiser
+from trainjobs.api.denoiser import Conditioning, Denoiser
+from trainjobs.api.fields import Model
 from trainjobs.api.only import only, unless
 from trainjobs.api.rule import Breach, Rule
-
-
-class UNet(Model):
-    """The network that removes noise."""
-
-    architecture: Literal["unet"] = Field("unet", description="A UNet with residual blocks and self-attention at the lowest resolution.")
-    channels: Width = Field(32, description="Feature maps at full resolution.")
-    multipliers: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1, max_length=6)] = Field(
-        [1, 2], description="Feature maps of each resolution, as multiples of channels; each entry after the first halves the resolution."
-    )
-    blocks: Annotated[int, Field(ge=1, le=8)] = Field(1, description="Residual blocks per resolution.")
-    attention: bool = Field(True, description="Self-attention at the lowest resolution.")
-
 
 _WEIGHTS = "whose loss has no weights by signal-to-noise ratio"
 _ENDS = "whose path ends in pure noise by itself"
@@ -104,12 +93,18 @@ class Sampler(Model):
         "and the learned schedule [num_inference_steps].",
     )
     eta: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="0 is deterministic, 1 is DDPM's variance. Not with flow.")
+    guidance: Annotated[float, Field(ge=0, le=100)] = Field(
+        1.0,
+        description="Classifier-free guidance: w in f(nothing) + w (f(condition) - f(nothing)); 1 is none, 2 to 8 are usual; Ho and "
+        "Salimans' w is one less [guidance_scale, cfg_scale].",
+    )
 
 
 class Diffusion(Model):
     """A denoising diffusion model: engines `denoiser`, and `noise_schedule` where the noise schedule is learned."""
 
-    network: UNet = UNet()
+    network: Denoiser = Denoiser()
+    conditioning: Conditioning | None = Field(None, description="What samples are drawn for; without it, for nothing.")
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
 
@@ -124,17 +119,17 @@ class Diffusion(Model):
         return self.sampler.steps if self.continuous else min(self.sampler.steps, self.process.timesteps)
 
 
-# What must hold of spec.diffusion.network and spec.data.images.size together; learners.py makes a rule of it.
-RESOLUTIONS_FIT = "[1, 2, 4, 8, 16, 32, 64][self.diffusion.network.multipliers.size()] <= self.data.images.size"
-
-
-def resolutions_fit(network: UNet, size: int) -> Iterator[Breach]:
-    """Whether images of that size, a power of two, can be halved as often as the network does."""
-    levels, most = len(network.multipliers), (size // 2).bit_length()
-    if levels > most:
-        what = f"{levels} multipliers halve images of {size} pixels {levels - 1} times, to {size >> (levels - 1)}"
-        how = f"give at most {most} multipliers, or larger images"
-        yield Breach(("multipliers",), what, "the lowest resolution must keep 2 pixels a side", how)
+def guidance_is_learned(diffusion: Diffusion) -> Iterator[Breach]:
+    """Guidance leads away from what the network says without a condition, which it must have learned."""
+    if diffusion.sampler.guidance == 1.0:
+        return
+    if diffusion.conditioning is None:
+        why, how = "there is no condition to be guided by", "add diffusion.conditioning, or take guidance out"
+        yield Breach(("sampler", "guidance"), "guidance without conditioning", why, how, on_key=True)
+    elif diffusion.conditioning.dropout == 0:
+        why = "the network never learns what there is without a condition, which guidance leads away from"
+        how = "set conditioning.dropout to 0.1, or take guidance out"
+        yield Breach(("sampler", "guidance"), "guidance with conditioning.dropout: 0", why, how, on_key=True)
 
 
 def timesteps_suffice(diffusion: Diffusion) -> Iterator[Breach]:
@@ -168,6 +163,7 @@ def flow_is_deterministic(diffusion: Diffusion) -> Iterator[Breach]:
 
 
 RULES = (
+    *denoiser.RULES,
     Rule(
         "spec.diffusion",
         "GTJ0108",
@@ -182,6 +178,13 @@ RULES = (
         flow_is_deterministic,
         "self.process.prediction != 'flow' || self.sampler.eta == 0.0",
         "sampler.eta has no effect with prediction: flow, which Euler's method follows without noise",
+    ),
+    Rule(
+        "spec.diffusion",
+        "GTJ0108",
+        guidance_is_learned,
+        "self.sampler.guidance == 1.0 || (has(self.conditioning) && self.conditioning.dropout > 0.0)",
+        "sampler.guidance needs conditioning with a dropout above 0: what it leads away from must be learned",
     ),
     Rule(
         "spec.diffusion.process",

@@ -22,6 +22,11 @@ class Evaluation(Model):
         "tenth of its time, only the last step. The last step is always evaluated.",
     )
     metrics: Annotated[list[Asked], Field(max_length=8)] = Field(["loss"], description=ASKED)
+    prompts: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)] = Field(
+        [],
+        description="What samples are drawn for, one after the other and from the front again: texts, or names of classes. Without any, "
+        "what held-out samples are of [validation_prompts].",
+    )
     samples: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
         description="Samples drawn at each evaluation; default: 64, or as many, and only at the last one if need be, as leave all "

@@ -7,7 +7,7 @@ from functools import partial
 
 from trainjobs.api import gan, vae
 from trainjobs.api.data import Images, Text
-from trainjobs.api.diffusion import RESOLUTIONS_FIT, resolutions_fit
+from trainjobs.api.denoiser import ATTENTION_FITS, RESOLUTIONS_FIT, attention_has_place, resolutions_fit
 from trainjobs.api.fields import Model
 from trainjobs.api.job import Spec
 from trainjobs.api.only import untouched
@@ -42,7 +42,7 @@ def learners(spec: Spec) -> Iterator[tuple[Path, str, str]]:
     if spec.vae is not None:
         yield ("vae", "network", "architecture"), spec.vae.network.architecture, vae.LEARNS[spec.vae.network.architecture]
     if spec.diffusion is not None:
-        yield ("diffusion",), "the unet of a diffusion model", "image"
+        yield ("diffusion",), f"the {spec.diffusion.network.architecture} of a diffusion model", "image"
     if spec.language is not None:
         yield ("language",), "a language model", "text"
 
@@ -73,6 +73,19 @@ def halvings_fit(spec: Spec) -> Iterator[Breach]:
     if spec.diffusion is not None:
         for breach in resolutions_fit(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
+
+
+def attention_fits(spec: Spec) -> Iterator[Breach]:
+    if spec.diffusion is not None:
+        for breach in attention_has_place(spec.diffusion.network, spec.data.images.size):
+            yield breach.within("diffusion", "network")
+
+
+def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
+    """Prompts say what samples are drawn for."""
+    if spec.evaluation.prompts and spec.custom is None and (spec.diffusion is None or spec.diffusion.conditioning is None):
+        how = "add diffusion.conditioning, or take prompts out"
+        yield Breach(("evaluation", "prompts"), "evaluation.prompts without a condition", "samples are drawn for nothing", how, on_key=True)
 
 
 def holding(kind: str, *, other: bool = False) -> list[str]:
@@ -133,6 +146,20 @@ RULES = (
         "GTJ0108",
         halvings_fit,
         f"!has(self.diffusion) || {RESOLUTIONS_FIT}",
-        "too many multipliers for data.images.size: the lowest resolution must keep 2 pixels a side",
+        "too many multipliers for data.images.size: the lowest resolution must keep 2 pixels a side; a patch must be smaller than an image",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        attention_fits,
+        f"!has(self.diffusion) || {ATTENTION_FITS}",
+        "attentionResolutions: the unet's maps have data.images.size, and half of that for each further multiplier; each once",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        prompts_are_drawn,
+        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && has(self.diffusion.conditioning))",
+        "evaluation.prompts without diffusion.conditioning: samples are drawn for nothing",
     ),
 )

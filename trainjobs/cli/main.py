@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("trainjobs.cli.cluster.explain", "Say why a job does not run, or what an error code means."),
     "report": ("trainjobs.cli.report", "Write a run's report: one HTML file."),
     "checkpoints": ("trainjobs.cli.checkpoints", "List and verify checkpoints."),
+    "sample": ("trainjobs.cli.sample", "Draw samples from a run, a checkpoint or an export."),
     "prove-resume": ("trainjobs.cli.prove", "Kill a run, let it resume, and compare."),
     "doctor": ("trainjobs.cli.doctor", "Look at this machine: versions, devices, disk."),
     "schema": ("trainjobs.cli.schema", "Print the JSON schema of manifests, for editors."),

@@ -66,7 +66,7 @@ def open_source(
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
-    from trainjobs.data import digits, documents, pixels, ring, text
+    from trainjobs.data import conditions, digits, documents, pixels, ring, text
     from trainjobs.data.dataset import Reading
     from trainjobs.data.places.place import ALONE
 
@@ -77,8 +77,8 @@ def open_source(
         if kind == "point":
             return ring.open_ring(data)
         if data.uri == "builtin:digits":
-            return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data)
-        return pixels.open_shapes(data, cache)
+            return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data, conditions.of_builtin(spec))
+        return pixels.open_shapes(data, cache, conditions.of_builtin(spec))
     reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, say)
     return _opened(spec, found if found is not None else look(spec), reading, tokenizer, note)
 
@@ -86,7 +86,7 @@ def open_source(
 def _opened(
     spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None, note: Callable[[Dataset], None] = lambda dataset: None
 ) -> Source:
-    from trainjobs.data import documents, exchanges, prepared, tables, text
+    from trainjobs.data import documents, exchanges, prepared, tables, text, wanted
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
 
@@ -106,7 +106,7 @@ def _opened(
     for number, dataset in enumerate(datasets):
         note(dataset)
         if dataset.kind == "image":
-            sources.append(tables.open_images(dataset, reading, number))
+            sources.append(tables.open_images(dataset, reading, number, wanted.longest(spec)))
         elif dataset.kind == "exchange":
             context = documents.settings(spec).network.context_length
             told, limit = exchanges.of(dataset, shelf), reading.derived(spec.data, found)

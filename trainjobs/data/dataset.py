@@ -31,6 +31,7 @@ from trainjobs.data.places.place import ALONE, Listed, Object, Place, Ranks, She
 from trainjobs.data.places.shelf import DiskShelf
 from trainjobs.data.rows import Mask, Rows, divided
 from trainjobs.data.source import divide
+from trainjobs.data.wanted import carried, refuse_missing
 
 Kind = Literal["image", "text", "exchange"]
 LINES = ("jsonl", "text")  # forms of text that one folder may hold both of
@@ -200,14 +201,15 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
 
 
 def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
-    """What the data is to this job, and the roles that it uses. What a picture is drawn for is carried where the manifest names it, or
-    the objective is the user's own; a conversation or a prompt where there is no plain text, or the manifest names it."""
+    """What the data is to this job, and the roles that it uses. What a picture is drawn for is carried where the manifest names it or the
+    model is conditioned on it, and where the objective is the user's own; a conversation or a prompt where there is no plain text, or the
+    manifest names it."""
     asked = {role for role in found if getattr(spec.data.columns, role) is not None}
     asked |= {"label"} if spec.data.labels == "folder" else set()
     if "image" in found and not spec.language:
-        return "image", {
-            role: found[role] for role in ("image", "caption", "label") if role in found and (spec.custom or role in {"image", *asked})
-        }
+        refuse_missing(spec, {*found, *asked}, listed([f"{column} ({role})" for role, column in found.items()], "and"))
+        wanted = {"image", *asked, *carried(spec)}
+        return "image", {role: found[role] for role in ("image", "caption", "label") if role in found and role in wanted}
     exchanged = {role: column for role, column in found.items() if role not in ("text", "label", "image", "caption")}
     if spec.custom and exchanged and ("text" not in found or asked & exchanged.keys()):
         return "exchange", exchanged

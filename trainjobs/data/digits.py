@@ -27,6 +27,13 @@ def path() -> Path:
     raise JobError("GTJ0113", "builtin:digits comes with scikit-learn, which is not installed", how="pip install scikit-learn")
 
 
+def labels() -> npt.NDArray[np.int64]:
+    """int64 [1797]: which digit each is."""
+    import numpy as np
+
+    return np.loadtxt(path(), delimiter=",", usecols=64, dtype=np.float32).astype(np.int64)
+
+
 def load(size: int) -> npt.NDArray[np.float32]:
     """float32 [1797, 1, size, size] in [-1, 1]: 0 is -1, 16 is 1; sizes above 8 are interpolated linearly."""
     import numpy as np

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainjobs.api.data import Data, Images
 from trainjobs.data import shapes
+from trainjobs.data.augment import augmented
 from trainjobs.data.cache import cached
 from trainjobs.data.conditions import NONE, Conditions
 from trainjobs.data.sampler import order, split
@@ -36,13 +37,13 @@ class ImageSource:
     pixels: Tensor
     train: Tensor  # int64 [info.length]: rows of `pixels`
     held: Tensor  # int64 [info.heldout]
-    flips: bool
+    images: Images
     beside: Conditions = NONE
 
     @classmethod
-    def of(cls, pixels: Tensor, data: Data) -> ImageSource:
+    def of(cls, pixels: Tensor, data: Data, beside: Conditions = NONE) -> ImageSource:
         """Held out by place: what is built in cannot grow."""
-        return cls.divided(pixels, data, *split(len(pixels), divide(len(pixels), data.holdout, data.uri, "image")[1]))
+        return cls.divided(pixels, data, *split(len(pixels), divide(len(pixels), data.holdout, data.uri, "image")[1]), beside)
 
     @classmethod
     def divided(cls, pixels: Tensor, data: Data, train: Tensor, held: Tensor, beside: Conditions = NONE) -> ImageSource:
@@ -50,14 +51,11 @@ class ImageSource:
         images = data.images
         shape = (images.channels, images.size, images.size)
         info = DataInfo("image", shape, len(train), len(held), classes=beside.classes)
-        return cls(info, pixels, train, held, "horizontalFlip" in images.augment, beside)
+        return cls(info, pixels, train, held, images, beside)
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         rows, device = self.train[order(positions, seed, self.info.length)], noise.samples.device
-        image = scaled(moved(self.pixels.index_select(0, rows), device))
-        if self.flips:
-            flipped = noise.uniform("horizontalFlip")[:, None, None, None] < 0.5
-            image = torch.where(flipped, image.flip(-1), image)
+        image = augmented(scaled(moved(self.pixels.index_select(0, rows), device)), self.images, noise)
         return {"image": self._coloured(image), **{name: moved(value, device) for name, value in self.beside.of(rows).items()}}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
@@ -78,11 +76,11 @@ def scaled(image: Tensor) -> Tensor:
     return image.float().div_(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
 
 
-def open_shapes(data: Data, cache: Path) -> ImageSource:
+def open_shapes(data: Data, cache: Path, beside: Conditions = NONE) -> ImageSource:
     """builtin:shapes, drawn into `cache` once for each setting of size and channels."""
     images = data.images
     path = cache / f"shapes-v{_VERSION}-{images.size}x{images.channels}.npy"
-    return ImageSource.of(table(path, shapes.COUNT, images, lambda: shapes.rows(images.size, images.channels)), data)
+    return ImageSource.of(table(path, shapes.COUNT, images, lambda: shapes.rows(images.size, images.channels)), data, beside)
 
 
 def table(path: Path, count: int, images: Images, rows: Callable[[], Iterable[npt.NDArray[np.uint8]]]) -> Tensor:

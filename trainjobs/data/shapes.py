@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # `preflight` reads COUNT
     from torch import Tensor
 
 COUNT = 8192
+SHAPES = ("circle", "square", "triangle")
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")  # a sixth of the colour wheel each
 
 
 def draw(indices: Tensor, size: int) -> Tensor:
@@ -37,11 +39,25 @@ def draw(indices: Tensor, size: int) -> Tensor:
     kind = (indices % 3)[:, None, None]
     distance = torch.where(kind == 0, outlines[0], torch.where(kind == 1, outlines[1], outlines[2]))
     inside = (0.5 - distance * size).clamp(0, 1)[:, None]
-    # The colour wheel at full saturation: red, green and blue are humps a third of a turn apart.
+    # The colour wheel (see `captions`) at full saturation: red, green and blue are humps a third of a turn apart.
     hue = noise.uniform("hue", 1) + torch.tensor([0.0, 2 / 3, 1 / 3])
     colour = ((hue % 1 * 6 - 3).abs() - 1).clamp(0, 1)[:, :, None, None]
     ground = 0.2 * noise.uniform("ground", 1, 1, 1)
     return ground + inside * (colour - ground)
+
+
+def captions(channels: int) -> list[str]:
+    """Of all COUNT pictures: "a red circle", the colour being the nearest of COLOURS; "a circle" of grey ones."""
+    import torch
+
+    from trainjobs.noise import Noise, mix
+
+    numbers = torch.arange(COUNT)
+    sixths = (Noise(mix("builtin:shapes"), numbers).uniform("hue", 1)[:, 0] * 6).round().long() % 6
+    shapes = [SHAPES[number % 3] for number in range(COUNT)]
+    if channels == 1:
+        return [f"a {shape}" for shape in shapes]
+    return [f"a {COLOURS[sixth]} {shape}" for sixth, shape in zip(sixths.tolist(), shapes, strict=True)]
 
 
 def rows(size: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainjobs.api.data import Data, Images
 from trainjobs.api.errors import JobError
+from trainjobs.data.augment import augmented
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.captions import LONGEST, tokens
 from trainjobs.data.dataset import encoded
@@ -109,10 +110,7 @@ class StreamedImages:
     def made(self, rows: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
         """The batch of these rows, on the device of the noise."""
         found = {name: moved(value, noise.samples.device) for name, value in rows.items()}
-        image = scaled(found["image"])
-        if "horizontalFlip" in self.images.augment:
-            image = torch.where(noise.uniform("horizontalFlip")[:, None, None, None] < 0.5, image.flip(-1), image)
-        return found | {"image": image}
+        return found | {"image": augmented(scaled(found["image"]), self.images, noise)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         found = self._stacked(self._read(self.held, indices.numpy()))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainjobs.data.captions import LONGEST
 from trainjobs.data.conditions import Conditions, captioned
 from trainjobs.data.dataset import Dataset, Reading, encoded
 from trainjobs.data.files import fingerprinted
@@ -34,8 +35,8 @@ _BLOCK = 1024  # pictures in memory while a table is written
 _VERSION = 3  # of what `read` makes; part of the table's name
 
 
-def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
-    """Source `number` of the job. JobErrors as of Dataset and `read`."""
+def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = LONGEST) -> Source:
+    """Source `number` of the job; captions are `caption` bytes long at most. JobErrors as of Dataset and `read`."""
     data = dataset.data
     limit = reading.limit(data) // len(data.parts)  # which the sources of a mixture share
     train, held = dataset.sides(reading)
@@ -47,22 +48,24 @@ def open_images(dataset: Dataset, reading: Reading, number: int) -> Source:
     little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
     shelf = reading.shelf(data, derived=little)
     if little:
-        source = _table(dataset, reading, shelf, train, held)
+        source = _table(dataset, reading, shelf, train, held, caption)
         return replace(source, info=replace(source.info, orders=(order.to_dict(),)))
     classes = dataset.classes(shelf, reading)
     numbers = classes.numbers if classes else None
-    streamed = StreamedImages.of(train, held, order, data, shelf, dataset.roles, classes=numbers, bad=dataset.bad, pin=reading.pin)
+    roles, bad = dataset.roles, dataset.bad
+    streamed = StreamedImages.of(train, held, order, data, shelf, roles, classes=numbers, caption=caption, bad=bad, pin=reading.pin)
     info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),))
     return replace(streamed, info=info)
 
 
-def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows) -> ImageSource:
+def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows, caption: int) -> ImageSource:
     records, images = dataset.records, dataset.data.images
     count = sum(block.rows for block in records.blocks)
     name = fingerprinted([dataset.key], version=_VERSION, size=images.size, channels=images.channels)
     pixels = table(reading.cache / f"images-{name}.npy", count, images, lambda: _decoded(dataset, shelf))
     begins = torch.tensor(np.cumsum([0, *(block.rows for block in records.blocks)])[:-1], dtype=torch.int64)
-    return ImageSource.divided(pixels, dataset.data, _flat(train, begins), _flat(held, begins), _conditions(dataset, reading, shelf))
+    beside = _conditions(dataset, reading, shelf, caption)
+    return ImageSource.divided(pixels, dataset.data, _flat(train, begins), _flat(held, begins), beside)
 
 
 def _flat(rows: Rows, begins: Tensor) -> Tensor:
@@ -70,15 +73,15 @@ def _flat(rows: Rows, begins: Tensor) -> Tensor:
     return torch.from_numpy(rows.numbers.astype(np.int64)) + begins.repeat_interleave(torch.from_numpy(rows.lengths))
 
 
-def _conditions(dataset: Dataset, reading: Reading, shelf: Shelf) -> Conditions:
+def _conditions(dataset: Dataset, reading: Reading, shelf: Shelf, caption: int) -> Conditions:
     label, names, text, starts = None, tuple[str, ...](), None, None
     if (classes := dataset.classes(shelf, reading)) is not None:
         label = torch.tensor([classes.numbers[value] for value in dataset.column("label", shelf)], dtype=torch.int64)
         names = classes.names
     if "caption" in dataset.roles:
         of = (name for block in range(len(dataset.records.blocks)) for name in dataset.records.names(block))
-        text, starts = captioned(dataset.column("caption", shelf), of, dataset.found.uri)
-    return Conditions(label, names, text, starts)
+        text, starts = captioned(dataset.column("caption", shelf), of, dataset.found.uri, caption)
+    return Conditions(label, names, text, starts, caption)
 
 
 def _decoded(dataset: Dataset, shelf: Shelf) -> Iterator[npt.NDArray[np.uint8]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
@@ -17,6 +19,7 @@ from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.looking import Looking
+from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
@@ -94,10 +97,23 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
     looking, device = looking or Looking(), setting.world.device
     for rows, counts in looking.turns(f"drawing {count} samples,", count, setting.micro, setting.world, looking.passes):
         noise = Noise.of(setting.spec.training.seed, series, "samples", rows.to(device))
-        data = {name: value.to(device) for name, value in conditions(setting.source, rows).items()}
+        data = {name: value.to(device) for name, value in asked(setting.spec, setting.source, rows).items()}
         made = setting.objective.sample(Batch(data, noise, len(rows), at))
         if counts:
             yield made
+
+
+def asked(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
+    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of."""
+    found = prompted(spec, source.info, rows)
+    return conditions(source, rows) if found is None else found
+
+
+def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
+    """What a commit keeps so that its samples can be drawn again without the data: JSON."""
+    count = len(spec.evaluation.prompts) or spec.evaluation.samples or SAMPLES
+    found = asked(spec, source, torch.arange(count)) if role(spec) else {}
+    return {**account(spec, source.info, found), "micro": micro}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

@@ -155,6 +155,7 @@ def companions(
         "dtype": dtype,
         "networks": {found.name: found.files() for found in networks},
         "spec": dict(spec),
+        **({"drawing": commit.metadata["drawing"]} if "drawing" in commit.metadata else {}),
         "versions": {name: version for name, version in commit.metadata.get("versions", {}).items() if name != "platform"},
     }
     beside = {FACTS: text(facts)}

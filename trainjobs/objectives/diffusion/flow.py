@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
+from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.sampler import spread, told
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
@@ -37,6 +38,7 @@ class FlowObjective:
     process: DiffusionProcess
     sampler: Sampler
     shape: tuple[int, ...]  # of one image
+    guidance: Guidance = NONE
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -47,30 +49,31 @@ class FlowObjective:
         return 3
 
     def matching(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss = self._loss(batch.data["image"], batch.noise.uniform("t", 1).squeeze(1), batch.noise)
+        loss = self._loss(batch.data["image"], batch.noise.uniform("t", 1).squeeze(1), batch.noise, self.guidance.trained(batch))
         return loss, {"loss": loss.detach()}
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
         """The loss at times and noise that belong to the sample: the same at every evaluation, however the samples are batched."""
         samples = batch.noise.samples
-        loss = self._loss(batch.data["image"], spread(samples).float(), Noise.of(0, 0, "heldout", samples))
+        noise, told = Noise.of(0, 0, "heldout", samples), self.guidance.given(batch)
+        loss = self._loss(batch.data["image"], spread(samples).float(), noise, told)
         return {"loss": over(loss, batch.size)}
 
-    def _loss(self, x_BCHW: Tensor, u_B: Tensor, noise: Noise) -> Tensor:
+    def _loss(self, x_BCHW: Tensor, u_B: Tensor, noise: Noise, told: tuple[Tensor, ...]) -> Tensor:
         """`u_B` is uniform in [0, 1)."""
         x = x_BCHW.float()
         t_B = times(self.process, u_B)
         t = t_B.view(-1, 1, 1, 1)
         eps = noise.normal("epsilon", *x.shape[1:])
-        predicted: Tensor = self.denoiser((1.0 - t) * x + t * eps, self.process.timesteps * t_B)
+        predicted: Tensor = self.denoiser((1.0 - t) * x + t * eps, self.process.timesteps * t_B, *told)
         return F.mse_loss(predicted.float(), eps - x)
 
     def sample(self, batch: Batch) -> Samples:
-        x = batch.noise.normal("start", *self.shape)
+        x, denoiser = batch.noise.normal("start", *self.shape), self.guidance.guided(self.denoiser, batch)
         steps = self.sampler.steps
         stops = [shifted(1.0 - k / steps, self.process.shift) for k in range(steps + 1)]
         for here, there in pairwise(stops):
-            velocity: Tensor = self.denoiser(x, told(self.process.timesteps * here, x))
+            velocity = denoiser(x, told(self.process.timesteps * here, x))
             x = x + (there - here) * velocity.float()
         return Samples(images=x.clamp(-1.0, 1.0))
 

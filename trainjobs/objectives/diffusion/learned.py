@@ -27,6 +27,7 @@ from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.models.noise_schedule import FIRST, LAST
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.diffusion.bound import prior_bits
+from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.prediction import image
 from trainjobs.objectives.diffusion.sampler import Visit, ddim, spread, told
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
@@ -47,6 +48,7 @@ class LearnedObjective:
     sampler: Sampler
     shape: tuple[int, ...]  # of one image
     batch: int
+    guidance: Guidance = NONE
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -60,11 +62,11 @@ class LearnedObjective:
         return 3
 
     def bound(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss = self._bits(batch.data["image"].float(), self._times(batch.noise), batch.noise).mean()
+        loss = self._bits(batch.data["image"].float(), self._times(batch.noise), batch.noise, self.guidance.trained(batch)).mean()
         return loss, {"loss": loss.detach()}
 
     def variance(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss = self._bits(batch.data["image"].float(), self._times(batch.noise), batch.noise).square().mean()
+        loss = self._bits(batch.data["image"].float(), self._times(batch.noise), batch.noise, self.guidance.trained(batch)).square().mean()
         return loss, {"loss/noise_schedule": loss.detach()}
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
@@ -72,13 +74,15 @@ class LearnedObjective:
         batched."""
         samples, x = batch.noise.samples, batch.data["image"].float()
         noise = Noise.of(0, 0, "heldout", samples)
-        loss = self._bits(x, spread(samples).float(), noise)
+        loss = self._bits(x, spread(samples).float(), noise, self.guidance.given(batch))
         ends = prior_bits(x, LAST) + value_bits(x, noise.normal("first", *x.shape[1:]))
         return {"loss": over(loss.mean(), batch.size), "bits": over((loss + ends).mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
+        denoiser = self.guidance.guided(self.denoiser, batch)
+
         def look(x: Tensor, visit: Visit) -> tuple[Tensor, Tensor | None]:
-            predicted: Tensor = self.denoiser(x, told(visit.time, x))
+            predicted = denoiser(x, told(visit.time, x))
             return image("epsilon", predicted.float(), x, visit.here**0.5, (1.0 - visit.here) ** 0.5), None
 
         count = self.sampler.steps
@@ -93,12 +97,13 @@ class LearnedObjective:
         first = mix(noise.seed, "t") * 2.0**-63
         return (first + (noise.samples % self.batch).double() / self.batch).frac().float()
 
-    def _bits(self, x: Tensor, t_B: Tensor, noise: Noise) -> Tensor:
+    def _bits(self, x: Tensor, t_B: Tensor, noise: Noise, told: tuple[Tensor, ...]) -> Tensor:
         """Of each sample, float [B]: bits per dimension."""
         gamma_B, slope_B = self.schedule(t_B)
         gamma = gamma_B.view(-1, 1, 1, 1)
         eps = noise.normal("epsilon", *x.shape[1:])
-        predicted: Tensor = self.denoiser((-gamma).sigmoid().sqrt() * x + gamma.sigmoid().sqrt() * eps, self._told(gamma_B))
+        x_t = (-gamma).sigmoid().sqrt() * x + gamma.sigmoid().sqrt() * eps
+        predicted: Tensor = self.denoiser(x_t, self._told(gamma_B), *told)
         error_B = (eps - predicted.float()).square().flatten(1).mean(dim=1)
         bits_B: Tensor = 0.5 * slope_B * error_B / math.log(2.0)
         return bits_B

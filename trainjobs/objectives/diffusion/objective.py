@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion import bound
+from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.prediction import Prediction, image, target, weight
 from trainjobs.objectives.diffusion.process import Schedule, cumulative_signal, signal_and_noise
 from trainjobs.objectives.diffusion.sampler import Visit, ddim, spread, told, visits
@@ -34,6 +35,7 @@ class DiffusionObjective:
     process: DiffusionProcess
     sampler: Sampler
     shape: tuple[int, ...]  # of one image
+    guidance: Guidance = NONE
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -56,7 +58,7 @@ class DiffusionObjective:
     def simple_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         t_B = batch.noise.integers("t", self.process.timesteps, 1).squeeze(1)
         x, x_t, eps = self._noised(batch.data["image"], t_B, batch.noise)
-        predicted, variance = self._predict(x_t, t_B)
+        predicted, variance = self._predicted(self.denoiser(x_t, t_B, *self.guidance.trained(batch)))
         loss = self._simple(x, eps, t_B, predicted)
         if variance is None:
             return loss, {"loss": loss.detach()}
@@ -70,15 +72,17 @@ class DiffusionObjective:
         samples = batch.noise.samples
         t_B = (spread(samples) * self.process.timesteps).long()
         x, x_t, eps = self._noised(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples))
-        predicted, variance = self._predict(x_t, t_B)
+        predicted, variance = self._predicted(self.denoiser(x_t, t_B, *self.guidance.given(batch)))
         steps_B = self.process.timesteps * self._bits(x, x_t, t_B, predicted, variance, clip=True)
         bits_B = steps_B + bound.prior_bits(x, self._tables(x).last)
         loss = self._simple(x, eps, t_B, predicted)
         return {"loss": over(loss, batch.size), "bits": over(bits_B.mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
+        denoiser = self.guidance.guided(self.denoiser, batch)
+
         def look(x: Tensor, visit: Visit) -> tuple[Tensor, Tensor | None]:
-            predicted, variance = self._predict(x, told(visit.time, x))
+            predicted, variance = self._predicted(denoiser(x, told(visit.time, x)))
             return image(self.prediction, predicted, x, visit.here**0.5, (1.0 - visit.here) ** 0.5), variance
 
         steps = visits(cumulative_signal(*self.schedule).tolist(), self.sampler.steps)
@@ -91,9 +95,8 @@ class DiffusionObjective:
         eps = noise.normal("epsilon", *x.shape[1:])
         return x, a * x + s * eps, eps
 
-    def _predict(self, x_t: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _predicted(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the network says of the image, and of the variance."""
-        output: Tensor = self.denoiser(x_t, t_B)
         if not self.process.learned_variance:
             return output.float(), None
         predicted, variance = output.float().chunk(2, dim=1)

@@ -5,8 +5,9 @@ L = -(1 / (B T)) sum_b sum_{i=1..T} log p(w_i | w_0 ... w_{i-1}),   perplexity =
 Bengio et al., "A neural probabilistic language model", 2003; the cross-entropy is computed from float32 logits, in nats per token.
 Every sequence is full: there is no padding and nothing is masked, so the mean of micro-batches is the mean of the batch.
 
-Sampling draws each token from the model's distribution at temperature 1, from an end-of-text token on, by inverting the cumulative
-distribution at a uniform number. Keys and values of earlier tokens are kept, so n tokens cost n passes of one token each.
+Sampling draws each token from the model's distribution at temperature 1, from an end-of-text token on, or from the tokens of a prompt
+behind it, by inverting the cumulative distribution at a uniform number. Keys and values of earlier tokens are kept, so n tokens cost n
+passes of one token each.
 """
 
 from __future__ import annotations
@@ -56,10 +57,14 @@ class LanguageObjective:
         return F.cross_entropy(logits_BTV.float().flatten(0, 1), tokens_BT[:, 1:].flatten())
 
     def sample(self, batch: Batch) -> Samples:
+        """Texts from their beginning, or what follows a "prompt", int64 [B, P], P below the context length."""
         noise, count = batch.noise, batch.size
-        length = min(self.context_length, LONGEST_SAMPLE)
+        start = torch.full((count, 1), self.tokenizer.end, device=noise.samples.device)
+        if "prompt" in batch.data:
+            start = torch.cat([start, batch.data["prompt"]], dim=1)
+        length = min(self.context_length - start.shape[1] + 1, LONGEST_SAMPLE)
         uniform_BT = noise.uniform("tokens", length)
-        next_B1 = torch.full((count, 1), self.tokenizer.end, device=uniform_BT.device)
+        next_B1 = start
         drawn: list[Tensor] = []
         past: Any = None
         for i in range(length):  # All of it, even when every text has ended: ranks must make the same calls.

@@ -1,0 +1,112 @@
+"""Samples by number: sample n of a seed is the same whatever else is drawn with it, and that of the run's own evaluation for its seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainjobs.api.errors import JobError
+from trainjobs.evaluate.prompts import conditions_of
+from trainjobs.evaluate.score import joined
+from trainjobs.noise import Noise
+from trainjobs.objectives.batches import inference
+from trainjobs.objectives.phase import At, Batch, Samples
+from trainjobs.sampling.opened import Opened, wanted
+
+
+@dataclass(frozen=True)
+class Between(Noise):
+    """Noise on the way from that of `samples` to that of `other`, `share` (float [B], 0 to 1) of it: on a quarter of a circle, on which
+    independent normal numbers stay normal."""
+
+    other: Tensor
+    share: Tensor
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        angle = (self.share * (math.pi / 2.0)).view(-1, *[1] * len(shape))
+        here, there = Noise(self.seed, self.samples).normal(name, *shape), Noise(self.seed, self.other).normal(name, *shape)
+        return angle.cos() * here + angle.sin() * there
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`told` says of each sample how it was made, as JSON."""
+
+    samples: Samples
+    told: tuple[Mapping[str, Any], ...]
+
+
+def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: torch.device, *, interpolate: int = 0) -> Drawn:
+    """`count` samples for the prompts, one after the other and from the front again; with none, for those of an evaluation. With
+    `interpolate` pictures in between, sample n of `count` leads to sample n + 1, for the prompt of the first.
+
+    JobErrors GTJ0102 and GTJ0113 as of `conditions_of`; GTJ0108 for prompts of a model that has none, and for ways between texts.
+    """
+    role = wanted(found)
+    asked = list(prompts) or ([] if role == "prompt" else found.prompts)
+    if prompts and not role:
+        how = "take the prompt out, or train with diffusion.conditioning"
+        raise JobError("GTJ0108", "the model draws for nothing", where="--prompt", why="it was trained without a condition", how=how)
+    if interpolate and found.spec.language:
+        raise JobError("GTJ0108", "there is nothing between two texts", where="--interpolate", how="take it out")
+    pieces, told = [], []
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=found.spec.training.precision == "bf16")
+    at = At(int(found.facts["step"]), int(found.facts["samples"]), found.spec.training.steps)
+    with inference(found.model.modules, autocast):
+        for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate):
+            data = {name: value.to(device) for name, value in _data(found, role, texts).items()}
+            pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), at)))
+            told += [_told(found, row, seed, text) for row, text in zip(rows, texts or [""] * len(rows), strict=True)]
+    return Drawn(joined(pieces), tuple(told))
+
+
+Turn = tuple[list[float], list[str], Noise]  # numbers of the samples, what each is for, and their noise
+
+
+def _turns(found: Opened, count: int, seed: int, asked: list[str], device: torch.device, interpolate: int) -> Iterator[Turn]:
+    """As many rows at a time as in the run's own evaluations; of texts only such as continue the same prompt."""
+    steps = interpolate + 1
+    total = count if not interpolate else (count - 1) * steps + 1
+    start = 0
+    while start < total:
+        end = min(start + found.micro, total)
+        if found.spec.language and asked:
+            end = next((n for n in range(start + 1, end) if asked[n % len(asked)] != asked[start % len(asked)]), end)
+        places = torch.arange(start, end, device=device)
+        rows = places // steps
+        seeds = Noise.of(seed, 0, "samples", rows)
+        noise = seeds if not interpolate else Between(seeds.seed, rows, rows + 1, (places % steps).float() / steps)
+        texts = [asked[row % len(asked)] for row in rows.tolist()] if asked else []
+        yield [place / steps for place in range(start, end)], texts, noise
+        start = end
+
+
+def _data(found: Opened, role: str, texts: list[str]) -> Mapping[str, Tensor]:
+    if not texts:
+        return {}
+    if role != "prompt":
+        return conditions_of(texts, found.spec, found.info.classes, "--prompt")
+    assert found.spec.language is not None
+    assert found.info.tokenizer is not None
+    tokens, most = found.info.tokenizer.encode(texts[0]), found.spec.language.network.context_length - 1
+    if len(tokens) >= most:
+        why = f"it has {len(tokens)} tokens, of the {most + 1} that the model sees at once"
+        raise JobError("GTJ0113", "the prompt leaves no room for an answer", where="--prompt", why=why, how="shorten it")
+    return {"prompt": torch.tensor([tokens] * len(texts))}
+
+
+def _told(found: Opened, row: float, seed: int, text: str) -> dict[str, Any]:
+    whole = int(row) if row == int(row) else round(row, 6)
+    told: dict[str, Any] = {"sample": whole, "seed": seed}
+    if text:
+        told["prompt"] = text
+    if found.spec.diffusion:
+        sampler = found.spec.diffusion.sampler
+        told |= {"sampler": sampler.name, "steps": found.spec.diffusion.evaluations, "eta": sampler.eta}
+        told |= {"guidance": sampler.guidance} if found.spec.diffusion.conditioning else {}
+    return told
