@@ -31,6 +31,7 @@ from trainjobs.data import look, open_source, origin_of, rule_of
 from trainjobs.data.ahead import ahead
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
+from trainjobs.data.pretrained import opened as open_base
 from trainjobs.data.surveys import surveys
 from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
@@ -90,8 +91,10 @@ def train(
     changed = before.compare_data(began, data, spec)
     rule = began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
+    base = open_base(spec.language.base if spec.language else None, run / "cache", world, began.base)
+    tokenizer = base.tokenizer if base else began.tokenizer
     opened = open_source(
-        spec, run / "cache", found, rule=rule, tokenizer=began.tokenizer, orders=began.orders, ranks=world, aside=run, pin=pin, say=said
+        spec, run / "cache", found, rule=rule, tokenizer=tokenizer, orders=began.orders, ranks=world, aside=run, pin=pin, say=said
     )
     source = ahead(opened, spec.data.workers, world)
     note("data")
@@ -106,7 +109,8 @@ def train(
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
-    identity["frozen"] = world.lead(frozen_digest, modules)
+    identity |= {"base": base.account} if base else {}
+    identity["frozen"] = world.lead(frozen_digest, modules, {name: network.origin for name, network in model.networks.items()})
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     after = {name: network.after for name, network in model.networks.items()}
     engines = {

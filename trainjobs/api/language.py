@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only
+from trainjobs.api.pretrained import Adapter, Base, rules
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
@@ -38,6 +39,8 @@ class Language(Model):
 
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
+    base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
+    adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
 
 
 def heads_divide_hidden(network: Transformer) -> Iterator[Breach]:
@@ -58,4 +61,5 @@ RULES = (
         "self.hidden % self.heads == 0 && (self.architecture != 'llama' || self.hidden / self.heads % 2 == 0)",
         "hidden does not divide into that many heads (for llama: of even width)",
     ),
+    *rules(Language),
 )

@@ -63,6 +63,11 @@ class Before:
         return found
 
     @property
+    def base(self) -> Mapping[str, Any] | None:
+        """The trained model that it began with (data/pretrained.py)."""
+        return self.metadata.get("base")
+
+    @property
     def tokenizer(self) -> bytes | None:
         return self.files.get(TRAINED)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainjobs.data.holdout import Rule
     from trainjobs.data.origin import Origin
     from trainjobs.data.places.place import Ranks
+    from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
 _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:digits": "image",
@@ -51,7 +52,7 @@ def open_source(
     found: Sequence[Found] | None = None,
     *,
     rule: Rule | None = None,
-    tokenizer: bytes | None = None,
+    tokenizer: bytes | PretrainedTokenizer | None = None,
     orders: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks | None = None,
     aside: Path | None = None,
@@ -60,7 +61,7 @@ def open_source(
 ) -> Source:
     """The data of a job. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `aside` the one in
     which samples that cannot be read are named. Of several ranks every one calls this alike. A run that goes on gives what it began
-    with: the `rule` by which samples are held out, its trained `tokenizer`, the `orders` of its sources.
+    with: the `rule` by which samples are held out, its trained `tokenizer` (or that of a base), the `orders` of its sources.
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
@@ -81,7 +82,7 @@ def open_source(
     return _opened(spec, found if found is not None else look(spec), reading, tokenizer)
 
 
-def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None) -> Source:
+def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | PretrainedTokenizer | None) -> Source:
     from trainjobs.data import documents, exchanges, prepared, tables, text
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed

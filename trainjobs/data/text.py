@@ -25,9 +25,10 @@ from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
 from trainjobs.data.pixels import readonly
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
-from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
+from trainjobs.data.tokens import TRAINED, Tokenizer, open_tokenizer, read_tokenizer
 from trainjobs.noise import Noise
 
 _VERSION = 1  # of how text becomes tokens; part of the cached files' names
@@ -52,16 +53,22 @@ class TextSource:
         return {"tokens": self.held.index_select(0, indices).long()}
 
 
-def open_texts(spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | None = None) -> list[TextSource]:
+def open_texts(
+    spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | PretrainedTokenizer | None = None
+) -> list[TextSource]:
     """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data.
 
-    `trained` is the tokenizer of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
+    `trained` is the tokenizer of a base, or of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
     tokenizer trained on a text that has grown by a line would not.
     """
     language = settings(spec)
     kind, size = language.tokenizer.type, language.tokenizer.vocabulary_size
     asked: list[object]
-    if kind == "bpe" and trained is not None:
+    tokenizer: Tokenizer
+    if language.base is not None:
+        tokenizer = trained if isinstance(trained, PretrainedTokenizer) else pretrained_tokenizer(language.base, cache)
+        asked = ["base", tokenizer.base.files[TRAINED], list(tokenizer.before)]
+    elif kind == "bpe" and isinstance(trained, bytes):
         tokenizer, asked = read_tokenizer(trained), [kind, hashlib.sha256(trained).hexdigest()]
     else:
         asked = [kind, size] if kind == "bpe" else [kind]

@@ -29,7 +29,12 @@ class Tokenizer(Protocol):
 
     @property
     def end(self) -> int:
-        """The end-of-text token, always the last of the vocabulary."""
+        """The end-of-text token; of those that are made here the last of the vocabulary."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The token after which a text begins: the end of the one before, or one that says so."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -51,6 +56,7 @@ class ByteTokenizer:
 
     vocabulary: int = 257
     end: int = 256
+    start: int = 256
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -80,6 +86,10 @@ class BpeTokenizer:
     @property
     def end(self) -> int:
         return int(self.inner.get_vocab_size())
+
+    @property
+    def start(self) -> int:
+        return self.end
 
     def encode(self, text: str) -> list[int]:
         return list(self.inner.encode(text).ids)

@@ -59,7 +59,7 @@ class LanguageObjective:
         noise, count = batch.noise, batch.size
         length = min(self.context_length, LONGEST_SAMPLE)
         uniform_BT = noise.uniform("tokens", length)
-        next_B1 = torch.full((count, 1), self.tokenizer.end, device=uniform_BT.device)
+        next_B1 = torch.full((count, 1), self.tokenizer.start, device=uniform_BT.device)
         drawn: list[Tensor] = []
         past: Any = None
         for i in range(length):  # All of it, even when every text has ended: ranks must make the same calls.
