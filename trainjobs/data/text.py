@@ -58,8 +58,8 @@ def open_texts(
 ) -> list[TextSource]:
     """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data.
 
-    `trained` is the tokenizer of a base, or of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
-    tokenizer trained on a text that has grown by a line would not.
+    `trained` is the tokenizer of a base, or of a run that goes on: its tokens mean to the network what they meant when it learned them,
+    which those of a tokenizer trained on a text that has grown by a line would not.
     """
     language = settings(spec)
     kind, size = language.tokenizer.type, language.tokenizer.vocabulary_size
