@@ -211,16 +211,14 @@ def logits(model: nn.Module) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize(("name", "stage"), [("lora", 3), ("saved", 3), *CASES[6:9], *CASES[10:15]])
+@pytest.mark.parametrize(("name", "stage"), [(n, s) for n, s in CASES if s == (1 if n == "rslora" else 3) and n != "bottleneck"])
 def test_plain_peft_loads_an_export(root: Path, tmp_path: Path, name: str, stage: int) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     done = exported(root, name, stage, tmp_path / "out")
     assert done.adapter
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "gentrain.json", "README.md",
-    ] or not (tmp_path / "out" / "config.json").exists()  # fmt: skip
+    assert {path.name for path in (tmp_path / "out").glob("*.*")} == {"adapter_config.json", "adapter_model.safetensors", "gentrain.json"}
     base_model = AutoModelForCausalLM.from_pretrained(root / "base")
     theirs = PeftModel.from_pretrained(base_model, tmp_path / "out")
     ours = peft_model(name, root)

@@ -86,12 +86,19 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
     from trainjobs.data import documents, exchanges, prepared, tables, text
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
+    from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
     shelf = reading.shelf(spec.data, derived=True)
     ahead = [(prepared.prepared(spec, one), one) for one in found]
     sources: list[Source] = []
     if spec.language and any(made for made, _ in ahead):
-        tokenizer = prepared.together(ahead, tokenizer)
+        if spec.language.base is not None:
+            own = text.of_base(spec.language.base, reading.cache, tokenizer)
+            prepared.together(ahead, own.file)
+            tokenizer = own
+        else:
+            assert not isinstance(tokenizer, PretrainedTokenizer)
+            tokenizer = prepared.together(ahead, tokenizer)
         ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer)
         return Mixed.of_parts(sources, found)

@@ -23,6 +23,7 @@ from trainjobs.data.places.place import Shelf
 from trainjobs.data.prepare_images import Pictures
 from trainjobs.data.prepare_text import Tokens, tokenizer_for
 from trainjobs.data.prepared import MANIFEST, Prepared, from_json, options
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.tokens import TRAINED, kept
 from trainjobs.stores.store import BlobStore, Missing, StoreError
 
@@ -92,7 +93,7 @@ def prepare(
     if kind == "tokens":
         trained = _tokenizer(store, state) if there is not None else None
         tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, trained)
-        files = kept(tokenizer)
+        files = {TRAINED: tokenizer.file} if isinstance(tokenizer, PretrainedTokenizer) else kept(tokenizer)
         if there is None and (data := files.get(TRAINED)) is not None:
             _put(store, reading.cache, TRAINED, data)
             state = replace(state, tokenizer=hashlib.sha256(data).hexdigest())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.documents import PIECE, divided, of, settings
@@ -26,7 +27,11 @@ def tokenizer_for(spec: Spec, dataset: Dataset, shelf: Shelf, cache: Path, train
     if trained is not None:
         return read_tokenizer(trained)
     if (base := settings(spec).base) is not None:
-        return pretrained_tokenizer(base, cache)
+        own = pretrained_tokenizer(base, cache)
+        if trained is not None and trained != own.file:
+            how = "prepare into a new folder, or give the base the tokenizer that it had"
+            raise JobError("GTJ0108", "the base's tokenizer has changed since a part was prepared", where=base.source, how=how)
+        return own
     asked = settings(spec).tokenizer
     name = fingerprinted([dataset.key], tokenizer=[asked.type, asked.vocabulary_size])
     return open_tokenizer(asked, of(dataset, shelf).trained(), cache / f"tokenizer-{name}.json")

@@ -89,7 +89,7 @@ def opened(base: Base | None, cache: Path, ranks: Ranks, before: Mapping[str, An
         return None
     uri = together(ranks, lambda: pinned(base, before) if ranks.rank == 0 else "")[0]
     found = together(ranks, lambda: fetched(base, uri, cache))
-    mine = found[ranks.rank]
+    mine: Pretrained = found[ranks.rank]
     for rank, other in enumerate(found):
         if other.files != found[0].files:
             why = f"{_differing(found[0].files, other.files)} on the machines of rank 0 and rank {rank}"
@@ -108,9 +108,9 @@ def together(ranks: Ranks, act: Any) -> list[Any]:
     except (JobError, OSError) as error:
         mine = error
     found = ranks.gather(mine)
-    for error in found:
-        if isinstance(error, Exception):
-            raise error
+    for one in found:
+        if isinstance(one, Exception):
+            raise one
     return found
 
 

@@ -37,7 +37,7 @@ class PretrainedTokenizer:
     @property
     def vocabulary(self) -> int:
         """One more than the largest number of a token."""
-        return max(self.inner.get_vocab(with_added_tokens=True).values()) + 1
+        return int(max(self.inner.get_vocab(with_added_tokens=True).values())) + 1
 
     @property
     def start(self) -> int:
@@ -48,6 +48,10 @@ class PretrainedTokenizer:
     def special(self) -> frozenset[int]:
         """Tokens that stand for no text."""
         return frozenset(number for number, token in self.inner.get_added_tokens_decoder().items() if token.special)
+
+    @property
+    def file(self) -> bytes:
+        return (self.base.folder / TRAINED).read_bytes()
 
     def encode(self, text: str) -> list[int]:
         return [*self.before, *self.inner.encode(text, add_special_tokens=False).ids]
@@ -81,7 +85,8 @@ def read(base: Pretrained) -> PretrainedTokenizer:
     inner.no_padding()
     inner.no_truncation()
     config, generation, told = (base.json(name) for name in (CONFIG, "generation_config.json", "tokenizer_config.json"))
-    named = {name: inner.token_to_id(text) for name, text in _named(told) if inner.token_to_id(text) is not None}
+    found = {name: inner.token_to_id(text) for name, text in _named(told)}
+    named = {name: number for name, number in found.items() if number is not None}
     ends = tuple(
         dict.fromkeys(
             [*_numbers(named.get("eos_token")), *_numbers(generation.get("eos_token_id")), *_numbers(_text(config).get("eos_token_id"))]
@@ -92,14 +97,14 @@ def read(base: Pretrained) -> PretrainedTokenizer:
         raise unusable("the base's tokenizer has no end of text", where, why, "add eos_token to tokenizer_config.json")
     around = inner.encode("", add_special_tokens=True).ids
     before = tuple(number for number in around if number not in ends)
-    bos = named.get("bos_token", before[0] if before else None)
+    bos = named["bos_token"] if "bos_token" in named else (before[0] if before else None)
     inner.encode_special_tokens = True
-    found = PretrainedTokenizer(inner, base, ends[0], ends, bos, named.get("pad_token", ends[0]), before)
+    made = PretrainedTokenizer(inner, base, ends[0], ends, bos, named.get("pad_token", ends[0]), before)
     size = _text(config).get("vocab_size")
-    if isinstance(size, int) and found.vocabulary > size:
-        why = f"the tokenizer has {found.vocabulary:,} tokens, the model's embedding {size:,} rows"
+    if isinstance(size, int) and made.vocabulary > size:
+        why = f"the tokenizer has {made.vocabulary:,} tokens, the model's embedding {size:,} rows"
         raise JobError("GTJ0208", "the base's tokenizer is larger than its embedding", where=where, why=why, how="save both together")
-    return found
+    return made
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:

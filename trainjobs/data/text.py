@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
+from trainjobs.api.pretrained import Base
 from trainjobs.data.cache import cached
 from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
@@ -66,7 +67,7 @@ def open_texts(
     asked: list[object]
     tokenizer: Tokenizer
     if language.base is not None:
-        tokenizer = trained if isinstance(trained, PretrainedTokenizer) else pretrained_tokenizer(language.base, cache)
+        tokenizer = of_base(language.base, cache, trained)
         asked = ["base", tokenizer.base.files[TRAINED], list(tokenizer.before)]
     elif kind == "bpe" and isinstance(trained, bytes):
         tokenizer, asked = read_tokenizer(trained), [kind, hashlib.sha256(trained).hexdigest()]
@@ -76,6 +77,11 @@ def open_texts(
         every = (text for texts in parts for text in texts.trained())
         tokenizer = open_tokenizer(language.tokenizer, every, cache / f"tokenizer-{name}.json")
     return [_open(spec, texts, cache, rule, tokenizer, asked) for texts in parts]
+
+
+def of_base(base: Base, cache: Path, trained: bytes | PretrainedTokenizer | None) -> PretrainedTokenizer:
+    """The tokenizer of a base, which is asked for where nobody has done so."""
+    return trained if isinstance(trained, PretrainedTokenizer) else pretrained_tokenizer(base, cache)
 
 
 def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object]) -> TextSource:

@@ -102,14 +102,13 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> N
     written = model.peft_config["default"]
     written.base_model_name_or_path = base.source.removeprefix("hf://").removeprefix("file://")
     written.revision = base.revision
-    written.inference_mode = True
     model.name_or_path = ""
     named, written.base_model_name_or_path = (
         written.base_model_name_or_path,
         None,
     )  # peft would ask a hub for the configuration of that name
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    written.base_model_name_or_path = named
+    written.base_model_name_or_path, written.inference_mode = named, True
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / ADAPTER, metadata={"format": "pt"})
     written.save_pretrained(str(folder))
 

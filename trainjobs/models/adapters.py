@@ -56,9 +56,11 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
 def peft_config(model: nn.Module, adapter: Adapter) -> Any:
     """peft's configuration of an adapter. JobErrors of `adapted`."""
     import peft
+    from transformers.pytorch_utils import Conv1D
 
     common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
-    whole = {"modules_to_save": saved(model, adapter.modules_to_save) or None}
+    turned = {"fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in model.modules())}  # GPT-2 has its weights the other way round
+    whole: dict[str, Any] = {"modules_to_save": saved(model, adapter.modules_to_save) or None}
     match adapter.type:
         case "lora" | "dora":
             return peft.LoraConfig(
@@ -68,11 +70,12 @@ def peft_config(model: nn.Module, adapter: Adapter) -> Any:
                 use_rslora=adapter.rank_stabilized,
                 use_dora=adapter.type == "dora",
                 target_modules=targeted(model, adapter.targets),
+                **turned,
                 **whole,
                 **common,
             )
         case "ia3":
-            return peft.IA3Config(**_ia3(model), **whole, **common)
+            return peft.IA3Config(**_ia3(model), **turned, **whole, **common)
         case "prompt":
             return peft.PromptTuningConfig(num_virtual_tokens=adapter.virtual_tokens, **common)
         case "pTuning":
@@ -125,7 +128,7 @@ def begin(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer) ->
         chosen = torch.tensor((ids * (-(-len(trained) // len(ids))))[: len(trained)])
     else:
         chosen = torch.randint(tokenizer.vocabulary, (len(trained),))
-    words: Any = model.get_base_model().get_input_embeddings().weight  # type: ignore[operator, union-attr]
+    words: Any = model.get_base_model().get_input_embeddings().weight  # type: ignore[operator]
     with torch.no_grad():
         trained.copy_(words[chosen])
 

@@ -41,6 +41,10 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False) -> n
 
     JobError GTJ0109 when it cannot be used, GTJ0108 when the context is too long for it.
     """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     config, kind = configured(base)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if isinstance(positions, int) and context > positions:
@@ -59,7 +63,7 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False) -> n
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise unusable(
             "the base cannot be loaded", base.uri, f"{type(error).__name__}: {error}", "save it again with transformers"
         ) from error
