@@ -1,4 +1,4 @@
-"""What a manifest may say of a base and its adapter, in Python; the same in CEL is compared by test_cel.py."""
+"""What a manifest may say of a base and its adapter, in Python. tests/integration/test_crd_on_server.py compares it with CEL."""
 
 from __future__ import annotations
 

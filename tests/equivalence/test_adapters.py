@@ -19,6 +19,7 @@ import group
 import plain
 
 from tests.models.bases import base
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.checkpoints import locate
 from trainjobs.data import open_source
@@ -42,10 +43,11 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "pTuning": {"type": "pTuning", "virtualTokens": 4},
     "prefix": {"type": "prefix", "virtualTokens": 4},
     "bottleneck": {"type": "bottleneck", "reduction": 4},
+    "whole": {},  # no adapter: the base itself is trained
 }
 CASES = [
     *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
-    ("prompt", 0), ("prompt", 3), ("pTuning", 3), ("prefix", 2), ("prefix", 3), ("bottleneck", 1), ("bottleneck", 3),
+    ("prompt", 0), ("prompt", 3), ("pTuning", 3), ("prefix", 2), ("prefix", 3), ("bottleneck", 1), ("bottleneck", 3), ("whole", 2),
 ]  # fmt: skip
 RESUMED = "lora-resumed"
 
@@ -54,7 +56,7 @@ def spec(name: str, stage: int, root: Path, workers: int) -> dict[str, Any]:
     return {
         "language": {
             "base": {"source": f"file://{root / 'base'}"},
-            "adapter": ADAPTERS[name],
+            **({"adapter": ADAPTERS[name]} if ADAPTERS[name] else {}),
             "network": {"contextLength": CONTEXT},
         },
         "data": {"source": f"file://{root / 'text'}"},
@@ -139,6 +141,8 @@ def peft_model(name: str, root: Path) -> nn.Module:
     virtual: dict[str, Any] = {"num_virtual_tokens": 4, "task_type": "CAUSAL_LM"}
     if name == "bottleneck":
         return houlsby(model)
+    if name == "whole":
+        return model  # type: ignore[no-any-return]
     made: nn.Module = get_peft_model(
         model,
         {
@@ -244,3 +248,38 @@ def test_plain_transformers_loads_what_was_merged(root: Path, tmp_path: Path, na
     assert (
         AutoTokenizer.from_pretrained(tmp_path / "out")("text").input_ids == AutoTokenizer.from_pretrained(root / "base")("text").input_ids
     )
+
+
+def test_plain_transformers_loads_what_was_trained_as_a_whole(root: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    exported(root, "whole", 2, tmp_path / "out")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    found = group.weights(root / "whole-2", "model")
+    assert all(torch.equal(parameter, found[name]) for name, parameter in theirs.named_parameters())
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").eos_token == AutoTokenizer.from_pretrained(root / "base").eos_token
+    assert theirs.generation_config.eos_token_id == 256
+
+
+@pytest.mark.parametrize(("name", "stage", "asked"), [("prompt", 3, "merge"), ("prefix", 3, "merge"), ("bottleneck", 3, "merge"),
+    ("bottleneck", 3, "adapter"), ("whole", 2, "merge"), ("whole", 2, "adapter")])  # fmt: skip
+def test_what_cannot_be_exported_is_refused(root: Path, tmp_path: Path, name: str, stage: int, asked: str) -> None:
+    checkpoints, commit = locate(f"file://{root / f'{name}-{stage}' / 'checkpoints'}")
+    with pytest.raises(JobError) as error:
+        export(checkpoints, commit, tmp_path / "out", weights=None, dtype="fp32", merge=asked == "merge", adapter=asked == "adapter")
+    assert error.value.code == "GTJ0108"
+    assert error.value.where == f"--{asked}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_of_another_base_is_refused(root: Path, tmp_path: Path) -> None:
+    """The base that a checkpoint names is asked for again, and must be the same."""
+    config, kept = root / "base" / "config.json", (root / "base" / "config.json").read_bytes()
+    try:
+        config.write_bytes(kept.replace(b'"rms_norm_eps": 1e-06', b'"rms_norm_eps": 1e-05'))
+        assert config.read_bytes() != kept
+        with pytest.raises(JobError, match=r"config\.json differs") as error:
+            exported(root, "lora", 3, tmp_path / "out")
+        assert error.value.code == "GTJ0208"
+    finally:
+        config.write_bytes(kept)
