@@ -35,6 +35,7 @@ ADAMW = {"name": "adamw", "learningRate": 1e-3}
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {"type": "lora", "rank": 4, "dropout": 0.0},
     "adam": {"type": "lora", "rank": 4, "dropout": 0.0},
+    "bf16": {"type": "lora", "rank": 4, "dropout": 0.0},
     "rslora": {"type": "lora", "rank": 4, "dropout": 0.0, "rankStabilized": True, "targets": ["q_proj", "layers.0.*.v_proj"]},
     "saved": {"type": "lora", "rank": 2, "dropout": 0.0, "targets": ["q_proj"], "modulesToSave": ["lm_head"]},
     "dora": {"type": "dora", "rank": 4, "dropout": 0.0},
@@ -64,6 +65,7 @@ def spec(name: str, stage: int, root: Path, workers: int) -> dict[str, Any]:
             "steps": STEPS,
             # Adam multiplies the rounding of another order of sums where a gradient is almost zero (test_zero_matrix.py).
             "batch": {"global": BATCH, "micro": BATCH if name == "adam" else 2},
+            **({"precision": "bf16"} if name == "bf16" else {}),
             "optimizers": {"default": ADAMW if name == "adam" else SGD},
         },
         "deepspeed": {"stage": stage},
@@ -81,6 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(8):
         (root / "text" / f"{number}.txt").write_text(f"line {number} of some text, which is as good as any other. " * 12)
     runs = [str(group.prepare(root / f"{name}-{stage}", spec(name, stage, root, 2))) for name, stage in CASES]
+    runs += [str(group.prepare(root / f"bf16-{stage}", spec("bf16", stage, root, 2))) for stage in (0, 2, 3)]
     resumed = group.prepare(root / RESUMED, spec("lora", 3, root, 2))
     group.run_group(2, [*runs, f"{resumed}=5"], root, script="at_once.py")
     group.prepare(resumed, spec("lora", 0, root, 1))
@@ -191,6 +194,15 @@ def test_an_adapter_follows_plain_peft(root: Path, name: str, stage: int | str) 
     difference = max(float((ours[path] - theirs[path]).abs().max()) for path in theirs)
     print(f"{name} at {stage}: {difference:.1e}")
     assert difference < 1e-6
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_base_in_bfloat16_trains_alike(root: Path, stage: int) -> None:
+    """Its weights have three digits, so losses have as many; at stage 0 they would be fp32 under autocast, were they trained."""
+    half, full = group.losses(root / f"bf16-{stage}"), group.losses(root / "lora-0")
+    assert len(half) == len(full) == STEPS
+    assert half != full
+    assert max(abs(a - b) for a, b in zip(half, full, strict=True)) < 0.02 * full[0]
 
 
 def test_a_checkpoint_holds_the_adapter_alone_and_names_its_base(root: Path) -> None:

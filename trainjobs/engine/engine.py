@@ -209,8 +209,8 @@ class Engine:
             yield
 
     def finite(self) -> bool:
-        """Whether every weight that this rank holds is a finite number."""
-        return all(bool(torch.isfinite(self.owned(parameter)).all()) for parameter in self.module.parameters())
+        """Whether every trained weight that this rank holds is a finite number; what is frozen stays as it was."""
+        return all(bool(torch.isfinite(self.owned(parameter)).all()) for _, parameter in self.trained)
 
     def span(self, parameter: nn.Parameter) -> tuple[tuple[int, ...], int, int]:
         """Of what `owned` gives: the parameter's whole shape, the first element, and how many there are without padding."""

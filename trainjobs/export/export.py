@@ -103,7 +103,7 @@ def export(
             for name, data in beside.items():
                 (partial / name).write_bytes(data)
             if language is not None and language.base is not None:
-                written = pretrained.finish(partial, language, told["base"], dtype, merge=merge)
+                written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
                 pretrained.facts(partial, FACTS, written, told["base"])
             partial.rename(folder)
         finally:
@@ -114,7 +114,9 @@ def export(
     size = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
     live = tuple(name for name, kind in kinds.items() if kind == "fp32") if weights == "ema" else ()
     part = language is not None and language.adapter is not None and not merge
-    return Exported(weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")) and not merge, part)
+    return Exported(
+        weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")) and (language is None or language.base is None), part
+    )
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: RankManifest) -> Index:

@@ -41,8 +41,9 @@ def allowed(language: Language | None, adapter: bool, merge: bool) -> None:
         raise JobError("GTJ0108", "peft cannot load this adapter", where="--adapter", why=why, how=how)
 
 
-def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: str, *, merge: bool) -> list[str]:
-    """Make of the tensors in `folder` what others load, and return the names of the files of weights.
+def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: str, *, merge: bool, frozen: bool = False) -> list[str]:
+    """Make of the tensors in `folder` what others load, and return the names of the files of weights. `frozen`: some of the base's were not
+    trained, and are not among them.
 
     JobError GTJ0118 and others when the base is not to be had, GTJ0208 when it is another one, GTJ0108 for what cannot be merged.
     """
@@ -51,9 +52,11 @@ def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: 
     if adapter is not None and adapter.type == "bottleneck":
         return sorted(path.name for path in folder.glob("model*.safetensors"))
     with tempfile.TemporaryDirectory(prefix="gentrain-base-") as scratch:
-        found = fetched(base, str(account["uri"]), Path(scratch), weights=merge)
+        found = fetched(base, str(account["uri"]), Path(scratch), weights=merge or (frozen and adapter is None))
         _same(account, found)
-        if adapter is None:
+        if adapter is None and frozen:
+            _complete(folder, found, dtype)
+        elif adapter is None:
             for name in found.files:
                 if name in (*TOKENS, "generation_config.json"):
                     shutil.copyfile(found.folder / name, folder / name)
@@ -113,10 +116,20 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> N
     written.save_pretrained(str(folder))
 
 
+def _complete(folder: Path, found: Pretrained, dtype: str) -> None:
+    """The base with what was trained of it, as transformers saves it."""
+    from trainjobs.models.pretrained import load
+
+    model: Any = load(found, half=False, context=1)
+    told = model.load_state_dict(_tensors(folder), strict=False)
+    if told.unexpected_keys:
+        why = f"it has no {', '.join(told.unexpected_keys[:3])}"
+        raise JobError("GTJ0208", "the checkpoint is of another model than the base", where=found.uri, why=why)
+    _save(folder, model, found, dtype)
+
+
 def _merge(folder: Path, found: Pretrained, adapter: Adapter, dtype: str) -> None:
     """The base with the adapter's changes in its weights, as transformers saves it."""
-    import torch
-
     from trainjobs.models.adapters import adapted, tied
     from trainjobs.models.pretrained import load
 
@@ -127,9 +140,15 @@ def _merge(folder: Path, found: Pretrained, adapter: Adapter, dtype: str) -> Non
         raise JobError("GTJ0108", "the adapter cannot be merged", where="--merge", why=why, how=how)
     model: Any = adapted(base, adapter)
     _fill(model, _tensors(folder))
-    merged = model.merge_and_unload(safe_merge=True).to(getattr(torch, DTYPES[dtype]))
-    merged.config.use_cache = True
-    merged.save_pretrained(str(folder))
+    _save(folder, model.merge_and_unload(safe_merge=True), found, dtype)
+
+
+def _save(folder: Path, model: Any, found: Pretrained, dtype: str) -> None:
+    import torch
+
+    whole = model.to(getattr(torch, DTYPES[dtype]))
+    whole.config.use_cache = True
+    whole.save_pretrained(str(folder))
     for name in TOKENS:
         if name in found.files:
             shutil.copyfile(found.folder / name, folder / name)
