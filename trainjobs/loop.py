@@ -32,6 +32,7 @@ from trainjobs.data.ahead import ahead
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
 from trainjobs.data.pretrained import opened as open_base
+from trainjobs.data.pretrained_tokenizer import read as base_tokenizer
 from trainjobs.data.surveys import surveys
 from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
@@ -92,7 +93,7 @@ def train(
     rule = began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     base = open_base(spec.language.base if spec.language else None, run / "cache", world, began.base)
-    tokenizer = base.tokenizer if base else began.tokenizer
+    tokenizer = base_tokenizer(base) if base else began.tokenizer
     opened = open_source(
         spec, run / "cache", found, rule=rule, tokenizer=tokenizer, orders=began.orders, ranks=world, aside=run, pin=pin, say=said
     )

@@ -14,9 +14,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.pretrained import Base
@@ -24,9 +23,6 @@ from trainjobs.data.places.open import open_place
 from trainjobs.data.places.place import Object, Place, Ranks
 from trainjobs.stores.patience import Patience
 from trainjobs.stores.store import Digest
-
-if TYPE_CHECKING:
-    from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
 CONFIG, TENSORS = "config.json", ".safetensors"
 BESIDE = (
@@ -56,13 +52,6 @@ class Pretrained:
     def account(self) -> dict[str, Any]:
         """What a commit keeps, and `compare` looks at."""
         return {"source": self.source, "uri": self.uri, "digest": self.digest, "files": dict(self.files)}
-
-    @cached_property
-    def tokenizer(self) -> PretrainedTokenizer:
-        """JobError GTJ0109, GTJ0208."""
-        from trainjobs.data.pretrained_tokenizer import read
-
-        return read(self)
 
     def json(self, name: str) -> dict[str, Any]:
         """What a file says; {} where there is none. JobError GTJ0109."""
