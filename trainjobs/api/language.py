@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only
-from trainjobs.api.pretrained import Adapter, Base, rules
+from trainjobs.api.pretrained import Adapter, Base
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
@@ -61,5 +61,4 @@ RULES = (
         "self.hidden % self.heads == 0 && (self.architecture != 'llama' || self.hidden / self.heads % 2 == 0)",
         "hidden does not divide into that many heads (for llama: of even width)",
     ),
-    *rules(Language),
 )
