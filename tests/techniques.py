@@ -32,6 +32,9 @@ TECHNIQUES = (
     Technique(
         "fine-tuning", "language.base.source", (2,), _ADAPTERS, "plain torch loop over transformers' model, weights after 10 steps", "1e-7"
     ),
+    Technique(
+        "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1e-7"
+    ),
     Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),
     Technique("rank-stabilised LoRA", "language.adapter.rankStabilized", (1,), _ADAPTERS, _PEFT, "4.5e-8"),
     Technique("LoRA beside whole layers", "language.adapter.modulesToSave", (2, 3), _ADAPTERS, _PEFT, "4.5e-8"),

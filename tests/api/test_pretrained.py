@@ -24,6 +24,7 @@ def problems(language: dict[str, Any], **training: Any) -> list[tuple[str, str]]
         {"base": BASE},
         {"base": {**BASE, "revision": "v1.0"}, "adapter": {}},
         {"base": {"source": "s3://bucket/model"}, "network": {"contextLength": 512}},
+        {"base": BASE, "unfreezing": {"every": 100}},
         {"base": {"source": "file:///models/one"}, "adapter": {"type": "prompt", "virtualTokens": 100}},
         {"base": BASE, "network": {"layers": 4, "contextLength": 64}, "tokenizer": {"type": "byte"}},  # defaults never offend
     ],
@@ -45,6 +46,8 @@ def test_these_are_fine(language: dict[str, Any]) -> None:
         ({"base": {"source": "s3://b/m", "revision": "v1"}}, ("GTJ0108", "spec.language.base.revision")),
         ({"base": BASE, "adapter": {"type": "prefix", "virtualTokens": 128}}, ("GTJ0108", "spec.language.adapter.virtualTokens")),
         ({"base": BASE, "adapter": {"type": "prompt", "init": "text"}}, ("GTJ0108", "spec.language.adapter.init")),
+        ({"unfreezing": {"every": 5}}, ("GTJ0108", "spec.language.unfreezing")),
+        ({"base": BASE, "adapter": {}, "unfreezing": {"every": 5}}, ("GTJ0108", "spec.language.unfreezing")),
         ({"base": BASE, "adapter": {"type": "ia3", "rank": 4}}, ("GTJ0108", "spec.language.adapter.rank")),
         ({"base": BASE, "adapter": {"type": "lora", "virtualTokens": 4}}, ("GTJ0108", "spec.language.adapter.virtualTokens")),
     ],

@@ -45,10 +45,12 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "prefix": {"type": "prefix", "virtualTokens": 4},
     "bottleneck": {"type": "bottleneck", "reduction": 4},
     "whole": {},  # no adapter: the base itself is trained
+    "unfreezing": {},
 }
 CASES = [
     *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
     ("prompt", 0), ("prompt", 3), ("pTuning", 3), ("prefix", 2), ("prefix", 3), ("bottleneck", 1), ("bottleneck", 3), ("whole", 2),
+    ("unfreezing", 1), ("unfreezing", 3),
 ]  # fmt: skip
 RESUMED = "lora-resumed"
 
@@ -58,6 +60,7 @@ def spec(name: str, stage: int, root: Path, workers: int) -> dict[str, Any]:
         "language": {
             "base": {"source": f"file://{root / 'base'}"},
             **({"adapter": ADAPTERS[name]} if ADAPTERS[name] else {}),
+            **({"unfreezing": {"every": 3}} if name == "unfreezing" else {}),
             "network": {"contextLength": CONTEXT},
         },
         "data": {"source": f"file://{root / 'text'}"},
@@ -110,6 +113,11 @@ def trained(name: str, root: Path) -> dict[str, Tensor]:
         for path, parameter in ours.items():
             parameter.copy_(first[path])
     chosen: torch.optim.Optimizer = torch.optim.SGD(ours.values(), lr=0.05, momentum=0.9)
+    stages: list[list[nn.Parameter]] = []
+    if name == "unfreezing":  # the last block with the norm and the layer behind it, the block before, the embedding
+        parts = ("layers.1.", "model.norm", "lm_head"), ("layers.0.",), ("embed_tokens",)
+        stages = [[p for path, p in ours.items() if any(part in path for part in names)] for names in parts]
+        chosen = torch.optim.SGD([{"params": p, "lr": 0.05 / 2.6**depth} for depth, p in enumerate(stages)], lr=0.05, momentum=0.9)
     if name == "adam":
         chosen = torch.optim.AdamW(ours.values(), lr=1e-3, weight_decay=0.0)
     for step in range(STEPS):
@@ -119,6 +127,8 @@ def trained(name: str, root: Path) -> dict[str, Tensor]:
         loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         chosen.zero_grad()
         loss.backward()
+        for parameter in (p for depth, stage in enumerate(stages) if step < 3 * depth for p in stage):
+            parameter.grad = None
         chosen.step()
     moved = [path for path, parameter in ours.items() if not torch.equal(parameter, first[path])]
     assert sorted(moved) == sorted(ours), "some parameter has not moved"
@@ -144,7 +154,7 @@ def peft_model(name: str, root: Path) -> nn.Module:
     virtual: dict[str, Any] = {"num_virtual_tokens": 4, "task_type": "CAUSAL_LM"}
     if name == "bottleneck":
         return houlsby(model)
-    if name == "whole":
+    if name in ("whole", "unfreezing"):
         return model  # type: ignore[no-any-return]
     made: nn.Module = get_peft_model(
         model,
@@ -227,7 +237,9 @@ def logits(model: nn.Module) -> Tensor:
     return found
 
 
-@pytest.mark.parametrize(("name", "stage"), [(n, s) for n, s in CASES if s == (1 if n == "rslora" else 3) and n != "bottleneck"])
+@pytest.mark.parametrize(
+    ("name", "stage"), [(n, s) for n, s in CASES if s == (1 if n == "rslora" else 3) and n not in ("bottleneck", "unfreezing")]
+)
 def test_plain_peft_loads_an_export(root: Path, tmp_path: Path, name: str, stage: int) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

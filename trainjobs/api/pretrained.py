@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import Model
+from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.only import only
+from trainjobs.api.training import Optimizer
 
 ModelUri = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(file://|s3://|gs://|az://|hf://).+$")]
 Pattern = Annotated[
@@ -31,6 +32,19 @@ class Base(Model):
         None,
         description="Branch, tag or commit of a model of the hub; default: its main branch. A run stays with the commit it began with.",
     )
+
+
+class Unfreezing(Model):
+    """Gradual unfreezing (Howard and Ruder, 2018): the base trains from its last block down, one block more at a time."""
+
+    every: PositiveInt = Field(description="Steps after which the next lower block begins to train, with an optimizer that is new.")
+    rate_decay: Annotated[float, Field(ge=1, le=100)] = Field(
+        2.6, description="The learning rate of a block is that of the block above it, divided by this."
+    )
+
+    def slowed(self, optimizer: Optimizer, depth: int) -> Optimizer:
+        """The optimizer of the block so many blocks below the last."""
+        return optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / self.rate_decay**depth})
 
 
 class Adapter(Model):

@@ -44,7 +44,13 @@ def base_or_network(language: Language) -> Iterator[Breach]:
         if language.adapter is not None:
             how = "name a trained model in language.base.source"
             yield Breach(("adapter",), "an adapter without a base", "it changes a model that was trained before", how, on_key=True)
+        if language.unfreezing is not None:
+            why = "what has random weights trains from the start"
+            yield Breach(("unfreezing",), "unfreezing without a base", why, "take unfreezing out", on_key=True)
         return
+    if language.adapter is not None and language.unfreezing is not None:
+        why = "with an adapter the base stays as it is"
+        yield Breach(("unfreezing",), "unfreezing beside adapter", why, "keep one of them", on_key=True)
     for name in changed:
         why = "the network is the base's; of language.network only contextLength counts beside it"
         alias = Transformer.model_fields[name].alias or name
@@ -97,8 +103,10 @@ def _rules() -> tuple[Rule, ...]:
             "GTJ0108",
             base_or_network,
             f"has(self.base) ? ({own}) && (!has(self.adapter) || !(self.adapter.type in {list(VIRTUAL)}) || "
-            "self.adapter.virtualTokens < self.network.contextLength) : !has(self.adapter)",
-            "base beside network (but for contextLength) or tokenizer; an adapter without base; or virtualTokens not below contextLength",
+            "self.adapter.virtualTokens < self.network.contextLength) && !(has(self.adapter) && has(self.unfreezing)) "
+            ": !has(self.adapter) && !has(self.unfreezing)",
+            "base beside network (but for contextLength) or tokenizer; adapter or unfreezing without base; both of them; or virtualTokens "
+            "not below contextLength",
         ),
         Rule(
             "spec.language.adapter",

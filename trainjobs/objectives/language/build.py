@@ -12,6 +12,7 @@ from trainjobs.data.kinds import mismatch
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.language.pretrained import trained
+from trainjobs.objectives.language.unfreezing import unfrozen
 from trainjobs.objectives.phase import Model, Network
 
 if TYPE_CHECKING:
@@ -38,4 +39,7 @@ def build(spec: Spec, info: DataInfo) -> Model:
     assert info.tokenizer is not None
     origin = info.tokenizer.base.digest if isinstance(info.tokenizer, PretrainedTokenizer) else ""
     objective = LanguageObjective(made["model"], info.tokenizer, spec.language.network.context_length)
-    return Model({"model": Network(made["model"], origin=origin)}, objective)
+    network = Network(made["model"], origin=origin)
+    if spec.language.unfreezing is not None:
+        network = unfrozen("model", made["model"], spec.language.unfreezing, origin)
+    return Model({"model": network}, objective)
