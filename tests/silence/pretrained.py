@@ -1,4 +1,4 @@
-"""Tiny bases for the campaign, written without transformers, which takes seconds to import: a folder, and a hub that is all on this machine."""
+"""Tiny bases for the campaign, written without transformers, which is slow to import: a folder, and a hub that is all on this machine."""
 
 from __future__ import annotations
 
