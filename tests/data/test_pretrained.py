@@ -17,6 +17,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.pretrained import Base
 from trainjobs.data.places.place import ALONE
 from trainjobs.data.pretrained import Pretrained, opened
+from trainjobs.data.pretrained import look as glance
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 300}
 FILES = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": b"weights" * 400, "README.md": b"# A model"}
@@ -79,9 +80,10 @@ def test_another_base_than_the_checkpoint_s_is_refused_by_the_file_that_differs(
 )
 def test_what_is_no_model_is_refused(tmp_path: Path, changed: dict[str, bytes | None], code: str, words: str) -> None:
     path = folder(tmp_path / "model", **changed)
-    with pytest.raises(JobError, match=words) as error:
-        look(f"file://{path}", tmp_path / "cache")
-    assert error.value.code == code
+    for act in (lambda: look(f"file://{path}", tmp_path / "cache"), lambda: glance(Base(source=f"file://{path}"))):
+        with pytest.raises(JobError, match=words) as error:
+            act()
+        assert error.value.code == code
     assert error.value.how
 
 

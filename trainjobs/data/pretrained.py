@@ -19,7 +19,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.pretrained import Base
-from trainjobs.data.places.open import open_place
+from trainjobs.data.places.open import AMID, BEFORE, open_place
 from trainjobs.data.places.place import Object, Place, Ranks
 from trainjobs.stores.patience import Patience
 from trainjobs.stores.store import Digest
@@ -111,6 +111,13 @@ def compare(before: Mapping[str, Any], now: Pretrained) -> None:
         raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=now.uri, why=why, how=how)
 
 
+def look(base: Base) -> None:
+    """See that there is a model, cheaply: nothing is fetched. JobErrors of `opened`."""
+    with _told(base):
+        place = _place(pinned(base, None), BEFORE)
+        _chosen(place.listed().objects, place, True)
+
+
 def fetched(base: Base, uri: str, cache: Path, weights: bool = True) -> Pretrained:
     """The files of a base whose URI is pinned; without `weights` only those beside them, and no safetensors are asked for."""
     place = _place(uri)
@@ -139,12 +146,12 @@ def pinned(base: Base, before: Mapping[str, Any] | None) -> str:
         return _place(f"{source}@{base.revision}" if base.revision else source).uri
 
 
-def _place(uri: str) -> Place:
+def _place(uri: str, seconds: float = AMID) -> Place:
     if uri.startswith("hf://"):
         from trainjobs.data.places.hub import open_model
 
-        return open_model(uri, patience=Patience())
-    return open_place(uri, patience=Patience())
+        return open_model(uri, patience=Patience(seconds))
+    return open_place(uri, patience=Patience(seconds))
 
 
 @contextmanager
