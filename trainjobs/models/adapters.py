@@ -11,6 +11,7 @@ peft is imported inside the functions: it takes seconds.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -40,14 +41,16 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
             raise JobError("GTJ0109", "no layer for a bottleneck", where="language.adapter.type", why=names(model), how="take lora")
         return model
     config = peft_config(model, adapter)
-    if adapter.type not in VIRTUAL:
-        from peft import get_peft_model
+    from peft import get_peft_model
 
-        changed: nn.Module = get_peft_model(model, config)
-        return changed
     from trainjobs.models.virtual_tokens import VirtualTokens
 
-    prompted: nn.Module = VirtualTokens(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
+        if adapter.type not in VIRTUAL:
+            changed: nn.Module = get_peft_model(model, config)
+            return changed
+        prompted: nn.Module = VirtualTokens(model, config)
     if adapter.type == "prompt" and tokenizer is not None:
         begin(prompted, adapter, tokenizer)
     return prompted
