@@ -88,10 +88,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [str(group.prepare(root / f"{name}-{stage}", spec(name, stage, root, 2))) for name, stage in CASES]
     runs += [str(group.prepare(root / f"bf16-{stage}", spec("bf16", stage, root, 2))) for stage in (0, 2, 3)]
     resumed = group.prepare(root / RESUMED, spec("lora", 3, root, 2))
-    group.run_group(2, [*runs, f"{resumed}=5"], root, script="at_once.py")
+    waking = group.prepare(root / "unfreezing-resumed", spec("unfreezing", 1, root, 2))  # stopped where a block begins to train
+    group.run_group(2, [*runs, f"{resumed}=5", f"{waking}=3"], root, script="at_once.py")
     group.prepare(resumed, spec("lora", 0, root, 1))
+    group.prepare(waking, spec("unfreezing", 0, root, 1))
     alone = group.prepare(root / "adam-alone", spec("adam", 0, root, 1))
-    group.run_group(1, [str(resumed), str(alone)], root, script="at_once.py")
+    group.run_group(1, [str(resumed), str(waking), str(alone)], root, script="at_once.py")
     return root
 
 
@@ -197,7 +199,7 @@ def houlsby(model: Any) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize(("name", "stage"), [*CASES, ("lora", "resumed"), ("adam", "alone")])
+@pytest.mark.parametrize(("name", "stage"), [*CASES, ("lora", "resumed"), ("unfreezing", "resumed"), ("adam", "alone")])
 def test_an_adapter_follows_plain_peft(root: Path, name: str, stage: int | str) -> None:
     theirs, ours = trained(name, root), group.weights(root / f"{name}-{stage}", "model")
     assert ours.keys() == theirs.keys()  # of the base there is nothing
