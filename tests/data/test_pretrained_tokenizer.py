@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.models.bases import BOS, END, tokenizer
 from trainjobs.api.errors import JobError
 from trainjobs.data.pretrained import Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, read
+from trainjobs.data.text import encoded
 
 pytestmark = pytest.mark.slow  # transformers takes seconds to import
 
@@ -28,8 +30,10 @@ def test_tokens_are_those_of_transformers(tmp_path: Path, bos: bool) -> None:
     from transformers import AutoTokenizer
 
     ours, theirs = given(tmp_path, bos=bos), AutoTokenizer.from_pretrained(tmp_path)
-    assert ours.encode(TEXT) == theirs(TEXT).input_ids
-    assert ours.arrays([TEXT])[0].tolist() == theirs(TEXT).input_ids
+    assert [*ours.before, *ours.encode(TEXT)] == theirs(TEXT).input_ids
+    assert ours.arrays([TEXT])[0].tolist() == ours.encode(TEXT)
+    line = b"".join(row for _, row in encoded(ours, iter([(False, "ab"), (False, "c")])))
+    assert np.frombuffer(line, "<i4").tolist() == [*theirs("ab").input_ids, ours.end, *theirs("c").input_ids, ours.end]
     assert ours.decode([*ours.encode(TEXT), ours.end]) == TEXT
     assert (ours.end, ours.pad, ours.vocabulary) == (theirs.eos_token_id, theirs.pad_token_id, len(theirs))
     assert ours.start == (theirs.bos_token_id if bos else theirs.eos_token_id)

@@ -54,7 +54,7 @@ class PretrainedTokenizer:
         return (self.base.folder / TRAINED).read_bytes()
 
     def encode(self, text: str) -> list[int]:
-        return [*self.before, *self.inner.encode(text, add_special_tokens=False).ids]
+        return list(self.inner.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: list[int]) -> str:
         return str(self.inner.decode(ids, skip_special_tokens=True))
@@ -63,7 +63,7 @@ class PretrainedTokenizer:
         import numpy as np
 
         found = self.inner.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array([*self.before, *one.ids], dtype=np.int32) for one in found]
+        return [np.array(one.ids, dtype=np.int32) for one in found]
 
 
 def pretrained_tokenizer(base: Base, cache: Path) -> PretrainedTokenizer:

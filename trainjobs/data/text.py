@@ -166,12 +166,14 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
 
 
 def encoded(tokenizer: Tokenizer, parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, bytes]]:
-    """The tokens of each part and the end of text behind them, as little-endian int32, in order; many parts at once, on all cores."""
+    """The tokens of each part, what the tokenizer has before a document and the end of text behind them, as little-endian int32, in order;
+    many parts at once, on all cores."""
+    before = np.array(tokenizer.before, dtype="<i4").tobytes()
     end = np.array([tokenizer.end], dtype="<i4").tobytes()
     while batch := list(_batch(parts)):
         rows = tokenizer.arrays([text for _, text in batch])
         for (is_held, _), row in zip(batch, rows, strict=True):
-            yield is_held, row.astype("<i4", copy=False).tobytes() + end
+            yield is_held, before + row.astype("<i4", copy=False).tobytes() + end
 
 
 def _batch(parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:

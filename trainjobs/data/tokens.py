@@ -33,8 +33,13 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def before(self) -> tuple[int, ...]:
+        """The tokens that stand before every document; none but where a trained model expects some."""
+        ...
+
+    @property
     def start(self) -> int:
-        """The token after which a text begins: the end of the one before, or one that says so."""
+        """The token after which a text begins: the last of `before`, else the end of the document before."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -57,6 +62,7 @@ class ByteTokenizer:
     vocabulary: int = 257
     end: int = 256
     start: int = 256
+    before: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -78,6 +84,7 @@ class BpeTokenizer:
     """
 
     inner: Any
+    before: tuple[int, ...] = ()
 
     @property
     def vocabulary(self) -> int:
