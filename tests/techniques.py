@@ -30,10 +30,15 @@ _ALL = (0, 1, 2, 3)
 
 TECHNIQUES = (
     Technique(
-        "fine-tuning", "language.base.source", (2,), _ADAPTERS, "plain torch loop over transformers' model, weights after 10 steps", "1e-7"
+        "fine-tuning",
+        "language.base.source",
+        (2,),
+        _ADAPTERS,
+        "plain torch loop over transformers' model, weights after 10 steps",
+        "1.2e-7",
     ),
     Technique(
-        "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1e-7"
+        "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1.8e-7"
     ),
     Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),
     Technique("rank-stabilised LoRA", "language.adapter.rankStabilized", (1,), _ADAPTERS, _PEFT, "4.5e-8"),
