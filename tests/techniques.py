@@ -28,7 +28,33 @@ _GAN = (0, 1, 2)
 _CONDITIONED = "tests/equivalence/test_conditioned.py"
 _AUGMENT = "tests/data/test_augment.py"
 
+_ADAPTERS = "tests/equivalence/test_adapters.py::test_an_adapter_follows_plain_peft"
+_PEFT = "plain torch loop over plain peft, weights after 10 steps"
+_ALL = (0, 1, 2, 3)
+
 TECHNIQUES = (
+    Technique(
+        "fine-tuning",
+        "language.base.source",
+        (2,),
+        _ADAPTERS,
+        "plain torch loop over transformers' model, weights after 10 steps",
+        "1.2e-7",
+    ),
+    Technique(
+        "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1.8e-7"
+    ),
+    Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),
+    Technique("rank-stabilised LoRA", "language.adapter.rankStabilized", (1,), _ADAPTERS, _PEFT, "4.5e-8"),
+    Technique("LoRA beside whole layers", "language.adapter.modulesToSave", (2, 3), _ADAPTERS, _PEFT, "4.5e-8"),
+    Technique("DoRA", "language.adapter.type", (3,), _ADAPTERS, _PEFT, "5.2e-8"),
+    Technique("IA3", "language.adapter.type", (2, 3), _ADAPTERS, _PEFT, "0"),
+    Technique("prompt tuning", "language.adapter.type", (0, 3), _ADAPTERS, _PEFT, "9.3e-9"),
+    Technique("p-tuning", "language.adapter.type", (3,), _ADAPTERS, _PEFT, "1.5e-8"),
+    Technique("prefix tuning", "language.adapter.type", (2, 3), _ADAPTERS, _PEFT, "3.7e-9"),
+    Technique(
+        "bottleneck adapters", "language.adapter.type", (1, 3), _ADAPTERS, "the paper's equation by hand, weights after 10 steps", "3e-8"
+    ),
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
     Technique("minimax loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),
     Technique("least squares", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),

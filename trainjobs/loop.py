@@ -33,6 +33,8 @@ from trainjobs.data.ahead import ahead, close
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
+from trainjobs.data.pretrained import opened as open_base
+from trainjobs.data.pretrained_tokenizer import read as base_tokenizer
 from trainjobs.data.surveys import surveys
 from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
@@ -105,12 +107,13 @@ def _train(
     rule = began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     datasets, cache = list[Dataset](), run / "cache"
+    base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
     opened = open_source(
         spec,
         cache,
         found,
         rule=rule,
-        tokenizer=began.tokenizer,
+        tokenizer=base_tokenizer(base) if base else began.tokenizer,
         orders=began.orders,
         ranks=world,
         aside=run,
@@ -132,7 +135,8 @@ def _train(
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
-    identity["frozen"] = world.lead(frozen_digest, modules)
+    identity |= {"base": base.account} if base else {}
+    identity["frozen"] = world.lead(frozen_digest, modules, {name: network.origin for name, network in model.networks.items()})
     identity["drawing"] = world.lead(drawing, spec, source, batch_cut.micro)
     identity["hidden"] = world.lead(hidden_digest, objective, modules)
     after = {name: network.after for name, network in model.networks.items()}

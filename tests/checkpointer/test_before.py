@@ -40,6 +40,11 @@ def test_what_is_around_and_versions_are_told() -> None:
     assert changes(Before(5, identity(spec(), threads=1), {}), now) == ["threads 1 -> 2", "code a -> b"]
 
 
+def test_a_version_that_nobody_wrote_down_is_not_told() -> None:
+    now = {**identity(spec()), "versions": {"code": "a", "peft": "1.0"}}
+    assert changes(Before(5, identity(spec()), {}), now) == []
+
+
 def test_a_checkpoint_without_such_an_account_tells_nothing() -> None:
     assert changes(Before(5, {"versions": {"code": "b"}}, {}), identity(spec())) == []
 

@@ -56,3 +56,12 @@ def test_an_objective_of_the_first_interface_hides_them_no_better() -> None:
 
     assert hidden_digest(current(Old(linear(1))), {}) is not None
     assert hidden_digest(current(Old(linear(1))), {}) != hidden_digest(current(Old(linear(2))), {})
+
+
+def test_files_stand_for_the_frozen_weights_that_were_read_from_them() -> None:
+    nets = {"net": linear(0), "base": linear(1, frozen=True), "teacher": linear(2, frozen=True)}
+    one = frozen_digest(nets, {"base": "digest", "net": ""})
+    assert one == frozen_digest({**nets, "base": linear(7, frozen=True)}, {"base": "digest"})  # the weights are not looked at
+    assert one != frozen_digest(nets, {"base": "other"})
+    assert one != frozen_digest({**nets, "teacher": linear(3, frozen=True)}, {"base": "digest"})
+    assert frozen_digest({"base": linear(1)}, {"base": "digest"}) is None  # all of it is trained

@@ -40,6 +40,7 @@ BASES: dict[str, dict[str, Any]] = {
     "vae": {"vae": {}, "data": {"source": "file:///data/faces"}},
     "diffusion": {"diffusion": {}, "data": {"source": "s3://bucket/faces", "images": {"size": 16}}},
     "language": {"language": {}, "data": {"source": "builtin:stdlib-text"}},
+    "adapter": {"language": {"base": {"source": "hf://org/model"}, "adapter": {}}, "data": {"source": "builtin:stdlib-text"}},
     "custom": {"custom": {"objective": "mine.gan:build"}, "data": {"source": "builtin:shapes"}},
 }
 # What reading a pattern does not bring to mind.
@@ -234,6 +235,14 @@ def test_both_judge_every_nasty_string_alike(server: Client, path: tuple[str, st
     spec = complete("custom")
     spec.setdefault(path[0], {})[path[1]] = string
     spec["training"]["batch"]["global"] = 64 * 63
+    ours = [problem.error().line() for problem in parse(job(spec))[1]]
+    assert (refusal(server, spec) is None) == (not ours), ours
+
+
+@pytest.mark.parametrize("string", [*STRINGS, "hf://a/b@main", "hf://a", "hf://a/b/c", "hf://a/b?c", "hf://a/b/", "hf://a/ b"])
+def test_both_judge_a_base_alike(server: Client, string: str) -> None:
+    spec = complete("adapter")
+    spec["language"]["base"]["source"] = string
     ours = [problem.error().line() for problem in parse(job(spec))[1]]
     assert (refusal(server, spec) is None) == (not ours), ours
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from tests.silence import pretrained
 from tests.silence.changes import Manifest
 
 STOPS = 2  # the step at which an attempt stops
@@ -100,11 +101,31 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 {"source": records, "holdout": 0.25, "text": {"field": "text"}},
                 momentum,
             ),
+            **{
+                f"language-{name}": job("language", part, {"source": words, "holdout": 0.25}, plain)
+                for name, part in going_on(folder).items()
+            },
         },
         "custom": {
             "custom": job("custom", {"objective": "tests.silence.objective:build", "options": {"width": 4}}, small, plain),
             "custom-sgd": job("custom", {"objective": "tests.silence.objective:build"}, small, momentum),
         },
+    }
+
+
+def going_on(folder: Path) -> dict[str, dict[str, Any]]:
+    """Language models that go on from a base, by what is trained of it."""
+    base = {"base": {"source": f"file://{pretrained.model(folder / 'base')}"}, "network": {"contextLength": 8}}
+    hub = {"source": "hf://org/small", "revision": "v1"}
+    pretrained.hub(folder / "hub")
+    return {
+        "lora": {**base, "adapter": {"rank": 2}},
+        "whole": base,
+        "hub": {**base, "base": hub, "adapter": {"rank": 2}},
+        "unfreezing": {**base, "unfreezing": {"every": 1}},
+        "prompt": {**base, "adapter": {"type": "prompt", "virtualTokens": 2}},
+        "text": {**base, "adapter": {"type": "prompt", "virtualTokens": 2, "init": "text", "initText": "ab"}},
+        "bottleneck": {**base, "adapter": {"type": "bottleneck", "reduction": 2}},
     }
 
 
@@ -125,6 +146,10 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
         "data.sources.*.source": {"vae-mixed": elsewhere},
+        "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
+        "language.base.revision": {"language-hub": "v2"},
+        "language.adapter.targets": {"": ["c_attn"]},
+        "language.adapter.modulesToSave": {"": ["ln_f"]},
         "custom.objective": {"": "tests.silence.objective:other"},
         "custom.options": {"": {"width": 4, "scale": 2.0}},
         "deepspeed.config": {"": {"prescale_gradients": True}},

@@ -32,6 +32,7 @@ from tests.silence.attempts import Bench, Row
 from tests.silence.bases import WHOLE, bases, given
 from tests.silence.changes import Change, change, different, dotted, dumped, fields_of, single
 from tests.silence.page import ONE_VALUE, REFUSED, record
+from tests.silence.pretrained import offline
 from trainjobs.api.job import FAMILIES
 from trainjobs.api.shape import Field
 from trainjobs.checkpointer import saver
@@ -74,6 +75,7 @@ def main() -> int:
 def of_fields(root: Path, families: list[str], only: set[str], before: list[Row], *, part: bool) -> Iterator[Row]:
     """Of every field of the families, or `only` some; with `part` also those of the other families that `before` has nothing of."""
     made, values = bases(root / "data"), given(root / "data")
+    offline(root / "data" / "hub")
     for family in [*families, *(name for name in FAMILIES if part and name not in families)]:
         benches: dict[str, Bench] = {}
         known = {row.what for row in before} - nowhere(before) if family not in families else set()

@@ -70,7 +70,11 @@ class Spec(Model):
         return self.training.batch.global_ * (self.gan.loss.critic_steps if self.gan else 1)
 
     def optimizer(self, network: str) -> Optimizer:
-        """The optimizer of one network as it is used: the manifest's, corrected where a regulariser of it has steps of its own."""
+        """The optimizer of one network as it is used: the manifest's, corrected where a regulariser of it has steps of its own; of
+        "model/2", the block two below the last of a base that is unfrozen, with a lower rate."""
+        name, _, depth = network.partition("/")
+        if depth and self.language is not None and self.language.unfreezing is not None:
+            return self.language.unfreezing.slowed(self.training.optimizer(name), int(depth))
         chosen = self.training.optimizer(network)
         interval = self.gan.lazy.get(network) if self.gan else None
         return corrected(chosen, interval) if interval else chosen

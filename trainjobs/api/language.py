@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only
+from trainjobs.api.pretrained import Adapter, Base, Unfreezing
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
@@ -38,6 +39,9 @@ class Language(Model):
 
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
+    base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
+    adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
+    unfreezing: Unfreezing | None = Field(None, description="Train the base from its last block down, one block more at a time.")
 
 
 def heads_divide_hidden(network: Transformer) -> Iterator[Breach]:

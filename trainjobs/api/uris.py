@@ -14,15 +14,15 @@ BUILTINS = {"digits": "image", "shapes": "image", "ring": "point", "stdlib-text"
 
 # The same in CEL. One authority without user info (file: none), no query, no fragment, no white space, no unprintable character, no "..";
 # in what file: escapes no "..", no NUL and no slash.
-_CLEAN = r"!self.matches(r'[?#\s\p{C}\p{Z}]|/[.][.](/|$)|^file:.*(%00|%2[fF]|/([.]|%2[eE])([.]|%2[eE])(/|$))')"
+CLEAN = r"!self.matches(r'[?#\s\p{C}\p{Z}]|/[.][.](/|$)|^file:.*(%00|%2[fF]|/([.]|%2[eE])([.]|%2[eE])(/|$))')"
 _SLASHES = re.compile("%00|%2f", re.IGNORECASE)
 SOURCE = (
     f"self.startsWith('builtin:') ? self in {[f'builtin:{name}' for name in BUILTINS]} "
-    rf": self.matches(r'^(file:///|(s3|gs|az|hf)://[^/@]+(/|$))') && {_CLEAN}"
+    rf": self.matches(r'^(file:///|(s3|gs|az|hf)://[^/@]+(/|$))') && {CLEAN}"
 )
 SPLIT = r"[A-Za-z0-9_.-]{1,64}"
 HELD = f"self.matches('^{SPLIT}$') || (self.contains('://') && {SOURCE.partition(' : ')[2]})"
-PREFIX = rf"self.matches(r'^(file://|(s3|gs|az)://[^/@]+)/+[^/]') && {_CLEAN}"
+PREFIX = rf"self.matches(r'^(file://|(s3|gs|az)://[^/@]+)/+[^/]') && {CLEAN}"
 UNUSABLE = "not a usable URI: a folder in a bucket or an absolute path, no user, query, fragment, space or .."
 
 

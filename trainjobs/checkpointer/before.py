@@ -63,6 +63,11 @@ class Before:
         return found
 
     @property
+    def base(self) -> Mapping[str, Any] | None:
+        """The trained model that it began with (data/pretrained.py)."""
+        return self.metadata.get("base")
+
+    @property
     def tokenizer(self) -> bytes | None:
         return self.files.get(TRAINED)
 
@@ -108,6 +113,8 @@ def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:
     for part in ("job", "around", "versions"):
         old, new = before.metadata[part], identity[part]
         for name in dict.fromkeys([*old, *new]):
+            if part == "versions" and name not in old:
+                continue  # nobody wrote it down then
             if old.get(name) != new.get(name) and not (part == "job" and _was_not_there(name, old, new)):
                 lines.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
     return lines

@@ -109,7 +109,7 @@ class Restorer:
         """Fetch what this rank needs into `folder`, and say what goes where. Raises Corrupt; GTJ0208 when it does not fit."""
         checkpoints = self.checkpoints if uri is None else locate(uri)[0]
         for engine in self.trained.engines.values():
-            engine.reach(commit.step)
+            engine.reach(commit.step - 1)  # what slept in the last step has no state there, and what wakes now begins with none
         misfit = begins_anew(commit, self.trained.contents(), self.identity, self.reset)
         own = self.world.rank if commit.world == self.world.size else 0  # what every rank has of its own, as statistics of its batches
         uneven = any(engine.uneven for engine in self.trained.engines.values())

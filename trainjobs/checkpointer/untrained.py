@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,11 +11,19 @@ import torch
 from torch import nn
 
 
-def frozen_digest(networks: Mapping[str, nn.Module]) -> str | None:
+def frozen_digest(networks: Mapping[str, nn.Module], origins: Mapping[str, str] | None = None) -> str | None:
     """A digest of all weights of the networks that are not trained, which checkpoints leave out; None when there are none. Before DeepSpeed
-    splits them."""
-    frozen = ((f"{name}.{path}", p) for name, network in sorted(networks.items()) for path, p in network.named_parameters())
-    return _digest((path, parameter) for path, parameter in frozen if not parameter.requires_grad)
+    splits them. `origins` are digests of the files that those of a network were read from, which stand for them: gigabytes are not hashed
+    at every start."""
+    read = {name: origin for name, origin in (origins or {}).items() if origin}
+    frozen = (
+        (f"{name}.{path}", p) for name, network in sorted(networks.items()) if name not in read for path, p in network.named_parameters()
+    )
+    found = _digest((path, parameter) for path, parameter in frozen if not parameter.requires_grad)
+    still = {name: origin for name, origin in read.items() if any(not p.requires_grad for p in networks[name].parameters())}
+    if not still:
+        return found
+    return f"sha256:{hashlib.sha256(json.dumps([found, still], sort_keys=True).encode()).hexdigest()}"
 
 
 def hidden_digest(objective: object, networks: Mapping[str, nn.Module]) -> str | None:

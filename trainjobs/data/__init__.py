@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainjobs.data.holdout import Rule
     from trainjobs.data.origin import Origin
     from trainjobs.data.places.place import Ranks
+    from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
 _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:digits": "image",
@@ -51,7 +52,7 @@ def open_source(
     found: Sequence[Found] | None = None,
     *,
     rule: Rule | None = None,
-    tokenizer: bytes | None = None,
+    tokenizer: bytes | PretrainedTokenizer | None = None,
     orders: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks | None = None,
     aside: Path | None = None,
@@ -61,8 +62,8 @@ def open_source(
 ) -> Source:
     """The data of a job. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `aside` the one in
     which samples that cannot be read are named. Of several ranks every one calls this alike. A run that goes on gives what it began
-    with: the `rule` by which samples are held out, its trained `tokenizer`, the `orders` of its sources. `note` is told each data set
-    that was opened for it.
+    with: the `rule` by which samples are held out, its trained `tokenizer` (or that of a base), the `orders` of its sources.
+    `note` is told each data set that was opened for it.
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
@@ -84,17 +85,28 @@ def open_source(
 
 
 def _opened(
-    spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None, note: Callable[[Dataset], None] = lambda dataset: None
+    spec: Spec,
+    found: Sequence[Found],
+    reading: Reading,
+    tokenizer: bytes | PretrainedTokenizer | None,
+    note: Callable[[Dataset], None] = lambda dataset: None,
 ) -> Source:
     from trainjobs.data import documents, exchanges, prepared, tables, text, wanted
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
+    from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
     shelf = reading.shelf(spec.data, derived=True)
     ahead = [(prepared.prepared(spec, one), one) for one in found]
     sources: list[Source] = []
     if spec.language and any(made for made, _ in ahead):
-        tokenizer = prepared.together(ahead, tokenizer)
+        if spec.language.base is not None:
+            own = text.of_base(spec.language.base, reading.cache, tokenizer)
+            prepared.together(ahead, own.file)
+            tokenizer = own
+        else:
+            assert not isinstance(tokenizer, PretrainedTokenizer)
+            tokenizer = prepared.together(ahead, tokenizer)
         ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
         return Mixed.of_parts(sources, found)

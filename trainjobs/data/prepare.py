@@ -23,6 +23,7 @@ from trainjobs.data.prepare_images import Pictures
 from trainjobs.data.prepare_shards import Entry, Shards, Task, Writer, unwritable, written
 from trainjobs.data.prepare_text import Tokens, tokenizer_for
 from trainjobs.data.prepared import MANIFEST, Prepared, from_json, options
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.tokens import TRAINED, Tokenizer, kept
 from trainjobs.stores.store import BlobStore, Missing
 
@@ -67,8 +68,9 @@ def prepare(
         state = there
     tokenizer = None
     if kind == "tokens":
-        tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, _tokenizer(store, state))
-        if there is None and (data := kept(tokenizer).get(TRAINED)) is not None:
+        tokenizer = tokenizer_for(spec, dataset, shelf, reading.cache, _tokenizer(store, state) if there is not None else None)
+        files = {TRAINED: tokenizer.file} if isinstance(tokenizer, PretrainedTokenizer) else kept(tokenizer)
+        if there is None and (data := files.get(TRAINED)) is not None:
             _put(store, reading.cache, TRAINED, data)
             state = replace(state, tokenizer=hashlib.sha256(data).hexdigest())
     shards = Shards(_writer(spec, dataset, shelf, reading, tokenizer), store, reading.cache / "prepared")

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.documents import PIECE, divided, of, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.places.place import Shelf
+from trainjobs.data.pretrained_tokenizer import pretrained_tokenizer
 from trainjobs.data.text import encoded
 from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
 
@@ -24,6 +26,12 @@ def tokenizer_for(spec: Spec, dataset: Dataset, shelf: Shelf, cache: Path, train
     """The tokenizer that a run on the data would train; `trained` is the file of one that was, in work that goes on."""
     if trained is not None:
         return read_tokenizer(trained)
+    if (base := settings(spec).base) is not None:
+        own = pretrained_tokenizer(base, cache)
+        if trained is not None and trained != own.file:
+            how = "prepare into a new folder, or give the base the tokenizer that it had"
+            raise JobError("GTJ0108", "the base's tokenizer has changed since a part was prepared", where=base.source, how=how)
+        return own
     asked = settings(spec).tokenizer
     name = fingerprinted([dataset.key], tokenizer=[asked.type, asked.vocabulary_size])
     return open_tokenizer(asked, of(dataset, shelf).trained(), cache / f"tokenizer-{name}.json")

@@ -67,7 +67,8 @@ def options(spec: Spec) -> dict[str, Any]:
     if spec.language:
         tokenizer = settings(spec).tokenizer
         size = tokenizer.vocabulary_size if tokenizer.type == "bpe" else None
-        return {"tokenizer": tokenizer.type, "vocabularySize": size, "holdout": data.holdout, "piece": PIECE, **chosen}
+        kind = "base" if spec.language.base is not None else tokenizer.type
+        return {"tokenizer": kind, "vocabularySize": size, "holdout": data.holdout, "piece": PIECE, **chosen}
     return {"size": data.images.size, "channels": data.images.channels, **chosen}
 
 

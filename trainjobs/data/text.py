@@ -20,15 +20,17 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
+from trainjobs.api.pretrained import Base
 from trainjobs.data.cache import cached
 from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
 from trainjobs.data.pixels import readonly
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
 from trainjobs.data.room import BYTES, Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
-from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
+from trainjobs.data.tokens import TRAINED, Tokenizer, open_tokenizer, read_tokenizer
 from trainjobs.noise import Noise
 
 _VERSION = 1  # of how text becomes tokens; part of the cached files' names
@@ -54,18 +56,27 @@ class TextSource:
 
 
 def open_texts(
-    spec: Spec, parts: Sequence[Texts], cache: Path, rule: Rule, trained: bytes | None = None, limit: int | None = None
+    spec: Spec,
+    parts: Sequence[Texts],
+    cache: Path,
+    rule: Rule,
+    trained: bytes | PretrainedTokenizer | None = None,
+    limit: int | None = None,
 ) -> list[TextSource]:
     """The texts of a job, one source each, with one tokenizer. It and the tokens are kept in `cache`, for each state of the data; those of
     a source may take `limit` bytes, else JobError GTJ0114.
 
-    `trained` is the tokenizer of a run that goes on: its tokens mean to the network what they meant when it learned them, which those of a
-    tokenizer trained on a text that has grown by a line would not.
+    `trained` is the tokenizer of a base, or of a run that goes on: its tokens mean to the network what they meant when it learned them,
+    which those of a tokenizer trained on a text that has grown by a line would not.
     """
     language = settings(spec)
     kind, size = language.tokenizer.type, language.tokenizer.vocabulary_size
     asked: list[object]
-    if kind == "bpe" and trained is not None:
+    tokenizer: Tokenizer
+    if language.base is not None:
+        tokenizer = of_base(language.base, cache, trained)
+        asked = ["base", tokenizer.base.files[TRAINED], list(tokenizer.before)]
+    elif kind == "bpe" and isinstance(trained, bytes):
         tokenizer, asked = read_tokenizer(trained), [kind, hashlib.sha256(trained).hexdigest()]
     else:
         asked = [kind, size] if kind == "bpe" else [kind]
@@ -74,6 +85,11 @@ def open_texts(
         tokenizer = open_tokenizer(language.tokenizer, every, cache / f"tokenizer-{name}.json")
     rooms = [Room(limit, part.source, texts.documents) for texts, part in zip(parts, spec.data.parts, strict=True)]
     return [_open(spec, texts, cache, rule, tokenizer, asked, room) for texts, room in zip(parts, rooms, strict=True)]
+
+
+def of_base(base: Base, cache: Path, trained: bytes | PretrainedTokenizer | None) -> PretrainedTokenizer:
+    """The tokenizer of a base, which is asked for where nobody has done so."""
+    return trained if isinstance(trained, PretrainedTokenizer) else pretrained_tokenizer(base, cache)
 
 
 def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object], room: Room) -> TextSource:
@@ -160,12 +176,14 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
 
 
 def encoded(tokenizer: Tokenizer, parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, bytes]]:
-    """The tokens of each part and the end of text behind them, as little-endian int32, in order; many parts at once, on all cores."""
+    """The tokens of each part, what the tokenizer has before a document and the end of text behind them, as little-endian int32, in order;
+    many parts at once, on all cores."""
+    before = np.array(tokenizer.before, dtype="<i4").tobytes()
     end = np.array([tokenizer.end], dtype="<i4").tobytes()
     while batch := list(_batch(parts)):
         rows = tokenizer.arrays([text for _, text in batch])
         for (is_held, _), row in zip(batch, rows, strict=True):
-            yield is_held, row.astype("<i4", copy=False).tobytes() + end
+            yield is_held, before + row.astype("<i4", copy=False).tobytes() + end
 
 
 def _batch(parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:

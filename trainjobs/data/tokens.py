@@ -29,7 +29,17 @@ class Tokenizer(Protocol):
 
     @property
     def end(self) -> int:
-        """The end-of-text token, always the last of the vocabulary."""
+        """The end-of-text token; of those that are made here the last of the vocabulary."""
+        ...
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The tokens that stand before every document; none but where a trained model expects some."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The token after which a text begins: the last of `before`, else the end of the document before."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -51,6 +61,8 @@ class ByteTokenizer:
 
     vocabulary: int = 257
     end: int = 256
+    start: int = 256
+    before: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -72,6 +84,7 @@ class BpeTokenizer:
     """
 
     inner: Any
+    before: tuple[int, ...] = ()
 
     @property
     def vocabulary(self) -> int:
@@ -80,6 +93,10 @@ class BpeTokenizer:
     @property
     def end(self) -> int:
         return int(self.inner.get_vocab_size())
+
+    @property
+    def start(self) -> int:
+        return self.end
 
     def encode(self, text: str) -> list[int]:
         return list(self.inner.encode(text).ids)

@@ -238,11 +238,11 @@ class Engine:
             yield
 
     def finite(self) -> bool:
-        """Whether every weight that this rank holds is a finite number.
+        """Whether every trained weight that this rank holds is a finite number; what is frozen stays as it was.
 
         Without the padding of stage 3: DeepSpeed leaves there what was in the memory before (partition_parameters.py allocates a
         rank's part by `torch.empty` and copies the weights only)."""
-        mine = ((self.owned(parameter), self.span(parameter)[2]) for parameter in self.module.parameters())
+        mine = ((self.owned(parameter), self.span(parameter)[2]) for _, parameter in self.trained)
         return all(bool(torch.isfinite(there.reshape(-1)[:length]).all()) for there, length in mine)
 
     def span(self, parameter: nn.Parameter) -> tuple[tuple[int, ...], int, int]:

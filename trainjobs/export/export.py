@@ -24,6 +24,7 @@ from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout
 from trainjobs.data.tokens import TRAINED
+from trainjobs.export import pretrained
 from trainjobs.export.half_precision import STORED, converter
 from trainjobs.export.huggingface import files, text
 from trainjobs.models.configuration import EMBEDDING
@@ -40,6 +41,7 @@ class Exported:
     hugging_face: bool
     live: tuple[str, ...]  # networks whose last weights these are, because they are not averaged, beside the averages of others
     frozen: bool  # there are weights that were not trained: neither the checkpoint has them nor this
+    adapter: bool = False  # it is an adapter of a base
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,19 @@ class Network:
         return [f"{self.name}{SUFFIX}" if count == 1 else f"{self.name}-{i + 1:05}-of-{count:05}{SUFFIX}" for i in range(count)]
 
 
-def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: str | None, dtype: str, limit: int = LIMIT) -> Exported:
-    """Write a checkpoint into `folder`, which does not exist or is empty. `weights`: ema, live, or None for ema where there is one.
+def export(
+    checkpoints: Checkpoints,
+    commit: Commit,
+    folder: Path,
+    *,
+    weights: str | None,
+    dtype: str,
+    limit: int = LIMIT,
+    adapter: bool = False,
+    merge: bool = False,
+) -> Exported:
+    """Write a checkpoint into `folder`, which does not exist or is empty. `weights`: ema, live, or None for ema where there is one. Of a
+    language model with an adapter that adapter, or with `merge` the base that it has changed; `adapter` insists on one.
 
     Raises Corrupt; JobError GTJ0108 for an average that the checkpoint has not, GTJ0114 when the folder cannot be written.
     """
@@ -66,6 +79,9 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
     if "parameters" not in told or "spec" not in told:
         why = "it was written by a version that did not say what its weights belong to"
         raise JobError("GTJ0208", "the checkpoint cannot be exported", where=commit.prefix, why=why, how="resume from it and save again")
+    family = told["spec"].get("language")
+    language = Language.model_validate(family) if family else None
+    pretrained.allowed(language, adapter, merge)
     averaged = {*told.get("averaged", told["parameters"])} if told["ema"] else set()  # checkpoints of before averaged every network
     if weights == "ema" and not averaged:
         raise JobError("GTJ0108", "the checkpoint has no moving average", where=commit.prefix, how="take --weights live")
@@ -86,15 +102,21 @@ def export(checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: s
                 write(checkpoints, commit, ranks, indexes, found, dtype, partial)
             for name, data in beside.items():
                 (partial / name).write_bytes(data)
+            if language is not None and language.base is not None:
+                written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
+                pretrained.facts(partial, FACTS, written, told["base"])
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         why, how = error.strerror or str(error), "free disk space there, or make it writable"
         raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=how) from error
-    size = sum(output.size for found in networks for output in found.outputs)
+    size = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
     live = tuple(name for name, kind in kinds.items() if kind == "fp32") if weights == "ema" else ()
-    return Exported(weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")))
+    part = language is not None and language.adapter is not None and not merge
+    return Exported(
+        weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")) and (language is None or language.base is None), part
+    )
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: RankManifest) -> Index:
@@ -168,6 +190,8 @@ def companions(
     if family != "language":
         return beside, False
     language = Language.model_validate(spec["language"])
+    if language.base is not None:
+        return beside, True
     kind = "ema" if weights == "ema" else "fp32"
     vocabulary = networks[0].tensors[f"{kind}/{EMBEDDING[language.network.architecture]}"].shape[0]
     blocks: list[bytes] = []

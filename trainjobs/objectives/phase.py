@@ -125,6 +125,7 @@ class Network:
     after     what is done to its trained weights in place after each optimizer step, within it. It is given flat pieces of them, so it
               must be elementwise: clipping
     norm      whether the norm of its gradient, before clipping, is a metric: gradient_norm/<network>
+    origin    digest of the files that its frozen weights were read from, where there are such: the weights themselves are not hashed then
     """
 
     module: nn.Module
@@ -133,6 +134,7 @@ class Network:
     averaged: bool = True
     after: Callable[[Tensor], object] | None = None
     norm: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -125,10 +125,11 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _repository(self, path: str, query: str, token: str) -> None:
-        """/api/datasets/NAME[/revision/REVISION], /api/datasets/NAME/tree/REVISION, /datasets/NAME/resolve/REVISION/FILE."""
+        """/api/datasets/NAME[/revision/REVISION], /api/datasets/NAME/tree/REVISION, /datasets/NAME/resolve/REVISION/FILE; of models
+        /api/models/..., and /NAME/resolve/REVISION/FILE."""
         state = self.server.state
         words = path.strip("/").split("/")
-        words = words[1:] if words[0] == "api" else words
+        words = words[1:] if words[0] == "api" else words if words[0] == "datasets" else ["models", *words]
         if len(words) < 2:
             return self._error(404, "", f"No route matches {path}")
         name = "/".join(words[1:3]) if "/".join(words[1:3]) in {*state.repositories, *state.moved} else words[1]
@@ -142,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
             verb, revision = (rest[0], "/".join(rest[1:])) if rest else ("revision", "main")
             if revision not in (*found.revisions, found.commit):
                 return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-            return self._json({"id": name, "sha": found.commit}) if verb == "revision" else self._tree(name, found, query)
+            return self._json({"id": name, "sha": found.commit}) if verb == "revision" else self._tree(words[0], name, found, query)
         revision, file = rest[1], "/".join(rest[2:])
         if revision not in (*found.revisions, found.commit):
             return self._error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -162,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(302, b"", headers)
         return self._data(data, headers)
 
-    def _tree(self, name: str, found: Repository, query: str) -> None:
+    def _tree(self, kind: str, name: str, found: Repository, query: str) -> None:
         """Folders are listed too; a page names the next one in its Link header."""
         assert "recursive=true" in query.lower(), "the whole tree"
         start = int(parse_qs(query).get("cursor", ["0"])[0])
@@ -172,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
             large = {"lfs": {"oid": oid(data), "size": len(data), "pointerSize": 134}} if len(data) >= LARGE else {}
             items.append({"type": "file", "oid": oid(b"pointer") if large else oid(data), "size": len(data), "path": file, **large})
         more = start + PAGE < len(items)
-        link = f'<{self.server.url}/api/datasets/{name}/tree/{found.commit}?recursive=true&cursor={start + PAGE}>; rel="next"'
+        link = f'<{self.server.url}/api/{kind}/{name}/tree/{found.commit}?recursive=true&cursor={start + PAGE}>; rel="next"'
         self._json(items[start : start + PAGE], {"Link": link} if more else {})
 
     def _cdn(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub: hf://datasets/<org>/<name>[/<configuration>][@<revision>].
+"""Datasets of the Hugging Face hub: hf://datasets/<org>/<name>[/<configuration>][@<revision>], and models: hf://<org>/<name>[@<revision>].
 
 A revision (a branch, a tag; main, where none is named) is asked for once and becomes a commit, which stands in the place's URI: what is
 read from then on can no more change, and needs no asking again. With HF_HUB_OFFLINE the snapshot in the hub's own cache (HF_HOME) is read;
@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from trainjobs.api.errors import JobError
@@ -32,16 +32,26 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Dataset:
-    """`configuration` and `revision` are empty where none is named."""
+    """`configuration` and `revision` are empty where none is named. A model's repository is one too, of another kind."""
 
     repo: str
     configuration: str = ""
     revision: str = ""
+    kind: Literal["dataset", "model"] = "dataset"
+
+    @property
+    def page(self) -> str:
+        """Where the hub has it: "datasets/jane/faces"; of a model its name alone."""
+        return f"datasets/{self.repo}" if self.kind == "dataset" else self.repo
+
+    @property
+    def api(self) -> str:
+        return f"/api/{self.kind}s/{self.repo}"
 
     @property
     def uri(self) -> str:
         configuration = f"/{self.configuration}" if self.configuration else ""
-        return f"hf://datasets/{self.repo}{configuration}{f'@{self.revision}' if self.revision else ''}"
+        return f"hf://{self.page}{configuration}{f'@{self.revision}' if self.revision else ''}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class HubPlace:
 
     def listed(self) -> Listed:
         files = self._local() if self.snapshot else self._tree()
+        if self.dataset.kind == "model":
+            return Listed(tuple(files))
         card = next((file for file in files if file.name == CARD), None)
         text = self.read(card, 0, min(card.size, 4 << 20)).decode("utf-8", "replace") if card else ""
         chosen: Chosen = choose(text, [file.name for file in files], self.dataset.configuration, self.uri)
@@ -138,10 +150,10 @@ class HubPlace:
         return done, done == found.size and digest.hexdigest() == found.tag
 
     def where(self, found: Object) -> str:
-        return f"hf://datasets/{self.dataset.repo}@{self.dataset.revision}/{found.name}"
+        return f"hf://{self.dataset.page}@{self.dataset.revision}/{found.name}"
 
     def _file(self, found: Object) -> str:
-        return f"/datasets/{self.dataset.repo}/resolve/{self.dataset.revision}/{quote(found.name)}"
+        return f"/{self.dataset.page}/resolve/{self.dataset.revision}/{quote(found.name)}"
 
     def _here(self, found: Object) -> Path | None:
         if found.path:
@@ -150,7 +162,7 @@ class HubPlace:
         return blob if _TAG.fullmatch(found.tag) and blob.is_file() else None
 
     def _tree(self) -> list[Object]:
-        path = f"/api/datasets/{self.dataset.repo}/tree/{self.dataset.revision}"
+        path = f"{self.dataset.api}/tree/{self.dataset.revision}"
         items = self.hub.pages(path, self.dataset.repo, {"recursive": True, "expand": False})
         files = [Object(item["path"], item["size"], (item.get("lfs") or item)["oid"]) for item in items if item["type"] == "file"]
         return sorted(files, key=lambda file: file.name)
@@ -169,12 +181,23 @@ class HubPlace:
 def open_hub(uri: str, *, patience: Patience | None = None) -> HubPlace:
     """The dataset that `uri` names, its revision resolved. JobError GTJ0107 for what is no dataset's URI, GTJ0112, GTJ0113, GTJ0219."""
     try:
-        from huggingface_hub import constants
+        import huggingface_hub  # noqa: F401
     except ImportError as error:
         why, how = "hf:// needs the package huggingface_hub", "pip install huggingface_hub"
         raise JobError("GTJ0107", "a package is not installed", where=uri, why=why, how=how) from error
-    dataset = parsed(uri)
-    hub = Hub(constants.ENDPOINT, patience or Patience())
+    return opened(parsed(uri), patience)
+
+
+def open_model(uri: str, *, patience: Patience | None = None) -> HubPlace:
+    """The model of the hub that hf://organisation/name[@revision] names, its revision resolved; all its files. JobErrors of `open_hub`."""
+    repo, _, revision = uri.removeprefix("hf://").rstrip("/").partition("@")
+    return opened(Dataset(repo, revision=revision, kind="model"), patience)
+
+
+def opened(dataset: Dataset, patience: Patience | None) -> HubPlace:
+    from huggingface_hub import constants
+
+    hub = Hub(constants.ENDPOINT, patience or Patience(), dataset.kind)
     if constants.HF_HUB_OFFLINE:
         return _offline(dataset, hub, Path(constants.HF_HUB_CACHE))
     if not COMMIT.fullmatch(dataset.revision):
@@ -206,7 +229,7 @@ def _resolved(dataset: Dataset, hub: Hub) -> Dataset:
     except JobError as error:
         # An old dataset without an organisation, and a configuration of it: hf://datasets/glue/mrpc.
         name, slash, configuration = dataset.repo.partition("/")
-        if not slash or dataset.configuration or error.code == "GTJ0219" or "revision" in error.what:
+        if not slash or dataset.configuration or dataset.kind == "model" or error.code == "GTJ0219" or "revision" in error.what:
             raise
         old = Dataset(name, configuration, dataset.revision)
         try:
@@ -217,7 +240,7 @@ def _resolved(dataset: Dataset, hub: Hub) -> Dataset:
 
 def _commit(dataset: Dataset, hub: Hub) -> str:
     revision = f"/revision/{quote(dataset.revision, safe='')}" if dataset.revision else ""
-    answer = hub.json(f"/api/datasets/{dataset.repo}{revision}", dataset.repo, {"expand": "sha"})
+    answer = hub.json(f"{dataset.api}{revision}", dataset.repo, {"expand": "sha"})
     if not isinstance(answer, dict) or not COMMIT.fullmatch(str(answer.get("sha"))):
         how = "see whether HF_ENDPOINT names a hub"
         raise JobError("GTJ0219", "what answers is no hub", where=hub.endpoint, why=f"it names no commit of {dataset.repo}", how=how)
@@ -229,24 +252,24 @@ def _offline(dataset: Dataset, hub: Hub, cache: Path) -> HubPlace:
 
     try:
         found = snapshot_download(
-            dataset.repo, repo_type="dataset", revision=dataset.revision or None, cache_dir=cache, local_files_only=True
+            dataset.repo, repo_type=dataset.kind, revision=dataset.revision or None, cache_dir=cache, local_files_only=True
         )
     except FileNotFoundError as error:
         whole = "incomplete" in str(error)
         revision = f" --revision {dataset.revision}" if dataset.revision else ""
         raise JobError(
             "GTJ0113",
-            f"the dataset {dataset.repo} is {'not whole' if whole else 'not'} on this machine, and HF_HUB_OFFLINE forbids to fetch it",
+            f"the {dataset.kind} {dataset.repo} is not {'whole ' if whole else ''}on this machine, and HF_HUB_OFFLINE forbids to fetch it",
             where=str(_cached(dataset, cache)),
             why=str(error).partition(". ")[0] if whole else "",
-            how=f"unset HF_HUB_OFFLINE, or where there is a network: hf download --repo-type dataset {dataset.repo}{revision}",
+            how=f"unset HF_HUB_OFFLINE, or where there is a network: hf download --repo-type {dataset.kind} {dataset.repo}{revision}",
         ) from error
     snapshot = Path(found)
     return HubPlace(replace(dataset, revision=snapshot.name), hub, _cached(dataset, cache), snapshot)
 
 
 def _cached(dataset: Dataset, cache: Path) -> Path:
-    return cache / f"datasets--{dataset.repo.replace('/', '--')}"
+    return cache / f"{dataset.kind}s--{dataset.repo.replace('/', '--')}"
 
 
 def _digest(found: Object) -> Any:

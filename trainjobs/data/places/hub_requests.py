@@ -34,6 +34,7 @@ class Hub:
 
     endpoint: str
     patience: Patience = field(default_factory=Patience, compare=False)
+    kind: str = "dataset"  # of the repositories that are asked for: dataset or model
     elsewhere: dict[str, str] = field(default_factory=dict, compare=False)  # where a large file was last found to lie, by its path
 
     def json(self, path: str, repo: str, params: Mapping[str, Any] | None = None) -> Any:
@@ -113,32 +114,39 @@ class Hub:
                 patience.pause(delay)
 
     def refusal(self, error: Exception, status: int, what: str, repo: str) -> JobError:
-        """What an answer that will not change by asking again means for the dataset `repo`."""
+        """What an answer that will not change by asking again means for the repository `repo`."""
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-        where, page = f"GET {self.endpoint}{what}", f"{self.endpoint}/datasets/{repo}"
+        where, page = f"GET {self.endpoint}{what}", f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{repo}"
         if isinstance(error, GatedRepoError):
             whom = self.whom()
             how = f"ask for access on {page}" + ("" if whom else f", make a token that may read it, and {TOKEN}")
             why = f"its owner gives access one by one, and {f'{whom} has none' if whom else 'nobody without a token has any'}"
-            return JobError("GTJ0112", f"the dataset {repo} is gated", where=where, why=why, how=how)
+            return JobError("GTJ0112", f"the {self.kind} {repo} is gated", where=where, why=why, how=how)
         if isinstance(error, RevisionNotFoundError):
-            how = f"see {page}/commits for those that there are; the revision stands at the end: hf://datasets/{repo}/config@revision"
-            return JobError("GTJ0113", f"the dataset {repo} has no such revision (any more)", where=where, why=_words(error), how=how)
+            told = (
+                f"the revision stands at the end: hf://datasets/{repo}/config@revision" if self.kind == "dataset" else "it is base.revision"
+            )
+            how = f"see {page}/commits for those that there are; {told}"
+            return JobError("GTJ0113", f"the {self.kind} {repo} has no such revision (any more)", where=where, why=_words(error), how=how)
         if isinstance(error, EntryNotFoundError):
-            return JobError("GTJ0113", "the dataset has no such file (any more)", where=where, why=_words(error), how=f"see {page}/tree")
+            return JobError(
+                "GTJ0113", f"the {self.kind} has no such file (any more)", where=where, why=_words(error), how=f"see {page}/tree"
+            )
         if status == 404 or (isinstance(error, RepositoryNotFoundError) and status != 401):
             how = f"mend the name; a private one needs a token that may read it: {TOKEN}"
-            return JobError("GTJ0113", f"the hub has no dataset {repo}", where=where, why=f"asked as {self.whom() or 'nobody'}", how=how)
+            return JobError(
+                "GTJ0113", f"the hub has no {self.kind} {repo}", where=where, why=f"asked as {self.whom() or 'nobody'}", how=how
+            )
         if isinstance(error, RepositoryNotFoundError):  # to those without a token the hub does not say which of the two
             why = "it is private, or there is none of that name, which the hub tells only to those with a token"
             how = f"mend the name, or {TOKEN}"
-            return JobError("GTJ0112", f"the hub shows no dataset {repo} without a token", where=where, why=why, how=how)
+            return JobError("GTJ0112", f"the hub shows no {self.kind} {repo} without a token", where=where, why=why, how=how)
         if status in (401, 403):
             how = f"make a token that may read {repo}, and {TOKEN}"
             what_failed = f"the hub refused to read {repo} to {self.whom() or 'the token that is set'}"
             return JobError("GTJ0112", what_failed, where=where, why=_words(error), how=how)
-        return JobError("GTJ0113", f"the dataset {repo} cannot be read", where=where, why=_words(error), how=f"see {page}")
+        return JobError("GTJ0113", f"the {self.kind} {repo} cannot be read", where=where, why=_words(error), how=f"see {page}")
 
     def whom(self) -> str:
         """As whom is asked: "jane"; "" without a token, and where the hub does not know it."""

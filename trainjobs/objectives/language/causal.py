@@ -59,7 +59,7 @@ class LanguageObjective:
     def sample(self, batch: Batch) -> Samples:
         """Texts from their beginning, or what follows a "prompt", int64 [B, P], P below the context length."""
         noise, count = batch.noise, batch.size
-        start = torch.full((count, 1), self.tokenizer.end, device=noise.samples.device)
+        start = torch.full((count, 1), self.tokenizer.start, device=noise.samples.device)
         if "prompt" in batch.data:
             start = torch.cat([start, batch.data["prompt"]], dim=1)
         length = min(self.context_length - start.shape[1] + 1, LONGEST_SAMPLE)

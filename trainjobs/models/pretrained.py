@@ -1,0 +1,93 @@
+"""Trained causal language models: any class of transformers that its AutoModelForCausalLM knows, from safetensors alone.
+
+Code that lies beside the weights is never run: a model whose class transformers does not have cannot be used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainjobs.api.errors import JobError
+from trainjobs.data.pretrained import CONFIG, Pretrained, unusable
+from trainjobs.models.transformers import ATTENTION
+
+
+def configured(base: Pretrained) -> tuple[Any, type[Any]]:
+    """The configuration of a base, and its class. JobError GTJ0109 for what is no causal model of transformers."""
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+    told, where = base.json(CONFIG), f"{base.uri}/{CONFIG}"
+    kind, named = told.get("model_type"), (told.get("architectures") or [None])[0]
+    if kind not in CONFIG_MAPPING:
+        code = "; it would come from code beside the weights (auto_map), which is never run" if told.get("auto_map") else ""
+        why = f"transformers has no model_type {kind!r}{code}"
+        raise unusable("the base is of an unknown class", where, why, "take a model of transformers, or a newer transformers")
+    config: Any = CONFIG_MAPPING[kind].from_dict(told)
+    ours = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    known = ours if isinstance(ours, (tuple, list)) else (ours,) if ours else ()
+    chosen = next((one for one in known if named in (None, one.__name__)), None)
+    if chosen is None:
+        why = f"it is a {named or kind}, and a causal language model of that kind is a {known[0].__name__ if known else 'thing unknown'}"
+        raise unusable("the base is of another class", where, why, "take a model that was saved as a causal language model")
+    return config, chosen
+
+
+def load(base: Pretrained, *, half: bool, context: int, mask: bool = False) -> nn.Module:
+    """The base, called as `model(input_ids=int64 [B, T]).logits`: float [B, T, rows of the embedding]. `half`: in bfloat16, for what is
+    not trained. `context` tokens must fit into its positions. `mask`: its attention makes masks, as keys before the text need them.
+
+    JobError GTJ0109 when it cannot be used, GTJ0108 when the context is too long for it.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    config, kind = configured(base)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(positions, int) and context > positions:
+        why = f"it has {positions:,} positions, and {context:,} are needed"
+        how = "lower language.network.contextLength" + (" or adapter.virtualTokens" if mask else "")
+        raise JobError("GTJ0108", "the context is longer than the base's", where="language.network.contextLength", why=why, how=how)
+    attention = attend(config) if not mask else None
+    try:
+        model, told = kind.from_pretrained(
+            str(base.folder),
+            config=config,
+            dtype=torch.bfloat16 if half else torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise unusable(
+            "the base cannot be loaded", base.uri, f"{type(error).__name__}: {error}", "save it again with transformers"
+        ) from error
+    if missing := sorted(told["missing_keys"]):
+        why = f"{', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''} of {kind.__name__} are not there"
+        raise unusable(
+            "the base has not all weights", base.uri, why, "copy all files, or take a model that was saved as a causal language model"
+        )
+    model.config.use_cache = False
+    loaded: nn.Module = model.train()
+    return loaded
+
+
+def attend(config: Any) -> str | None:
+    """The attention of models whose every layer sees all that stands before, without a mask (models/transformers.py); None, transformers'
+    own choice, of others: those with a window, or whose positions are in the mask."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.modeling_utils import AttentionInterface
+
+    text = config.get_text_config()
+    if text.model_type not in PLAIN or (getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)):
+        return None
+    AttentionInterface.register(ATTENTION, sdpa_attention_forward)
+    return ATTENTION
+
+
+PLAIN = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "phi", "phi3", "gemma", "olmo", "olmo2", "smollm3", "gpt_neox", "granite")
