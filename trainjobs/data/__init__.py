@@ -31,6 +31,9 @@ _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:shapes": "image",
     "builtin:ring": "point",
     "builtin:stdlib-text": "text",
+    "builtin:stdlib-pairs": "text",
+    "builtin:stdlib-chat": "text",
+    "builtin:stdlib-preferences": "text",
 }
 
 
@@ -64,12 +67,18 @@ def open_source(
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
-    from trainjobs.data import digits, documents, pixels, ring, text
+    from trainjobs.data import dialogues, digits, documents, encoded_dialogues, pixels, ring, text
     from trainjobs.data.dataset import Reading
     from trainjobs.data.places.place import ALONE
 
     data, held_out = spec.data, rule or rule_of(spec)
     if (kind := _of_builtin(spec)) is not None:
+        if kind == "text" and data.uri != "builtin:stdlib-text":
+            part = dialogues.of_builtin(spec, data.uri.removeprefix("builtin:"))
+            return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
+        if kind == "text" and documents.by_document(spec):
+            part = dialogues.Dialogues(documents.stdlib().key, data.uri, "text", documents.stdlib_records)
+            return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text":
             return text.open_texts(spec, [documents.stdlib()], cache, held_out, tokenizer)[0]
         if kind == "point":
@@ -82,7 +91,7 @@ def open_source(
 
 
 def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: bytes | None) -> Source:
-    from trainjobs.data import documents, exchanges, prepared, tables, text
+    from trainjobs.data import dialogues, documents, encoded_dialogues, exchanges, prepared, tables, text
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
 
@@ -90,11 +99,18 @@ def _opened(spec: Spec, found: Sequence[Found], reading: Reading, tokenizer: byt
     ahead = [(prepared.prepared(spec, one), one) for one in found]
     sources: list[Source] = []
     if spec.language and any(made for made, _ in ahead):
+        if documents.by_document(spec):
+            why, how = "what was prepared is one stream of tokens", "take packing and loss.on out, or name the data itself as data.source"
+            raise JobError("GTJ0108", "prepared text cannot be read by document", where="language.packing", why=why, how=how)
         tokenizer = prepared.together(ahead, tokenizer)
         ready = [prepared.of_tokens(made, one, shelf) for made, one in ahead if made]
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer)
         return Mixed.of_parts(sources, found)
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
+    if spec.language and (documents.by_document(spec) or any(dataset.kind == "exchange" for dataset in datasets)):
+        parts = [dialogues.of(spec, dataset, shelf) for dataset in datasets]
+        sources += encoded_dialogues.open_dialogues(spec, parts, reading.cache, tokenizer)
+        return Mixed.of_parts(sources, found)
     kinds = {dataset.kind for dataset in datasets}
     if len(kinds) > 1:
         what = f"one source holds {datasets[0].kind}s, another {next(one.kind for one in datasets if one.kind != datasets[0].kind)}s"
@@ -119,7 +135,7 @@ def origin_of(spec: Spec, found: Sequence[Found] | None = None) -> Origin:
     """What the data is, cheaply; JobErrors as of `preflight`."""
     from trainjobs.data import documents, origin
 
-    if spec.data.uri == "builtin:stdlib-text":
+    if spec.data.uri.startswith("builtin:stdlib-"):
         return origin.of_files(spec.data.uri, documents.stdlib_files())
     if spec.data.uri.startswith("builtin:"):
         return origin.of_builtin(spec.data.uri)
@@ -140,6 +156,10 @@ def preflight(spec: Spec) -> str:
         return first_look.said(spec)
     if kind == "text":
         files = documents.stdlib_files()
+        if data.uri != "builtin:stdlib-text":
+            noun = {"pairs": "definitions and their docstrings", "chat": "conversations about definitions"}
+            what = noun.get(data.uri.rpartition("-")[2], "definitions, each with two docstrings, its own and another's")
+            return f"{what}, of {len(files):,} modules of the standard library"
         return documents.said(sum(file.size for file in files), len(files), len(files))
     if kind == "point":
         return f"{ring.COUNT} points around {len(ring.MODES)} modes"

@@ -84,7 +84,8 @@ class Phase:
              False stand for the first two)
     parts    optimizer steps into which one pass over a rollout's rows is cut: blocks of the global batch, whatever the number of ranks
     weigh    how many units of the micro-batch its loss is a mean over, a scalar, where that is not its rows: valid tokens, say. The step
-             then follows the mean over all units of the global batch, however unequal the micro-batches are
+             then follows the mean over all units of the global batch, however unequal the micro-batches are. "units": as many as the
+             source knows of each sample (see data/source.py), without asking the other ranks
     """
 
     name: str
@@ -94,7 +95,7 @@ class Phase:
     repeat: int = 1
     draws: Literal["data", "nothing", "step"] | bool | Rollout = "data"
     parts: int = 1
-    weigh: Callable[[Batch], Tensor] | None = None
+    weigh: Callable[[Batch], Tensor] | Literal["units"] | None = None
 
     @property
     def rollout(self) -> Rollout | None:

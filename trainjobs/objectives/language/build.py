@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from trainjobs.api.job import Spec
-from trainjobs.api.language import Language, heads_divide_hidden
+from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
 from trainjobs.data.kinds import mismatch
+from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.phase import Model, model
 
@@ -28,8 +29,12 @@ def networks(family: Language, info: DataInfo) -> dict[str, nn.Module]:
 
 
 def build(spec: Spec, info: DataInfo) -> Model:
-    """A causal language model and its cross-entropy."""
-    assert spec.language is not None
-    made = networks(spec.language, info)
-    assert info.tokenizer is not None
-    return model(made, LanguageObjective(made["model"], info.tokenizer, spec.language.network.context_length))
+    """A causal language model, and what it learns by the manifest's method."""
+    family = spec.language
+    assert family is not None
+    made = networks(family, info)
+    tokenizer, context = info.tokenizer, family.network.context_length
+    assert tokenizer is not None
+    if info.form or family.loss != LanguageLoss():
+        return model(made, AnswersObjective(made["model"], tokenizer, context, family.loss, stream=not info.form))
+    return model(made, LanguageObjective(made["model"], tokenizer, context))
