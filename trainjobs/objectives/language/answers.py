@@ -78,5 +78,16 @@ def texts(tokenizer: Tokenizer, prompt_BP: Tensor | None, length_B: Tensor, toke
     made = [tokenizer.decode(row[: row.index(tokenizer.end)] if tokenizer.end in row else row) for row in tokens_BT.tolist()]
     if prompt_BP is None:
         return made
-    asked = [tokenizer.decode(row[:length]) for row, length in zip(prompt_BP.tolist(), length_B.tolist(), strict=True)]
+    asked = [said(tokenizer, row[:length]) for row, length in zip(prompt_BP.tolist(), length_B.tolist(), strict=True)]
     return [f"{prompt.rstrip()}{SHOWN_BETWEEN}{text}" for prompt, text in zip(asked, made, strict=True)]
+
+
+def said(tokenizer: Tokenizer, tokens: list[int]) -> str:
+    """The text of tokens, a line for each turn."""
+    turns: list[list[int]] = [[]]
+    for token in tokens:
+        if token == tokenizer.end:
+            turns.append([])
+        else:
+            turns[-1].append(token)
+    return "\n".join(tokenizer.decode(turn) for turn in turns if turn)
