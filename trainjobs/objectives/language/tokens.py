@@ -9,7 +9,8 @@ never reach the last layer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -36,11 +37,21 @@ def summed_loss(model: nn.Module, arguments: Mapping[str, Tensor], labels_BL: Te
         logits_BLV: Tensor = model(**arguments).logits
         return _summed(logits_BLV.flatten(0, 1), labels_BL.flatten(), smoothing)
     hidden_NH, labels_N, head = _learned(model, arguments, labels_BL)
-    total = hidden_NH.new_zeros((), dtype=torch.float32)
-    for start in range(0, max(1, len(labels_N)), chunk):  # none at all is a piece, too: every rank passes the head
-        part = hidden_NH[start : start + chunk], labels_N[start : start + chunk]
-        total = total + checkpoint(_of_piece, head, *part, smoothing, use_reentrant=False)
-    return total
+    given = head.forward
+
+    def of_piece(hidden_CH: Tensor, labels_C: Tensor) -> Tensor:
+        return _summed(given(hidden_CH), labels_C, smoothing)
+
+    def by_pieces(hidden_NH: Tensor) -> Tensor:
+        total = hidden_NH.new_zeros((), dtype=torch.float32)
+        for start in range(0, max(1, len(labels_N)), chunk):
+            total = total + checkpoint(of_piece, hidden_NH[start : start + chunk], labels_N[start : start + chunk], use_reentrant=False)
+        return total
+
+    # All pieces in one pass of the layer: at ZeRO stage 3 a pass gathers its weights from all ranks, which have other numbers of pieces.
+    with _instead(head, by_pieces):
+        summed: Tensor = head(hidden_NH)
+    return summed
 
 
 def log_probabilities(logits_BLV: Tensor, labels_BL: Tensor, temperature: float = 1.0) -> Tensor:
@@ -61,8 +72,14 @@ def _learned(model: nn.Module, arguments: Mapping[str, Tensor], labels_BL: Tenso
     return hidden_BLH[learned_BL], labels_BL[learned_BL], network.get_output_embeddings()
 
 
-def _of_piece(head: nn.Module, hidden_NH: Tensor, labels_N: Tensor, smoothing: float) -> Tensor:
-    return _summed(head(hidden_NH), labels_N, smoothing)
+@contextmanager
+def _instead(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The module, computing something else; what hooks do around it stays."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 def _summed(logits_NV: Tensor, labels_N: Tensor, smoothing: float) -> Tensor:
