@@ -98,6 +98,8 @@ def train(
     torch.manual_seed(mix(seed, "weights"))
     model = build(spec, source.info)
     objective, modules = model.objective, model.modules
+    if spec.training.initial_weights is not None:
+        initial.copied(spec.training.initial_weights, {of: modules[name] for name, of in model.copies.items()}, world, run)
     groups = divided({name: (n.module, n.groups, n.thaws) for name, n in model.networks.items()}, spec.optimizer)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")

@@ -161,7 +161,7 @@ def test_pairs_lie_side_by_side(tmp_path: Path) -> None:
         learned = [batch["labels"][row, side][batch["labels"][row, side] != NOT_LEARNED].tolist() for side in (0, 1)]
         assert bytes(learned[0][:-1]) == b"good" + b"!" * (count - 1)
         assert bytes(learned[1][:-1]) == b"bad"
-        assert batch["lengths"][row].tolist() == [1 + count + len(one) - 1 for one in learned]
+        assert batch["lengths"][row].tolist() == [1 + count + len(one) for one in learned]
 
 
 def test_groups_of_a_prompt_lie_together_and_bring_their_columns(tmp_path: Path) -> None:

@@ -52,10 +52,14 @@ def _open(spec: Spec, language: Language, part: Dialogues, tokenizer: Tokenizer,
 def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[object], cache: Path) -> Sequences:
     """The records' sequences, kept in `cache`; what was left out is said."""
     language = settings(spec)
-    room = language.network.context_length + (1 if part.form != "prompts" else 1 - language.grpo.max_completion)
+    room = language.network.context_length + 1
+    if part.form == "preference":
+        room -= 1  # all tokens pass the network, the last one for its reward
+    if part.form == "prompts":
+        room -= 1 + language.grpo.max_completion
     on, holdout = language.loss.on, None if part.apart else spec.data.holdout
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
     made = sequences(part.read(), part.form, Encoder(tokenizer, Turns(tokenizer), on), room, part.where, holdout, path)
-    for words in made.counts.words(room - 1):
+    for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)
     return made

@@ -1,8 +1,9 @@
 """Pairs of answers of which one is better, and prompts whose completions are scored, batch by batch.
 
 A batch of pairs: "tokens" and "labels" int64 [B, 2, L] (see answers.py), the chosen answer first, and "lengths" int64 [B, 2], how many
-tokens each has of its own. A batch of prompts: "prompt" int64 [B, P], filled up behind to the longest of all, "prompt_length" int64 [B],
-and "columns", uint8 [B, W], the other columns of the record as JSON, filled up with 0.
+tokens each has of its own, its end included: nothing is predicted from that one, but a reward is read there. A batch of prompts: "prompt"
+int64 [B, P], filled up behind to the longest of all, "prompt_length" int64 [B], and "columns", uint8 [B, W], the other columns of the
+record as JSON, filled up with 0.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ class PreferenceSource:
         own = self.sequences
         numbers = np.stack([2 * pairs, 2 * pairs + 1], axis=1).reshape(-1)
         bounds = [(int(own.starts[number]), int(own.starts[number + 1])) for number in numbers]
-        width = max(stop - start for start, stop in bounds) - 1
-        tokens = filled([own.tokens[start : stop - 1] for start, stop in bounds], width, self.pad)
+        width = max(stop - start for start, stop in bounds)
+        tokens = filled([own.tokens[start:stop] for start, stop in bounds], width, self.pad)
         labels = [np.where(own.learned[start + 1 : stop], own.tokens[start + 1 : stop], NOT_LEARNED) for start, stop in bounds]
-        lengths = np.array([stop - start - 1 for start, stop in bounds], dtype=np.int64)
+        lengths = np.array([stop - start for start, stop in bounds], dtype=np.int64)
         found = {"tokens": tokens, "labels": filled(labels, width, NOT_LEARNED), "lengths": lengths}
         return {name: torch.from_numpy(value).view(len(pairs), 2, *value.shape[1:]) for name, value in found.items()}
 

@@ -201,11 +201,13 @@ class Adaptive(Stateful, Protocol):
 @dataclass(frozen=True)
 class Model:
     """What a family's `build` makes. `encode` turns what the data are into what is trained on, on the device and without gradients:
-    latents of images, a teacher's logits."""
+    latents of images, a teacher's logits. `copies` are frozen networks that begin as another does, by their names: with the weights of
+    training.initialWeights, too."""
 
     networks: Mapping[str, Network]
     objective: Objective
     encode: Callable[[Rows], Rows] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, nn.Module]:

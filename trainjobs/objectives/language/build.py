@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,7 +13,10 @@ from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
 from trainjobs.data.kinds import mismatch
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
-from trainjobs.objectives.phase import Model, model
+from trainjobs.objectives.language.grpo import GrpoObjective
+from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
+from trainjobs.objectives.language.rewards import Rewards
+from trainjobs.objectives.phase import Model, Network, model
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -35,6 +40,30 @@ def build(spec: Spec, info: DataInfo) -> Model:
     made = networks(family, info)
     tokenizer, context = info.tokenizer, family.network.context_length
     assert tokenizer is not None
+    if family.method == "reward":
+        scored = Scored(made["model"])
+        return model({"model": scored}, RewardObjective(scored, family.reward))
+    if family.method == "dpo":
+        networks_, reference = referring(made["model"])
+        return Model(networks_, DpoObjective(made["model"], reference, tokenizer, context, family.dpo), copies=copies_of(networks_))
+    if family.method == "grpo":
+        networks_, reference = referring(made["model"]) if family.grpo.beta else ({"model": Network(made["model"])}, None)
+        rewards = Rewards.of(family.grpo.rewards, family.grpo.time_limit)
+        objective = GrpoObjective(made["model"], reference, tokenizer, context, family.grpo, rewards)
+        return Model(networks_, objective, copies=copies_of(networks_))
     if info.form or family.loss != LanguageLoss():
         return model(made, AnswersObjective(made["model"], tokenizer, context, family.loss, stream=not info.form))
     return model(made, LanguageObjective(made["model"], tokenizer, context))
+
+
+def referring(trained: nn.Module) -> tuple[dict[str, Network], nn.Module | None]:
+    """The networks of a model that is held by a reference, and that: a frozen copy of how it began, or None where it is the network
+    itself without its adapters."""
+    if hasattr(trained, "disable_adapter"):
+        return {"model": Network(trained)}, None
+    reference = copy.deepcopy(trained).requires_grad_(False)
+    return {"model": Network(trained), "reference": Network(reference, groups={}, averaged=False)}, reference
+
+
+def copies_of(networks_: Mapping[str, Network]) -> dict[str, str]:
+    return {"reference": "model"} if "reference" in networks_ else {}
