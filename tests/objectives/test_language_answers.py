@@ -137,7 +137,7 @@ def test_by_pieces_tokens_that_are_not_learned_never_reach_the_last_layer() -> N
     model = network("gpt2")
     head, seen = model.get_output_embeddings(), list[int]()
     given = head.forward
-    head.forward = lambda hidden: (seen.append(len(hidden)), given(hidden))[1]
+    head.forward = lambda hidden: (seen.append(hidden.shape[:-1].numel()), given(hidden))[1]
     data = packed(documents())
     count = int((data["labels"] != NOT_LEARNED).sum())
     loss, _ = objective(model, chunk=10).cross_entropy(batch(data))

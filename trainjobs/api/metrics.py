@@ -91,7 +91,7 @@ METRICS = (
     Metric("completion/ended", "Completions and groups", "completions that ended", ("language",), unit="share"),
     Metric("groups/flat", "Completions and groups", "groups of one reward", ("language",), unit="share"),
     Metric("clipped", "Completions and groups", "tokens whose ratio was clipped", ("language",), unit="share"),
-    Metric("kl", "KL divergence", "from the reference", ("language",), unit="nats"),
+    Metric("kl/reference", "KL from the reference", "k3", ("language",), unit="nats"),
     Metric("score/real", "Discriminator's scores", "real samples", ("gan",)),
     Metric("score/fake", "Discriminator's scores", "generated samples", ("gan",)),
     Metric("accuracy/D", "Discriminator's accuracy", "D", ("gan",), unit="share"),

@@ -106,7 +106,7 @@ class GrpoObjective:
             "clipped": (clipped_BL & learned_BL).sum() / count,
         }
         if kl_BL is not None:
-            metrics["kl"] = (kl_BL.detach() * learned_BL).sum() / count
+            metrics["kl/reference"] = (kl_BL.detach() * learned_BL).sum() / count
         return loss, metrics
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
