@@ -81,6 +81,15 @@ def test_records_that_do_not_fit_are_left_out_and_counted(tmp_path: Path, caplog
     assert "2 of 42 records are longer than 32 tokens (up to 62) and were left out" in caplog.text
 
 
+def test_wrapped_cuts_what_is_longer_and_leaves_nothing_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"prompt": "q" * 40, "completion": "a" * 50}] * 4
+    source = opened(spec(tmp_path, rows, packing="wrapped", holdout=0), tmp_path)
+    assert "left out" not in caplog.text
+    units = source.units(torch.arange(source.info.length), 3)
+    assert int(units.sum()) == 4 * 51
+    assert 0 in units.tolist(), "a piece of a prompt has nothing to learn"
+
+
 def test_conversations_without_an_answer_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hey"}]
     rows = [{"messages": talk}] * 5 + [{"messages": talk[:1]}]

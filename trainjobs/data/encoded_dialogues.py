@@ -53,6 +53,8 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
     """The records' sequences, kept in `cache`; what was left out is said."""
     language = settings(spec)
     room = language.network.context_length + 1
+    if language.packing == "wrapped":
+        room = 2**31  # what is longer than a context is cut there
     if part.form == "preference":
         room -= 1  # all tokens pass the network, the last one for its reward
     if part.form == "prompts":
