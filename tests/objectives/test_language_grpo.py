@@ -80,8 +80,8 @@ def test_completions_lie_right_behind_their_prompts() -> None:
 
 
 def letters(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
-    """The share of a's among eight letters."""
-    return [text.count("a") / 8 for text in completions]
+    """The share of four characters that are letters: a network that knows nothing makes 52 of its 257 tokens."""
+    return [sum(one.isascii() and one.isalpha() for one in text) / 4 for text in completions]
 
 
 def prompts(count: int, group: int) -> dict[str, Tensor]:
@@ -142,17 +142,16 @@ def test_it_raises_a_reward() -> None:
     from trainjobs.models.transformers import causal_language_model
 
     torch.manual_seed(0)
-    network = Transformer.model_validate({"layers": 1, "hidden": 32, "heads": 2, "contextLength": 16})
+    network = Transformer.model_validate({"layers": 1, "hidden": 16, "heads": 2, "contextLength": 16})
     model: Any = causal_language_model(network, 257, END)
-    settings = Grpo(generations=16, max_completion=8)
-    ours = GrpoObjective(model, None, ByteTokenizer(), 16, settings, Rewards((("letters", 1.0, letters),), 60))
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    ours = GrpoObjective(model, None, ByteTokenizer(), 16, Grpo(max_completion=4), Rewards((("letters", 1.0, letters),), 60))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     means = []
-    for step in range(120):
-        rows = rolled(ours, 64, 64, step)
+    for step in range(40):
+        rows = rolled(ours, 32, 32, step)
         means.append(rows["reward"].mean().item())
         optimizer.zero_grad()
-        ours.loss(Batch(rows, Noise.of(0, step, "train", torch.arange(64)), 64))[0].backward()
+        ours.loss(Batch(rows, Noise.of(0, step, "train", torch.arange(32)), 32))[0].backward()
         optimizer.step()
-    assert means[0] < 0.05
-    assert max(means[-10:]) > 0.9, means[::10]
+    assert means[0] < 0.4
+    assert sum(means[-5:]) / 5 > 0.9, means[::5]

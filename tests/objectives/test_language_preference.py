@@ -59,7 +59,7 @@ def test_dpo_sums_over_the_answers_tokens_and_tells_implicit_rewards() -> None:
         for answer in row:
             steps = list(zip([2, *answer[:-1]], answer, strict=True))
             ours, theirs = (sum(one.table[a].double().log_softmax(0)[b] for a, b in steps) for one in (model, reference))
-            rewards.append(0.1 * float(ours - theirs))
+            rewards.append(0.1 * float((ours - theirs).detach()))
     wanted = -torch.nn.functional.logsigmoid(torch.tensor([rewards[0] - rewards[1], rewards[2] - rewards[3]])).mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     assert metrics["rewards/chosen"].item() == pytest.approx((rewards[0] + rewards[2]) / 2, abs=1e-6)
