@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from trainjobs.data.documents import stdlib_files, text_of
@@ -25,7 +26,7 @@ def key(kind: str) -> str:
 
 def records(kind: str) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
     """As Dataset.documents: name, where it is, the value of each role, and that it is of no split of its own."""
-    found = list(definitions())
+    found = definitions()
     for number, (name, head, words) in enumerate(found):
         where = f"builtin:{kind}, {name}"
         if kind == "stdlib-pairs":
@@ -45,8 +46,10 @@ def records(kind: str) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
                 yield name, where, {"prompt": f"{head}\n", "chosen": words, "rejected": other}, False
 
 
-def definitions() -> Iterator[tuple[str, str, str]]:
+@cache
+def definitions() -> tuple[tuple[str, str, str], ...]:
     """(name, the line or lines that define it, docstring) of every function and class that has one, in the order of files and lines."""
+    found = []
     for file in stdlib_files():
         text = text_of(file)
         lines = text.split("\n")
@@ -54,7 +57,8 @@ def definitions() -> Iterator[tuple[str, str, str]]:
         for node, inside in _defined(ast.parse(text), module):
             if words := ast.get_docstring(node):
                 head = inspect.cleandoc("\n".join(lines[node.lineno - 1 : node.body[0].lineno - 1])) or lines[node.lineno - 1].strip()
-                yield inside, head, words
+                found.append((inside, head, words))
+    return tuple(found)
 
 
 def _defined(tree: ast.AST, inside: str) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, str]]:

@@ -18,7 +18,8 @@ def texts(batch: Mapping[str, Tensor], cut: Cut) -> Iterator[str]:
     """A text for each row of a batch of answers.py, or of pairs (see data/preferences.py)."""
     for row in range(len(batch["tokens"])):
         if batch["tokens"].dim() == 3:
-            sides = (pair(*(batch[name][row, side] for name in ("tokens", "labels")), int(batch["lengths"][row, side])) for side in (0, 1))
+            tokens_2L, labels_2L, lengths_2 = (batch[name][row] for name in ("tokens", "labels", "lengths"))
+            sides = (pair(tokens_2L[side], labels_2L[side], int(lengths_2[side])) for side in (0, 1))
             yield "\n".join(f"{name}: {marked(side, cut)}" for name, side in zip(("chosen", "rejected"), sides, strict=True))
         else:
             whose = batch["documents"][row].tolist() if "documents" in batch else None
