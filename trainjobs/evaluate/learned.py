@@ -11,7 +11,7 @@ from trainjobs.data.answers import NOT_LEARNED
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is learned
 Marked = list[tuple[int, bool]]  # a token, and whether it is learned
-Cut = Callable[[Sequence[int]], str]  # the text of tokens
+Cut = Callable[[list[int]], str]  # the text of tokens
 
 
 def texts(batch: Mapping[str, Tensor], cut: Cut) -> Iterator[str]:

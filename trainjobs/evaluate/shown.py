@@ -45,8 +45,6 @@ def visible(rows: Rows, source: Source) -> Samples | None:
     if "point" in rows:
         return Samples(points=rows["point"])
     if "tokens" in rows and source.info.tokenizer is not None:
-        if source.info.form == "prompts":
-            return Samples(texts=tuple(map(source.info.tokenizer.decode, rows["prompt"].tolist())))
         if source.info.form:
             return Samples(texts=tuple(texts(rows, source.info.tokenizer.decode)))
         return Samples(texts=tuple(source.info.tokenizer.decode(tokens) for tokens in rows["tokens"][:, :-1].tolist()))
