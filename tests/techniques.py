@@ -386,4 +386,62 @@ TECHNIQUES = (
             ("colour jitter", "augment", "adjust_brightness, contrast, saturation, hue"),
         )
     ),
+    *(
+        Technique(name, field, (0, 1, 2, 3), f"tests/equivalence/test_answers.py::{test}", "plain torch loop, document by document", "2e-6")
+        for name, field, test in (
+            ("answers only", "language.loss.on", "test_weights_are_those_of_a_plain_loop"),
+            ("loss by tokens", "language.loss", "test_the_loss_that_is_told_is_the_mean_over_tokens_however_it_is_cut"),
+            ("packing", "language.packing", "test_weights_are_those_of_a_plain_loop"),
+        )
+    ),
+    *(
+        Technique(name, field, (0, 1, 2, 3), f"tests/objectives/{test}", reference, difference)
+        for name, field, test, reference, difference in (
+            (
+                "packing, one gradient",
+                "language.packing",
+                "test_language_answers.py::test_a_packed_gradient_is_that_of_each_document_alone",
+                "transformers' loss, each document alone",
+                "4.4e-7 of a gradient",
+            ),
+            (
+                "label smoothing of labels",
+                "language.loss.labelSmoothing",
+                "test_language_answers.py::test_loss_and_gradient_are_transformers_by_pieces_too",
+                "transformers' LabelSmoother",
+                "2e-6 of a gradient",
+            ),
+            (
+                "cross-entropy by pieces",
+                "language.loss.chunk",
+                "test_language_answers.py::test_loss_and_gradient_are_transformers_by_pieces_too",
+                "transformers' LabelSmoother",
+                "4.5e-7 of a gradient",
+            ),
+            ("DPO", "language.dpo.beta", "test_language_preference.py::test_losses_are_trls", "TRL 1.16.0", "1e-12 of a loss"),
+            (
+                "IPO, hinge, robust",
+                "language.dpo.loss",
+                "test_language_preference.py::test_losses_are_trls",
+                "TRL 1.16.0",
+                "1e-12 of a loss",
+            ),
+            (
+                "conservative DPO",
+                "language.dpo.labelSmoothing",
+                "test_language_preference.py::test_smoothing_mixes_in_the_other_way_round",
+                "the equation",
+                "1e-7 of a loss",
+            ),
+            (
+                "reward model",
+                "language.reward",
+                "test_language_preference.py::test_a_reward_is_read_at_the_last_token_by_length_and_its_loss_is_bradleys_and_terrys",
+                "transformers' classifier, each answer alone; the equation",
+                "2e-5 of a reward",
+            ),
+            ("GRPO, DAPO, Dr. GRPO", "language.grpo.loss", "test_language_grpo.py::test_losses_are_trls", "TRL 1.16.0", "1e-6 of a loss"),
+            ("group advantages", "language.grpo.scaleRewards", "test_language_grpo.py::test_advantages_by_hand", "by hand", "1e-6"),
+        )
+    ),
 )

@@ -127,6 +127,8 @@ def _train(
     torch.manual_seed(mix(seed, "weights"))
     model = with_teacher(build(spec, source.info), spec, source.info, world, run)
     objective, modules = model.objective, model.modules
+    if spec.training.initial_weights is not None:
+        initial.copied(spec.training.initial_weights, {of: modules[name] for name, of in model.copies.items()}, world, run)
     groups, still = shaped(model, spec)
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")

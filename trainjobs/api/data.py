@@ -20,6 +20,7 @@ ROLES = {
     "caption": ("caption", "text", "txt", "description", "title"),
     "label": ("label", "labels", "cls", "class", "fine_label", "category"),
     "prompt": ("prompt", "instruction", "question"),
+    "input": ("input",),
     "completion": ("completion", "response", "answer", "output"),
     "messages": ("messages", "conversations", "conversation"),
     "chosen": ("chosen",),
@@ -80,6 +81,7 @@ class Columns(Model):
     caption: ColumnName | None = Field(None, description="What a picture shows, in words.")
     label: ColumnName | None = Field(None, description="Class of a sample: a number, or a word.")
     prompt: ColumnName | None = Field(None, description="What is asked.")
+    input: ColumnName | None = Field(None, description="What the prompt is about, which follows it.")
     completion: ColumnName | None = Field(None, description="What is to be answered.")
     messages: ColumnName | None = Field(None, description="A conversation: a list of {role, content}.")
     chosen: ColumnName | None = Field(None, description="The better of two answers.")
@@ -110,7 +112,7 @@ class Data(Model):
     source: DataUri | None = Field(
         None,
         description="Folder, file or glob (file://, s3://, gs://, az://), dataset (hf://datasets/org/name/config@revision), or "
-        "builtin:digits, shapes, ring, stdlib-text.",
+        "builtin:digits, shapes, ring, stdlib-text, stdlib-pairs, stdlib-chat, stdlib-preferences.",
     )
     sources: Annotated[list[Part], Field(max_length=16)] = Field([], description="A mixture of several, instead of data.source.")
     format: Literal["auto", "images", "webdataset", "parquet", "jsonl", "csv", "text"] = Field(

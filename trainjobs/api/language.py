@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainjobs.api.alignment import Dpo, Grpo, RewardModel
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only
 from trainjobs.api.pretrained import Adapter, Base, Unfreezing
@@ -34,6 +35,25 @@ class Tokenizer(Model):
     vocabulary_size: Annotated[int, Field(ge=258, le=1048576), only(type="bpe")] = Field(1024, description="Size of the vocabulary.")
 
 
+class LanguageLoss(Model):
+    """What is learned of the data, and how the cross-entropy is computed."""
+
+    on: Literal["auto", "all", "completion", "assistant"] = Field(
+        "auto",
+        description="Tokens that are learned. auto: all of a text, the completion behind a prompt, every answer of a conversation; all: "
+        "prompts and what users say as well; completion: the last answer; assistant: every answer (TRL: completion_only_loss, "
+        "assistant_only_loss; axolotl: train_on_inputs).",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of a label that is spread over the vocabulary (transformers: label_smoothing_factor)."
+    )
+    chunk: Annotated[int, Field(ge=1, le=1048576)] | None = Field(
+        None,
+        description="Tokens whose logits exist at a time: less memory where the vocabulary is large, and tokens that are not learned cost "
+        "nothing; default: all at once (TRL: use_liger_kernel).",
+    )
+
+
 class Language(Model):
     """A causal language model: engine `model`."""
 
@@ -42,6 +62,21 @@ class Language(Model):
     base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
     adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
     unfreezing: Unfreezing | None = Field(None, description="Train the base from its last block down, one block more at a time.")
+    method: Literal["sft", "reward", "dpo", "grpo"] = Field(
+        "sft",
+        description="sft: the next token of text, of completions or of answers; reward: a model of rewards from preferences; dpo: "
+        "preferences directly; grpo: reinforcement by rewards.",
+    )
+    loss: Annotated[LanguageLoss, only(method="sft")] = LanguageLoss()
+    packing: Annotated[Literal["auto", "bfd", "wrapped", "none"], only(method="sft")] = Field(
+        "auto",
+        description="How documents become sequences of contextLength. bfd: whole ones, several to a sequence; wrapped: cut where a "
+        "sequence is full; none: one to a sequence. Attention sees one document at a time. auto: bfd, and plain text as one stream whose "
+        "attention crosses documents (TRL: packing, packing_strategy; axolotl: sample_packing; LLaMA-Factory: packing, neat_packing).",
+    )
+    dpo: Annotated[Dpo, only(method="dpo")] = Dpo()
+    reward: Annotated[RewardModel, only(method="reward")] = RewardModel()
+    grpo: Annotated[Grpo, only(method="grpo")] = Grpo()
 
 
 def heads_divide_hidden(network: Transformer) -> Iterator[Breach]:

@@ -80,6 +80,18 @@ METRICS = (
         noisy=False,
         mode="min",
     ),
+    *(
+        Metric(f"{where}rewards/{name}", "Implicit rewards" if name != "accuracy" else "Preferred answers", f"{name}{of}", ("language",))
+        for name in ("chosen", "rejected", "margin", "accuracy")
+        for where, of in (("", ", training"), ("heldout/", ", held-out"))
+    ),
+    Metric("reward", "Reward", "mean", ("language",)),
+    Metric("reward/deviation", "Reward", "standard deviation", ("language",)),
+    Metric("completion/length", "Completion length", "tokens", ("language",), unit="tokens"),
+    Metric("completion/ended", "Completions and groups", "completions that ended", ("language",), unit="share"),
+    Metric("groups/flat", "Completions and groups", "groups of one reward", ("language",), unit="share"),
+    Metric("clipped", "Completions and groups", "tokens whose ratio was clipped", ("language",), unit="share"),
+    Metric("kl/reference", "KL from the reference", "k3", ("language",), unit="nats"),
     Metric("score/real", "Discriminator's scores", "real samples", ("gan",)),
     Metric("score/fake", "Discriminator's scores", "generated samples", ("gan",)),
     Metric("accuracy/D", "Discriminator's accuracy", "D", ("gan",), unit="share"),

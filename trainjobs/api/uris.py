@@ -10,7 +10,15 @@ from urllib.parse import quote, unquote_to_bytes
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach
 
-BUILTINS = {"digits": "image", "shapes": "image", "ring": "point", "stdlib-text": "text"}
+BUILTINS = {
+    "digits": "image",
+    "shapes": "image",
+    "ring": "point",
+    "stdlib-text": "text",
+    "stdlib-pairs": "text",
+    "stdlib-chat": "text",
+    "stdlib-preferences": "text",
+}
 
 # The same in CEL. One authority without user info (file: none), no query, no fragment, no white space, no unprintable character, no "..";
 # in what file: escapes no "..", no NUL and no slash.

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.uris import file_path
@@ -72,6 +73,29 @@ class Fitting:
         more = f"; and {len(self.differing) - LISTED} more" if len(self.differing) > LISTED else ""
         left = f", {len(self.differing)} left: {shown}{more}" if self.differing else ", none left"
         return f"initial weights of the {name}: {len(self.tensors)} tensors taken{left}"
+
+
+def copied(uri: str, copies: Mapping[str, nn.Module], world: World, scratch: Path) -> None:
+    """The same for frozen networks that begin as trained ones do, given by the names of those: at every start, as they are in no
+    checkpoint. Every rank must call it before they are frozen. JobErrors as of `load`."""
+    if not copies:
+        return
+    root, _, file = uri.rpartition("/") if uri.endswith(SUFFIX) else (uri.rstrip("/"), "", "")
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="initial-") as name:
+        for network, module in copies.items():
+            found = outcome(_tensors, root, [file.removesuffix(SUFFIX)] if file else [network, "model"], Path(name) / network)
+            for error in world.gather(found if isinstance(found, Exception) else None):
+                if error is not None:
+                    raise error
+            with torch.no_grad():
+                for path, parameter in module.named_parameters(remove_duplicate=False):
+                    if path in found and found[path].numel() == parameter.numel():  # of others, `load` speaks
+                        parameter.copy_(found[path].view_as(parameter))
+
+
+def _tensors(root: str, names: list[str], scratch: Path) -> dict[str, Tensor]:
+    scratch.parent.mkdir(exist_ok=True)
+    return {key: value for path in fetch(root, names, scratch) for key, value in opened(path).items()}
 
 
 def _read(uri: str, trained: Trained, scratch: Path, partly: bool = False) -> dict[str, Fitting]:
@@ -191,6 +215,9 @@ def _fitting(
     """
     ours = {path: engine.span(parameter)[0] for path, parameter in engine.trained}
     ours |= {path: tuple(buffer.shape) for path, buffer in persistent_buffers(engine.module)}
+    begins = {*getattr(engine.module, "begins_anew", ())}  # what such a network has beyond the one whose weights these may be
+    if begins and not begins & shapes.keys():
+        ours = {path: shape for path, shape in ours.items() if path not in begins}
     first = {id(parameter): path for path, parameter in engine.module.named_parameters()}
     also = {path: first[id(parameter)] for path, parameter in engine.module.named_parameters(remove_duplicate=False)}
     chosen: dict[str, str] = {}  # names in the file, by ours
@@ -199,7 +226,7 @@ def _fitting(
         path = also.get(theirs, theirs)
         if path in ours:
             chosen.setdefault(path, theirs)
-        elif path not in also:
+        elif path not in also and theirs not in getattr(engine.module, "leaves", ()):
             strange.append(f"{name} has no {theirs} {list(shapes[theirs])}")
     differing = [
         f"{path} is {list(shapes[chosen[path]])} there and {list(shape)} here" if path in chosen else f"{path} {list(shape)} is not there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,10 +58,15 @@ def command(source: str, sets: tuple[str, ...], out: Path | None, no_picture: bo
         return 0
     click.echo(printed(found))
     for number, text in enumerate(sheet.texts[:SHOWN] if sheet else (), start=1):
-        click.echo(f"\ntext {number}, │ between tokens, ▮ where a document ends\n{text}")
+        click.echo(f"\ntext {number}, │ between tokens, ▮ where a document ends{', ⟦learned⟧' if '⟦' in text else ''}\n{coloured(text)}")
     if kept:
         click.echo(f"\n  first samples   {kept}")
     return 0
+
+
+def coloured(text: str) -> str:
+    """What is learned in green, where there are colours."""
+    return re.sub("⟦(.*?)⟧", lambda found: painted(found[0], "green"), text, flags=re.DOTALL)
 
 
 @contextmanager

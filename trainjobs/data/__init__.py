@@ -32,6 +32,9 @@ _BUILTIN: dict[str, Literal["image", "point", "text"]] = {
     "builtin:shapes": "image",
     "builtin:ring": "point",
     "builtin:stdlib-text": "text",
+    "builtin:stdlib-pairs": "text",
+    "builtin:stdlib-chat": "text",
+    "builtin:stdlib-preferences": "text",
 }
 
 
@@ -67,12 +70,18 @@ def open_source(
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
-    from trainjobs.data import conditions, digits, documents, pixels, ring, text
+    from trainjobs.data import conditions, dialogues, digits, documents, encoded_dialogues, pixels, ring, text
     from trainjobs.data.dataset import Reading
     from trainjobs.data.places.place import ALONE
 
     data, held_out = spec.data, rule or rule_of(spec)
     if (kind := _of_builtin(spec)) is not None:
+        if kind == "text" and data.uri != "builtin:stdlib-text":
+            part = dialogues.of_builtin(spec, data.uri.removeprefix("builtin:"))
+            return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
+        if kind == "text" and documents.by_document(spec):
+            part = dialogues.Dialogues(documents.stdlib().key, data.uri, "text", documents.stdlib_records)
+            return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text":
             return text.open_texts(spec, [documents.stdlib()], cache, held_out, tokenizer)[0]
         if kind == "point":
@@ -91,7 +100,7 @@ def _opened(
     tokenizer: bytes | PretrainedTokenizer | None,
     note: Callable[[Dataset], None] = lambda dataset: None,
 ) -> Source:
-    from trainjobs.data import documents, exchanges, prepared, tables, text, wanted
+    from trainjobs.data import dialogues, documents, encoded_dialogues, exchanges, prepared, tables, text, wanted
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
     from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -100,6 +109,9 @@ def _opened(
     ahead = [(prepared.prepared(spec, one), one) for one in found]
     sources: list[Source] = []
     if spec.language and any(made for made, _ in ahead):
+        if documents.by_document(spec):
+            why, how = "what was prepared is one stream of tokens", "take packing and loss.on out, or name the data itself as data.source"
+            raise JobError("GTJ0108", "prepared text cannot be read by document", where="language.packing", why=why, how=how)
         if spec.language.base is not None:
             own = text.of_base(spec.language.base, reading.cache, tokenizer)
             prepared.together(ahead, own.file)
@@ -111,6 +123,10 @@ def _opened(
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
         return Mixed.of_parts(sources, found)
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
+    if spec.language and (documents.by_document(spec) or any(dataset.kind == "exchange" for dataset in datasets)):
+        parts = [dialogues.of(spec, dataset, shelf) for dataset in datasets]
+        sources += encoded_dialogues.open_dialogues(spec, parts, reading.cache, tokenizer)
+        return Mixed.of_parts(sources, found)
     kinds = {dataset.kind for dataset in datasets}
     if len(kinds) > 1:
         what = f"one source holds {datasets[0].kind}s, another {next(one.kind for one in datasets if one.kind != datasets[0].kind)}s"
@@ -138,7 +154,7 @@ def origin_of(spec: Spec, found: Sequence[Found] | None = None) -> Origin:
     """What the data is, cheaply; JobErrors as of `preflight`."""
     from trainjobs.data import documents, origin
 
-    if spec.data.uri == "builtin:stdlib-text":
+    if spec.data.uri.startswith("builtin:stdlib-"):
         return origin.of_files(spec.data.uri, documents.stdlib_files())
     if spec.data.uri.startswith("builtin:"):
         return origin.of_builtin(spec.data.uri)
@@ -159,6 +175,10 @@ def preflight(spec: Spec) -> str:
         return first_look.said(spec)
     if kind == "text":
         files = documents.stdlib_files()
+        if data.uri != "builtin:stdlib-text":
+            noun = {"pairs": "definitions and their docstrings", "chat": "conversations about definitions"}
+            what = noun.get(data.uri.rpartition("-")[2], "definitions, each with two docstrings, its own and another's")
+            return f"{what}, of {len(files):,} modules of the standard library"
         return documents.said(sum(file.size for file in files), len(files), len(files))
     if kind == "point":
         return f"{ring.COUNT} points around {len(ring.MODES)} modes"

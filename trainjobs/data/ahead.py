@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from trainjobs.data.source import Conditional, DataInfo, Source
+from trainjobs.data.source import Conditional, Counted, DataInfo, Source
 from trainjobs.noise import Noise
 from trainjobs.world import World
 
@@ -85,6 +85,10 @@ class Ahead:
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return self._source.heldout_batch(indices)
+
+    def units(self, positions: Tensor, seed: int) -> Tensor:
+        assert isinstance(self._source, Counted), "asked of sources of records only"
+        return self._source.units(positions, seed)
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         return self._source.conditions(rows) if isinstance(self._source, Conditional) else {}

@@ -17,6 +17,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
 from trainjobs.data.bad import NAME, BadSamples
 from trainjobs.data.files import fingerprinted
+from trainjobs.data.formats import COLUMN, format_of
 from trainjobs.data.forms.chosen import column_of
 from trainjobs.data.forms.index import silent
 from trainjobs.data.forms.labels import classes_of
@@ -194,6 +195,8 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if data.labels == "folder":
         recognised |= {"label": "folder"}
     kind, used = uses(spec, recognised)
+    if spec.language and spec.language.method == "grpo":  # what reward functions are given
+        used |= {f"{COLUMN}{name}": name for name in records.columns if name not in used.values()}
     bad = None
     if data.on_bad_sample == "skip":
         bad = BadSamples((reading.aside or reading.cache) / NAME, sum(block.rows for block in records.blocks), found.uri)
@@ -210,6 +213,9 @@ def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
         refuse_missing(spec, {*found, *asked}, listed([f"{column} ({role})" for role, column in found.items()], "and"))
         wanted = {"image", *asked, *carried(spec)}
         return "image", {role: found[role] for role in ("image", "caption", "label") if role in found and role in wanted}
+    if spec.language:
+        form, used = format_of(spec.language, found, asked)
+        return ("text" if form == "text" else "exchange"), used
     exchanged = {role: column for role, column in found.items() if role not in ("text", "label", "image", "caption")}
     if spec.custom and exchanged and ("text" not in found or asked & exchanged.keys()):
         return "exchange", exchanged

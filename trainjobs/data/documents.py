@@ -6,7 +6,7 @@ A document is a whole .txt, .md or .py file, or one record of a .jsonl file.
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,15 @@ def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range 
 def stdlib() -> Texts:
     """builtin:stdlib-text"""
     files = stdlib_files()
-    return Texts(fingerprint(files), lambda: ((file.name, text, False) for file in files if (text := _text(file))))
+    return Texts(fingerprint(files), lambda: ((file.name, text, False) for file in files if (text := text_of(file))))
 
 
-def _text(file: File) -> str:
+def stdlib_records() -> Iterator[tuple[str, str, Mapping[str, str], bool]]:
+    """The same as records of text (see sequences.py)."""
+    return ((name, f"builtin:stdlib-text, {name}", {"text": text}, apart) for name, text, apart in stdlib().read())
+
+
+def text_of(file: File) -> str:
     try:
         return file.path.read_text(encoding="utf-8")
     except OSError as error:
@@ -110,6 +115,11 @@ def divided(name: str, text: str, holdout: float) -> Iterator[tuple[bool, str]]:
 def settings(spec: Spec) -> Language:
     """Tokenizer and context length of a job on text; a custom job gets the defaults."""
     return spec.language or Language()
+
+
+def by_document(spec: Spec) -> bool:
+    """Whether plain text is read document by document, not as one stream."""
+    return spec.language is not None and (spec.language.packing != "auto" or spec.language.loss.on != "auto")
 
 
 def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import documents
+from trainjobs.data import dialogues, documents
+from trainjobs.data.chat_template import template_of
 from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses
+from trainjobs.data.encoding import Encoder, encode
+from trainjobs.data.files import megabytes
+from trainjobs.data.formats import COLUMN, SHAPES
 from trainjobs.data.forms.glance import Straight, glance
 from trainjobs.data.forms.recognise import form_of
 from trainjobs.data.forms.records import Record
@@ -95,6 +99,8 @@ def _pictures(spec: Spec, found: Found) -> Iterator[Record]:
 def _of_text(spec: Spec, found: Found) -> str:
     """Text on this machine is read, up to READ characters of it."""
     dataset = _opened(spec, found)
+    if dataset.kind == "exchange" or documents.by_document(spec):
+        return _of_records(spec, found, dataset)
     context = documents.settings(spec).network.context_length
     count, length, kept, plenty = 0, 0, list[str](), PLENTY * (2 * context + 1)
     for _, text, _ in documents.of(dataset, Straight()).read():
@@ -110,6 +116,23 @@ def _of_text(spec: Spec, found: Found) -> str:
         documents.enough(sum(len(encode(text)) + 1 for text in kept), context, spec.data)
     line = documents.said(dataset.size, len(dataset.objects), count, " or more" if length > READ else "")
     return "; ".join([line, *found.words, *list(dataset.records.words())[1:]])
+
+
+def _of_records(spec: Spec, found: Found, dataset: Dataset) -> str:
+    """Records on this machine are read, up to READ bytes of them, and each is looked at as it will be when it is encoded."""
+    part = dialogues.of(spec, dataset, Straight())
+    tokenizer = ByteTokenizer()  # which tokens there are has no say in whether a record is of the format
+    one = encode(Encoder(tokenizer, template_of(tokenizer), documents.settings(spec).loss.on), part.form)
+    count = length = 0
+    for _, where, values, _ in part.read():
+        count, length = count + 1, length + sum(len(tokens) for tokens, _ in one(values, where))
+        if length > READ:
+            break
+    if not count:
+        raise JobError("GTJ0113", "there is no record", where=found.uri, how="name other data, or another split in data.split")
+    roles = ", ".join(f"{role}: {column}" for role, column in dataset.roles.items() if not role.startswith(COLUMN) and role != column)
+    line = f"{count:,}{' or more' if length > READ else ''} records of {SHAPES[part.form].words}{f' ({roles})' if roles else ''}"
+    return "; ".join([f"{line}, {megabytes(dataset.size)}", *found.words, *list(dataset.records.words())[1:]])
 
 
 def _opened(spec: Spec, found: Found) -> Dataset:

@@ -15,8 +15,10 @@ from trainjobs.data.ahead import Fetching, Preparing, close
 from trainjobs.data.captions import NOTHING
 from trainjobs.data.found import Found
 from trainjobs.data.mixture import Mixture, apart, interleaved
-from trainjobs.data.source import Conditional, DataInfo, Source
+from trainjobs.data.source import Conditional, Counted, DataInfo, Source
 from trainjobs.noise import Noise, mix
+
+FILL = {"caption": NOTHING, "labels": -100, "documents": -1}  # behind rows that are shorter than others
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ class Mixed:
         whose, which = (rows[indices].numpy() for rows in self.held)
         return together([(here, self.sources[source].heldout_batch(own)) for source, (here, own) in apart(whose, which).items()])
 
+    def units(self, positions: Tensor, seed: int) -> Tensor:
+        found = torch.zeros_like(positions)
+        for share in self.rows(positions, seed) if all(isinstance(source, Counted) for source in self.sources) else ():
+            source = self.sources[share.source]
+            assert isinstance(source, Counted)
+            found[share.here] = source.units(share.positions, share.seed)
+        return found
+
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         """Each source's in turn."""
         whose, which = (rows % len(self.sources)).numpy(), (rows // len(self.sources)).numpy()
@@ -107,14 +117,14 @@ class Share:
 
 
 def together(parts: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
-    """Batches as one, each row (int64 [b]) at its place. What all of them have is kept; captions of other lengths are filled up."""
+    """Batches as one, each row (int64 [b]) at its place. What all of them have is kept; rows that are shorter are filled up."""
     names = [name for name in parts[0][1] if all(name in rows for _, rows in parts)]
     order = torch.cat([here for here, _ in parts]).argsort()
     made = {}
     for name in names:
         values = [rows[name] for _, rows in parts]
-        if name == "caption":
-            longest = max(value.shape[1] for value in values)
-            values = [pad(value, (0, longest - value.shape[1]), value=NOTHING) for value in values]
+        if len({value.shape[-1] for value in values if value.dim() > 1}) > 1:
+            longest = max(value.shape[-1] for value in values)
+            values = [pad(value, (0, longest - value.shape[-1]), value=FILL.get(name, 0)) for value in values]
         made[name] = torch.cat(values)[order.to(values[0].device)]
     return made

@@ -28,6 +28,7 @@ class DataInfo:
     tokenizer: Tokenizer | None = None  # text only
     modes: tuple[tuple[float, float], ...] | None = None  # centres of builtin:ring
     classes: tuple[str, ...] = ()  # names of the classes, by number, where samples have a label
+    form: str = ""  # of records for a language model (see formats.py); "" for text as one stream
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
 
 
@@ -54,6 +55,16 @@ class Conditional(Source, Protocol):
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         """For samples number `rows` (int64 [B], from 0 on without end), what they are to be drawn for, on the CPU, as in a batch."""
+        ...
+
+
+@runtime_checkable
+class Counted(Source, Protocol):
+    """A data set that knows how much is learned of each sample."""
+
+    def units(self, positions: Tensor, seed: int) -> Tensor:
+        """int64 [B]: the units (tokens) that a loss is a mean over, of each sample at `positions`, as in `batch`: a pure function, so that
+        every rank knows them of the whole batch."""
         ...
 
 

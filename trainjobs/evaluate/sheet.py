@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from trainjobs.data.ring import SIGMA
 from trainjobs.data.source import Source
 from trainjobs.data.survey import Survey
 from trainjobs.data.tokens import Tokenizer
+from trainjobs.evaluate import learned
 from trainjobs.evaluate.pictures import document, grid, scatter
 from trainjobs.noise import Noise
 
@@ -56,6 +58,8 @@ def first(source: Source, seed: int) -> Sheet:
     batch = source.batch(positions, seed, Noise.of(seed, 0, "data", positions))
     if info.kind == "text":
         assert info.tokenizer is not None
+        if "labels" in batch:
+            return Sheet(texts=tuple(learned.texts(batch, partial(cut, tokenizer=info.tokenizer))))
         if "tokens" in batch:
             return Sheet(texts=tuple(cut(row, info.tokenizer) for row in batch["tokens"].tolist()))
         return Sheet(texts=tuple(exchange(batch, row, info.tokenizer) for row in range(len(positions))))

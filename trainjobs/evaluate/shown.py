@@ -9,6 +9,7 @@ import torch
 from trainjobs.api.job import Spec
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.source import Source
+from trainjobs.evaluate.learned import texts
 from trainjobs.evaluate.score import dealt, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
@@ -44,6 +45,8 @@ def visible(rows: Rows, source: Source) -> Samples | None:
     if "point" in rows:
         return Samples(points=rows["point"])
     if "tokens" in rows and source.info.tokenizer is not None:
+        if source.info.form:
+            return Samples(texts=tuple(texts(rows, source.info.tokenizer.decode)))
         return Samples(texts=tuple(source.info.tokenizer.decode(tokens) for tokens in rows["tokens"][:, :-1].tolist()))
     return None
 

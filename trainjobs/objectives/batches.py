@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainjobs.api.errors import JobError
 from trainjobs.data.ahead import Expecting
 from trainjobs.data.encoded import Encoded
-from trainjobs.data.source import Source
+from trainjobs.data.source import Counted, Source
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.coming import Coming, dealt, drawn, part
 from trainjobs.objectives.phase import ROW, At, Batch, Phase, Rollout, Rows
@@ -101,9 +101,13 @@ class Batches:
                 self._dropout(seed)
                 yield batch, float(cut.accumulation)
             return
-        batches = list(found)
-        weights = [float(phase.weigh(batch)) for batch, _ in batches]
-        (total,) = self.world.sum([math.fsum(weights)])
+        batches: Iterable[tuple[Batch, int]]
+        if phase.weigh == "units":
+            batches, (weights, total) = found, self._units(self._start(phase, state, at))
+        else:
+            batches = list(found)
+            weights = [float(phase.weigh(batch)) for batch, _ in batches]
+            (total,) = self.world.sum([math.fsum(weights)])
         if total == 0:
             why = "no micro-batch of this step has anything that its loss is a mean over"
             how = "look at the data: every label may be masked, every answer empty"
@@ -112,12 +116,24 @@ class Batches:
             self._dropout(seed)
             yield batch, total / (weight * self.world.size) if weight else math.inf
 
-    def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
-        name, start = f"{phase.name}.{number}", state.samples
+    def _units(self, start: int) -> tuple[list[float], float]:
+        """(of each of this rank's micro-batches of the batch that begins at `start`, of the whole batch): the source knows them of every
+        sample, so nothing has to be exchanged."""
+        source = self.source.source if isinstance(self.source, Encoded) else self.source
+        assert isinstance(source, Counted), "a phase weighs by units only what knows them"
+        counts = source.units(torch.arange(start, start + self.cut.size), self.seed)
+        mine = [float(counts[positions - start].sum()) for positions in drawn(self.cut, self.world.rank, start)]
+        return mine, float(counts.sum())
+
+    def _start(self, phase: Phase, state: State, at: At) -> int:
+        """Where the batch of data of a turn begins: that of an earlier phase of the step, or the next."""
         again = phase.draws == "step" and state.samples > at.samples
-        if again:  # what was drawn last in this step, with the randomness that it was read with
-            start -= self.cut.size
-        elif phase.advances:
+        return state.samples - self.cut.size if again else state.samples
+
+    def _drawn(self, phase: Phase, number: int, state: State, at: At) -> Iterator[tuple[Batch, int]]:
+        name, start = f"{phase.name}.{number}", self._start(phase, state, at)
+        again = start != state.samples  # with the randomness that it was read with
+        if not again and phase.advances:
             self._drew = name
         for positions in drawn(self.cut, self.world.rank, start):
             if phase.draws != "step":

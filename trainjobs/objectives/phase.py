@@ -84,7 +84,8 @@ class Phase:
              False stand for the first two)
     parts    optimizer steps into which one pass over a rollout's rows is cut: blocks of the global batch, whatever the number of ranks
     weigh    how many units of the micro-batch its loss is a mean over, a scalar, where that is not its rows: valid tokens, say. The step
-             then follows the mean over all units of the global batch, however unequal the micro-batches are
+             then follows the mean over all units of the global batch, however unequal the micro-batches are. "units": as many as the
+             source knows of each sample (see data/source.py), without asking the other ranks
     """
 
     name: str
@@ -94,7 +95,7 @@ class Phase:
     repeat: int = 1
     draws: Literal["data", "nothing", "step"] | bool | Rollout = "data"
     parts: int = 1
-    weigh: Callable[[Batch], Tensor] | None = None
+    weigh: Callable[[Batch], Tensor] | Literal["units"] | None = None
 
     @property
     def rollout(self) -> Rollout | None:
@@ -202,11 +203,13 @@ class Adaptive(Stateful, Protocol):
 @dataclass(frozen=True)
 class Model:
     """What a family's `build` makes. `encode` turns what the data are into what is trained on, on the device and without gradients:
-    latents of images, a teacher's logits."""
+    latents of images, a teacher's logits. `copies` are frozen networks that begin as another does, by their names: with the weights of
+    training.initialWeights, too."""
 
     networks: Mapping[str, Network]
     objective: Objective
     encode: Callable[[Rows], Rows] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def modules(self) -> dict[str, nn.Module]:

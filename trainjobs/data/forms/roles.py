@@ -16,12 +16,14 @@ FITS: Mapping[str, tuple[Kind, ...]] = {
     "image": ("image", "bytes"),
     "label": ("integer", "text", "boolean"),
     "messages": ("list",),
+    "prompt": ("text", "list"),
+    "completion": ("text", "list"),
     "chosen": ("text", "list"),
     "rejected": ("text", "list"),
 }
 _TEXT: tuple[Kind, ...] = ("text",)
 OF_IMAGES = ("image", "caption", "label")
-OF_TEXT = ("text", "prompt", "completion", "messages", "chosen", "rejected", "source", "target", "label")
+OF_TEXT = ("text", "prompt", "input", "completion", "messages", "chosen", "rejected", "source", "target", "label")
 _SHOWN = 40  # columns that a message lists
 
 
@@ -42,7 +44,8 @@ def roles(columns: Mapping[str, Kind], asked: Columns, text_field: str, family: 
     images = family != "language" and (family != "custom" or "image" in (*found, *_usual(columns, ("image",), found)))
     found |= _usual(columns, OF_IMAGES if images else OF_TEXT, found)
     found = {role: found[role] for role in ROLES if role in found}
-    needed = "text" if family == "language" else "image" if images else ""
+    answered = {"messages", "completion", "chosen", "prompt"} & found.keys()  # what of these goes together, formats.py says
+    needed = ("" if answered else "text") if family == "language" else "image" if images else ""
     if needed and needed not in found:
         raise _without(columns, found, needed, family)
     return found

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from trainjobs.api.job import Spec
-from trainjobs.api.language import Language, heads_divide_hidden
+from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
 from trainjobs.data.kinds import mismatch
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
+from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
+from trainjobs.objectives.language.grpo import GrpoObjective
+from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
 from trainjobs.objectives.language.pretrained import trained
+from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.language.unfreezing import unfrozen
 from trainjobs.objectives.phase import Model, Network
 
@@ -33,13 +39,39 @@ def networks(family: Language, info: DataInfo, *, half: bool = False) -> dict[st
 
 
 def build(spec: Spec, info: DataInfo) -> Model:
-    """A causal language model and its cross-entropy."""
-    assert spec.language is not None
-    made = networks(spec.language, info, half=spec.training.precision == "bf16")
-    assert info.tokenizer is not None
-    origin = info.tokenizer.base.digest if isinstance(info.tokenizer, PretrainedTokenizer) else ""
-    objective = LanguageObjective(made["model"], info.tokenizer, spec.language.network.context_length)
-    network = Network(made["model"], origin=origin)
-    if spec.language.unfreezing is not None:
-        network = unfrozen("model", made["model"], spec.language.unfreezing, origin)
-    return Model({"model": network}, objective)
+    """A causal language model, and what it learns by the manifest's method."""
+    family = spec.language
+    assert family is not None
+    made = networks(family, info, half=spec.training.precision == "bf16")["model"]
+    tokenizer, context = info.tokenizer, family.network.context_length
+    assert tokenizer is not None
+    origin = tokenizer.base.digest if isinstance(tokenizer, PretrainedTokenizer) else ""
+    if family.method == "reward":
+        scored = Scored(made)
+        return Model({"model": Network(scored, origin=origin)}, RewardObjective(scored, family.reward))
+    if family.method == "dpo":
+        networks_, reference = referring(made, origin)
+        return Model(networks_, DpoObjective(made, reference, tokenizer, context, family.dpo), copies=copies_of(networks_))
+    if family.method == "grpo":
+        networks_, reference = referring(made, origin) if family.grpo.beta else ({"model": Network(made, origin=origin)}, None)
+        rewards = Rewards.of(family.grpo.rewards, family.grpo.time_limit)
+        return Model(networks_, GrpoObjective(made, reference, tokenizer, context, family.grpo, rewards), copies=copies_of(networks_))
+    network = Network(made, origin=origin)
+    if family.unfreezing is not None:
+        network = unfrozen("model", made, family.unfreezing, origin)
+    if info.form or family.loss != LanguageLoss():
+        return Model({"model": network}, AnswersObjective(made, tokenizer, context, family.loss, stream=not info.form))
+    return Model({"model": network}, LanguageObjective(made, tokenizer, context))
+
+
+def referring(trained: nn.Module, origin: str) -> tuple[dict[str, Network], nn.Module | None]:
+    """The networks of a model that is held by a reference, and that: a frozen copy of how it began, or None where it is the network
+    itself without its adapters."""
+    if hasattr(trained, "disable_adapter"):
+        return {"model": Network(trained, origin=origin)}, None
+    reference = copy.deepcopy(trained).requires_grad_(False)
+    return {"model": Network(trained, origin=origin), "reference": Network(reference, groups={}, averaged=False, origin=origin)}, reference
+
+
+def copies_of(networks_: Mapping[str, Network]) -> dict[str, str]:
+    return {"reference": "model"} if "reference" in networks_ else {}

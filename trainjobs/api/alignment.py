@@ -1,0 +1,72 @@
+"""Learning from preferences and from rewards, as users write it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainjobs.api.fields import Model, PositiveInt
+from trainjobs.api.only import only
+
+
+class Dpo(Model):
+    """Direct preference optimisation (Rafailov et al., 2023)."""
+
+    beta: Annotated[float, Field(gt=0, le=100)] = Field(0.1, description="How strongly the reference holds the model (TRL: beta).")
+    loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field("sigmoid", description="Function of the margin (TRL: loss_type).")
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), only(loss=("sigmoid", "robust"))] = Field(
+        0.0, description="Share of preferences that are taken to be the wrong way round (TRL: label_smoothing)."
+    )
+
+
+class RewardModel(Model):
+    """A model of rewards (Bradley and Terry, 1952), learned from preferences."""
+
+    margin: Annotated[float, Field(ge=0, le=1000)] = Field(0.0, description="By how much the better answer's reward is to be larger.")
+    centering: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="Weight of the square of the pair's summed rewards, which keeps them around 0 (TRL: center_rewards_coefficient)."
+    )
+
+
+class RewardFunction(Model):
+    """What completions are worth."""
+
+    function: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^(length|regex|match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")] = Field(
+        description="package.module:function, called with prompts, completions and the other columns of their rows, each a list, which "
+        "returns a number for each, or None to abstain; or one of ours: length (minus the distance from target, as a share of it), regex "
+        "(1 where the pattern is found), match (1 where the completion is what the column says)."
+    )
+    weight: Annotated[float, Field(ge=-1000, le=1000)] = Field(1.0, description="What it is multiplied by before rewards are added.")
+    pattern: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(None, description="Of regex.")
+    target: PositiveInt | None = Field(None, description="Of length, in characters.")
+    column: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(None, description="Of match: the column with the answer.")
+
+
+class Grpo(Model):
+    """Group relative policy optimisation (Shao et al., 2024) with rewards that are computed."""
+
+    rewards: Annotated[list[RewardFunction], Field(max_length=8)] = Field([], description="Functions whose rewards are added.")
+    generations: Annotated[int, Field(ge=2, le=1024)] = Field(
+        8, description="Completions of each prompt, a group; divides training.batch.global (TRL: num_generations)."
+    )
+    beta: Annotated[float, Field(ge=0, le=100)] = Field(0.0, description="Weight of the KL divergence from the reference (TRL: beta).")
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="How far the ratio may fall below 1 (TRL: epsilon).")
+    epsilon_high: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        None, description="How far the ratio may rise above 1; default: epsilon (TRL: epsilon_high)."
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="Whose standard deviation advantages are divided by (TRL: scale_rewards)."
+    )
+    loss: Literal["dapo", "dr_grpo", "grpo"] = Field(
+        "dapo",
+        description="dapo: mean over all tokens; grpo: over each completion's, then over completions; dr_grpo: sum over tokens, divided by "
+        "maxCompletion (TRL: loss_type).",
+    )
+    epochs: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Steps on each batch of completions (TRL: num_iterations).")
+    max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
+        64, description="Tokens of a completion at most; it ends earlier at its end token (TRL: max_completion_length)."
+    )
+    temperature: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="Of drawing, and of the loss (TRL: temperature).")
+    mask_truncated: bool = Field(False, description="Completions without an end are not learned from (TRL: mask_truncated_completions).")
+    time_limit: PositiveInt = Field(60, description="Seconds that a reward function may take for a process's completions of a step.")

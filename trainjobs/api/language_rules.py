@@ -1,0 +1,114 @@
+"""What goes together in a language model: method, data, batch and network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from trainjobs.api.alignment import RewardFunction
+from trainjobs.api.job import Spec
+from trainjobs.api.language import Language
+from trainjobs.api.problem import listed
+from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.uris import builtin
+
+# What is built in, by the methods that learn from it.
+LEARNED = {
+    "sft": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
+    "reward": ("stdlib-preferences",),
+    "dpo": ("stdlib-preferences",),
+    "grpo": ("stdlib-pairs",),
+}
+STEADY = ("dpo", "grpo")  # methods that compare probabilities of two passes
+NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
+
+
+def method_fits_data(spec: Spec) -> Iterator[Breach]:
+    name = builtin(spec.data.uri)
+    if spec.language is None or name is None or not name.startswith("stdlib-"):
+        return
+    good = LEARNED[spec.language.method]
+    if name not in good:
+        what = f"{spec.language.method} cannot learn from builtin:{name}"
+        how = f"use {listed(f'builtin:{one}' for one in good)}, or data of your own with the columns of the method"
+        yield Breach(("data", "source"), what, "its columns are those of another method", how)
+
+
+def groups_fill_batch(spec: Spec) -> Iterator[Breach]:
+    if spec.language is None or spec.language.method != "grpo":
+        return
+    size, group = spec.training.batch.global_, spec.language.grpo.generations
+    if size % group:
+        near = sorted({max(group, size // group * group), -(-size // group) * group})
+        what = f"{group} generations do not divide a global batch of {size}"
+        how = f"nearest sizes that they do: {listed(near)}"
+        yield Breach(("training", "batch", "global"), what, "a prompt's completions are compared with each other", how)
+
+
+def steady(language: Language) -> Iterator[Breach]:
+    if language.method in STEADY and language.network.dropout:
+        what = f"dropout {language.network.dropout:g} with method: {language.method}"
+        why = "probabilities of two passes are compared, which dropout would make differ by themselves"
+        yield Breach(("network", "dropout"), what, why, "take dropout out", on_key=True)
+
+
+def rewarded(language: Language) -> Iterator[Breach]:
+    if language.method != "grpo":
+        return
+    if not language.grpo.rewards:
+        how = "add rewards: [{function: package.module:function}], or one of length, regex and match"
+        yield Breach(("grpo",), "grpo without rewards", "they are what completions are better or worse by", how, on_key=True)
+    if language.grpo.max_completion >= language.network.context_length:
+        what = f"maxCompletion {language.grpo.max_completion} of a context of {language.network.context_length}"
+        yield Breach(("grpo", "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
+
+
+def whole(asked: RewardFunction) -> Iterator[Breach]:
+    for name, needed in NEEDS.items():
+        given = getattr(asked, needed) is not None
+        if asked.function == name and not given:
+            yield Breach(("function",), f"{name} without {needed}", how=f"add {needed}")
+        if asked.function != name and given:
+            yield Breach((needed,), f"{needed} has no effect with {asked.function}; use {name}", how=f"or take {needed} out", on_key=True)
+
+
+_METHODS = " || ".join(
+    f"(self.language.method == '{method}' && self.data.source in {[f'builtin:{one}' for one in good]})" for method, good in LEARNED.items()
+)
+
+RULES = (
+    Rule(
+        "spec",
+        "GTJ0108",
+        method_fits_data,
+        f"!has(self.language) || !has(self.data.source) || !self.data.source.startsWith('builtin:stdlib-') || {_METHODS}",
+        "the method does not learn from this built-in data",
+    ),
+    Rule(
+        "spec",
+        "GTJ0103",
+        groups_fill_batch,
+        "!has(self.language) || self.language.method != 'grpo' || self.training.batch.global % self.language.grpo.generations == 0",
+        "language.grpo.generations does not divide training.batch.global",
+    ),
+    Rule(
+        "spec.language",
+        "GTJ0108",
+        steady,
+        f"!(self.method in {list(STEADY)}) || self.network.dropout == 0.0",
+        "dropout has no place in dpo and grpo: probabilities of two passes are compared",
+    ),
+    Rule(
+        "spec.language",
+        "GTJ0108",
+        rewarded,
+        "self.method != 'grpo' || (size(self.grpo.rewards) > 0 && self.grpo.maxCompletion < self.network.contextLength)",
+        "grpo needs rewards, and a maxCompletion below network.contextLength",
+    ),
+    Rule(
+        "spec.language.grpo.rewards.*",
+        "GTJ0108",
+        whole,
+        " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
+        "regex needs pattern, length target, match column, and no other function has them",
+    ),
+)

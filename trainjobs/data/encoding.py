@@ -1,0 +1,141 @@
+"""A record as sequences of tokens, each with which of its tokens are learned. No torch here.
+
+Every sequence begins with the end-of-text token, as whatever follows a document does; it is nobody's target. A completion ends with one,
+which is learned: a model that never saw it would never stop. What is learned goes by position, never by token, so an end that is also
+used to fill up is learned all the same. A prompt's tokens are those of the prompt alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainjobs.api.errors import JobError, printable
+from trainjobs.data.conversation import Message, Template, answers, messages
+from trainjobs.data.formats import Format
+from trainjobs.data.tokens import Tokenizer
+
+Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
+
+
+@dataclass
+class Encoder:
+    """`on` is language.loss.on. `joined` counts prompts whose last tokens would be others together with their completion."""
+
+    tokenizer: Tokenizer
+    template: Template
+    on: str = "auto"
+    joined: int = field(default=0, init=False)
+
+    def text(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        if self.on in ("completion", "assistant"):
+            how = "take language.loss.on out, or name the columns of prompt and completion"
+            raise JobError("GTJ0108", f"loss.on: {self.on}, and the data is plain text", where="language.loss.on", how=how)
+        tokens = [*self._begin, *self.tokenizer.encode(_text(values["text"], "text", where)), self.tokenizer.end]
+        before = len(self._begin)
+        return [(tokens, [*[False] * before, *[True] * (len(tokens) - before)])]
+
+    def pair(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        prompt, completion = self._prompt(values, where), values["completion"]
+        answer = self._answer(values.get("prompt"), completion, "completion", where)
+        return [self._learned(prompt, answer)]
+
+    def chat(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        talk = messages(values["messages"], "messages", where)
+        tokens = self.template.render(talk, opened=False)
+        learned = [self.on == "all"] * len(tokens)
+        if self.on != "all":
+            for start, stop in answers(self.template, talk, where, last=self.on == "completion"):
+                learned[start:stop] = [True] * (stop - start)
+        begins = self.template.begins
+        return [([*begins, *tokens], [*[False] * len(begins), *learned])]
+
+    def preference(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        """The chosen one, then the rejected one. Without a prompt, it is what both begin with."""
+        chosen, rejected = values["chosen"], values["rejected"]
+        if chosen == rejected:
+            how = "remove the record: nothing can be learned from it"
+            raise JobError("GTJ0113", "the chosen answer is the rejected one", where=where, how=how)
+        if values.get("prompt") is None:
+            return self._common(chosen, rejected, where)
+        prompt = self._prompt(values, where)
+        both = (self._answer(values["prompt"], answer, role, where) for role, answer in (("chosen", chosen), ("rejected", rejected)))
+        return [self._learned(prompt, answer) for answer in both]
+
+    def prompts(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        prompt = self._prompt(values, where)
+        return [(prompt, [False] * len(prompt))]
+
+    @property
+    def _begin(self) -> list[int]:
+        return list(self.tokenizer.before) or [self.tokenizer.end]
+
+    def _prompt(self, values: Mapping[str, Any], where: str) -> list[int]:
+        value, more = values["prompt"], values.get("input")
+        if isinstance(value, list):
+            return [*self.template.begins, *self.template.render(messages(value, "prompt", where), opened=True)]
+        text = _text(value, "prompt", where)
+        if more is not None and _text(more, "input", where):
+            text = f"{text}\n{more}"
+        return [*self._begin, *self.tokenizer.encode(text)]
+
+    def _answer(self, prompt: Any, value: Any, role: str, where: str) -> list[int]:
+        """The tokens of an answer to a prompt, its end included."""
+        if isinstance(value, list):
+            asked = messages(prompt, "prompt", where) if isinstance(prompt, list) else (Message("user", _text(prompt, "prompt", where)),)
+            talk = (*asked, *messages(value, role, where))
+            start = len(self.template.render(asked, opened=True))
+            return self.template.render(talk, opened=False)[start:]
+        text = _text(value, role, where)
+        if isinstance(prompt, list):
+            return self._answer(prompt, [{"role": "assistant", "content": text}], role, where)
+        tokens = self.tokenizer.encode(text)
+        if isinstance(prompt, str) and self.tokenizer.encode(prompt + text) != [*self.tokenizer.encode(prompt), *tokens]:
+            self.joined += 1
+        return [*tokens, self.tokenizer.end]
+
+    def _learned(self, prompt: list[int], answer: list[int]) -> Sequence:
+        tokens = [*prompt, *answer]
+        whole = self.on == "all"
+        return tokens, [False, *[whole or at >= len(prompt) for at in range(1, len(tokens))]]
+
+    def _common(self, chosen: Any, rejected: Any, where: str) -> list[Sequence]:
+        """Of two conversations all turns that are the same; of two texts what both begin with, up to a blank."""
+        if isinstance(chosen, list) != isinstance(rejected, list):
+            raise JobError("GTJ0113", "one answer is a text, and the other a list of messages", where=where, how="write both alike")
+        if isinstance(chosen, list):
+            both = messages(chosen, "chosen", where), messages(rejected, "rejected", where)
+            same = _alike(*both)
+            same = min(same, len(both[0]) - 1, len(both[1]) - 1)
+            start = len(self.template.render(both[0][:same], opened=True))
+            prompt = [*self.template.begins, *self.template.render(both[0][:same], opened=True)]
+            return [self._learned(prompt, self.template.render(talk, opened=False)[start:]) for talk in both]
+        texts = _text(chosen, "chosen", where), _text(rejected, "rejected", where)
+        shared = texts[0][: _alike(*texts)]
+        shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
+        prompt = [*self._begin, *self.tokenizer.encode(shared)]
+        return [self._learned(prompt, [*self.tokenizer.encode(text[len(shared) :]), self.tokenizer.end]) for text in texts]
+
+
+def _alike(one: Collection[Any], other: Collection[Any]) -> int:
+    """How many items both begin with."""
+    return next((at for at, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
+
+
+def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str], list[Sequence]]:
+    return {
+        "text": encoder.text,
+        "pair": encoder.pair,
+        "chat": encoder.chat,
+        "preference": encoder.preference,
+        "prompts": encoder.prompts,
+    }[form]
+
+
+def _text(value: Any, role: str, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    shown = "there is none" if value is None else f"it is {printable(repr(value)[:60])}"
+    how = "mend or remove the record, or leave it out by data.where"
+    raise JobError("GTJ0113", f"the record has no text for {role}", where=where, why=shown, how=how)

@@ -1,0 +1,43 @@
+"""Completions of prompts of unequal length, drawn token by token.
+
+Prompts are moved to the end of their rows, and what is in front of them is hidden. So one pass reads all prompts, and each further pass
+draws a token of every row: as many passes on every rank, whatever the prompts, which is what ZeRO stage 3 needs. A token is found by
+inverting the cumulative distribution at the row's own uniform number, so a completion depends on the row, not on its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainjobs.models.generation import draw
+from trainjobs.objectives.language.attention import behind_filling
+
+
+def complete(
+    model: nn.Module, prompt_BP: Tensor, length_B: Tensor, uniform_BT: Tensor, end: int, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """(tokens int64 [B, T], how many of them count [B]): what follows each prompt, up to its first end token and with it.
+
+    `prompt_BP` is filled up behind its first `length_B` tokens; `uniform_BT` are in [0, 1). Behind the end stands `end`.
+    """
+    width, count = prompt_BP.shape[1], uniform_BT.shape[1]
+    filling_B = width - length_B
+    places_P = torch.arange(width, device=prompt_BP.device)
+    moved_BP = (places_P[None, :] - filling_B[:, None]).clamp(min=0)
+    next_BX = torch.where(places_P[None, :] >= filling_B[:, None], prompt_BP.gather(1, moved_BP), end)
+    positions_BX = moved_BP
+    past: Any = None
+    drawn: list[Tensor] = []
+    for number in range(count):
+        mask = behind_filling(filling_B, next_BX.shape[1], width + number)
+        output = model(input_ids=next_BX, position_ids=positions_BX, attention_mask=mask, past_key_values=past, use_cache=True)
+        past = output.past_key_values
+        next_BX = draw(output.logits[:, -1].float() / temperature, uniform_BT[:, number : number + 1])
+        positions_BX = (length_B + number)[:, None]
+        drawn.append(next_BX)
+    tokens_BT = torch.cat(drawn, dim=1)
+    ended_BT = (tokens_BT == end).cumsum(dim=1) - (tokens_BT == end).long() > 0  # an end lies before it
+    return tokens_BT.masked_fill(ended_BT, end), (~ended_BT).sum(dim=1)
