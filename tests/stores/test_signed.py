@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from trainjobs.stores.s3 import S3
 from trainjobs.stores.signed import Signed
@@ -66,7 +67,7 @@ def test_what_is_said_means_the_same(store: S3) -> None:
     store.get("a", 0, 4, "")
     for status, body, kind in ((503, NOT_NOW, "busy"), (404, b"", "missing"), (412, b"", "condition")):
         wire = through(store, (status, {}, body))
-        with pytest.raises(Exception) as raised:
+        with pytest.raises(ClientError) as raised:
             store.get("a", 0, 4, "")
         trouble = store.trouble(raised.value)
         assert trouble is not None

@@ -1,7 +1,7 @@
-"""A process that holds objects of a cache as told: `reader.py FOLDER LIMIT SEED HOLDS [slow | small]`. It says how
-many it fetched.
+"""A process that holds objects of a cache as told: `reader.py FOLDER LIMIT SEED HOLDS [slow | small]`. It says how many it fetched.
 
-With `small` it reads them by the crate. With `slow` it begins to fetch, writes half of the first object, says so, and stays there until it is killed.
+With `small` it reads them by the crate. With `slow` it begins to fetch, writes half of the first object, says so, and stays there until it
+is killed.
 """
 
 from __future__ import annotations

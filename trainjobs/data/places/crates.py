@@ -19,19 +19,16 @@ from pathlib import Path
 from threading import Lock
 from zlib import crc32
 
-import numpy as np
-import numpy.typing as npt
-
 from trainjobs.data.places.place import SMALL
 
 MEMBERS = 64  # of a crate, at most
 MARK = "c0de"  # how keys of crates begin; the magic tells them from other objects whose keys begin so
 MAGIC = b"gentrain-crate-1"
 HEAD = struct.Struct("<16sII")
-MEMBER = np.dtype([("key", "V16"), ("start", "<u4"), ("size", "<u4"), ("crc", "<u4")])
+MEMBER = struct.Struct("<16sIII")  # key, start, size, CRC
 TICK = 50_000_000  # nanoseconds
 
-Member = npt.NDArray[np.void]
+Member = tuple[bytes, int, int, int]
 
 
 def name_of(keys: Sequence[str]) -> str:
@@ -41,21 +38,18 @@ def name_of(keys: Sequence[str]) -> str:
 
 def size_of(sizes: Sequence[int]) -> int:
     """Bytes of a crate with members of these sizes."""
-    return HEAD.size + MEMBER.itemsize * len(sizes) + sum(sizes)
+    return HEAD.size + MEMBER.size * len(sizes) + sum(sizes)
 
 
 def listed(sizes: Mapping[str, int]) -> bytes:
     """The beginning of a crate whose members are on their way."""
-    return _head(_members(sizes))
+    return _head(sizes, {})
 
 
 def packed(sizes: Mapping[str, int], contents: Mapping[str, bytes]) -> bytes:
     """A crate: of the members that it was to have, those that arrived. As large as with all of them."""
-    members = _members({key: size for key, size in sizes.items() if key in contents})
-    size = size_of([*sizes.values()])
-    for member, data in zip(members, contents.values(), strict=True):
-        member["crc"] = crc_of(member["key"].tobytes(), data)
-    return b"".join([_head(members), *contents.values()]).ljust(size, b"\0")
+    there = {key: size for key, size in sizes.items() if key in contents}
+    return b"".join([_head(there, contents), *(contents[key] for key in there)]).ljust(size_of([*sizes.values()]), b"\0")
 
 
 def crc_of(key: bytes, data: bytes) -> int:
@@ -63,30 +57,27 @@ def crc_of(key: bytes, data: bytes) -> int:
     return crc32(data, crc32(key))
 
 
-def _members(sizes: Mapping[str, int]) -> Member:
-    members = np.zeros(len(sizes), MEMBER)
-    members["key"] = [np.void(bytes.fromhex(key)) for key in sizes]
-    members["size"] = [*sizes.values()]
-    members["start"] = HEAD.size + members.nbytes + np.cumsum([0, *sizes.values()])[:-1]
-    return members
+def _head(sizes: Mapping[str, int], contents: Mapping[str, bytes]) -> bytes:
+    start, members = HEAD.size + MEMBER.size * len(sizes), list[bytes]()
+    for name, size in sizes.items():
+        key = bytes.fromhex(name)
+        members.append(MEMBER.pack(key, start, size, crc_of(key, contents.get(name, b""))))
+        start += size
+    data = b"".join(members)
+    return HEAD.pack(MAGIC, len(sizes), crc32(data)) + data
 
 
-def _head(members: Member) -> bytes:
-    data = members.tobytes()
-    return HEAD.pack(MAGIC, len(members), crc32(data)) + data
-
-
-def read_list(path: Path) -> Member | None:
-    """The members of a crate, or of one that is on its way. None of what is no crate, or damaged. Raises FileNotFoundError."""
+def read_list(path: Path) -> bytes | None:
+    """The list of a crate, MEMBER after MEMBER, also of one on its way. None of what is no crate, or damaged. Raises FileNotFoundError."""
     with open(path, "rb", buffering=0) as file:
-        found = file.read(HEAD.size + MEMBER.itemsize * MEMBERS)
+        found = file.read(HEAD.size + MEMBER.size * MEMBERS)
     if len(found) < HEAD.size:
         return None
     magic, count, crc = HEAD.unpack_from(found)
-    data = found[HEAD.size : HEAD.size + MEMBER.itemsize * count]
+    data = found[HEAD.size : HEAD.size + MEMBER.size * count]
     if magic != MAGIC or count > MEMBERS or crc32(data) != crc:
         return None
-    return np.frombuffer(data, MEMBER)
+    return data
 
 
 class Crates:
@@ -95,7 +86,7 @@ class Crates:
     def __init__(self, folder: Path) -> None:
         self._folder, self._lock = folder, Lock()
         self._seen = -1  # when the folder was changed last, when it was looked at
-        self._members: dict[str, Member] = {}  # of each crate
+        self._members: dict[str, bytes] = {}  # the list of each crate
         self._crates: list[str] = []  # by their numbers
         self._numbers: dict[str, int] = {}
         self._where: dict[int, int] = {}  # of each object: its crate's number and which of its members it is
@@ -115,7 +106,7 @@ class Crates:
                 with suppress(FileNotFoundError):
                     if rest:
                         members = read_list(Path(entry.path))
-                        coming |= {_number(member["key"].tobytes()): key for member in (() if members is None else members)}
+                        coming |= {_number(member[0]): key for member in MEMBER.iter_unpack(members or b"")}
                     else:
                         there.add(key)
                         if key not in self._members and (members := read_list(Path(entry.path))) is not None:
@@ -151,7 +142,7 @@ class Crates:
             for key in wanted:
                 if (at := self._where.get(_number(bytes.fromhex(key)))) is not None:
                     crate = self._crates[at // MEMBERS]
-                    crates.setdefault(crate, []).append((key, self._members[crate][at % MEMBERS]))
+                    crates.setdefault(crate, []).append((key, MEMBER.unpack_from(self._members[crate], at % MEMBERS * MEMBER.size)))
         found, done, damaged = dict[str, bytes](), set[str](), set[str]()
         for crate, members in crates.items():
             try:
@@ -161,9 +152,9 @@ class Crates:
                     self._forget(crate)
                 continue
             try:
-                for key, member in members:
-                    data = os.pread(file, int(member["size"]), int(member["start"]))
-                    if len(data) != wanted[key] or crc_of(bytes.fromhex(key), data) != int(member["crc"]):
+                for key, (name, start, size, crc) in members:
+                    data = os.pread(file, size, start)
+                    if len(data) != wanted[key] or name.hex() != key or crc_of(name, data) != crc:
                         damaged.add(crate)
                     else:
                         found[key] = data
@@ -172,25 +163,25 @@ class Crates:
             with self._lock:
                 self._unread[crate] = self._unread.get(crate, 0) - len(members)
                 if self._unread[crate] <= 0:
-                    self._unread[crate] = len(self._members.get(crate, ()))
+                    self._unread[crate] = len(self._members.get(crate, b"")) // MEMBER.size
                     done.add(crate)
         with self._lock:
             for crate in damaged:
                 self._forget(crate)
         return found, done, damaged
 
-    def _add(self, crate: str, members: Member) -> None:
+    def _add(self, crate: str, members: bytes) -> None:
         number = self._numbers.setdefault(crate, len(self._crates))
         if number == len(self._crates):
             self._crates.append(crate)
-        self._members[crate], self._unread[crate] = members, len(members)
-        for place, member in enumerate(members):
-            self._where[_number(member["key"].tobytes())] = number * MEMBERS + place
+        self._members[crate], self._unread[crate] = members, len(members) // MEMBER.size
+        for place, member in enumerate(MEMBER.iter_unpack(members)):
+            self._where[_number(member[0])] = number * MEMBERS + place
 
     def _forget(self, crate: str) -> None:
         number = self._numbers.get(crate, -1)
-        for place, member in enumerate(self._members.pop(crate, ())):
-            key = _number(member["key"].tobytes())
+        for place, member in enumerate(MEMBER.iter_unpack(self._members.pop(crate, b""))):
+            key = _number(member[0])
             if self._where.get(key) == number * MEMBERS + place:
                 del self._where[key]
         self._unread.pop(crate, None)
@@ -200,4 +191,4 @@ def _number(key: bytes) -> int:
     return int.from_bytes(key[:8], "little")
 
 
-assert MEMBERS * (SMALL + MEMBER.itemsize) + HEAD.size < 2**32, "starts are 32 bits"
+assert MEMBERS * (SMALL + MEMBER.size) + HEAD.size < 2**32, "starts are 32 bits"
