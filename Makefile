@@ -22,8 +22,8 @@ install:  ## the environment, .venv
 
 demo: install  ## train a model that draws what a text asks for, on two workers, a few minutes on two cores, and ask it
 	$(BIN)/gtj run -f manifests/samples/diffusion-shapes.yaml
-	$(BIN)/gtj sample diffusion-shapes --prompt "a red circle" --count 16 --out gentrain-runs/diffusion-shapes/asked
-	@echo "A red circle:     gentrain-runs/diffusion-shapes/asked/grid.png"
+	$(BIN)/gtj sample diffusion-shapes --prompt "a red circle" --count 16 --out gentrain-runs/a-red-circle
+	@echo "A red circle:     gentrain-runs/a-red-circle/grid.png"
 	@echo "What it draws:    gentrain-runs/diffusion-shapes/samples/ (the newest picture)"
 	@echo "The whole story:  gentrain-runs/diffusion-shapes/report.html"
 
