@@ -87,6 +87,17 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 small,
                 plain,
             ),
+            "gan-styles": job(
+                "gan",
+                {
+                    "generator": {"architecture": "stylegan2", "channels": 2, "latentDim": 2, "mappingLayers": 1},
+                    "discriminator": {"architecture": "stylegan2", "channels": 2},
+                    "regularization": {"pathLength": {"every": 2}},
+                    "augment": {"type": "ada"},
+                },
+                small,
+                plain,
+            ),
         },
         "diffusion": {
             "diffusion": job("diffusion", {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}}, small, plain),

@@ -72,7 +72,8 @@ class GanWatches:
             why = f"the discriminator is right on {100 * (accuracy or 0):.1f} % of the samples, and so sure that nothing is learned from it"
             how = "use bce, lsgan or hinge instead of minimax, lower the discriminator's rate, or add r1 or spectralNorm"
             self._say("vanishing", vanished, what, why, how)
-            self._norms = [*self._norms, norm][-USUAL:]
+            if not vanished:  # else it would soon be usual, and be over
+                self._norms = [*self._norms, norm][-USUAL:]
         p = means.get("augment/p", 0.0)
         what = f"augmentation has reached p = {p:.2f}"
         why = f"above {LEAKS} turned or coloured samples are learned as if the data had them"
