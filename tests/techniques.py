@@ -310,7 +310,7 @@ TECHNIQUES = (
         (0, 3),
         f"{_ANY}::test_a_pupil_learns_what_a_plain_loop_teaches",
         _LOOP,
-        "1e-6",
+        "3e-8",
     ),
     Technique(
         "sparse weights and activations",
