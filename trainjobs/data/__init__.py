@@ -177,7 +177,7 @@ def preflight(spec: Spec) -> str:
         files = documents.stdlib_files()
         if data.uri != "builtin:stdlib-text":
             noun = {"pairs": "definitions and their docstrings", "chat": "conversations about definitions"}
-            what = noun.get(data.uri.rpartition("-")[2], "definitions, each with two docstrings, its own and another's")
+            what = noun.get(data.uri.rpartition("-")[2], "definitions, each with its docstring and the same in capitals")
             return f"{what}, of {len(files):,} modules of the standard library"
         return documents.said(sum(file.size for file in files), len(files), len(files))
     if kind == "point":

@@ -1,7 +1,7 @@
 """builtin:stdlib-pairs, stdlib-chat and stdlib-preferences: what Python's standard library says of its own functions and classes.
 
 pairs: a definition, and its docstring. chat: a user who asks what something does and how it is called, and is answered. preferences: a
-definition, its docstring (chosen) and that of another definition (rejected). The same for one release of Python; no torch here.
+definition, its docstring (chosen) and the same in capitals (rejected). The same for one release of Python; no torch here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def key(kind: str) -> str:
 def records(kind: str) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
     """As Dataset.documents: name, where it is, the value of each role, and that it is of no split of its own."""
     found = definitions()
-    for number, (name, head, words) in enumerate(found):
+    for name, head, words in found:
         where = f"builtin:{kind}, {name}"
         if kind == "stdlib-pairs":
             yield name, where, {"prompt": f"{head}\n", "completion": words}, False
@@ -41,9 +41,8 @@ def records(kind: str) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
             ]
             yield name, where, {"messages": talk}, False
         else:
-            other = found[(number + len(found) // 2) % len(found)][2]
-            if other.split() != words.split():
-                yield name, where, {"prompt": f"{head}\n", "chosen": words, "rejected": other}, False
+            if words.upper() != words:
+                yield name, where, {"prompt": f"{head}\n", "chosen": words, "rejected": words.upper()}, False
 
 
 @cache

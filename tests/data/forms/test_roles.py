@@ -61,11 +61,11 @@ def test_a_column_of_another_kind() -> None:
 
 
 def test_what_the_family_needs() -> None:
-    error = refused({"prompt": "text", "answer": "text", "n": "integer"}, Columns())
+    error = refused({"name": "text", "story": "text", "n": "integer"}, Columns())
     assert (error.code, error.where) == ("GTJ0108", "data.source")
     assert error.what == "a language job learns from text, and the data has none that is known by its name"
-    assert error.why == "its columns are prompt (text), answer (text), n (whole numbers); found prompt in prompt, completion in answer"
-    assert error.how == "set data.columns.text to prompt or answer"
+    assert error.why == "its columns are name (text), story (text), n (whole numbers)"
+    assert error.how == "set data.columns.text to name or story"
     error = refused({"text": "text"}, Columns(), "gan")
     assert (error.code, error.how) == ("GTJ0108", "choose data that holds images")
 
