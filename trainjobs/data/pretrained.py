@@ -106,9 +106,10 @@ def together(ranks: Ranks, act: Any) -> list[Any]:
 def compare(before: Mapping[str, Any], now: Pretrained) -> None:
     """See that the base is the one that a commit's weights belong to. JobError GTJ0208."""
     if before["digest"] != now.digest:
-        why = f"{_differing(before['files'], now.files)}; the checkpoint's weights belong to the base as it was"
-        how = f"put the base back as it was ({before['uri']}), or start afresh with gtj run --fresh"
-        raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=now.uri, why=why, how=how)
+        field = "revision" if before["source"] == now.source and now.uri.startswith("hf://") else "source"
+        why = f"{_differing(before['files'], now.files)} in {now.uri}; the checkpoint's weights belong to {before['uri']} as it was"
+        how = "put the base back as it was, or start afresh with gtj run --fresh"
+        raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=f"language.base.{field}", why=why, how=how)
 
 
 def look(base: Base) -> None:
