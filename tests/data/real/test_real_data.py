@@ -25,12 +25,11 @@ import group
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH = 25, 6  # 150 samples: two epochs and a half
-STAGES = {"folder": 3, "hub-parquet": 2}  # what a run sees is no matter of how its weights are divided
 KILLED = 85  # amid the second epoch, two steps behind a commit
 FORKED = str(Path(__file__).parent / "forked.py")
 
 
-def spec(data: dict[str, Any], stage: int) -> dict[str, Any]:
+def spec(data: dict[str, Any]) -> dict[str, Any]:
     return {
         "custom": {"objective": "tests.data.real.recorded:build"},
         "data": {"holdout": 0.1, **data},
@@ -38,7 +37,6 @@ def spec(data: dict[str, Any], stage: int) -> dict[str, Any]:
         "compute": {"workers": 1, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": 4}},
         "evaluation": {"samples": 1, "everySteps": STEPS},
-        "deepspeed": {"stage": stage},
     }
 
 
@@ -61,9 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, start: Start) -> dict[str, di
                     continue
                 environment |= server.environ()
             data = filled(server, root / "data" / name)
-            runs[name] = {
-                kind: group.prepare(root / f"{name}-{kind}", spec(data, STAGES.get(name, 0))) for kind in ("whole", "shrunk", "grown")
-            }
+            runs[name] = {kind: group.prepare(root / f"{name}-{kind}", spec(data)) for kind in ("whole", "shrunk", "grown")}
         shrunk, grown = [run["shrunk"] for run in runs.values()], [run["grown"] for run in runs.values()]
         for run in (*shrunk, *grown):
             (run / "killed").write_text(str(KILLED))
