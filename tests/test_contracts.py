@@ -56,7 +56,10 @@ def plants() -> list[Plant]:
     families = CONTRACTS[FAMILIES]["modules"]
     across = [Plant(FAMILIES, first, second) for first, second in zip(families, [*families[1:], families[0]], strict=True)]
     api, torch_free = "The API imports nothing but pydantic of others", "Plan, commit log and stores import no torch"
-    clouds, cluster = "Only stores.s3, gs and az import a cloud's SDK", "Only kube.client and cli.cluster.api import the Kubernetes client"
+    clouds, cluster = (
+        "Only stores.s3 with signed, gs and az import a cloud's SDK",
+        "Only kube.client and cli.cluster.api import the Kubernetes client",
+    )
     return [
         *upwards,
         *sideways,

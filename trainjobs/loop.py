@@ -47,18 +47,15 @@ from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real, reconstructions
 from trainjobs.monitor import divergence
-from trainjobs.monitor.adaptation import Window
-from trainjobs.monitor.divergence import Lookout
-from trainjobs.monitor.followed import Followed
-from trainjobs.monitor.meter import Meter
+from trainjobs.monitor.beside import Beside
 from trainjobs.monitor.orders import sync
 from trainjobs.monitor.reporter import Reporter
-from trainjobs.monitor.watches import GanWatches, tell_troubles
+from trainjobs.monitor.watches import tell_troubles
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
 from trainjobs.objectives.build import build
 from trainjobs.objectives.dropout import masks
-from trainjobs.objectives.phase import Adaptive, At
+from trainjobs.objectives.phase import At
 from trainjobs.objectives.precision import autocast as autocast_to
 from trainjobs.objectives.shaped import phases_of, shaped
 from trainjobs.optim.schedule import kept as kept_average
@@ -67,7 +64,7 @@ from trainjobs.plan.batch import cut
 from trainjobs.plan.beside import beside, due
 from trainjobs.run import progress
 from trainjobs.run.outcome import Outcome
-from trainjobs.state import State, Stateful
+from trainjobs.state import State
 from trainjobs.world import World
 
 Beat = Callable[[int], None]
@@ -108,19 +105,8 @@ def _train(
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     datasets, cache = list[Dataset](), run / "cache"
     base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
-    opened = open_source(
-        spec,
-        cache,
-        found,
-        rule=rule,
-        tokenizer=base_tokenizer(base) if base else began.tokenizer,
-        orders=began.orders,
-        ranks=world,
-        aside=run,
-        pin=pin,
-        say=said,
-        note=datasets.append,
-    )
+    began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base else began.tokenizer, "orders": began.orders}
+    opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
     source = ahead(opened, spec.data.workers, world)
     ends.callback(close, source)
     note("data")
@@ -139,8 +125,7 @@ def _train(
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
     identity |= {"base": base.account} if base else {}
     identity["frozen"] = world.lead(frozen_digest, modules, {name: network.origin for name, network in model.networks.items()})
-    identity["drawing"] = world.lead(drawing, spec, source, batch_cut.micro)
-    identity["hidden"] = world.lead(hidden_digest, objective, modules)
+    identity |= {"drawing": world.lead(drawing, spec, source, batch_cut.micro), "hidden": world.lead(hidden_digest, objective, modules)}
     after = {name: network.after for name, network in model.networks.items()}
     engines = {
         name: Engine(name, modules[name], own, spec, stage, batch_cut.micro, world, after[name]) for name, own in groups.items() if own
@@ -158,16 +143,8 @@ def _train(
     note("initialize")
 
     # What else is saved.
-    meter, lookout = Meter(), Lookout(spec.recovery)
-    watches = GanWatches.of(spec)
-    windows = {"window": Window(objective)} if isinstance(objective, Adaptive) else {}
-    windows |= {"watches_window": Window(watches)} if watches else {}
-    followed = Followed(spec.training)
-    keeps: dict[str, Stateful] = {**followed.keeps, **({"losses": lookout} if lookout.looks else {})}
-    keeps |= {"objective": objective} if isinstance(objective, Stateful) else {}
-    keeps |= {"watches": watches} if watches else {}
-    keeps |= windows
-    keeps |= {f"scale/{name}": engine.scale for name, engine in engines.items() if engine.scale}
+    aside = Beside.of(spec, objective)
+    meter, lookout, followed, watches, keeps = aside.meter, aside.lookout, aside.followed, aside.watches, aside.keeps(objective, engines)
 
     # Where it goes on.
     small = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
@@ -246,8 +223,7 @@ def _train(
             ema.update(kept_average(spec.training.ema, state.step, spec.samples_per_step))
         state.step += 1
         measured = meter.stepped(state, engines)
-        for window in windows.values():
-            window.stepped(measured, world)
+        aside.stepped(measured, world)
         heartbeat(state.step)
         if state.step == first + 1:
             note("first step")
@@ -257,8 +233,7 @@ def _train(
         # What is due now? Every worker finds the same answer.
         last = state.step == spec.training.steps
         evaluate = last or due(state.step, plan.every)
-        save = last or due(state.step, plan.save)
-        stop = False
+        save, stop = last or due(state.step, plan.save), False
         if save or evaluate or state.step >= sync_at:
             means, orders, happened = sync(meter, world, reporter, saver, state.step, batches.wait)
             sync_at, stop = orders.next, orders.stop
@@ -299,7 +274,6 @@ def _train(
                     reporter.evaluated(state, scores, samples)
                     reporter.reconstructed(state, rebuilt)
                     reporter.noted(state, words)
-
                 if watches:
                     watches.evaluated(state.step, scores)
         halt = tell_troubles(watches, reporter, spec) if watches else None
@@ -308,8 +282,7 @@ def _train(
         if save or halt:
             with reporter.aside("saves", state.step) if reporter else nullcontext():
                 tell(f"saving step {state.step}")
-                for window in windows.values():
-                    window.gather(world)
+                aside.gather(world)
                 happened = saver.save(reporter.scores if reporter else {})
                 if reporter:
                     reporter.heard(happened)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
-if TYPE_CHECKING:
-    from trainjobs.api.profile import ProfileSpec
-
+# The rules see a ProfileSpec, which profile.py has.
 ALL = ("on-demand", "spot", "reserved")
 
 
@@ -53,7 +51,7 @@ def _named(provider: str) -> list[str]:
     return [pool for cloud, pool in POOLS if cloud == provider]
 
 
-def pool_is_of_provider(spec: ProfileSpec) -> Iterator[Breach]:
+def pool_is_of_provider(spec: Any) -> Iterator[Breach]:
     if spec.pool is not None and (spec.provider, spec.pool) not in POOLS:
         known = _named(spec.provider)
         what = f"provider {spec.provider} has no pool {spec.pool}"
@@ -61,14 +59,14 @@ def pool_is_of_provider(spec: ProfileSpec) -> Iterator[Breach]:
         yield Breach(("pool",), what, "a pool says how that cloud labels and taints its nodes", how)
 
 
-def capacity_is_of_pool(spec: ProfileSpec) -> Iterator[Breach]:
+def capacity_is_of_pool(spec: Any) -> Iterator[Breach]:
     pool = POOLS.get((spec.provider, spec.pool or ""))
     if pool and spec.capacity not in pool.capacities:
         why = f"{spec.provider} has no label that says so"
         yield Breach(("capacity",), f"pool {spec.pool} has no {spec.capacity} nodes", why, f"it has {listed(pool.capacities)}")
 
 
-def fabric_is_of_pool(spec: ProfileSpec) -> Iterator[Breach]:
+def fabric_is_of_pool(spec: Any) -> Iterator[Breach]:
     pool = POOLS.get((spec.provider, spec.pool or ""))
     if spec.fabric == "none" or (spec.pool and not pool):
         return
@@ -80,7 +78,7 @@ def fabric_is_of_pool(spec: ProfileSpec) -> Iterator[Breach]:
         yield Breach(("fabric",), what, "workers would wait for devices that no node has", how)
 
 
-def fabric_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
+def fabric_has_what_it_needs(spec: Any) -> Iterator[Breach]:
     if spec.fabric in CLAIMED and spec.claim_template is None:
         why = "its devices come by a claim, and a job makes no claims"
         how = "make a ResourceClaimTemplate in the jobs' namespaces and name it in claimTemplate"
@@ -94,13 +92,13 @@ def fabric_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
         yield Breach(("networks",), what, why, how if not spec.networks else "leave networks out, or write fabric: gke-rdma")
 
 
-def reservation_is_named(spec: ProfileSpec) -> Iterator[Breach]:
+def reservation_is_named(spec: Any) -> Iterator[Breach]:
     if spec.provider == "gcp" and spec.pool and spec.capacity == "reserved" and not {RESERVATION, COMPUTE_CLASS} & spec.selector.keys():
         what, why = "reserved nodes of gcp without the reservation's name", "GKE's pods find them by it"
         yield Breach(("selector",), what, why, f"write {RESERVATION} into selector, or {COMPUTE_CLASS} of a ComputeClass that has them")
 
 
-def pool_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
+def pool_has_what_it_needs(spec: Any) -> Iterator[Breach]:
     pool = POOLS.get((spec.provider, spec.pool or ""))
     if pool is None or not spec.accelerator.per_node:
         return
@@ -112,7 +110,7 @@ def pool_has_what_it_needs(spec: ProfileSpec) -> Iterator[Breach]:
         yield Breach(("accelerator", "type"), f"pool {spec.pool} without accelerator.type", "its nodes are told apart by it", how)
 
 
-def grace_is_what_there_is(spec: ProfileSpec) -> Iterator[Breach]:
+def grace_is_what_there_is(spec: Any) -> Iterator[Breach]:
     pool = POOLS.get((spec.provider, spec.pool or ""))
     if pool and spec.capacity == "spot" and spec.grace_period_seconds > pool.notice:
         what = f"{spec.grace_period_seconds} s of grace on a spot node of {spec.provider}/{spec.pool}"

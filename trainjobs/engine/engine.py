@@ -240,7 +240,7 @@ class Engine:
     def finite(self) -> bool:
         """Whether every trained weight that this rank holds is a finite number; what is frozen stays as it was.
 
-        Without the padding of stage 3: DeepSpeed leaves there what was in the memory before (partition_parameters.py allocates a
+        Without the padding of stage 3: DeepSpeed leaves there what was in the memory before (its zero.partition_parameters allocates a
         rank's part by `torch.empty` and copies the weights only)."""
         mine = ((self.owned(parameter), self.span(parameter)[2]) for _, parameter in self.trained)
         return all(bool(torch.isfinite(there.reshape(-1)[:length]).all()) for there, length in mine)
