@@ -387,7 +387,7 @@ TECHNIQUES = (
     *(
         Technique(name, field, (0, 1, 2, 3), f"tests/equivalence/test_answers.py::{test}", "plain torch loop, document by document", "2e-6")
         for name, field, test in (
-            ("answers only", "language.loss.on", "test_weights_are_those_of_a_plain_loop"),
+            ("answers only", "language.loss.tokens", "test_weights_are_those_of_a_plain_loop"),
             ("loss by tokens", "language.loss", "test_the_loss_that_is_told_is_the_mean_over_tokens_however_it_is_cut"),
             ("packing", "language.packing", "test_weights_are_those_of_a_plain_loop"),
         )

@@ -46,7 +46,7 @@ def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: di
     ("language", "source"),
     [
         ({}, "builtin:stdlib-chat"),
-        ({"packing": "wrapped", "loss": {"on": "all", "chunk": 4096}}, "builtin:stdlib-pairs"),
+        ({"packing": "wrapped", "loss": {"tokens": "all", "chunk": 4096}}, "builtin:stdlib-pairs"),
         ({"method": "dpo"}, "builtin:stdlib-preferences"),
         ({"method": "reward", "network": {"dropout": 0.1}}, "builtin:stdlib-preferences"),
         ({"method": "grpo", "grpo": {"rewards": REWARDS}}, "builtin:stdlib-pairs"),

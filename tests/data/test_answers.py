@@ -101,7 +101,7 @@ def test_conversations_without_an_answer_are_left_out_and_counted(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "language", "what"),
     [
-        ([{"messages": [{"role": "user", "content": "Hi"}]}] * 3, {}, "loss.on: auto leaves no token of 3 records"),
+        ([{"messages": [{"role": "user", "content": "Hi"}]}] * 3, {}, "loss.tokens: auto leaves no token of 3 records"),
         ([{"prompt": "q", "completion": "a" * 99}] * 3, {}, "no record of 3 fits into the context"),
         ([{"prompt": "q"}] * 3, {}, "none of the formats"),
         ([{"prompt": "q", "completion": "a"}] * 3, {"method": "dpo"}, "none of the formats"),

@@ -51,7 +51,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_first_token_
     assert error.value.where == "a.jsonl:7"
     start = len(BYTES.encode("user\nHi")) + 1 + len("assistant\n")
     assert f"token {start + 1} is {ord('<')} in the one, and {ord('H')} in the other" in error.value.why
-    assert "language.loss.on to completion" in error.value.how
+    assert "language.loss.tokens to completion" in error.value.how
     assert len(list(answers(Rewriting(BYTES), talk, "a.jsonl:7", last=True))) == 1
 
 

@@ -88,5 +88,5 @@ def test_what_cannot_be_learned_from_is_refused(form: Format, values: Mapping[st
     with pytest.raises(JobError, match=what) as error:
         encode(encoder(on), form)(values, "a.jsonl:5")
     assert error.value.code == code
-    assert error.value.where in ("a.jsonl:5", "language.loss.on")
+    assert error.value.where in ("a.jsonl:5", "language.loss.tokens")
     assert error.value.how

@@ -15,7 +15,7 @@ class Dpo(Model):
 
     beta: Annotated[float, Field(gt=0, le=100)] = Field(0.1, description="How strongly the reference holds the model (TRL: beta).")
     loss: Literal["sigmoid", "ipo", "hinge", "robust"] = Field("sigmoid", description="Function of the margin (TRL: loss_type).")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), only(loss=("sigmoid", "robust"))] = Field(
+    label_smoothing: Annotated[float, Field(ge=0, le=0.49), only(loss=("sigmoid", "robust"))] = Field(
         0.0, description="Share of preferences that are taken to be the wrong way round (TRL: label_smoothing)."
     )
 

@@ -38,7 +38,7 @@ class Tokenizer(Model):
 class LanguageLoss(Model):
     """What is learned of the data, and how the cross-entropy is computed."""
 
-    on: Literal["auto", "all", "completion", "assistant"] = Field(
+    tokens: Literal["auto", "all", "completion", "assistant"] = Field(
         "auto",
         description="Tokens that are learned. auto: all of a text, the completion behind a prompt, every answer of a conversation; all: "
         "prompts and what users say as well; completion: the last answer; assistant: every answer (TRL: completion_only_loss, "

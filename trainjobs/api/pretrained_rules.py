@@ -75,6 +75,21 @@ def one_beginning(spec: Spec) -> Iterator[Breach]:
         yield Breach(("training", "initialWeights"), what, why, "keep one of them", on_key=True)
 
 
+def one_way_to_freeze(spec: Spec) -> Iterator[Breach]:
+    if spec.language is not None and spec.language.unfreezing is not None and spec.training.freeze:
+        what, why = "training.freeze beside language.unfreezing", "both say which blocks of the base train when"
+        yield Breach(("training", "freeze"), what, why, "keep one of them", on_key=True)
+
+
+def prefix_stands_alone(spec: Spec) -> Iterator[Breach]:
+    """A prefix is keys and values from before the text: a block that is computed again does not know it."""
+    if spec.language is None or spec.language.adapter is None or spec.language.adapter.type != "prefix":
+        return
+    if spec.training.gradient_checkpointing:
+        how = "take gradientCheckpointing out, or take another adapter"
+        yield Breach(("training", "gradientCheckpointing"), "gradientCheckpointing with a prefix", "its blocks keep no keys", how)
+
+
 def _rules() -> tuple[Rule, ...]:
     plain = Language()
     network = [
@@ -121,6 +136,21 @@ def _rules() -> tuple[Rule, ...]:
             one_beginning,
             "!has(self.language) || !has(self.language.base) || !has(self.training.initialWeights)",
             "training.initialWeights beside language.base: both say which weights the run begins with",
+        ),
+        Rule(
+            "spec",
+            "GTJ0108",
+            one_way_to_freeze,
+            "!has(self.language) || !has(self.language.unfreezing) || self.training.freeze.size() == 0",
+            "training.freeze beside language.unfreezing: both say which blocks of the base train when",
+        ),
+        Rule(
+            "spec",
+            "GTJ0108",
+            prefix_stands_alone,
+            "!has(self.language) || !has(self.language.adapter) || self.language.adapter.type != 'prefix' || "
+            "!self.training.gradientCheckpointing",
+            "gradientCheckpointing with a prefix: its blocks keep no keys",
         ),
     )
 

@@ -110,7 +110,10 @@ def _opened(
     sources: list[Source] = []
     if spec.language and any(made for made, _ in ahead):
         if documents.by_document(spec):
-            why, how = "what was prepared is one stream of tokens", "take packing and loss.on out, or name the data itself as data.source"
+            why, how = (
+                "what was prepared is one stream of tokens",
+                "take packing and loss.tokens out, or name the data itself",
+            )
             raise JobError("GTJ0108", "prepared text cannot be read by document", where="language.packing", why=why, how=how)
         if spec.language.base is not None:
             own = text.of_base(spec.language.base, reading.cache, tokenizer)

@@ -90,6 +90,6 @@ def answers(template: Template, talk: Sequence[Message], where: str, *, last: bo
                 at = next(at for at, (one, other) in enumerate(zip_longest(whole[: len(part)], part)) if one != other)
                 there = whole[at] if at < len(whole) else "missing"
                 why = f"{what} is no beginning of the whole: token {at + 1} is {part[at]} in the one, and {there} in the other"
-                how = "set language.loss.on to completion, or use a template that leaves earlier turns as they are"
+                how = "set language.loss.tokens to completion, or use a template that leaves earlier turns as they are"
                 raise JobError("GTJ0113", "the chat template rewrites earlier turns", where=where, why=why, how=how)
         yield len(before), len(upto)

@@ -119,7 +119,7 @@ def settings(spec: Spec) -> Language:
 
 def by_document(spec: Spec) -> bool:
     """Whether plain text is read document by document, not as one stream."""
-    return spec.language is not None and (spec.language.packing != "auto" or spec.language.loss.on != "auto")
+    return spec.language is not None and (spec.language.packing != "auto" or spec.language.loss.tokens != "auto")
 
 
 def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:

@@ -65,7 +65,7 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
         room -= 1  # all tokens pass the network, the last one for its reward
     if part.form == "prompts":
         room -= 1 + language.grpo.max_completion
-    on, holdout = language.loss.on, None if part.apart else spec.data.holdout
+    on, holdout = language.loss.tokens, None if part.apart else spec.data.holdout
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
     made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on), room, part.where, holdout, path)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):

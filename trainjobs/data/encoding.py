@@ -21,7 +21,7 @@ Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
 
 @dataclass
 class Encoder:
-    """`on` is language.loss.on. `joined` counts prompts whose last tokens would be others together with their completion."""
+    """`on` is language.loss.tokens. `joined` counts prompts whose last tokens would be others together with their completion."""
 
     tokenizer: Tokenizer
     template: Template
@@ -30,8 +30,8 @@ class Encoder:
 
     def text(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         if self.on in ("completion", "assistant"):
-            how = "take language.loss.on out, or name the columns of prompt and completion"
-            raise JobError("GTJ0108", f"loss.on: {self.on}, and the data is plain text", where="language.loss.on", how=how)
+            how = "take language.loss.tokens out, or name the columns of prompt and completion"
+            raise JobError("GTJ0108", f"loss.tokens: {self.on}, and the data is plain text", where="language.loss.tokens", how=how)
         tokens = [*self._begin, *self.tokenizer.encode(_text(values["text"], "text", where)), self.tokenizer.end]
         before = len(self._begin)
         return [(tokens, [*[False] * before, *[True] * (len(tokens) - before)])]

@@ -122,7 +122,7 @@ def _of_records(spec: Spec, found: Found, dataset: Dataset) -> str:
     """Records on this machine are read, up to READ bytes of them, and each is looked at as it will be when it is encoded."""
     part = dialogues.of(spec, dataset, Straight())
     tokenizer = ByteTokenizer()  # which tokens there are has no say in whether a record is of the format
-    one = encode(Encoder(tokenizer, template_of(tokenizer), documents.settings(spec).loss.on), part.form)
+    one = encode(Encoder(tokenizer, template_of(tokenizer), documents.settings(spec).loss.tokens), part.form)
     count = length = 0
     for _, where, values, _ in part.read():
         count, length = count + 1, length + sum(len(tokens) for tokens, _ in one(values, where))

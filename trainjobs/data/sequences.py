@@ -145,8 +145,8 @@ def _nothing(form: Format, on: str, where: str, read: int, long: int, longest: i
         how = "raise language.network.contextLength, or shorten the records"
         return JobError("GTJ0113", f"no record of {read:,} fits into the context", where=where, why=why, how=how)
     why = "no record has an answer" if form == "chat" else "every completion is empty"
-    how = "set language.loss.on to all, or mend the records"
-    return JobError("GTJ0113", f"loss.on: {on} leaves no token of {read:,} records", where=where, why=why, how=how)
+    how = "set language.loss.tokens to all, or mend the records"
+    return JobError("GTJ0113", f"loss.tokens: {on} leaves no token of {read:,} records", where=where, why=why, how=how)
 
 
 def path_of(cache: Path, key: str, form: Format, tokenizer: list[object], **settings: object) -> Path:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
+from trainjobs.api.pretrained import VIRTUAL
 from trainjobs.data.kinds import mismatch
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.answers import AnswersObjective
@@ -42,6 +44,11 @@ def build(spec: Spec, info: DataInfo) -> Model:
     """A causal language model, and what it learns by the manifest's method."""
     family = spec.language
     assert family is not None
+    answers = bool(info.form) or family.loss != LanguageLoss()
+    if family.adapter is not None and family.adapter.type in VIRTUAL and answers:
+        why = "what is learned of records is found by position, and virtual tokens stand before them"
+        how = "take lora, dora, ia3 or bottleneck, or plain text"
+        raise JobError("GTJ0108", f"adapter {family.adapter.type} with records", where="language.adapter.type", why=why, how=how)
     made = networks(family, info, half=spec.training.precision == "bf16")["model"]
     tokenizer, context = info.tokenizer, family.network.context_length
     assert tokenizer is not None
@@ -59,7 +66,7 @@ def build(spec: Spec, info: DataInfo) -> Model:
     network = Network(made, origin=origin)
     if family.unfreezing is not None:
         network = unfrozen("model", made, family.unfreezing, origin)
-    if info.form or family.loss != LanguageLoss():
+    if answers:
         return Model({"model": network}, AnswersObjective(made, tokenizer, context, family.loss, stream=not info.form))
     return Model({"model": network}, LanguageObjective(made, tokenizer, context))
 
