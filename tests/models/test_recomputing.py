@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.language import Transformer
+from trainjobs.models.dit import DiT
 from trainjobs.models.recomputing import recompute
 from trainjobs.models.transformers import causal_language_model
 from trainjobs.models.unet import UNet
@@ -22,6 +23,14 @@ NOISE = Noise.of(0, 1, "train.0", torch.arange(4))
 def unet() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     torch.manual_seed(0)
     network = UNet(image_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=True)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return network, lambda made: made(torch.linspace(-1, 1, 256).view(4, 1, 8, 8), torch.arange(4))
+
+
+def dit() -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
+    torch.manual_seed(0)
+    network = DiT(image_channels=1, size=8, hidden=16, layers=2, heads=2, patch=2)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.2)
     return network, lambda made: made(torch.linspace(-1, 1, 256).view(4, 1, 8, 8), torch.arange(4))
@@ -48,7 +57,10 @@ def gradients(found: tuple[nn.Module, Callable[[nn.Module], Tensor]], again: boo
         calls += 1
 
     layers = [
-        layer for layer in network.modules() if isinstance(layer, nn.GroupNorm) or type(layer).__name__.endswith(("Attention", "MLP"))
+        layer
+        for layer in network.modules()
+        if isinstance(layer, (nn.GroupNorm, *((nn.Linear,) if isinstance(network, DiT) else ())))
+        or type(layer).__name__.endswith(("Attention", "MLP"))
     ]
     for layer in layers:
         layer.register_forward_hook(count)
@@ -61,7 +73,7 @@ def gradients(found: tuple[nn.Module, Callable[[nn.Module], Tensor]], again: boo
 
 
 @pytest.mark.parametrize("low", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("make", [unet, lambda: language("gpt2"), lambda: language("llama")], ids=["unet", "gpt2", "llama"])
+@pytest.mark.parametrize("make", [unet, dit, lambda: language("gpt2"), lambda: language("llama")], ids=["unet", "dit", "gpt2", "llama"])
 def test_gradients_are_the_same(make: Callable[[], tuple[nn.Module, Callable[[nn.Module], Tensor]]], low: bool) -> None:
     (kept, once), (again, twice) = gradients(make(), False, low), gradients(make(), True, low)
     assert kept.keys() == again.keys()

@@ -26,6 +26,8 @@ _EPSILON = 1e-6
 class Layer(nn.Module):
     """(float [B, N, H], [B, H], Told) -> float [B, N, H]."""
 
+    RECOMPUTES = True  # with training.gradientCheckpointing (recomputing.py)
+
     def __init__(self, hidden: int, heads: int, states: int | None) -> None:
         super().__init__()
         self.heads = heads
