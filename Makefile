@@ -28,7 +28,7 @@ demo: install  ## train a model that draws what a text asks for, on two workers,
 	@echo "The whole story:  gentrain-runs/diffusion-shapes/report.html"
 
 # Its parts run side by side, two at a time; each one's output comes in one piece.
-check: install  ## ruff, mypy --strict, import contracts, fast tests: under a minute
+check: install  ## ruff, mypy --strict, import contracts, fast tests: about a minute
 	@$(MAKE) --no-print-directory -j 2 -k -O lint types contracts fast
 
 lint:
