@@ -7,7 +7,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.silence import pretrained
 from tests.silence.changes import Manifest
@@ -55,12 +57,21 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
     mlp = {"architecture": "mlp", "channels": 4, "layers": 1}
     unet = {"channels": 4, "multipliers": [1, 2]}
     mixed = {"sources": [{"source": pictures}, {"source": f"file://{images(folder / 'more', shift=40)}"}], "images": small["images"]}
+    shapes = {"source": "builtin:shapes", "images": {"size": 8}, "holdout": 0.001}
+    told = {"type": "text", "length": 24, "width": 16, "layers": 1, "heads": 2}
+    asked = {"source": f"file://{preferences(folder / 'asked')}", "holdout": 0.25}
+    auto = {"network": {"channels": 4, "latentDim": 2}}
     plain, momentum = {}, {"training": {"optimizers": {"default": SGD}, "ema": None}}
+    unmeasured: dict[str, Any] = {"checkpoints": {"keep": {}}}
     return {
         "vae": {
             "vae": job("vae", {"network": {"channels": 4, "latentDim": 2}}, small, plain),
             "vae-mixed": job("vae", {"network": {"channels": 4, "latentDim": 2}}, {**mixed, "holdout": 0.25}, plain),
             "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
+            **{
+                f"vae-{name}": job("vae", auto, {**small, **data}, {"training": training})
+                for name, (data, training) in any_family(folder).items()
+            },
         },
         "gan": {
             "gan": job("gan", {"generator": {**dcgan, "latentDim": 2}, "discriminator": dcgan}, small, plain),
@@ -102,6 +113,22 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
         "diffusion": {
             "diffusion": job("diffusion", {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}}, small, plain),
             "diffusion-sgd": job("diffusion", {"network": unet, "process": {"prediction": "v"}, "sampler": {"steps": 2}}, small, momentum),
+            "diffusion-text": job(
+                "diffusion",
+                {"network": unet, "conditioning": told, "process": {"timesteps": 10}, "sampler": {"steps": 2, "guidance": 2.0}},
+                shapes,
+                plain,
+            ),
+            "diffusion-dit": job(
+                "diffusion",
+                {
+                    "network": {"architecture": "dit", "hidden": 16, "layers": 1, "heads": 2, "patch": 2},
+                    "process": {"timesteps": 10},
+                    "sampler": {"steps": 2},
+                },
+                small,
+                plain,
+            ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
         },
         "language": {
@@ -113,6 +140,10 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 momentum,
             ),
             **{
+                f"language-{name}": job("language", {"network": {**letters, "contextLength": 48}, **part}, asked, unmeasured)
+                for name, part in aligned().items()
+            },
+            **{
                 f"language-{name}": job("language", part, {"source": words, "holdout": 0.25}, plain)
                 for name, part in going_on(folder).items()
             },
@@ -122,6 +153,42 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             "custom-sgd": job("custom", {"objective": "tests.silence.objective:build"}, small, momentum),
         },
     }
+
+
+def any_family(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """What every family can use and has an effect beside something else only: data and training, by name."""
+    turned = {"images": {"size": 8, "channels": 3, "augment": ["rotation", "randomCrop", "colorJitter"]}}
+    inside = ["autoencoder.encoder.*"]
+    return {
+        "turned": (turned, {}),
+        "plateau": ({}, {"schedule": {"name": "plateau", "warmupSteps": 1, "metric": "heldout/loss"}}),
+        "rms": ({}, {"optimizers": {"default": {"name": "rmsprop", "learningRate": 1e-3}}}),
+        "muon": ({}, {"optimizers": {"default": {"name": "muon", "learningRate": 1e-3}}}),
+        "frozen": ({}, {"freeze": inside, "unfreeze": [{"step": 3, "patterns": inside}]}),
+        "weights": ({}, {"initialWeights": f"file://{weights(folder / 'weights')}", "allowPartialWeights": True}),
+        "sparse": ({}, {"sparsity": {"weights": 0.1, "activations": 0.1, "layers": ["autoencoder.encoder.layers.*"]}}),
+    }
+
+
+def aligned() -> dict[str, dict[str, Any]]:
+    """Language models that learn from preferences and rewards, by method."""
+    rewards = [{"function": "length", "target": 4}, {"function": "regex", "pattern": "a"}, {"function": "match", "column": "chosen"}]
+    grpo = {"rewards": rewards, "generations": 2, "maxCompletion": 4, "epochs": 2, "beta": 0.1}
+    return {"dpo": {"method": "dpo"}, "reward": {"method": "reward"}, "grpo": {"method": "grpo", "grpo": grpo}}
+
+
+def weights(folder: Path) -> Path:
+    """Of which one fits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"encoder.layers.0.bias": torch.zeros(4), "other": torch.zeros(1)}, folder / "autoencoder.safetensors")
+    return folder
+
+
+def preferences(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (f'{{"prompt": "{n} and {n}? ", "chosen": "{2 * n}", "rejected": "no {n}"}}\n' for n in range(60))
+    (folder / "asked.jsonl").write_text("".join(rows))
+    return folder
 
 
 def going_on(folder: Path) -> dict[str, dict[str, Any]]:
@@ -161,6 +228,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "language.base.revision": {"language-hub": "v2"},
         "language.adapter.targets": {"": ["c_attn"]},
         "language.adapter.modulesToSave": {"": ["ln_f"]},
+        "training.schedule.metric": {"": "heldout/loss/live"},
         "custom.objective": {"": "tests.silence.objective:other"},
         "custom.options": {"": {"width": 4, "scale": 2.0}},
         "deepspeed.config": {"": {"prescale_gradients": True}},

@@ -193,4 +193,4 @@ def listed(annotation: Any, now: list[Any]) -> Iterator[list[Any]]:
 
 def names_in(message: str, names: Iterator[str] | list[str]) -> set[str]:
     """Those of the dotted names that a line tells of."""
-    return {name for name in names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.]*\w)", message)}
+    return {name for name in names if re.search(rf"(?<![\w.])(?:spec\.)?{re.escape(name)}(?![\w.]*\w)", message)}

@@ -90,7 +90,7 @@ def _facts(uri: str, family: str) -> Mapping[str, Any]:
         told = json.loads(get(open_store(uri), FACTS))
         found = told["spec"].get(family)
     except Missing as error:
-        how = "name a folder that gtj checkpoints export wrote"
+        how = "name a folder that gtj checkpoints export wrote in training.distillation.teacher"
         raise JobError("GTJ0118", "there is no teacher", where=uri, why=f"{FACTS} {error.why}", how=how) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise JobError("GTJ0209", "the teacher is damaged", where=f"{uri}/{FACTS}", why=repr(error), how="export it again") from error

@@ -57,7 +57,7 @@ def none(method: str, found: Mapping[str, str]) -> JobError:
     lacking = {name: [role for role in SHAPES[name].needs if role not in found] for name in formats}
     near = min(formats, key=lambda name: (len(lacking[name]) == len(SHAPES[name].needs), len(lacking[name])))
     columns = listed((f"{column} ({role})" for role, column in found.items()), "and") or "no column that is known by its name"
-    why = f"there is {columns}; method: {method} learns from " + "; ".join(
+    why = f"there is {columns}; language.method: {method} learns from " + "; ".join(
         f"{SHAPES[name].words}: {SHAPES[name].columns}" for name in formats
     )
     how = f"nearest is {SHAPES[near].words}: name {listed((f'data.columns.{role}' for role in lacking[near]), 'and')}"

@@ -34,5 +34,5 @@ def refuse_missing(spec: Spec, there: Collection[str], columns: str) -> None:
         "label": "name the column in data.columns.label, or where folders are classes write data.labels: folder",
         "caption": "name the column in data.columns.caption, or write photo.txt beside each photo.png",
     }[role]
-    what = f"the pictures have no {role}s, and diffusion.conditioning asks for them"
+    what = f"the pictures have no {role}s, and diffusion.conditioning.type asks for them"
     raise JobError("GTJ0113", what, where=spec.data.uri, why=f"of the data is known: {columns}", how=how)

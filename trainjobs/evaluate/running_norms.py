@@ -9,12 +9,13 @@ training batch is cut into: the statistics depend on nothing but the weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from trainjobs.api.job import Spec
 from trainjobs.evaluate.evaluation import conditions
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
@@ -27,18 +28,40 @@ _Norm = nn.modules.batchnorm._BatchNorm
 @contextmanager
 def estimated(setting: Setting, at: At, averaged: Mapping[str, object]) -> Iterator[None]:
     """In the block, entered by every rank while the networks compute with the averages, batch norm of the networks `averaged` has
-    statistics of their samples. A layer that drawing samples does not pass keeps those that it has, and so does every layer afterwards."""
+    statistics of their samples."""
+    device = setting.world.device
+
+    def draw(rows: Tensor) -> None:
+        data = {name: value.to(device) for name, value in conditions(setting.source, rows).items()}
+        setting.objective.sample(Batch(data, noise(setting.spec, rows, device), ROWS, at))
+
+    with of_samples([setting.networks[name] for name in averaged], draw, setting.inference):
+        yield
+
+
+def noise(spec: Spec, rows: Tensor, device: torch.device) -> Noise:
+    """Of the samples that statistics are of."""
+    return Noise.of(spec.training.seed, 0, "norms", rows.to(device))
+
+
+@contextmanager
+def of_samples(
+    networks: Sequence[nn.Module], draw: Callable[[Tensor], None], inference: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
+    """The same for networks by themselves; `draw` draws the samples with these numbers, int64 [ROWS]. A layer that drawing samples does not
+    pass keeps the statistics that it has, and so does every layer afterwards."""
     layers = [
         layer
-        for name in averaged
-        for layer in setting.networks[name].modules()
+        for network in networks
+        for layer in network.modules()
         if isinstance(layer, _Norm) and layer.running_mean is not None and layer.running_var is not None
     ]
     kept = [_buffers(layer) for layer in layers]
     momenta, modes = [layer.momentum for layer in layers], [layer.training for layer in layers]
     try:
         if layers:
-            _estimate(setting, at, layers)
+            with inference():
+                _estimate(draw, layers)
             for layer, modes_before in zip(layers, modes, strict=True):
                 nn.Module.train(layer, modes_before)
         for layer, before in zip(layers, kept, strict=True):
@@ -51,17 +74,13 @@ def estimated(setting: Setting, at: At, averaged: Mapping[str, object]) -> Itera
             layer.momentum = momentum
 
 
-def _estimate(setting: Setting, at: At, layers: list[_Norm]) -> None:
+def _estimate(draw: Callable[[Tensor], None], layers: list[_Norm]) -> None:
     """With a momentum of 1 / n at batch n the running statistics are the mean over the batches."""
-    device = setting.world.device
-    with setting.inference():
-        for number in range(BATCHES):
-            rows = torch.arange(number * ROWS, (number + 1) * ROWS)
-            for layer in layers:
-                layer.momentum = 1.0 / (number + 1)
-                nn.Module.train(layer, True)
-            data = {name: value.to(device) for name, value in conditions(setting.source, rows).items()}
-            setting.objective.sample(Batch(data, Noise.of(setting.spec.training.seed, 0, "norms", rows.to(device)), ROWS, at))
+    for number in range(BATCHES):
+        for layer in layers:
+            layer.momentum = 1.0 / (number + 1)
+            nn.Module.train(layer, True)
+        draw(torch.arange(number * ROWS, (number + 1) * ROWS))
 
 
 def _buffers(layer: _Norm) -> tuple[Tensor, Tensor, Tensor]:

@@ -105,7 +105,8 @@ def _called(
 
 def _failed(name: str, step: int, prompts: Sequence[str], completions: Sequence[str], why: str, how: str) -> JobError:
     shown = f"prompt {printable(repr(prompts[0][:200]))}, completion {printable(repr(completions[0][:200]))}"
-    return JobError("GTJ0221", f"the reward function failed at step {step + 1}", where=name, why=f"{why}; {shown}", how=how)
+    what = f"a reward function of language.grpo.rewards failed at step {step + 1}"
+    return JobError("GTJ0221", what, where=name, why=f"{why}; {shown}", how=how)
 
 
 def _lines(error: Exception) -> str:
