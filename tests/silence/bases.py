@@ -228,7 +228,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "language.base.revision": {"language-hub": "v2"},
         "language.adapter.targets": {"": ["c_attn"]},
         "language.adapter.modulesToSave": {"": ["ln_f"]},
-        "training.schedule.metric": {"": "heldout/loss/live"},
+        "training.schedule.metric": {"": "heldout/active_units"},
         "custom.objective": {"": "tests.silence.objective:other"},
         "custom.options": {"": {"width": 4, "scale": 2.0}},
         "deepspeed.config": {"": {"prescale_gradients": True}},
