@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ray.exceptions import WorkerCrashedError
 
+from tests.data.test_prepare_command import JOB
 from tests.stores.conftest import start as start
 from tests.stores.servers import Start
 from trainjobs.api.errors import JobError
@@ -30,15 +31,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "e2e_local"))
 
 import nodes
 
-JOB = """\
-apiVersion: gentrain.dev/v1alpha1
-kind: GenerativeTrainingJob
-metadata: {{name: words}}
-spec:
-  language: {{network: {{contextLength: 16}}, tokenizer: {{type: bpe, vocabularySize: 300}}}}
-  data: {{source: "{source}"}}
-  training: {{steps: 3}}
-"""
 PARTS = 12
 STORES = ("fake-gcs-server", "azurite")
 

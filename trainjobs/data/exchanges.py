@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainjobs.api.errors import JobError, printable
+from trainjobs.api.errors import JobError
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.cache import cached
+from trainjobs.data.conversation import messages
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import position
@@ -32,7 +33,7 @@ from trainjobs.data.tokens import ByteTokenizer, Tokenizer
 from trainjobs.noise import Noise
 
 ROLES = ("prompt", "completion", "messages", "chosen", "rejected", "source", "target", "text")
-SPEAKERS = {"system": 1, "user": 2, "assistant": 3, "tool": 4, "human": 2, "gpt": 3}  # the last two as ShareGPT has them
+SPEAKERS = {"system": 1, "user": 2, "assistant": 3, "tool": 4}
 _VERSION = 2
 _SIDE = 3  # numbers at the end of a row: where its name lies in [0, 1), as the two halves of a float64, and whether its split is held out
 
@@ -153,12 +154,5 @@ def _turns(value: Any, role: str, where: str) -> Iterator[tuple[int, str]]:
     if isinstance(value, str):
         yield 0, value
         return
-    for number, turn in enumerate(value if isinstance(value, list) and value else [None]):
-        speaker = turn.get("role", turn.get("from")) if isinstance(turn, dict) else None
-        content = turn.get("content", turn.get("value")) if isinstance(turn, dict) else None
-        if not isinstance(content, str) or speaker not in SPEAKERS:
-            shown = printable(repr(value if turn is None else turn)[:60])
-            why = f"message {number + 1} is {shown}" if turn is not None else f"it is {shown}"
-            how = 'write a text, or a list of {"role": "user", "content": "..."} with the roles ' + ", ".join(list(SPEAKERS)[:4])
-            raise JobError("GTJ0113", f"the record has no text for {role}", where=where, why=why, how=how)
-        yield SPEAKERS[speaker], content
+    for message in messages(value, role, where):
+        yield SPEAKERS[message.role], message.content

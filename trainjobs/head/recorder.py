@@ -13,10 +13,11 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.run.folder import Run
-from trainjobs.run.record import Record, digest
+from trainjobs.run.record import Record, shown
 from trainjobs.stores.open import open_store
 from trainjobs.stores.store import StoreError
 
@@ -30,14 +31,15 @@ class Recorder:
 
     def __init__(self, run: Path, record: Record, write: Callable[[Path], object], say: Callable[[str], None]) -> None:
         self._run, self._record, self._write, self._say = run, record, write, say
-        self._told, self._shown = "", ""
+        self._told, self._shown = "", list[Any]()
 
     def look(self, *, last: bool = False) -> bool:
         """Send what is new; before that the report is written anew when there is something new to see, and at the end. Whether all went
         well."""
         try:
-            if (self._run / "progress.json").is_file() and (last or digest(self._run) != self._shown):
-                self._shown = digest(self._run)
+            now = shown(self._run)
+            if (self._run / "progress.json").is_file() and (last or now != self._shown):
+                self._shown = now
                 self._write(self._run)
         except Exception as error:  # a report that cannot be drawn costs nobody anything else
             self._once(f"the report cannot be written: {type(error).__name__}: {error}")

@@ -13,14 +13,14 @@ Nothing of the record is ever read by the training. Each look sends what is new;
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from trainjobs.run.progress import read
 from trainjobs.stores.store import BlobStore
 
 FOLDER = "run"
@@ -58,7 +58,6 @@ class Record:
     def look(self) -> int:
         """Send what is new; how many objects that were. Raises StoreError, OSError: then nothing of the look counts as sent."""
         known = {name: Known(**vars(one)) for name, one in self._known.items()}
-        sent = 0
         with tempfile.TemporaryDirectory(prefix="record-") as name:
             files: list[tuple[Path, str]] = []
             size = 0
@@ -69,9 +68,8 @@ class Record:
                 size += len(data) if "@" in key else 0
             if files:
                 self._store.upload(files)
-            sent = len(files)
         self._known, self._sent = known, self._sent + size
-        return sent
+        return len(files)
 
     def _new(self, known: dict[str, Known]) -> Iterator[tuple[str, bytes]]:
         """Key and content of every object to send; `known` becomes what is known afterwards."""
@@ -110,8 +108,7 @@ def grows(name: str) -> bool:
     return name.endswith((".jsonl", ".log")) or name.startswith("events/")
 
 
-def digest(run: Path) -> str:
-    """Of the state of what a report shows besides curves: another one is a reason to write the page anew."""
-    told = json.loads((run / "progress.json").read_text()) if (run / "progress.json").is_file() else {}
-    state = [told.get("phase"), told.get("checkpoint"), sorted(path.name for path in (run / "samples").glob("[!.]*"))]
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+def shown(run: Path) -> list[Any]:
+    """What a report shows besides curves: a change of it is a reason to write the page anew."""
+    told = read(run / "progress.json")
+    return [told.get("phase"), told.get("checkpoint"), sorted(path.name for path in (run / "samples").glob("[!.]*"))]

@@ -17,6 +17,7 @@ Each pair counts the same. The reference is the network as it began: a frozen co
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +34,8 @@ from trainjobs.objectives.language.tokens import log_probabilities
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
 
-@dataclass(frozen=True)
-class DpoObjective:
-    """`reference` is frozen; None: `model` without its adapters is."""
-
-    model: nn.Module
-    reference: nn.Module | None
-    tokenizer: Tokenizer
-    context_length: int
-    settings: Dpo
+class _OfPairs(ABC):
+    """What is learned of pairs of answers, of which the first is the better."""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -59,11 +53,25 @@ class DpoObjective:
         loss_B, metrics = self._measured(batch)
         return summed({"loss": loss_B, **metrics})
 
+    @abstractmethod
+    def _measured(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics of each pair, float32 [B]."""
+
+
+@dataclass(frozen=True)
+class DpoObjective(_OfPairs):
+    """`reference` is frozen; None: `model` without its adapters is."""
+
+    model: nn.Module
+    reference: nn.Module | None
+    tokenizer: Tokenizer
+    context_length: int
+    settings: Dpo
+
     def sample(self, batch: Batch) -> Samples:
         return drawn(self.model, self.tokenizer, self.context_length, batch)
 
     def _measured(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of each pair, float32 [B]."""
         tokens, labels = (batch.data[name].flatten(0, 1) for name in ("tokens", "labels"))
         ours = log_probabilities(self.model(input_ids=tokens).logits, labels)
         with torch.no_grad():
@@ -75,27 +83,11 @@ class DpoObjective:
 
 
 @dataclass(frozen=True)
-class RewardObjective:
+class RewardObjective(_OfPairs):
     """`model(input_ids=..., last=...)` is a Scored network."""
 
     model: nn.Module
     settings: RewardModel
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        return (Phase("train", trains="model", loss=self.loss),)
-
-    @property
-    def highest_stage(self) -> int:
-        return 3
-
-    def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss_B, metrics = self._measured(batch)
-        return loss_B.mean(), {"loss": loss_B.detach().mean(), **{name: value.mean() for name, value in metrics.items()}}
-
-    def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        loss_B, metrics = self._measured(batch)
-        return summed({"loss": loss_B, **metrics})
 
     def sample(self, batch: Batch) -> Samples:
         """It makes nothing."""
