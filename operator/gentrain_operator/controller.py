@@ -24,7 +24,7 @@ from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trim
 from gentrain_operator.lastvalid import configmap_of, content
 from gentrain_operator.names import JOB_LABEL, attempt_of, rayjob_name
 from gentrain_operator.pace import Pace
-from gentrain_operator.pods import of_job
+from gentrain_operator.pods import of_job, told
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
 from gentrain_operator.queues import UNKNOWN, look
@@ -128,7 +128,8 @@ class Controller:
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals)
+        events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
+        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals, told=events)
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""

@@ -9,9 +9,10 @@ afterwards; a RayJob is created first and counted afterwards, which is safe beca
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, gang, present, profiles, report, spending
+from gentrain_operator import free_restarts, gang, present, profiles, report, resting, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -28,11 +29,11 @@ from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.queues import LOOK, held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.times import parsed_time, time
-from gentrain_operator.waiting import Waiting, waiting
+from gentrain_operator.waiting import Waiting, given_up, waiting
 from trainjobs.api.job import Spec
+from trainjobs.api.profile import ProfileSpec
 
 RETRY = (10.0, 300.0)  # seconds before the next attempt: doubled from the first to the second
-UNSCHEDULABLE_GRACE = 600.0  # after which the next profile is tried, where there is one
 EVIDENCE = datetime.timedelta(seconds=5)  # for pods to say why an attempt ended that nothing else explains
 
 
@@ -109,7 +110,7 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         message = awaited(seen.pods)
         conditions = [_ACCEPTED, gang.pausing(status, message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
-    choice = profiles.chosen(spec, seen.profiles or {}, status)
+    choice = profiles.chosen(spec, seen.profiles or {}, status, now)
     if isinstance(choice, Condition):
         return Decision(status=present.status(job, now, "Pending", [choice], spec))
     name, profile = choice
@@ -119,7 +120,7 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
     if seen.refused is not None:
         told = present.status(job, now, phase, seen.refused.conditions(), spec)
         return Decision(status=told, again=seen.refused.again(status, now))
-    child = rayjob(job, spec, profile, attempt, image)
+    child = rayjob(job, spec, profile, attempt, image, resting.avoided(status, now))
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
     begun |= {"startedAt": status.get("startedAt") or time(now)}
     begun |= {"plan": spending.frozen(spec, name, profile)}
@@ -156,10 +157,12 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     given = gang.given_back(seen.holding, seen.rivals, job, now)
     if given is not None:
         return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
-    stuck = waiting(pods, child) if present.starting(child) else None
-    nowhere = stuck is not None and stuck.reason == "Unschedulable" and present.age(child, now) > UNSCHEDULABLE_GRACE
-    if stuck and nowhere and profiles.choices(spec, seen.profiles or {}) > 1:
-        gone = Failure("GTJ0202", "Infrastructure", "no node for the pods", stuck.message)
+    stuck = waiting(pods, child, seen.told) if present.starting(child) else None
+    fitting = profiles.fitting(spec, seen.profiles or {})
+    mine = fitting.get(_profile_of(job.get("status") or {}, fitting, now), ProfileSpec())
+    if stuck and len(fitting) > 1 and given_up(stuck, present.begun(child), mine.unschedulable_seconds, now):
+        code, _, why = stuck.message.partition(" ") if stuck.message.startswith("GTJ") else ("GTJ0202", "", stuck.message)
+        gone = Failure(code, "Infrastructure", "no node for the pods", why)
         return _ended(seen, spec, now, attempt, child, gone, moved=True)
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
@@ -239,6 +242,11 @@ def _ended(
         tries, end = since["free"], free_restarts.exhausted(since, failure)
         if end is not None:
             return _failed(seen, spec, now, attempt, child, end)
+    fitting, status = profiles.fitting(spec, seen.profiles or {}), job.get("status") or {}
+    name = _profile_of(status, fitting, now)
+    spot = fitting.get(name, ProfileSpec()).capacity == "spot"
+    worn = bool(since) and free_restarts.worn(since)
+    learned = resting.learned(status, name, failure, now, spot=spot, worn=worn, moved=moved, others=len(fitting) > 1)
     delay = min(RETRY[1], RETRY[0] * 2.0 ** min(tries - 1, 16)) if pause is None else pause
     retry_at = time(now + datetime.timedelta(seconds=delay))
     changes: Object = {
@@ -248,13 +256,19 @@ def _ended(
         **({"sinceProgress": since} if since else {}),
         "retryAt": retry_at,
         "failure": failure.status(),
+        **learned,
         **_spent(seen, spec, now, child),
     }
-    message = f"attempt {attempt + 1} at {retry_at}. {failure.line()}"
+    message = f"attempt {attempt + 1} at {retry_at}{resting.said(learned)}. {failure.line()}"
     taken_back = failure.class_ == "Preemption"
     conditions = [_ACCEPTED, Condition("Running", False, "Preempted", message) if taken_back else gang.pausing(changes, message)]
     live = (child,) if child is not None and not _over(child) else ()
     return Decision(status=present.status(job, now, "Recovering", conditions, spec, changes, failure.line()), delete=live, again=delay)
+
+
+def _profile_of(status: Object, fitting: Mapping[str, ProfileSpec], now: datetime.datetime) -> str:
+    """The profile of the attempt under way; what a status of before this was kept does not say is what would be chosen now."""
+    return str((status.get("plan") or {}).get("profile") or next(iter(resting.order(status, fitting, now)), ""))
 
 
 def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:

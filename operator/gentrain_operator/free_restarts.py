@@ -1,4 +1,4 @@
-"""Restarts that count against nothing: how many in a row without progress, which profile they lead to, and when they end.
+"""Restarts that count against nothing: how many in a row without progress, when their profile has to rest, and when they end.
 
 `status.sinceProgress` starts over whenever a checkpoint of a later step is known, so that a job that gets on is never moved to another
 profile, held up or ended by what befell it before.
@@ -19,7 +19,7 @@ def counted(status: Object, moved: bool, *, gave_back: bool = False) -> Object:
     `gave_back`: it did not fail but waited, which may take as long as it takes: it leads to the next profile, and never to the end."""
     since = _since(status)
     if moved:
-        since["moves"] += since["restarts"] // PER_PROFILE + 1
+        since["moves"] += 1
         since["restarts"] = 0
     else:
         since["restarts"] += 1
@@ -28,10 +28,9 @@ def counted(status: Object, moved: bool, *, gave_back: bool = False) -> Object:
     return {**since, "free": since["free"] + 1}
 
 
-def turn(status: Object) -> int:
-    """Which profile is next, counted from the first, without end."""
-    since = _since(status)
-    return int(since["moves"] + since["restarts"] // PER_PROFILE)
+def worn(since: Object) -> bool:
+    """Whether the attempts that have just been counted are reason enough to try another profile."""
+    return bool(since["restarts"]) and since["restarts"] % PER_PROFILE == 0
 
 
 def exhausted(since: Object, last: Failure) -> Failure | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gentrain_operator.gang import Holding
 from gentrain_operator.kube.resource import Object
@@ -29,6 +29,7 @@ class Observed:
     frozen: Object | None = None
     holding: Holding | None = None
     rivals: Sequence[Holding] = ()
+    told: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # events about pods that fit no node, by the pod's UID
     poor: str = ""  # why it is suspended without having asked: its budget
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.nodepools import Fragment
 
@@ -13,16 +15,19 @@ def allowed(restricted: Object, capabilities: tuple[str, ...]) -> Object:
     return {**restricted, "capabilities": {**restricted["capabilities"], "add": list(capabilities)}}
 
 
-def kept_to(place: Fragment, theirs: Object) -> Object:
-    """The job's affinity, and beside it what the pool asks of a node: every term of the job's own must hold with it."""
-    if not place.expressions:
+def kept_to(place: Fragment, theirs: Object, avoided: Sequence[str] = ()) -> Object:
+    """The job's affinity, and beside it what the pool asks of a node, and the nodes that have failed the job (by the label that a kubelet
+    gives its node's name): every term of the job's own must hold with both."""
+    off = [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoided)}] if avoided else []
+    needed = [*(place.expressions if place.required else ()), *off]
+    if not needed and not place.expressions:
         return theirs
     node = dict(theirs.get("nodeAffinity") or {})
-    if place.required:
+    if needed:
         terms = (node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or [{}]
-        both = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *place.expressions]} for term in terms]
+        both = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *needed]} for term in terms]
         node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": both}
-    else:
+    if place.expressions and not place.required:
         wish = {"weight": 100, "preference": {"matchExpressions": place.expressions}}
         node["preferredDuringSchedulingIgnoredDuringExecution"] = [
             *(node.get("preferredDuringSchedulingIgnoredDuringExecution") or ()),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from gentrain_operator.kube.resource import PODS, Object, Resource
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import EVENTS, PODS, Object, Resource
 from gentrain_operator.kube.store import Key
 from gentrain_operator.names import JOB_LABEL, label_value
 from gentrain_operator.rayjob import HEAD, SUBMITTER
+
+LOOKED = 3
 
 
 class Server(Protocol):
@@ -17,10 +20,34 @@ class Server(Protocol):
     def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object: ...
 
 
+class EventServer(Protocol):
+    def list(self, resource: Resource, namespace: str | None = None, *, fields: str = "", limit: int = 0) -> Object: ...
+
+
 def of_job(client: Server, key: Key) -> list[Object]:
     """The pods of all attempts of a job, as the server has them now."""
     labels = f"{JOB_LABEL}={label_value(key.name)}"
     return list(client.list(PODS, key.namespace, labels=labels, limit=500).get("items") or ())
+
+
+def fits_nowhere(pod: Object) -> str | None:
+    """What the scheduler says of a pod that it has no node for; None of any other pod."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return str(condition.get("message", ""))
+    return None
+
+
+def told(server: EventServer, namespace: str, pods: Iterable[Object]) -> dict[str, Sequence[Object]]:
+    """What was said lately about pods that fit no node, by their UID: of LOOKED of them, since pods of one group are told the same. Nothing
+    where the operator may not read events, as with a role of before: they add a reason, no more."""
+    stuck = [str(pod["metadata"]["uid"]) for pod in pods if pod["metadata"].get("uid") and fits_nowhere(pod) is not None]
+    try:
+        return {uid: server.list(EVENTS, namespace, fields=f"regarding.uid={uid}", limit=100).get("items") or () for uid in stuck[:LOOKED]}
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return {}
 
 
 def containers(pods: Iterable[Object]) -> Iterator[tuple[Object, str, dict[str, Any]]]:

@@ -129,9 +129,9 @@ def taken_up(child: Object) -> bool:
     return ((child.get("status") or {}).get("jobDeploymentStatus") or "") not in ("", "Suspended")
 
 
-def age(child: Object, now: datetime.datetime) -> float:
-    created = parsed_time(child["metadata"].get("creationTimestamp"))
-    return (now - created).total_seconds() if created else 0.0
+def begun(child: Object) -> datetime.datetime | None:
+    """When the attempt was made."""
+    return parsed_time(child["metadata"].get("creationTimestamp"))
 
 
 def ray(child: Object) -> Object:

@@ -6,11 +6,12 @@ share of the node is something. One that does not fit is passed over for those t
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from gentrain_operator import free_restarts, nodepools
+from gentrain_operator import nodepools, resting
 from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.quantity import amount
@@ -23,7 +24,7 @@ from trainjobs.api.rules import check_profile
 Profiles = Mapping[str, Object]
 
 
-def chosen(spec: Spec, profiles: Profiles, status: Object) -> tuple[str, ProfileSpec] | Condition:
+def chosen(spec: Spec, profiles: Profiles, status: Object, now: datetime.datetime) -> tuple[str, ProfileSpec] | Condition:
     """The name and the profile of the next attempt ("" and the defaults when the job names none), or why there is none."""
     if not spec.compute.profiles:
         unpriced = misfit(spec, "", ProfileSpec()) if spec.budget else ""
@@ -32,7 +33,7 @@ def chosen(spec: Spec, profiles: Profiles, status: Object) -> tuple[str, Profile
     good = {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec)}
     fits = [name for name, profile in good.items() if not misfit(spec, name, profile)]
     if fits:
-        name = fits[free_restarts.turn(status) % len(fits)]
+        name = resting.order(status, fits, now)[0]
         return name, good[name]
     broken = [f"GTJ0111 ComputeProfile {name} is not usable: {said}" for name, said in found.items() if isinstance(said, str)]
     absent = [name for name in spec.compute.profiles if name not in profiles]
@@ -43,10 +44,10 @@ def chosen(spec: Spec, profiles: Profiles, status: Object) -> tuple[str, Profile
     return Condition("Accepted", False, "ProfileNotFound", ". ".join([*broken, *missing]))
 
 
-def choices(spec: Spec, profiles: Profiles) -> int:
-    """How many of its profiles the job could run on now."""
+def fitting(spec: Spec, profiles: Profiles) -> dict[str, ProfileSpec]:
+    """Those of its profiles that the job could run on now, as it prefers them."""
     found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
-    return sum(isinstance(profile, ProfileSpec) and not misfit(spec, name, profile) for name, profile in found.items())
+    return {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec) and not misfit(spec, name, profile)}
 
 
 def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from gentrain_operator import nodepools
@@ -69,8 +70,8 @@ def configmap(job: Object, spec: Spec, attempt: int) -> Object:
     }
 
 
-def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str) -> Object:
-    """The RayJob of an attempt. `image` is the trainer's when neither job nor profile names one."""
+def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, avoided: Sequence[str] = ()) -> Object:
+    """The RayJob of an attempt. `image` is the trainer's when neither job nor profile names one; `avoided`: nodes no pod goes to."""
     low, high = spec.compute.worker_range
     # Kueue admits no job that scales itself: quota is asked for the largest group then, which still shrinks when it loses a pod.
     scales = spec.compute.elastic and spec.compute.queue is None
@@ -83,7 +84,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
-    pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, scales=scales)
+    pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, avoided, scales=scales)
     cluster: Object = {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
@@ -166,8 +167,11 @@ def worker_resources(spec: Spec, profile: ProfileSpec) -> dict[str, str]:
 class _Pod:
     """What head and worker pods have in common."""
 
-    def __init__(self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, *, scales: bool) -> None:
+    def __init__(
+        self, job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, avoided: Sequence[str], *, scales: bool
+    ) -> None:
         self._job, self._spec, self._profile, self._attempt, self._image, self._scales = job, spec, profile, attempt, image, scales
+        self._avoided = avoided
 
     def template(self, name: str, share: dict[str, str], place: nodepools.Fragment, ports: dict[str, int] | None = None) -> Object:
         spec, profile = self._spec, self._profile
@@ -240,7 +244,7 @@ class _Pod:
         selector = place.selector if name == HEAD else {**spec.pod.node_selector, **place.selector}
         if selector:
             body["nodeSelector"] = selector
-        affinity = kept_to(place, {} if name == HEAD else spec.pod.affinity or {})
+        affinity = kept_to(place, {} if name == HEAD else spec.pod.affinity or {}, self._avoided)
         if affinity:
             body["affinity"] = affinity
         priority = spec.pod.priority_class_name or profile.priority_class_name

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gentrain_operator import autoscaler
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.pods import containers, named
+from gentrain_operator.pods import containers, fits_nowhere, named
 
+SOLD_OUT = 60  # seconds that are given an autoscaler which says that there is no capacity
+_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+_NOTHING: Mapping[str, Sequence[Object]] = {}
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Why pods do not run yet: a reason of the condition ResourcesReady, or of Accepted for what the user has to bring."""
+    """Why pods do not run yet: a reason of the condition ResourcesReady, or of Accepted for what the user has to bring. `since`: when the
+    node was asked for that is on its way."""
 
     condition: Literal["ResourcesReady", "Accepted"]
     reason: str
     message: str
+    since: datetime.datetime | None = None
 
 
-def waiting(pods: Iterable[Object], rayjob: Object) -> Waiting | None:
-    """Why the pods of a young attempt do not all run; None when nothing is wrong with them."""
+def waiting(pods: Iterable[Object], rayjob: Object, told: Mapping[str, Sequence[Object]] = _NOTHING) -> Waiting | None:
+    """Why the pods of a young attempt do not all run; None when nothing is wrong with them. `told`: events about pods, by their UID."""
     found = list(pods)
-    return _quota(rayjob) or _forbidden(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found)
+    return _quota(rayjob) or _forbidden(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found, told)
 
 
 def _quota(rayjob: Object) -> Waiting | None:
@@ -72,10 +79,32 @@ def _unpullable(pods: list[Object]) -> Waiting | None:
     return None
 
 
-def _unschedulable(pods: list[Object]) -> Waiting | None:
-    for pod in pods:
-        for condition in pod.get("status", {}).get("conditions") or ():
-            if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                message = f"GTJ0202 {named(pod)} fits no node: {clean(str(condition.get('message', '')), 512)}"
-                return Waiting("ResourcesReady", "Unschedulable", message)
-    return None
+def _unschedulable(pods: list[Object], told: Mapping[str, Sequence[Object]]) -> Waiting | None:
+    """The first pod that will not come by itself; else, of those that wait for a node that is on its way, the one asked for last."""
+    found = [_of(pod, why, told) for pod in pods if (why := fits_nowhere(pod)) is not None]
+    coming = [one for one in found if one.reason == "ScalingUp"]
+    stuck = [one for one in found if one.reason != "ScalingUp"]
+    return next(iter(stuck), None) or max(coming, key=lambda one: one.since or _LONG_AGO, default=None)
+
+
+def _of(pod: Object, why: str, told: Mapping[str, Sequence[Object]]) -> Waiting:
+    word = autoscaler.last(told.get(str(pod["metadata"].get("uid", "")), ()))
+    scheduler = clean(why, 512)
+    if word is None:
+        return Waiting("ResourcesReady", "Unschedulable", f"GTJ0202 {named(pod)} fits no node: {scheduler}{autoscaler.field(why)}")
+    if word.kind == "coming":
+        return Waiting("ResourcesReady", "ScalingUp", f"a node for {named(pod)} is on its way ({word.who}: {word.said})", word.at)
+    if word.kind == "sold out":
+        message = f"GTJ0201 no capacity for {named(pod)}: {word.said} ({word.who}); the scheduler: {scheduler}"
+        return Waiting("ResourcesReady", "NoCapacity", clean(message))
+    message = f"GTJ0202 {named(pod)} fits no node, and none that {word.who} can make: {word.said}; the scheduler: {scheduler}"
+    return Waiting("ResourcesReady", "Unschedulable", clean(message, 896) + autoscaler.field(f"{word.said} {why}"))
+
+
+def given_up(stuck: Waiting, begun: datetime.datetime | None, patience: int, now: datetime.datetime) -> bool:
+    """Whether an attempt that began then has waited long enough for machines to try another profile, which is `patience` seconds; a
+    minute where the autoscaler says that there are none. Of a node on its way it counts from when that was asked for."""
+    if begun is None or stuck.reason not in ("Unschedulable", "NoCapacity", "ScalingUp"):
+        return False
+    waited = (now - max(begun, stuck.since or begun)).total_seconds()
+    return waited > (min(patience, SOLD_OUT) if stuck.reason == "NoCapacity" else patience)

@@ -258,8 +258,7 @@ def test_only_the_last_failed_rayjob_is_kept() -> None:
         (profile("b"), {}, "b"),
         (profile("a") | profile("b"), {}, "a"),
         (profile("a") | profile("b"), {"infrastructure": 1}, "a"),
-        (profile("a") | profile("b"), {"infrastructure": 1, "preemption": 1}, "b"),
-        (profile("a") | profile("b"), {"infrastructure": 4}, "a"),
+        (profile("a") | profile("b"), {"infrastructure": 4}, "a"),  # which of them rest is what counts: see test_resting.py
         (profile("a") | profile("b"), {"application": 2}, "a"),
         (profile("a", node={"cpu": 7}), {}, None),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gentrain_operator.diagnose import Failure
-from gentrain_operator.free_restarts import CAP, counted, exhausted, turn
+from gentrain_operator.free_restarts import CAP, counted, exhausted, worn
 from tests.operator.test_decide import NOW, ONE, UNSCHEDULABLE, child, decided, failed, pod, profile, reasons, seen
 
 LOST = {"message": "Ray head pod not found."}
@@ -27,7 +27,7 @@ def test_preemptions_with_progress_between_them_move_to_no_other_profile_and_wai
         decision = decided(seen(status, [failed(step, **LOST)]))
         assert decision.again == 10
         status = decision.status or {}
-        assert turn(status) == 0
+        assert not worn(status["sinceProgress"])
 
 
 def test_restarts_without_a_commit_end_and_say_why() -> None:

@@ -11,7 +11,7 @@ from gentrain_operator.kube.resource import Object
 from gentrain_operator.profiles import chosen
 from gentrain_operator.quantity import amount
 from gentrain_operator.rayjob import rayjob
-from tests.operator.test_decide import ONE, UNSCHEDULABLE, child, decided, pod, profile, reasons, seen
+from tests.operator.test_decide import NOW, ONE, UNSCHEDULABLE, child, decided, pod, profile, reasons, seen
 from tests.operator.test_rayjob import JOB
 from tests.operator.test_rayjob import spec as job_spec
 from trainjobs.api.profile import ProfileSpec
@@ -21,7 +21,7 @@ FOUR, EIGHT, CPU = profile("four", accelerator={"perNode": 4}), profile("eight",
 
 def choice(profiles: dict[str, Object], gpus: int = 8, names: tuple[str, ...] = (), status: Object | None = None) -> Any:
     spec = job_spec(compute={"profiles": list(names or profiles), "gpusPerWorker": gpus, "workers": 1})
-    return chosen(spec, profiles, status or {})
+    return chosen(spec, profiles, status or {}, NOW)
 
 
 def refusal(profiles: dict[str, Object], gpus: int = 8, names: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -67,13 +67,16 @@ def test_a_profile_that_fits_is_taken_instead() -> None:
     assert choice(broken | EIGHT)[0] == "eight"
 
 
-def test_turns_go_round_those_that_fit() -> None:
-    turns = [{"sinceProgress": {"step": 0, "restarts": 0, "moves": moves, "free": moves}} for moves in range(4)]
-    assert [choice(FOUR | CPU | EIGHT, 4, status=status)[0] for status in turns] == ["four", "eight", "four", "eight"]
+def test_of_those_that_fit_the_first_is_taken_that_does_not_rest() -> None:
+    four, eight = (
+        {"name": name, "restsUntil": until} for name, until in (("four", "2026-01-01T12:10:00Z"), ("eight", "2026-01-01T12:05:00Z"))
+    )
+    for resting, taken in (([], "four"), ([four], "eight"), ([eight], "four"), ([four, eight], "eight")):
+        assert choice(FOUR | CPU | EIGHT, 4, status={"profiles": resting})[0] == taken
 
 
 def test_a_job_that_names_no_profile_has_the_defaults() -> None:
-    assert chosen(job_spec(compute={"gpusPerWorker": 8, "workers": 1}), FOUR, {}) == ("", ProfileSpec())
+    assert chosen(job_spec(compute={"gpusPerWorker": 8, "workers": 1}), FOUR, {}, NOW) == ("", ProfileSpec())
 
 
 def test_what_is_missing_or_broken_is_told_with_what_does_not_fit() -> None:

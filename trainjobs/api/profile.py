@@ -103,6 +103,11 @@ class ProfileSpec(Model):
     grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] = Field(
         120, description="Time a pod has to checkpoint and stop; on spot, not more than the cloud's notice."
     )
+    unschedulable_seconds: Annotated[int, Field(ge=60, le=86400)] = Field(
+        600,
+        description="Time that pods wait for a node before the job tries its next profile, if it has one; a minute where the autoscaler "
+        "says that there is no capacity. Of a node on its way it counts from when that was asked for.",
+    )
     service_account_name: ObjectName | None = Field(None, description="Service account of jobs that name none.")
     image: ImageName | None = Field(None, description="Trainer image of jobs that name none; default: the chart's.")
     selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels workers need.")

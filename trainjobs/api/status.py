@@ -52,6 +52,24 @@ class SinceProgress(Model):
     gave_back: Count = Field(0, description="How often an attempt gave its pods back because it could not get all of them.")
 
 
+class ProfileRest(Model):
+    """A profile that has failed the job lately."""
+
+    name: Short = Field(description="ComputeProfile.")
+    rests_until: Time | None = Field(None, description="Until when other profiles are tried before it.")
+    rests: Count | None = Field(None, description="How often in a row it had to rest; each rest is twice as long as the one before.")
+    why: Annotated[str, Field(max_length=256)] | None = Field(None, description="Why it rests.")
+    reclaims: Annotated[list[Time], Field(max_length=3)] | None = Field(None, description="When its spot nodes were taken back lately.")
+
+
+class AvoidedNode(Model):
+    """A node that a failed attempt named."""
+
+    name: Name = Field(description="Node.")
+    failures: Count = Field(description="How many attempts named it; with two of them pods keep off it for a day.")
+    since: Time = Field(description="When the last of them did.")
+
+
 class Metric(Model):
     """One number of the last report."""
 
@@ -175,6 +193,10 @@ class Status(Model):
     checkpoint: LastCheckpoint | None = None
     plan: Plan | None = None
     cost: Cost | None = None
+    profiles: Annotated[list[ProfileRest], Field(max_length=16)] | None = Field(None, description="Profiles that have failed it lately.")
+    avoided_nodes: Annotated[list[AvoidedNode], Field(max_length=16)] | None = Field(
+        None, description="Nodes that have failed it lately. Read at the next attempt."
+    )
     failure: FailureStatus | None = None
     ray: RayStatus | None = None
     summary: Summary | None = None

@@ -97,10 +97,18 @@ class Client:
         return self._call("get", resource, "GET", resource.path(namespace, name))
 
     def list(
-        self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "", version: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        page: str = "",
+        version: str = "",
     ) -> Object:
         """One page of a list; `metadata.continue` is the next `page`."""
-        query = {"labelSelector": labels, "limit": limit or "", "continue": page, "resourceVersion": version}
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": limit or "", "continue": page, "resourceVersion": version}
         return self._call("list", resource, "GET", resource.path(namespace), query, lean=not resource.managed)
 
     def schema(self, resource: Resource) -> Object:

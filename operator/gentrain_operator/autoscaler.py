@@ -1,0 +1,79 @@
+"""What a node autoscaler says about a pod that fits no node: events on the pod, of Karpenter, of the Cluster Autoscaler, which GKE and AKS
+run as well. Pure.
+
+Each autoscaler has its words, which are no contract; what is not recognised counts as "no pool of mine can hold it", which is what nearly
+all of them mean, and is shown as it was said. Sources: Karpenter v1.14, pkg/controllers/provisioning/scheduling/{events,nodeclaim}.go;
+Cluster Autoscaler 1.35, processors/status/eventing_scale_up_processor.go and its FAQ.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from gentrain_operator.kube.events import clean
+from gentrain_operator.kube.resource import Object
+from gentrain_operator.times import parsed_time
+
+COMING = {"Nominated", "TriggeredScaleUp"}
+REFUSING = {"NotTriggerScaleUp", "FailedScaleUp"}
+# Nodes of the kind exist, and there are none now: of the cloud, of its quota, or of the limit that the platform team set.
+_SOLD_OUT = re.compile(
+    r"exceeds? limits?|limits? (would be )?exceeded|max(imum)? (node group|cluster|total)[\w ]* reached|in backoff|out of (resources|stock)"
+    r"|quota|insufficient (instance )?capacity|has the required offering|which [^;]*, had a required offering"
+    r"|\bICE\b|ZONE_RESOURCE_POOL_EXHAUSTED|SkuNotAvailable|unavailable",
+    re.IGNORECASE,
+)
+# Words of schedulers and autoscalers, and the field of a ComputeProfile that answers for them.
+_FIELDS = (
+    (r"did not tolerate|untolerated taint", "tolerations, or pool"),
+    (r"node affinity|node selector|incompatible requirements|didn't match Pod's|does not have known values", "selector, or pool"),
+    (r"enough resources|insufficient (cpu|memory|[\w.-]+/[\w-]+)", "node and accelerator.perNode"),
+)
+
+
+@dataclass(frozen=True)
+class Word:
+    """The last that an autoscaler said about a pod. `kind`: a node is on its way, there is none to be had now, or no pool can hold it."""
+
+    kind: Literal["coming", "sold out", "impossible"]
+    who: str
+    said: str
+    at: datetime.datetime | None
+
+
+def last(events: Iterable[Object]) -> Word | None:
+    """What counts is what was said last: a node that was promised and could not be had is followed by the reason."""
+    words = [word for event in events if (word := _word(event)) is not None]
+    return max(words, key=lambda word: word.at or datetime.datetime.min.replace(tzinfo=datetime.UTC), default=None)
+
+
+def field(said: str) -> str:
+    """Which of a profile's fields to look at, to be put behind a message; "" where the words do not tell."""
+    named = [fields for pattern, fields in _FIELDS if re.search(pattern, said, re.IGNORECASE)]
+    return f". Look at the profile's {named[0]}" if named else ""
+
+
+def _word(event: Object) -> Word | None:
+    who = str(event.get("reportingController") or (event.get("deprecatedSource") or {}).get("component") or "")
+    reason, said = str(event.get("reason", "")), clean(str(event.get("note", "")), 400)
+    if reason in COMING:
+        return Word("coming", _name(who), said, _at(event))
+    if reason in REFUSING or (reason == "FailedScheduling" and "karpenter" in who):
+        return Word("sold out" if _SOLD_OUT.search(said) else "impossible", _name(who), said, _at(event))
+    return None
+
+
+def _name(who: str) -> str:
+    return clean(who, 63) or "the autoscaler"
+
+
+def _at(event: Object) -> datetime.datetime | None:
+    """When it was last said: each API for events, and each way to count repeated ones, has a field of its own."""
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("eventTime"))
+    said = [time for text in times if (time := parsed_time(text)) is not None]
+    return max(said, default=None) or parsed_time((event.get("metadata") or {}).get("creationTimestamp"))

@@ -1,0 +1,146 @@
+"""What autoscalers say about a pod that fits no node, in their own words, and what it becomes in the status of a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gentrain_operator import autoscaler
+from gentrain_operator.decide import Observed
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import EVENTS, Object
+from gentrain_operator.pods import LOOKED, told
+from gentrain_operator.waiting import Waiting, waiting
+from tests.operator.test_decide import ONE, UNSCHEDULABLE, at, child, decided, job, pod, profile, reasons
+
+KARPENTER, CA = "karpenter", "cluster-autoscaler"
+_POOL = 'Failed to schedule pod, incompatible with nodepool "gpu", daemonset overhead={"pods":"1"}, '
+TAINT = f"{_POOL}did not tolerate taint (taint=nvidia.com/gpu=present:NoSchedule)"
+SOLD_OUT = (
+    f"{_POOL}no instance type which met the scheduling requirements and had enough resources, had a required offering, "
+    'requirements=karpenter.sh/capacity-type In [spot], resources={"cpu":"90"}'
+)
+LIMIT = 'Failed to schedule pod, all available instance types exceed limits for nodepool: "gpu"'
+TOO_LARGE = f'{_POOL}no instance type has enough resources, resources={{"nvidia.com/gpu":"16"}}'
+FIRST, AGAIN = "2026-01-01T11:00:00Z", "2026-01-01T11:10:00.5Z"
+
+
+def event(reason: str, note: str, who: str, when: str = "2026-01-01T11:30:00Z") -> Object:
+    return {"reason": reason, "note": note, "reportingController": who, "eventTime": when}
+
+
+@pytest.mark.parametrize(
+    ("reason", "note", "who", "kind"),
+    [
+        ("Nominated", "Pod should schedule on: nodeclaim/gpu-x7k2p", KARPENTER, "coming"),
+        ("FailedScheduling", TAINT, KARPENTER, "impossible"),
+        ("FailedScheduling", SOLD_OUT, KARPENTER, "sold out"),
+        ("FailedScheduling", LIMIT, KARPENTER, "sold out"),
+        ("FailedScheduling", TOO_LARGE, KARPENTER, "impossible"),
+        ("TriggeredScaleUp", "pod triggered scale-up: [{eks-gpu 0->1 (max: 4)}]", CA, "coming"),
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached", CA, "sold out"),
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 2 in backoff after failed scale-up", CA, "sold out"),
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 2 node(s) didn't match Pod's node affinity/selector", CA, "impossible"),
+        ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 Insufficient nvidia.com/gpu device", CA, "impossible"),
+        ("FailedScaleUp", "Node scale up in zones us-central1-a associated with this pod failed: GCE out of resources.", CA, "sold out"),
+        ("FailedScaleUp", "Node scale up in zones us-central1-a associated with this pod failed: GCE quota exceeded.", CA, "sold out"),
+    ],
+)  # fmt: skip
+def test_words_of_each_autoscaler(reason: str, note: str, who: str, kind: str) -> None:
+    word = autoscaler.last([event(reason, note, who)])
+    assert word is not None
+    assert (word.kind, word.who) == (kind, who)
+
+
+def test_the_scheduler_is_no_autoscaler() -> None:
+    assert autoscaler.last([event("FailedScheduling", "0/3 nodes are available", "default-scheduler")]) is None
+
+
+def test_what_was_said_last_counts_however_its_time_is_written() -> None:
+    old = {
+        "reason": "Nominated",
+        "note": "n",
+        "deprecatedSource": {"component": KARPENTER},
+        "deprecatedLastTimestamp": FIRST,
+    }
+    again = {
+        **event("FailedScheduling", LIMIT, KARPENTER, "2026-01-01T10:00:00Z"),
+        "series": {"lastObservedTime": AGAIN},
+    }
+    word = autoscaler.last([again, old])
+    assert word is not None
+    assert word.kind == "sold out"
+
+
+def stuck(*events: Object, scheduler: str = "0/3 nodes are available") -> Waiting:
+    waits = {"metadata": {"name": "w", "uid": "p1"}, "status": {"conditions": [{**UNSCHEDULABLE[0], "message": scheduler}]}}
+    found = waiting([waits], child(), {"p1": events})
+    assert found is not None
+    return found
+
+
+def test_a_node_on_its_way_is_no_fault() -> None:
+    found = stuck(event("Nominated", "Pod should schedule on: nodeclaim/a", KARPENTER))
+    assert (found.reason, found.message.startswith("GTJ")) == ("ScalingUp", False)
+    assert "nodeclaim/a" in found.message
+
+
+def test_no_capacity_and_no_fit_say_both_sides_and_the_field() -> None:
+    sold_out = stuck(event("FailedScheduling", LIMIT, KARPENTER))
+    assert sold_out.reason == "NoCapacity"
+    assert sold_out.message.startswith("GTJ0201 no capacity for pod w: ")
+    assert "exceed limits" in sold_out.message
+    assert "0/3 nodes are available" in sold_out.message
+    unfit = stuck(event("FailedScheduling", TAINT, KARPENTER))
+    assert unfit.message.startswith("GTJ0202 pod w fits no node, and none that karpenter can make: ")
+    assert unfit.message.endswith("Look at the profile's tolerations, or pool")
+    assert stuck(scheduler="3 Insufficient nvidia.com/gpu").message.endswith("Look at the profile's node and accelerator.perNode")
+
+
+def stuck_job(minutes: float, *events: Object) -> Any:
+    two = profile("a") | profile("b")
+    waits = pod(conditions=UNSCHEDULABLE)
+    waits["metadata"]["uid"] = "p1"
+    told_ = {"p1": events}
+    status = {**ONE, "plan": {"profile": "a"}}
+    asked = job(status, compute={"profiles": ["a", "b"], "gpusPerWorker": 0})
+    return decided(Observed(asked, [child(created="2026-01-01T12:00:00Z")], two, [waits], told=told_), at(minutes))
+
+
+def test_no_capacity_gives_way_after_a_minute_in_the_autoscaler_s_words() -> None:
+    said = event("FailedScheduling", LIMIT, KARPENTER, "2026-01-01T12:00:20Z")
+    assert reasons(stuck_job(0.9, said))["ResourcesReady"] == "False NoCapacity"
+    ended = stuck_job(1.1, said).status
+    assert ended["failure"]["code"] == "GTJ0201"
+    assert "exceed limits" in ended["failure"]["detail"]
+    assert [one["name"] for one in ended["profiles"]] == ["a"]
+
+
+def test_a_node_on_its_way_is_given_the_patience_from_when_it_was_asked_for() -> None:
+    said = event("TriggeredScaleUp", "pod triggered scale-up: [{g 0->1 (max: 4)}]", CA, "2026-01-01T12:08:00Z")
+    assert reasons(stuck_job(17, said))["ResourcesReady"] == "False ScalingUp"
+    ended = stuck_job(18.5, said).status
+    assert (ended["profiles"][0]["name"], ended["failure"]["code"]) == ("a", "GTJ0202")
+    assert "is on its way" in ended["failure"]["detail"]
+    assert stuck_job(10.5).status["profiles"][0]["name"] == "a", "without a word, ten minutes"
+
+
+def test_events_are_asked_for_by_pod_and_a_role_without_them_is_no_fault() -> None:
+    asked: list[Any] = []
+
+    class Server:
+        refuse = False
+
+        def list(self, resource: Any, namespace: str | None = None, *, fields: str = "", limit: int = 0) -> Object:
+            if self.refuse:
+                raise ApiError(403, "Forbidden", "no")
+            asked.append((resource, namespace, fields))
+            return {"items": [{"reason": "Nominated"}]}
+
+    pods = [{"metadata": {"name": f"w{n}", "uid": f"u{n}"}, "status": {"conditions": UNSCHEDULABLE}} for n in range(9)]
+    pods.append({"metadata": {"name": "fine", "uid": "f"}, "status": {}})
+    assert told(Server(), "team", pods) == {f"u{n}": [{"reason": "Nominated"}] for n in range(LOOKED)}
+    assert asked == [(EVENTS, "team", f"regarding.uid=u{n}") for n in range(LOOKED)]
+    Server.refuse = True
+    assert told(Server(), "team", pods) == {}
