@@ -106,11 +106,12 @@ _BESIDE = ("CheckpointReady", "Suspended", "WithinBudget")  # False of a job tha
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
     *("UploadFailed", "BudgetReached", "BudgetNearlySpent"),
-    *("KueueNotInstalled", "QueueNotFound"),
+    *("KueueNotInstalled", "QueueNotFound", "QueueStopped", "ExceedsQuota"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
     *(
         "Unschedulable",
+        "NoCapacity",
         "QuotaExceeded",
         "PodsForbidden",
         "ImagePullFailed",

@@ -9,7 +9,7 @@ afterwards; a RayJob is created first and counted afterwards, which is safe beca
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gentrain_operator import free_restarts, gang, present, profiles, report, resting, spending
@@ -159,11 +159,14 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
     stuck = waiting(pods, child, seen.told) if present.starting(child) else None
     fitting = profiles.fitting(spec, seen.profiles or {})
-    mine = fitting.get(_profile_of(job.get("status") or {}, fitting, now), ProfileSpec())
+    mine = fitting.get(resting.present(job.get("status") or {}, fitting, now), ProfileSpec())
     if stuck and len(fitting) > 1 and given_up(stuck, present.begun(child), mine.unschedulable_seconds, now):
         code, _, why = stuck.message.partition(" ") if stuck.message.startswith("GTJ") else ("GTJ0202", "", stuck.message)
         gone = Failure(code, "Infrastructure", "no node for the pods", why)
         return _ended(seen, spec, now, attempt, child, gone, moved=True)
+    back = None if spec.suspend else _return(seen, spec, list(fitting), now)
+    if back is not None:
+        return _ended(seen, spec, now, attempt, child, back)
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
@@ -171,6 +174,17 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     due = left(job, spec, seen.profiles or {}, now, child)
     again = due if again is not None and due is not None and due < again else again
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
+
+
+def _return(seen: Observed, spec: Spec, names: Sequence[str], now: datetime.datetime) -> Failure | None:
+    """Why an attempt ends at the checkpoint that it has just made: a profile that the job prefers to its own rests no longer."""
+    status, saved = seen.job.get("status") or {}, _saved(seen, spec)
+    if not spec.compute.return_ or saved is None or saved["step"] <= (status.get("checkpoint") or {}).get("step", 0):
+        return None
+    better = resting.homeward(status, names, now)
+    detail = f"the rest of profile {better} is over, and step {saved['step']} is saved (compute.return)"
+    how = "it goes on there by itself"
+    return Failure("GTJ0213", "Infrastructure", f"gave its machines back for those of {better}", detail, how) if better else None
 
 
 def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
@@ -191,7 +205,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
     unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
     queue = queue_of(spec, child)
-    wait = held(queue, seen.kueue) if queue else None
+    wait = held(queue, seen.kueue, spec.compute.priority_class) if queue else None
     phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait, seen.poor)
     conditions += left_behind(job, seen.pods, conditions, attempt, now, listed=present.taken_up(child))
     return present.status(job, now, phase, conditions, spec, changes)
@@ -243,16 +257,18 @@ def _ended(
         if end is not None:
             return _failed(seen, spec, now, attempt, child, end)
     fitting, status = profiles.fitting(spec, seen.profiles or {}), job.get("status") or {}
-    name = _profile_of(status, fitting, now)
+    name = resting.present(status, fitting, now)
     spot = fitting.get(name, ProfileSpec()).capacity == "spot"
     worn = bool(since) and free_restarts.worn(since)
     learned = resting.learned(status, name, failure, now, spot=spot, worn=worn, moved=moved, others=len(fitting) > 1)
     delay = min(RETRY[1], RETRY[0] * 2.0 ** min(tries - 1, 16)) if pause is None else pause
     retry_at = time(now + datetime.timedelta(seconds=delay))
+    saved = _saved(seen, spec)
     changes: Object = {
         "attempts": attempt,
         "ended": attempt,
         "restarts": restarts,
+        **({"checkpoint": saved} if saved else {}),
         **({"sinceProgress": since} if since else {}),
         "retryAt": retry_at,
         "failure": failure.status(),
@@ -264,11 +280,6 @@ def _ended(
     conditions = [_ACCEPTED, Condition("Running", False, "Preempted", message) if taken_back else gang.pausing(changes, message)]
     live = (child,) if child is not None and not _over(child) else ()
     return Decision(status=present.status(job, now, "Recovering", conditions, spec, changes, failure.line()), delete=live, again=delay)
-
-
-def _profile_of(status: Object, fitting: Mapping[str, ProfileSpec], now: datetime.datetime) -> str:
-    """The profile of the attempt under way; what a status of before this was kept does not say is what would be chosen now."""
-    return str((status.get("plan") or {}).get("profile") or next(iter(resting.order(status, fitting, now)), ""))
 
 
 def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None, failure: Failure) -> Decision:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.nodepools import Fragment
+from trainjobs.api.compute import Topology
 
 
 def allowed(restricted: Object, capabilities: tuple[str, ...]) -> Object:
@@ -34,3 +35,11 @@ def kept_to(place: Fragment, theirs: Object, avoided: Sequence[str] = ()) -> Obj
             wish,
         ]
     return {**theirs, "nodeAffinity": node}
+
+
+def together(topology: Topology | None) -> dict[str, str]:
+    """The annotation by which Kueue places the workers' pods within one domain of its topology, in their template."""
+    if topology is None:
+        return {}
+    how = "required" if topology.required else "preferred"
+    return {f"kueue.x-k8s.io/podset-{how}-topology": str(topology.required or topology.preferred)}

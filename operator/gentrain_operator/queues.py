@@ -8,6 +8,7 @@ turn starts a cluster. What Kueue says is asked for only while a RayJob waits, a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,8 @@ from gentrain_operator.rayjob import QUEUE_LABEL
 from trainjobs.api.job import Spec
 
 VERSIONS = ("v1beta2", "v1beta1")
+# In Kueue's words, of the flavor that came closest: what is asked for is more than the quota ever has, borrowed quota included.
+_NEVER = re.compile(r"> maximum capacity \(")
 LOOK = 30.0  # seconds: nothing tells the operator that a Workload has changed
 
 
@@ -66,15 +69,14 @@ def look(server: Server, namespace: str, rayjob: Object) -> Looked:
     return Looked(served=False)
 
 
-def held(queue: str, looked: Looked) -> Condition:
-    """QuotaReserved of a RayJob that waits in a queue."""
+def held(queue: str, looked: Looked, priority: str | None = None) -> Condition:
+    """QuotaReserved of a RayJob that waits in a queue, with `priority` as its WorkloadPriorityClass."""
     if looked.served is False:
         message = f"compute.queue is {queue}, and this cluster has no Kueue (kueue.x-k8s.io): install it, or make the job without a queue"
-        return Condition("QuotaReserved", False, "KueueNotInstalled", message)
+        return Condition("QuotaReserved", False, "KueueNotInstalled", f"GTJ0111 {message}")
     if looked.queues is not None and queue not in looked.queues:
-        return Condition(
-            "QuotaReserved", False, "QueueNotFound", f"there is no LocalQueue {queue} in this namespace; {_others(queue, looked.queues)}"
-        )
+        message = f"there is no LocalQueue {queue} in this namespace; {_others(queue, looked.queues)}"
+        return Condition("QuotaReserved", False, "QueueNotFound", f"GTJ0111 {message}")
     conditions = ((looked.workload or {}).get("status") or {}).get("conditions") or ()
     evicted = _true(conditions, "Evicted")
     if evicted is not None:
@@ -82,6 +84,12 @@ def held(queue: str, looked: Looked) -> Condition:
     why = next(
         (str(one.get("message", "")) for one in conditions if one.get("type") == "QuotaReserved" and one.get("status") != "True"), ""
     )
+    if _NEVER.search(why):
+        return Condition("QuotaReserved", False, "ExceedsQuota", f"GTJ0203 queue {queue} can never admit the job: {why}")
+    if "is inactive" in why or "is stopped" in why:
+        return Condition("QuotaReserved", False, "QueueStopped", f"GTJ0203 queue {queue} admits nothing now: {why}")
+    if looked.workload is None and looked.served and priority:
+        why = f"it has not taken it up yet; is there a WorkloadPriorityClass {priority} (compute.priorityClass)?"
     return Condition("QuotaReserved", False, "WaitingForQuota", f"queue {queue} has not admitted the job" + (f": {why}" if why else ""))
 
 

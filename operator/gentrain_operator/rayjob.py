@@ -21,7 +21,7 @@ from typing import Any
 from gentrain_operator import nodepools
 from gentrain_operator.kube.resource import CONFIGMAPS, RAYJOBS, Object
 from gentrain_operator.names import labels, rayjob_name
-from gentrain_operator.placing import allowed, kept_to
+from gentrain_operator.placing import allowed, kept_to, together
 from gentrain_operator.quantity import amount, cpu, memory
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
@@ -34,6 +34,7 @@ HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
 NONCE = "gentrain.dev/nonce"  # annotation: what the head repeats in its record of a failure
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 UID = 1000
 # Of every container; with what a pod sets for all its containers it meets the `restricted` pod security standard.
 RESTRICTED: Object = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -84,6 +85,8 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
+    if spec.compute.priority_class:
+        metadata["labels"][PRIORITY_LABEL] = spec.compute.priority_class
     pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, avoided, scales=scales)
     cluster: Object = {
         "rayVersion": RAY_VERSION,
@@ -255,7 +258,7 @@ class _Pod:
         if place.tolerations:
             body["tolerations"] = place.tolerations
         marks = {**spec.pod.labels, **place.labels, **labels(self._job, self._attempt)}
-        notes = {**_KEEP, **place.annotations, **spec.pod.annotations}
+        notes = {**_KEEP, **place.annotations, **spec.pod.annotations, **({} if name == HEAD else together(spec.compute.topology))}
         return {"metadata": {"labels": marks, "annotations": notes}, "spec": body}
 
     def _environment(self, pool: dict[str, str]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ A node that two failed attempts name is avoided for a day.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.kube.events import clean
@@ -35,6 +35,17 @@ def order(status: Object, names: Iterable[str], now: datetime.datetime) -> list[
     return sorted(
         names, key=lambda name: datetime.datetime.min.replace(tzinfo=datetime.UTC) if awake(status, name, now) else _end(status, name)
     )
+
+
+def present(status: Object, names: Iterable[str], now: datetime.datetime) -> str:
+    """The profile of the attempt under way; of a status that does not say, of before, what would be chosen now. "" of no profile."""
+    return str((status.get("plan") or {}).get("profile") or next(iter(order(status, names, now)), ""))
+
+
+def homeward(status: Object, names: Sequence[str], now: datetime.datetime) -> str:
+    """The profile that the job prefers to the one that it is on, and that does not rest; "" where there is none."""
+    mine, best = present(status, names, now), next(iter(order(status, names, now)), "")
+    return best if mine in names and names.index(best) < names.index(mine) else ""
 
 
 def learned(
@@ -73,7 +84,7 @@ def rested(status: Object, name: str, why: str, now: datetime.datetime) -> list[
 def reclaimed(status: Object, name: str, now: datetime.datetime) -> list[Object]:
     """`status.profiles` once a spot node of the profile was taken back."""
     entry = _entry(status, name)
-    times = [*_reclaims(entry, now), time(now)][-RECLAIMS:]
+    times = [*_taken_back(entry, now), time(now)][-RECLAIMS:]
     if len(times) == RECLAIMS:
         return rested(status, name, f"its spot nodes were taken back {RECLAIMS} times within an hour", now)
     return _with(status, {**entry, "name": name, "reclaims": times}, now)
@@ -106,7 +117,7 @@ def _end(status: Object, name: str) -> datetime.datetime:
     return _until(_entry(status, name)) or datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
-def _reclaims(entry: Object, now: datetime.datetime) -> list[str]:
+def _taken_back(entry: Object, now: datetime.datetime) -> list[str]:
     return [text for text in entry.get("reclaims") or () if (at := parsed_time(text)) is not None and now - WITHIN < at <= now]
 
 
@@ -118,7 +129,7 @@ def _with(status: Object, entry: Object, now: datetime.datetime) -> list[Object]
 
 def _says(entry: Object, now: datetime.datetime) -> bool:
     until = _until(entry)
-    return bool(_reclaims(entry, now)) or (until is not None and now <= until + REST[1])
+    return bool(_taken_back(entry, now)) or (until is not None and now <= until + REST[1])
 
 
 def _recent(entry: Object, now: datetime.datetime) -> bool:

@@ -162,6 +162,14 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.apply("queued", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team-a"})
     bench.until(lambda: bench.reason("QuotaReserved", "queued") == "QueueNotFound")
 
+    # A pod fits no node: what the autoscaler says about it is read.
+    bench.apply("waits")
+    bench.rayjob("waits-a1")
+    bench.kuberay.initialize("waits-a1")
+    nowhere = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+    bench.kuberay.pod_status(bench.kuberay.pods("waits-a1")[0]["metadata"]["name"], {"conditions": [nowhere]})
+    bench.until(lambda: bench.reason("ResourcesReady", "waits") == "Unschedulable")
+
     # With the third attempt, what the first one read is outdated.
     bench.apply("again", recovery={"maxRetries": 3})
     for attempt in (1, 2):

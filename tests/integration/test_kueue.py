@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gentrain_operator.kube.errors import ApiError
-from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object
+from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object, Resource
 from tests.cluster.at_work import Bench, Driver, report
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane
@@ -18,6 +18,7 @@ from tests.cluster.kueue import Kueue, admitting
 from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
+WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,10 @@ def test_who_suspends_a_rayjob_with_a_queue_is_kueue(bench: Bench) -> None:
     """A LocalQueue called `default` takes jobs that name none. With the quota used up Kueue holds the RayJob, and nobody lets it go."""
     admitting(bench.cluster, bench.namespace, cpu="1", name="default")
     bench.apply()
-    bench.until(lambda: quota(bench)[0] == "WaitingForQuota")
-    bench.until(lambda: "insufficient quota for cpu" in quota(bench)[1], 60)
+    bench.until(lambda: quota(bench)[0] == "ExceedsQuota", 60)
+    assert quota(bench)[1].startswith("GTJ0203 queue default can never admit the job: ")
+    assert "insufficient quota for cpu" in quota(bench)[1]
+    assert "> maximum capacity (1)" in quota(bench)[1]
     before = rayjob(bench, "job-a1")["metadata"]["generation"]
     for _ in range(5):  # each look at it could let it go
         bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": str(_)}}})
@@ -128,9 +131,36 @@ def test_a_misspelt_queue_is_named_and_a_queue_stays_where_it_began(bench: Bench
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="taem"))
     bench.until(lambda: quota(bench)[0] == "QueueNotFound")
-    assert quota(bench)[1] == "there is no LocalQueue taem in this namespace; did you mean team?"
+    assert quota(bench)[1] == "GTJ0111 there is no LocalQueue taem in this namespace; did you mean team?"
     for change in ({"queue": None}, {"queue": "team"}):
         with pytest.raises(ApiError, match=r"spec\.compute\.queue cannot change once the job has started"):
             bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"compute": change}})
     admitting(bench.cluster, bench.namespace, cpu="10", name="taem")
     bench.until(lambda: not suspended(bench, "job-a1"), 60)
+
+
+def workload(bench: Bench) -> Object | None:
+    found = bench.client.list(WORKLOADS, bench.namespace)["items"]
+    return found[0] if found else None
+
+
+def test_priority_and_topology_reach_the_workload_and_a_stopped_queue_says_so(bench: Bench) -> None:
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    urgent = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "WorkloadPriorityClass", "metadata": {"name": bench.namespace}, "value": 77}
+    bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(urgent))
+    both = f"{bench.namespace}-team"
+    bench.cluster.kubectl("patch", "clusterqueue", both, "--type=merge", "-p", json.dumps({"spec": {"stopPolicy": "Hold"}}))
+    level = "cloud.google.com/gce-topology-block"
+    bench.apply(compute=compute(queue="team", priorityClass=bench.namespace, topology={"required": level}))
+    made = bench.until(lambda: workload(bench))
+    assert made["spec"]["priority"] == 77
+    asked = {one["name"]: (one.get("topologyRequest") or {}).get("required") for one in made["spec"]["podSets"]}
+    assert asked == {"head": None, "workers": level}
+    bench.until(lambda: quota(bench)[0] == "QueueStopped", 60)
+    assert quota(bench)[1].startswith("GTJ0203 queue team admits nothing now: ")
+
+
+def test_a_priority_class_that_is_not_there_is_asked_about(bench: Bench) -> None:
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    bench.apply(compute=compute(queue="team", priorityClass="urgnet"))
+    bench.until(lambda: "is there a WorkloadPriorityClass urgnet (compute.priorityClass)?" in quota(bench)[1], 60)

@@ -15,7 +15,7 @@ from gentrain_operator.conditions import events
 from gentrain_operator.decide import Decision, Observed, decide
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.lastvalid import spec_of
-from gentrain_operator.queues import Looked
+from gentrain_operator.queues import Looked, held
 from gentrain_operator.rayjob import configmap
 from trainjobs.api.job import Spec
 
@@ -344,9 +344,12 @@ def test_a_queue_that_is_not_there_is_said() -> None:
 
     assert told(Looked(False)) == (
         "KueueNotInstalled",
-        "compute.queue is taem, and this cluster has no Kueue (kueue.x-k8s.io): install it, or make the job without a queue",
+        "GTJ0111 compute.queue is taem, and this cluster has no Kueue (kueue.x-k8s.io): install it, or make the job without a queue",
     )
-    assert told(Looked(True, ("team", "other"))) == ("QueueNotFound", "there is no LocalQueue taem in this namespace; did you mean team?")
+    assert told(Looked(True, ("team", "other"))) == (
+        "QueueNotFound",
+        "GTJ0111 there is no LocalQueue taem in this namespace; did you mean team?",
+    )
     assert told(Looked(True, ()))[1].endswith("there is none at all: ask who runs the cluster for one")
     assert told(Looked())[0] == "WaitingForQuota"
     waits = {"status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": "insufficient unused quota"}]}}
@@ -730,3 +733,19 @@ def test_without_the_spec_it_was_started_with_an_attempt_is_left_alone_and_that_
     nowhere = decided(replace(seen(ONE, [running()], gan={}), frozen={}))
     assert (nowhere.needs_frozen, nowhere.delete, reasons(nowhere)) == (False, (), {"Accepted": "False InvalidSpec"})
     assert not decided(seen(None, gan={})).needs_frozen
+
+
+@pytest.mark.parametrize(
+    ("why", "reason", "said"),
+    [
+        ("insufficient unused quota for cpu in flavor f, 3 more needed", "WaitingForQuota", "3 more needed"),
+        ("insufficient quota for cpu in flavor f, … request (9) > maximum capacity (4)", "ExceedsQuota", "GTJ0203 queue q can never admit"),
+        ("ClusterQueue team is inactive", "QueueStopped", "GTJ0203 queue q admits nothing now"),
+    ],
+)
+def test_why_a_queue_holds_a_job(why: str, reason: str, said: str) -> None:
+    workload = {"status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": why}]}}
+    found = held("q", Looked(True, ("q",), workload))
+    assert (found.reason, found.status) == (reason, False)
+    assert said in found.message
+    assert why in found.message

@@ -153,3 +153,13 @@ def test_a_job_that_asks_nothing_has_the_plain_pods() -> None:
     body = made["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
     assert set(made["metadata"]["annotations"]) == {"gentrain.dev/nonce"}
     assert not {"nodeSelector", "affinity", "priorityClassName", "runtimeClassName"} & set(body)
+
+
+def test_priority_and_topology_go_where_kueue_reads_them() -> None:
+    asked = spec(compute={"queue": "q", "priorityClass": "high", "topology": {"preferred": "cloud.google.com/gce-topology-block"}})
+    made = rayjob(JOB, asked, ProfileSpec(), 1, "image")
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "high"
+    cluster = made["spec"]["rayClusterSpec"]
+    key = "kueue.x-k8s.io/podset-preferred-topology"
+    assert cluster["workerGroupSpecs"][0]["template"]["metadata"]["annotations"][key] == "cloud.google.com/gce-topology-block"
+    assert key not in cluster["headGroupSpec"]["template"]["metadata"]["annotations"], "a head would take a place among the workers"

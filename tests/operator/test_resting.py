@@ -10,10 +10,11 @@ import pytest
 from gentrain_operator import resting
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.rayjob import rayjob
-from tests.operator.test_decide import NOW, ONE, UNSCHEDULABLE, at, child, decided, failed, job, pod, profile, seen
+from tests.operator.test_decide import NOW, ONE, UNSCHEDULABLE, at, child, decided, failed, job, pod, profile, running, seen
 from tests.operator.test_rayjob import spec as job_spec
 from trainjobs.api.profile import ProfileSpec
 
+BOTH = profile("spot", capacity="spot") | profile("sure")
 TWO: dict[str, Any] = {
     "compute": {"profiles": ["spot", "sure"], "gpusPerWorker": 0},
     "profiles": profile("spot", capacity="spot") | profile("sure"),
@@ -140,3 +141,33 @@ def test_no_pod_goes_to_an_avoided_node_whatever_the_job_wishes_beside_it(affini
 def test_the_next_attempt_keeps_off_the_nodes_of_the_status() -> None:
     status = {"attempts": 2, "ended": 2, "avoidedNodes": [{"name": "n1", "failures": 2, "since": "2026-01-01T11:00:00Z"}]}
     assert "n1" in str(decided(seen(status)).create[1])
+
+
+def returned(minutes: float, step: int, *, wants: bool = True, resting_until: str = "2026-01-01T12:15:00Z", on: str = "sure") -> Any:
+    """An attempt on the second profile that has just told of a checkpoint."""
+    compute = {**TWO["compute"], "return": wants}
+    status = {**ONE, "plan": {"profile": on}, "profiles": [{"name": "spot", "restsUntil": resting_until, "rests": 1}]}
+    status |= {"checkpoint": {"uri": "u", "step": 50}}
+    told = {"step": step, "checkpoint": {"step": step, "uri": "u"}}
+    return decided(seen(status, [running()], report=told, compute=compute, profiles=BOTH), at(minutes))
+
+
+def test_a_job_goes_back_to_the_profile_that_it_prefers_at_its_next_checkpoint() -> None:
+    ended = returned(20, 60).status
+    assert (ended["ended"], ended["checkpoint"]["step"]) == (1, 60)
+    assert "gave its machines back for those of spot" in ended["message"]
+    assert profiles_of({**ended, "attempts": 1})[2] == "spot"
+    assert [one["name"] for one in ended["profiles"]] == ["spot"], "to go back is no fault of the profile that it was on"
+
+
+@pytest.mark.parametrize(
+    "why_not",
+    [
+        {"minutes": 10, "step": 60},  # it still rests
+        {"minutes": 20, "step": 50},  # no new checkpoint
+        {"minutes": 20, "step": 60, "wants": False},
+        {"minutes": 20, "step": 60, "on": "spot"},
+    ],
+)
+def test_it_stays_where_it_is_otherwise(why_not: Any) -> None:
+    assert returned(**why_not).status.get("ended", 0) == 0

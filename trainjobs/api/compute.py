@@ -8,16 +8,33 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from trainjobs.api.fields import ImageName, LabelName, LabelText, Model, ObjectName, PositiveInt
-from trainjobs.api.keys import map_rule
+from trainjobs.api.keys import DOMAIN, LONGEST, NAME, map_rule
 from trainjobs.api.rule import Breach, Rule
 
 Names = Annotated[list[LabelName], Field(max_length=16)]
+
+
+TopologyLevel = Annotated[str, Field(min_length=1, max_length=LONGEST, pattern=rf"^({DOMAIN}/)?{NAME}$")]
+
+
+class Topology(Model):
+    """How near the workers have to be to each other: a node label that is a level of the queue's Topology (Kueue)."""
+
+    required: TopologyLevel | None = Field(
+        None, description="The label of whose domains one must hold all workers, e.g. cloud.google.com/gce-topology-block; else they wait."
+    )
+    preferred: TopologyLevel | None = Field(None, description="The same as a wish: of what one domain cannot hold, as few as it takes.")
 
 
 class Compute(Model):
     """The machines it is learned on."""
 
     profiles: Names = Field([], description="ComputeProfiles tried in order.")
+    return_: bool = Field(
+        False,
+        alias="return",
+        description="Go back, at the next checkpoint, to a profile that is named before the present one, once its rest is over.",
+    )
     workers: PositiveInt | Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*-[1-9][0-9]*$")] = Field(
         1,
         description='Number of workers, or "min-max" for an elastic group: as many as there is room for, of the numbers that divide '
@@ -27,6 +44,12 @@ class Compute(Model):
         1, description="GPUs of a worker, which trains with a process on each; 0 trains on CPU, with one process."
     )
     queue: LabelName | None = Field(None, description="Kueue LocalQueue.")
+    priority_class: LabelName | None = Field(
+        None, description="WorkloadPriorityClass: the job's place in the queue, and whose quota it may take back."
+    )
+    topology: Topology | None = Field(
+        None, description="How near the workers have to be to each other, of a queue that knows its topology."
+    )
 
     @property
     def worker_range(self) -> tuple[int, int]:
@@ -111,6 +134,20 @@ def workers_ascend(workers: int | str) -> Iterator[Breach]:
         yield Breach((), f'"{workers}" is not a range of workers', "the smaller number comes first", f'did you mean "{high}-{low}"?')
 
 
+def queue_is_named(compute: Compute) -> Iterator[Breach]:
+    for name, value in (("priorityClass", compute.priority_class), ("topology", compute.topology)):
+        if value is not None and compute.queue is None:
+            yield Breach(
+                (name,), f"compute.{name} needs compute.queue", "it is Kueue that reads it, of jobs in a queue", "name the LocalQueue"
+            )
+
+
+def topology_has_one_level(topology: Topology) -> Iterator[Breach]:
+    if (topology.required is None) == (topology.preferred is None):
+        what = "a topology needs required or preferred" if topology.required is None else "a topology has both required and preferred"
+        yield Breach((), what, "Kueue takes one of them", "keep one of them")
+
+
 def variable_has_one_value(env: Env) -> Iterator[Breach]:
     if (env.value is None) == (env.secret_key_ref is None):
         what = f"{env.name} needs a value or a secretKeyRef" if env.value is None else f"{env.name} has both a value and a secretKeyRef"
@@ -154,6 +191,20 @@ RULES = (
         files_have_one_source,
         "has(self.secret) != has(self.configMap)",
         "exactly one of secret and configMap",
+    ),
+    Rule(
+        "spec.compute",
+        "GTJ0108",
+        queue_is_named,
+        "has(self.queue) || !has(self.priorityClass) && !has(self.topology)",
+        "priorityClass and topology need a queue",
+    ),
+    Rule(
+        "spec.compute.topology",
+        "GTJ0108",
+        topology_has_one_level,
+        "has(self.required) != has(self.preferred)",
+        "exactly one of required and preferred",
     ),
     Rule(
         "spec.compute.workers",
