@@ -119,7 +119,7 @@ def _train(
     parameters = {name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()}
     note("model")
     batch_cut = cut(spec.training.batch, world.size, most=spec.compute.worker_range[1] * world.each)
-    stage = choose_stage(spec, model, groups, world)
+    stage = choose_stage(spec, model, groups, world, source, batch_cut)
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))

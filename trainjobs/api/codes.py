@@ -333,6 +333,17 @@ CODES: dict[str, Code] = {
             "Or take `budget` out. `activeDeadlineSeconds` limits time without a price.",
         ),
     ),
+    "GTJ0133": Code(
+        "no nodes that the job fits",
+        DOES_NOT_FIT,
+        _page(
+            "`gtj plan` found no ZeRO stage, micro-batch and number of workers at which a rank's memory is enough, on any of the nodes "
+            "that it was asked about. The message has the nearest way, and what it lacks.",
+            "More `compute.workers`: from stage 1 on they share what the optimizer keeps, at stage 3 the weights too.",
+            "Less for a rank: `training.gradientCheckpointing`, `precision: bf16`, a smaller `training.batch.micro`, `language.adapter`.",
+            "GPUs with more memory: `gtj plan --gpu h200-141gb`.",
+        ),
+    ),
     "GTJ0201": Code(
         "cloud quota or capacity exhausted",
         FAILED,

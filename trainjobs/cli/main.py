@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("trainjobs.cli.init", "Write a commented manifest to start from."),
     "validate": ("trainjobs.cli.validate", "Check a manifest: every rule, offline."),
     "data": ("trainjobs.cli.data", "Show what the data is, as the model will see it."),
+    "plan": ("trainjobs.cli.plan", "Say what a job needs: memory, time, cost."),
     "prepare": ("trainjobs.cli.preparing", "Prepare data ahead, into shards."),
     "run": ("trainjobs.cli.run", "Train here, on this machine."),
     "submit": ("trainjobs.cli.cluster.submit", "Train on a Kubernetes cluster."),
