@@ -72,13 +72,12 @@ class DiskShelf:
             yield [each.path or self._ledger.path(key) for key, each in zip(keys, objects, strict=True)]
         finally:
             if held:
-                soon = self._soon.get(place.uri, frozenset())
-                self._again.update(soon.intersection(held))
-                self._ledger.release(held, soon)
+                self._again.update(self._soon.get(place.uri, frozenset()).intersection(held))
+                self._ledger.release(held)
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
-        """What was told last of a place is kept after it was held, too: a block serves many batches. What is in it no more, and was held,
-        is not needed any more."""
+        """What was told last of a place is kept after it was held, too: a block serves many batches. What is in it no more is kept as long
+        as other processes want it."""
         if objects == self._last.get(place.uri):
             return
         self._last[place.uri] = objects
@@ -86,9 +85,14 @@ class DiskShelf:
             wanted = {_key(place, each): (place, each) for each in objects if not each.path and room(each.size) <= self.limit}
         except JobError:  # the place does not answer: for the `hold` to meet
             return
-        before = self._soon.get(place.uri, frozenset())
-        self._soon[place.uri] = frozenset(wanted)
         with self._lock:
+            before = self._soon.get(place.uri, frozenset())
+            self._soon[place.uri] = frozenset(wanted)
+            gone, passed = before.difference(wanted), self._again.intersection(before).difference(wanted)
+            self._again -= gone
+            for key in gone:
+                self._pending.pop(key, None)
+            self._ledger.want(wanted.keys() - before, passed, gone - passed)
             for key in (each for each in wanted if each not in before):
                 self._pending[key] = wanted[key]
             more = min(FETCHERS, len(self._pending)) - self._fetchers
@@ -96,9 +100,6 @@ class DiskShelf:
         for _ in range(more):
             # As daemons: a run that ends does not wait for a bucket that does not answer.
             Thread(target=self._fetch_ahead, name="ahead", daemon=True).start()
-        if gone := (self._again & before) - wanted.keys():
-            self._again -= gone
-            self._ledger.forget(gone)
 
     def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
         """JobErrors as of `hold`."""
@@ -117,7 +118,9 @@ class DiskShelf:
         self._crating.close()
         with self._lock:
             self._pending.clear()
-        self._ledger.release(())  # who waits for room looks again
+            told, self._soon, self._last = [*self._soon.values()], {}, {}
+        for keys in told:
+            self._ledger.want((), keys)  # and who waits for room looks again
 
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
