@@ -35,7 +35,7 @@ from trainjobs.noise import Noise
 # Times what is mixed at a time is fetched before it is needed: a third of the cache is read, a third is fetched, and the last is still
 # needed by batches that were begun. With twice as much, shards are dropped that are needed again.
 MIXED = 1
-FEW = 4  # of a shard of which not even every fourth sample is held out, only these are fetched: a shard's members can be
+FEW = 2  # of a shard of which not even every second sample is held out, only these are fetched, as its members can be
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
 

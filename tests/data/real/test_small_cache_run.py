@@ -120,7 +120,7 @@ def test_an_epoch_of_two_workers_keeps_to_its_disk_and_none_fetches_the_data_twi
                     process.wait(0.01)
         assert process.returncode == 0, (tmp_path / "log").read_text()
     assert 0 < most <= limit
-    # All bytes that came: those of the epoch, and of the first look, the index, the sheet of the first 64 samples, HTTP's own, and the shards
+    # All bytes that came: those of the epoch, of the first look, the index, the sheet of the first 64 samples, HTTP's own, and the shards
     # with which the next epoch begins. Nothing is held out: a pass over held-out samples is a use of its own.
     assert total <= count.bytes <= 1.1 * total, f"{count.bytes / total:.3f} of the data was fetched"
     assert len(recording(seen)) == SHARDS * EACH

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.places.memory import MemoryBucket, on_disk
+from tests.data.places.memory import Counting, on_disk
 from tests.data.places.memory import place as placed
 from trainjobs.api.data import Data
 from trainjobs.data.ahead import Ahead
@@ -21,19 +21,8 @@ from trainjobs.data.places.shelf import DiskShelf
 from trainjobs.data.rows import everything
 from trainjobs.data.streamed import StreamedImages
 from trainjobs.noise import Noise
-from trainjobs.stores.bucket import Piece
 
 COUNT, EACH, BATCH = 2560, 32, 64
-
-
-class Counting(MemoryBucket):
-    sent = 0
-
-    def get(self, path: str, start: int, length: int, version: str) -> Piece:
-        piece = super().get(path, start, length, version)
-        with self.lock:
-            self.sent += len(piece.data)
-        return piece
 
 
 def picture(number: int) -> bytes:

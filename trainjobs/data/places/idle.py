@@ -48,6 +48,10 @@ class Queue:
     def spared(self, key: str) -> bool:
         return key in self._soon
 
+    def passed(self, now: float) -> list[str]:
+        """Those that somebody has passed."""
+        return [each.key for each in self._soon.values() if each.time < (now + PASSED) * 1e9]
+
     def discard(self, key: str) -> None:
         self._used.pop(key, None)
         self._soon.pop(key, None)

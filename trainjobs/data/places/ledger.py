@@ -110,13 +110,12 @@ class Ledger:
             self._locks.changed.notify_all()
 
     def want(self, keys: Iterable[str], passed: Collection[str] = (), unread: Collection[str] = ()) -> None:
-        """`keys` will be held soon; the others not any more, of which those `passed` were held here, and of those `unread` others hold what
-        they need: what nobody wants, and somebody has passed, is as used now."""
+        """`keys` will be held soon; the others not any more. Those `passed` were held here: they are as used now, or as soon as nobody
+        wants them. Those `unread` are for others to hold."""
         with self._locks.alone():
             self._wants.add(keys)
             self._wants.remove([*passed, *unread])
             self._used(passed, PASSED)
-            self._used([key for key in unread if self._passed(key) and key not in self._wants])
             self._locks.changed.notify_all()
 
     def release(self, keys: Sequence[str]) -> None:
@@ -177,6 +176,7 @@ class Ledger:
         for look in (False, True):
             if look and self._now() - self._looked >= REST:
                 self._look()
+            self._used([key for key in self._idle.passed(self._now()) if key not in self._wants])
             while self.taken + need > limit and (idle := self._idle.used()):
                 if idle.key in self._wants:  # it was stamped by who does not know
                     self._stamp([idle.key], SOON)
@@ -241,11 +241,6 @@ class Ledger:
                 del self._held[key]
                 self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
-
-    def _passed(self, key: str) -> bool:
-        with suppress(FileNotFoundError):
-            return os.stat(f"{self._top}/{key}").st_mtime < self._now() + PASSED
-        return False
 
     def _used(self, keys: Iterable[str], spared: float = 0.0) -> None:
         """As used now, or where they are wanted spared for so long; without a time as long as they are already, at first SOON."""
