@@ -23,7 +23,7 @@ from trainjobs.data.places.claims import Claim, Counts, room
 from trainjobs.data.places.crating import Crating
 from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object, Place
-from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
+from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwritable
 
 FETCHERS = 16  # objects on their way at a time
 LARGE, FEW = 8 << 20, 4  # of those that are fetched in ranges, which are several requests each, no more than so many
@@ -202,8 +202,7 @@ class DiskShelf:
                     raise
         size = partial.stat().st_size
         if size != wanted.size:
-            why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
-            raise JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")
+            raise cut(place, wanted, size)
 
     def _fetch_ahead(self) -> None:
         """What is pending, until nothing is. Errors are for the `hold` that will fetch it itself, or waits for it already."""
