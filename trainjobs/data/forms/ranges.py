@@ -116,3 +116,8 @@ def whole(place: Place, found: Object, path: Path | bytes | None = None, limit: 
     if len(data) != found.size:
         raise cut(place, found, len(data))
     return data
+
+
+def _without_name(error: OSError) -> OSError:
+    """A fetched object lies under a name of the cache's own, which says nothing to anybody."""
+    return PermissionError(error.errno, error.strerror) if isinstance(error, PermissionError) else OSError(error.errno, error.strerror)
