@@ -266,6 +266,13 @@ def test_a_bad_value_is_no_bad_shard(tmp_path: Path) -> None:
     assert broken(tmp_path / "data").where.endswith("a.tar/0.cls")
 
 
+def test_a_shard_of_small_members_is_fetched_once_to_be_indexed(tmp_path: Path) -> None:
+    bucket = Counting({"data/0.tar": shards(tmp_path / "made", count=1).joinpath("train-0000.tar").read_bytes()})
+    place, shelf = placed(bucket, "data"), DiskShelf(tmp_path / "cache", 1 << 30)
+    assert int(shard_arrays(place, place.listed().objects[0], shelf)["rows"]) == 5
+    assert shelf.counts.fetched_bytes == len(bucket.objects["data/0.tar"])
+
+
 def test_headers_of_large_members_are_fetched_once(tmp_path: Path) -> None:
     """Of a shard that is not here: whoever tells whether its members are large has read them already."""
     out = io.BytesIO()
