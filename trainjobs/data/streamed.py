@@ -7,7 +7,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from threading import Lock
 
 import numpy as np
@@ -157,10 +156,12 @@ class StreamedImages:
             stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
             return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
         groups, left, found = self.places.coming(first, seed), set(self.places.at(positions, seed)[0].tolist()), list[int]()
-        while left:  # a batch may be larger than what is mixed
-            found += (mixed := next(groups))
+        for number, mixed in enumerate(groups):  # a batch may be larger than what is mixed
+            if not left and number > MIXED:
+                break
+            found += mixed
             left.difference_update(mixed)
-        return found + [block for mixed in islice(groups, MIXED) for block in mixed]
+        return found
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,11 @@ def test_a_pass_over_held_out_samples_fetches_them_alone(tmp_path: Path) -> None
     source = StreamedImages.of(train, held, chosen(train, total // 20, place.uri), data, shelf, {"image": "png"})
     for positions in torch.arange(64).split(16):
         source.batch(positions, 0, Noise.of(0, 0, "train", positions))
+    shelf.close()  # what is told to come next is not what is counted
+    ends = time.monotonic() + 20
+    while shelf._fetchers:
+        assert time.monotonic() < ends
+        threading.Event().wait(0.002)
     before, bucket.sent = shelf.counts.fetched, 0
     for indices in torch.arange(len(held)).split(64):
         assert len(source.heldout_batch(indices)["image"]) == len(indices)

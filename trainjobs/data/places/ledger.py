@@ -176,13 +176,14 @@ class Ledger:
         for look in (False, True):
             if look and self._now() - self._looked >= REST:
                 self._look()
-            self._used([key for key in self._idle.passed(self._now()) if key not in self._wants])
+            if self.taken + need > limit:
+                self._used([key for key in self._idle.passed(self._now()) if key not in self._wants])
             while self.taken + need > limit and (idle := self._idle.used()):
                 if idle.key in self._wants:  # it was stamped by who does not know
                     self._stamp([idle.key], SOON)
                 else:
                     self._drop(idle)
-            while not ahead and self.taken + need > limit and (idle := self._idle.ahead()):
+            while look and not ahead and self.taken + need > limit and (idle := self._idle.ahead()):
                 self._drop(idle)
             if self.taken + need <= limit:
                 return True
