@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from typing import Any
 import psutil
 import torch
 
+from bench.data_table import BUSY
 from bench.peers import PEERS, batches, installed
 from bench.pictures import BATCH, CHANNELS, FORMS, SIZE, client, loader, picture, written
 from bench.training import FAMILIES, SEED, manifest
@@ -73,12 +76,25 @@ def ours(source: Ahead) -> Iterator[torch.Tensor]:
         yield source.batch(positions, SEED, Noise.of(SEED, 0, "bench", positions))["image"]
 
 
-def rate(batches: Iterator[torch.Tensor]) -> float:
-    """Samples a second."""
-    began, count = time.perf_counter(), 0
+@dataclass(frozen=True)
+class Speed:
+    """Samples a second, and a second of a processor: of this process and of those that it started and has seen the end of. Where others use
+    the machine meanwhile the second is the one to look at."""
+
+    rate: float
+    busy: float
+
+
+def speed(batches: Iterator[torch.Tensor]) -> Speed:
+    began, before, count = time.perf_counter(), processor(), 0
     for batch in batches:
         count += len(batch)
-    return count / (time.perf_counter() - began)
+    return Speed(count / (time.perf_counter() - began), count / (processor() - before))
+
+
+def processor() -> float:
+    """Seconds."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def names_of(uri: str, folder: Path) -> tuple[list[str], str | None]:
@@ -101,18 +117,19 @@ def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rou
             shutil.rmtree(cache, ignore_errors=True)
             names, bucket = names_of(uri, folders[form])
 
-            def theirs() -> float:
-                return rate(scaled(rows) for rows in loader(form, names, WORKERS, bucket))  # noqa: B023
+            def theirs() -> Speed:
+                return speed(scaled(rows) for rows in loader(form, names, WORKERS, bucket))  # noqa: B023
 
-            def mine() -> float:
+            def mine() -> Speed:
                 with closing(opened(uri, form, cache, WORKERS)) as source:  # noqa: B023
-                    return rate(ours(source))
+                    return speed(ours(source))
 
             pair = {"ours": mine(), "loader": theirs()} if turn % 2 else {"loader": theirs(), "ours": mine()}
             for peer in (peer for peer, of in PEERS.items() if of == form and bucket is None and versions[peer]):
-                pair[peer] = rate(scaled(rows) for rows in batches(peer, names, WORKERS))
+                pair[peer] = speed(scaled(rows) for rows in batches(peer, names, WORKERS))
             if turn >= 0:
-                found.setdefault(key, []).append(pair)
+                rates = {name: each.rate for name, each in pair.items()}
+                found.setdefault(key, []).append(rates | {f"{name}{BUSY}": each.busy for name, each in pair.items()})
     return found
 
 

@@ -17,6 +17,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import images, open_source, tables
 from trainjobs.data.pictures import Picture
+from trainjobs.data.streamed import StreamedImages
 from trainjobs.noise import Noise
 
 Make = Callable[..., Spec]
@@ -181,6 +182,23 @@ def test_heldout_images_are_not_flipped(job: Make, tmp_path: Path) -> None:
     held = torch.arange(plain.info.heldout)
     assert len(held) >= 1
     assert torch.equal(flips.heldout_batch(held)["image"], plain.heldout_batch(held)["image"])
+
+
+def test_what_is_too_much_to_decode_at_once_is_the_same_samples(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training samples with their augmentations, and held-out ones without any."""
+    path = folder(tmp_path / "data", count=12)
+    asked = {"images": {"size": 8, "augment": ["horizontalFlip", "rotation", "colorJitter"]}, "holdout": 0.4}
+    once = opened(job, path, tmp_path, **asked)
+    monkeypatch.setattr(tables, "AT_ONCE", 0)
+    beside = opened(job, path, tmp_path, **asked)
+    assert isinstance(beside, StreamedImages)
+    assert not isinstance(once, StreamedImages)
+    assert (once.info.length, once.info.heldout) == (beside.info.length, beside.info.heldout)
+    positions = torch.arange(2 * once.info.length + 1)
+    drawn = Noise.of(0, 0, "train", positions)
+    assert torch.equal(once.batch(positions, SEED, drawn)["image"], beside.batch(positions, SEED, drawn)["image"])
+    held = torch.arange(once.info.heldout)
+    assert torch.equal(once.heldout_batch(held)["image"], beside.heldout_batch(held)["image"])
 
 
 def test_changing_a_batch_changes_nothing_else(job: Make, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses
 from trainjobs.data.encoding import Encoder, encode
 from trainjobs.data.files import megabytes
 from trainjobs.data.formats import COLUMN, SHAPES
-from trainjobs.data.forms.glance import Straight, glance
+from trainjobs.data.forms.glance import glance
 from trainjobs.data.forms.recognise import form_of
 from trainjobs.data.forms.records import Record
 from trainjobs.data.forms.roles import roles
@@ -23,6 +23,7 @@ from trainjobs.data.found import Found, look, wants
 from trainjobs.data.images import describe, read
 from trainjobs.data.pictures import Seen
 from trainjobs.data.places.open import BEFORE
+from trainjobs.data.places.straight import Straight
 from trainjobs.data.prepared import line, prepared
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from trainjobs.data.order import Order, Places
 from trainjobs.data.pixels import scaled
 from trainjobs.data.places.in_hand import InHand
 from trainjobs.data.places.place import SMALL, Object, Shelf
+from trainjobs.data.places.straight import Straight
 from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
@@ -32,6 +34,7 @@ from trainjobs.noise import Noise
 # Times what is mixed at a time is fetched before it is needed: a third of the cache is read, a third is fetched, and the last is still
 # needed by batches that were begun. With twice as much, shards are dropped that are needed again.
 MIXED = 1
+FEW = 2  # of a shard of which not even every second sample is held out, only these are fetched, as its members can be
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
 
@@ -62,6 +65,8 @@ class StreamedImages:
     bad: BadSamples | None = None
     pin: bool = False
     fetchers: Executor | None = None
+    _begun: list[tuple[int, list[int]]] = field(default_factory=list)  # of the batches that are being read: where, and `_behind`
+    _lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(
@@ -90,9 +95,9 @@ class StreamedImages:
 
     def rows(self, positions: Tensor, seed: int) -> dict[str, Tensor]:
         """What takes time of a batch, on the CPU, without randomness: any thread may ask."""
-        self._soon(positions, seed)
         numbers = self.places.numbers(positions, seed)
-        found = self._stacked(self._read(self.train, numbers))
+        with self._reading(positions, seed):
+            found = self._stacked(self._read(self.train, numbers))
         return {name: value.pin_memory() for name, value in found.items()} if self.pin else found
 
     def coming(self, positions: Tensor, seed: int) -> None:
@@ -125,18 +130,38 @@ class StreamedImages:
         found = self._stacked(self._read(of, rows.numpy() % len(of)))
         return {role: found[role] for role in wanted}
 
-    def _soon(self, positions: Tensor, seed: int) -> None:
-        """Begin to fetch what is needed for these positions and behind them."""
+    @contextmanager
+    def _reading(self, positions: Tensor, seed: int) -> Iterator[None]:
+        """Begin to fetch what is needed for these positions and behind them, and keep what other threads, a batch behind, still read."""
         if self.fetchers is None or self._apart:
+            yield
             return
-        blocks, first = self.train.records.blocks, int(positions[0])
+        mine = int(positions[0]), self._behind(positions, seed)
+        with self._lock:
+            self._begun.append(mine)
+            coming = dict.fromkeys(block for _, behind in sorted(self._begun) for block in behind)
+            blocks = self.train.records.blocks
+            objects = dict.fromkeys(one for block in coming for one in blocks[block].objects)
+            self.shelf.ahead(self.train.records.place, tuple(objects))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._begun.remove(mine)
+
+    def _behind(self, positions: Tensor, seed: int) -> list[int]:
+        """The blocks that are mixed for these positions, and those that are needed next."""
+        first = int(positions[0])
         if self.places.order.kind == "whole":
             stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
-            coming = list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
-        else:
-            coming = [block for mixed in islice(self.places.coming(first, seed), 1 + MIXED) for block in mixed]
-        objects = dict.fromkeys(one for block in coming for one in blocks[block].objects)
-        self.shelf.ahead(self.train.records.place, tuple(objects))
+            return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
+        groups, left, found = self.places.coming(first, seed), set(self.places.at(positions, seed)[0].tolist()), list[int]()
+        for number, mixed in enumerate(groups):  # a batch may be larger than what is mixed
+            if not left and number > MIXED:
+                break
+            found += mixed
+            left.difference_update(mixed)
+        return found
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
@@ -144,8 +169,12 @@ class StreamedImages:
         """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
         parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-        shelf = self._together(rows, numbers)
-        read = lambda here: self._records(rows, int(blocks[here[0]]), own[here].tolist(), shelf)  # noqa: E731
+        together = self._together(rows, numbers)
+
+        def read(here: npt.NDArray[np.int64]) -> Sequence[Record | None]:
+            block = int(blocks[here[0]])
+            return self._records(rows, block, own[here].tolist(), Straight() if self._sparse(rows, block) else together)
+
         found: list[tuple[int, Sample]] = []
         for here, records in zip(
             parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True
@@ -155,6 +184,12 @@ class StreamedImages:
         if self.bad is not None:
             self.bad.saw(len(numbers))
         return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
+
+    def _sparse(self, rows: Rows, block: int) -> bool:
+        """Whether all of a shard would be fetched for the sake of a few, in the room of those that are trained on."""
+        if rows is self.train or self.fetchers is None or self.places.order.kind == "whole" or rows.records.form != "webdataset":
+            return False
+        return FEW * len(rows.block(block)) < rows.records.blocks[block].rows
 
     @cached_property
     def _apart(self) -> bool:

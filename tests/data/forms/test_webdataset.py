@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.data.forms.laid import Group, Laid, everything, opened, tar
+from tests.data.places.memory import Counting
+from tests.data.places.memory import place as placed
 from trainjobs.api.errors import JobError
+from trainjobs.data.forms.shards import shard_arrays
 from trainjobs.data.forms.webdataset import key_and_column
+from trainjobs.data.places.shelf import DiskShelf
 
 
 def picture(seed: int = 0, form: str = "JPEG", size: int = 16) -> bytes:
@@ -259,3 +264,26 @@ def test_a_bad_value_is_no_bad_shard(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="GTJ0113 the member holds no whole number"):
         records.read(board, 0, [0], ["cls"])
     assert broken(tmp_path / "data").where.endswith("a.tar/0.cls")
+
+
+def test_a_shard_of_small_members_is_fetched_once_to_be_indexed(tmp_path: Path) -> None:
+    bucket = Counting({"data/0.tar": shards(tmp_path / "made", count=1).joinpath("train-0000.tar").read_bytes()})
+    place, shelf = placed(bucket, "data"), DiskShelf(tmp_path / "cache", 1 << 30)
+    assert int(shard_arrays(place, place.listed().objects[0], shelf)["rows"]) == 5
+    assert shelf.counts.fetched_bytes == len(bucket.objects["data/0.tar"])
+
+
+def test_headers_of_large_members_are_fetched_once(tmp_path: Path) -> None:
+    """Of a shard that is not here: whoever tells whether its members are large has read them already."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number in range(8):
+            member = tarfile.TarInfo(f"{number}.jpg")
+            member.size = 40_000
+            tar.addfile(member, io.BytesIO(bytes(40_000)))
+    bucket = Counting({"data/0.tar": out.getvalue()})
+    place = placed(bucket, "data")
+    arrays = shard_arrays(place, place.listed().objects[0], DiskShelf(tmp_path, 1 << 30))
+    assert int(arrays["rows"]) == 8
+    assert bucket.asked["get"] == 9, "a request for each header, and one for the end's mark"
+    assert bucket.sent <= 9 * 1536

@@ -92,6 +92,18 @@ def place(bucket: MemoryBucket, path: str = "", *, seconds: float = 20.0, clock:
     return BucketPlace(bucket, uri, path, parse(path), Patience(seconds, clock, clock.pause, lambda: 0.5))  # type: ignore[arg-type]
 
 
+class Counting(MemoryBucket):
+    """`sent` counts the bytes that were read."""
+
+    sent = 0
+
+    def get(self, path: str, start: int, length: int, version: str) -> Piece:
+        piece = super().get(path, start, length, version)
+        with self.lock:
+            self.sent += len(piece.data)
+        return piece
+
+
 class Numbers:
     """A place of objects whose bytes follow from their names, each as large as it says: "3-5000". Written in pieces, as from a network."""
 

@@ -25,7 +25,7 @@ from tests.data.real.sources import bucket
 from tests.stores.servers import service as service_of
 
 ROOT = Path(__file__).parents[3]
-SHARDS, EACH, BATCH = 160, 4, 8
+SHARDS, EACH, BATCH = 160, 12, 8
 JOB = """\
 apiVersion: gentrain.dev/v1alpha1
 kind: GenerativeTrainingJob
@@ -41,14 +41,14 @@ spec:
 
 
 def shards() -> dict[str, bytes]:
-    """Pictures of 30 KB: of smaller ones the archives' headers, which the index is made of, would be a good part."""
+    """Pictures of 47 KB: of smaller ones the archives' headers, which the index is made of, would be a good part."""
     random, made = np.random.default_rng(0), dict[str, bytes]()
     for shard in range(SHARDS):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
             for number in range(EACH):
                 picture = io.BytesIO()
-                Image.fromarray(random.integers(0, 256, (100, 100, 3), dtype=np.uint8)).save(picture, "PNG")
+                Image.fromarray(random.integers(0, 256, (125, 125, 3), dtype=np.uint8)).save(picture, "PNG")
                 member = tarfile.TarInfo(f"{number:05d}.png")
                 member.size = picture.tell()
                 tar.addfile(member, io.BytesIO(picture.getvalue()))
@@ -100,8 +100,8 @@ def test_an_epoch_of_two_workers_keeps_to_its_disk_and_none_fetches_the_data_twi
     total, seen = sum(map(len, files.values())), tmp_path / "seen"
     limit = total // 20
     seen.mkdir()
-    (tmp_path / "moto").mkdir()
-    with service_of("moto", tmp_path / "moto") as server, counted(server.port) as (port, count):
+    (tmp_path / "server").mkdir()
+    with service_of("versitygw", tmp_path / "server") as server, counted(server.port) as (port, count):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.environ().items():
                 patch.setenv(name, value)
@@ -120,8 +120,9 @@ def test_an_epoch_of_two_workers_keeps_to_its_disk_and_none_fetches_the_data_twi
                     process.wait(0.01)
         assert process.returncode == 0, (tmp_path / "log").read_text()
     assert 0 < most <= limit
-    # A worker that is ahead may drop what the other has yet to read; a third of so few shards is looked at before the first step.
-    assert total <= count.bytes <= 2.5 * total
+    # All bytes that came: those of the epoch, of the first look, the index, the sheet of the first 64 samples, HTTP's own, and the shards
+    # with which the next epoch begins. Nothing is held out: a pass over held-out samples is a use of its own.
+    assert total <= count.bytes <= 1.1 * total, f"{count.bytes / total:.3f} of the data was fetched"
     assert len(recording(seen)) == SHARDS * EACH
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert max(row["step"] for row in rows) == steps

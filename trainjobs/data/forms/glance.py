@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -30,6 +27,7 @@ from trainjobs.data.forms.texts import open_texts
 from trainjobs.data.forms.webdataset import Shard, arrays_of
 from trainjobs.data.forms.where import condition
 from trainjobs.data.places.place import Listed, Object, Place, Shelf
+from trainjobs.data.places.straight import Straight
 
 OTHERS = 3  # shards besides the first
 SAMPLES = 64  # of a shard that is not on this machine
@@ -55,27 +53,6 @@ class Glance:
     def words(self) -> Iterator[str]:
         """ "webdataset, 128 shards, about 1,281,000 samples, jpg + cls", then what was left out."""
         yield from self.said
-
-
-@dataclass(frozen=True)
-class Straight:
-    """A shelf on which nothing is kept: readers ask the place for what they need."""
-
-    @contextmanager
-    def hold(self, place: Place, objects: Sequence[Object]) -> Iterator[list[Path]]:
-        yield cast("list[Path]", [one.path for one in objects])  # None: by ranges
-
-    def ahead(self, place: Place, objects: Sequence[Object]) -> None:
-        """Nothing is fetched."""
-
-    def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
-        return [place.contents(one) for one in objects]
-
-    def soon(self, place: Place, objects: Sequence[Object]) -> None:
-        """Nothing is fetched."""
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 def glance(place: Place, listed: Listed, data: Data, shelf: Shelf, *, wants: Wants = "", seed: int = 0) -> Glance:

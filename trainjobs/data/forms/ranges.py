@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.place import SMALL, Object, Place, Shelf
+from trainjobs.data.places.refusals import cut
 from trainjobs.data.tree import unreadable
 
 Read = Callable[[int, int], bytes]  # (start, stop): those bytes, fewer where the object ends before
@@ -115,12 +116,6 @@ def whole(place: Place, found: Object, path: Path | bytes | None = None, limit: 
     if len(data) != found.size:
         raise cut(place, found, len(data))
     return data
-
-
-def cut(place: Place, found: Object, size: int) -> JobError:
-    """The error for an object that turns out to be shorter than it was listed."""
-    why = f"it was listed with {found.size:,} bytes and has {size:,}"
-    return JobError("GTJ0113", f"{found.name} changes while it is read", where=place.where(found), why=why, how="train when it is written")
 
 
 def _without_name(error: OSError) -> OSError:

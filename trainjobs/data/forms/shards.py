@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -99,9 +100,11 @@ def _lacking(place: Place, shards: Sequence[Shard], column: str, pictures: Seque
 def shard_arrays(place: Place, found: Object, shelf: Shelf) -> Arrays:
     """A shard of small members is fetched, which the first epoch would do as well; of one with large members only headers are read."""
     where = place.where(found)
-    if found.path is None and _large(place, found):
+    if found.path is None:
         with reading(place, found) as read:
-            return _walked(read, found.size, where)
+            once = lru_cache(maxsize=4 * LOOKED)(read)  # who goes through it again asks for the same ranges
+            if _large(once, found.size, where):
+                return _walked(once, found.size, where)
     with shelf.hold(place, [found]) as paths, reading(place, found, paths[0]) as read:
         return _walked(read, found.size, where)
 
@@ -111,11 +114,10 @@ def _walked(read: Read, size: int, where: str) -> Arrays:
     return arrays_of(members(sparing, size, where), sparing, where)
 
 
-def _large(place: Place, found: Object) -> bool:
-    with reading(place, found) as read:
-        sizes = []
-        for member in members(skipping(read, found.size), found.size, place.where(found)):
-            sizes.append(member.size)
-            if len(sizes) == LOOKED:
-                break
+def _large(read: Read, size: int, where: str) -> bool:
+    sizes = []
+    for member in members(skipping(read, size), size, where):
+        sizes.append(member.size)
+        if len(sizes) == LOOKED:
+            break
     return bool(sizes) and sum(sizes) / len(sizes) >= SMALL

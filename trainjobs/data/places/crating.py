@@ -16,7 +16,7 @@ from trainjobs.data.places.claims import room
 from trainjobs.data.places.crates import MEMBERS, Crates, listed, name_of, packed, size_of
 from trainjobs.data.places.ledger import Ledger
 from trainjobs.data.places.place import Object, Place
-from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
+from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwritable
 
 FETCHERS = 32  # objects on their way at a time: of a bucket far away each takes 20 to 50 ms, whatever its size
 PACKERS = 2  # crates that are made ahead at a time
@@ -249,8 +249,3 @@ def _one(place: Place, wanted: Object) -> bytes:
     if len(data) != wanted.size:
         raise cut(place, wanted, len(data))
     return data
-
-
-def cut(place: Place, wanted: Object, size: int) -> JobError:
-    why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
-    return JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")

@@ -1,7 +1,7 @@
 """What lies in a cache folder, and who needs it: agreed between all threads and processes of a machine by locks that die with them.
 
-    lock                       a byte is locked for each change; one for each object: shared while it is held, alone while it is fetched.
-                               Its first bytes say how much room is taken.
+    lock                       a byte is locked for each change; one for each object: shared while it is held, alone while it is fetched;
+                               another by all who will hold it soon. Its first bytes say how much room is taken.
     objects/<key>              an object, whole
     objects/<key>.partial      one that is being fetched
     objects/<key>.<room>.claim how much of the limit it will take: made before the first byte is fetched
@@ -13,7 +13,6 @@ only when it is whole, and what is taken is never more than the limit, also whil
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -23,10 +22,10 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from trainjobs.data.places.claims import Claim, Counts, room
-from trainjobs.data.places.idle import SOON, Idle, Queue
+from trainjobs.data.places.idle import PASSED, SOON, Idle, Queue, found_in
 from trainjobs.data.places.locks import Locks
+from trainjobs.data.places.wants import Wants
 
-KEY = re.compile("[0-9a-f]{32}")
 REST = 1.0  # seconds between two looks at all that is here
 
 
@@ -40,6 +39,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._locks = Locks(folder / "lock")
         self._held: Counter[str] = Counter()
+        self._wants = Wants(self._locks)
         self._fetching: dict[str, int] = {}  # with their room
         self._idle = Queue()
         with self._locks.alone():
@@ -109,18 +109,26 @@ class Ledger:
             self._give_up(keys)
             self._locks.changed.notify_all()
 
-    def release(self, keys: Sequence[str], soon: Collection[str] = ()) -> None:
-        """`soon`: those that will be held again."""
+    def want(self, keys: Iterable[str], passed: Collection[str] = (), unread: Collection[str] = ()) -> None:
+        """`keys` will be held soon; the others not any more. Those `passed` were held here: they are as used now, or as soon as nobody
+        wants them. Those `unread` are for others to hold."""
+        with self._locks.alone():
+            self._wants.add(keys)
+            self._wants.remove([*passed, *unread])
+            self._used(passed, PASSED)
+            self._locks.changed.notify_all()
+
+    def release(self, keys: Sequence[str]) -> None:
+        """What any process will hold soon is kept as what was fetched ahead is."""
         with self._locks.alone():
             self._let_go(keys)
-            for each, ahead in ((set(keys).difference(soon), 0.0), (set(keys).intersection(soon), SOON)):
-                self._stamp((key for key in keys if key in each and not self._held[key]), ahead)
+            self._used(dict.fromkeys(keys))
             self._locks.changed.notify_all()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Nobody here will hold these soon."""
         with self._locks.alone():
-            self._stamp([key for key in keys if not self._held[key] and key not in self._fetching], 0.0)
+            self._used(keys)
             self._locks.changed.notify_all()
 
     def lose(self, key: str) -> None:
@@ -168,7 +176,14 @@ class Ledger:
         for look in (False, True):
             if look and self._now() - self._looked >= REST:
                 self._look()
-            while self.taken + need > limit and (idle := self._idle.next(spare=ahead)):
+            if self.taken + need > limit:
+                self._used([key for key in self._idle.passed(self._now()) if key not in self._wants])
+            while self.taken + need > limit and (idle := self._idle.used()):
+                if idle.key in self._wants:  # it was stamped by who does not know
+                    self._stamp([idle.key], SOON)
+                else:
+                    self._drop(idle)
+            while look and not ahead and self.taken + need > limit and (idle := self._idle.ahead()):
                 self._drop(idle)
             if self.taken + need <= limit:
                 return True
@@ -201,19 +216,8 @@ class Ledger:
     def _look(self) -> None:
         """Count what is here, and remove what dead processes left."""
         self._looked = self._now()
-        taken, whole, partial, claims = 0, [], set(), {}
-        for entry in os.scandir(self.folder):
-            key, _, rest = entry.name.partition(".")
-            if not KEY.fullmatch(key):  # somebody else's
-                continue
-            if rest == "partial":
-                partial.add(key)
-            elif rest.removesuffix(".claim").isdigit():
-                claims[key] = int(rest.removesuffix(".claim"))
-            elif not rest:
-                status = entry.stat()
-                whole.append(Idle(status.st_mtime_ns, key, status.st_size))
-                taken += room(status.st_size)
+        whole, partial, claims = found_in(self.folder)
+        taken = sum(room(each.size) for each in whole)
         for key, claimed in claims.items():
             partial.discard(key)
             if key in self._fetching or not self._locks.own(key):
@@ -238,6 +242,14 @@ class Ledger:
                 del self._held[key]
                 self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
+
+    def _used(self, keys: Iterable[str], spared: float = 0.0) -> None:
+        """As used now, or where they are wanted spared for so long; without a time as long as they are already, at first SOON."""
+        for key in keys:
+            if not self._held[key] and key not in self._fetching:
+                wanted = key in self._wants
+                if spared or not (wanted and self._idle.spared(key)):  # the first stamp tells the order in which they are needed
+                    self._stamp([key], (spared or SOON) if wanted else 0.0)
 
     def _stamp(self, keys: Iterable[str], ahead: float) -> None:
         """As used now, or so many seconds ahead."""

@@ -15,6 +15,7 @@ from threading import Condition, Lock
 
 DIGITS = 20  # of the number, at the file's beginning
 FIRST = 1024  # the byte that is locked for the first key; byte 0 is for all
+WANTED = FIRST + 16**15  # the same of those that are wanted
 
 
 class Locks:
@@ -49,6 +50,19 @@ class Locks:
     def free(self, key: str) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(key))
 
+    def want(self, key: str) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_SH, 1, _byte(key, WANTED))
+
+    def want_no_more(self, key: str) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _byte(key, WANTED))
+
+    def wanted(self, key: str) -> bool:
+        """By another process; asked of what this one does not want itself."""
+        if not self._lock(key, fcntl.LOCK_EX, WANTED):
+            return True
+        self.want_no_more(key)
+        return False
+
     @property
     def number(self) -> int:
         return int(os.pread(self._file, DIGITS, 0) or b"0")
@@ -57,13 +71,13 @@ class Locks:
     def number(self, value: int) -> None:
         os.pwrite(self._file, f"{value:0{DIGITS}d}".encode(), 0)
 
-    def _lock(self, key: str, how: int) -> bool:
+    def _lock(self, key: str, how: int, first: int = FIRST) -> bool:
         try:
-            fcntl.lockf(self._file, how | fcntl.LOCK_NB, 1, _byte(key))
+            fcntl.lockf(self._file, how | fcntl.LOCK_NB, 1, _byte(key, first))
         except (BlockingIOError, PermissionError):
             return False
         return True
 
 
-def _byte(key: str) -> int:
-    return FIRST + int(key[:15], 16)
+def _byte(key: str, first: int = FIRST) -> int:
+    return first + int(key[:15], 16)

@@ -43,3 +43,10 @@ def unwritable(folder: Path, error: OSError) -> JobError:
         return JobError("GTJ0114", "the data's cache is on a file system without locks", where=where, why=why, how=how)
     how = "mend its permissions, or choose another run folder"
     return JobError("GTJ0114", "the data's cache cannot be written", where=where, why=why, how=how)
+
+
+def cut(place: Place, wanted: Object, size: int) -> JobError:
+    """For an object of which less, or more, came than was listed: on its way, or because somebody writes it."""
+    why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
+    how = "start the run again, when nobody writes the data any more"
+    return JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how=how)

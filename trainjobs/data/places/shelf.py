@@ -23,7 +23,7 @@ from trainjobs.data.places.claims import Claim, Counts, room
 from trainjobs.data.places.crating import Crating
 from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object, Place
-from trainjobs.data.places.refusals import FULL, in_use, too_large, unwritable
+from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwritable
 
 FETCHERS = 16  # objects on their way at a time
 LARGE, FEW = 8 << 20, 4  # of those that are fetched in ranges, which are several requests each, no more than so many
@@ -72,13 +72,12 @@ class DiskShelf:
             yield [each.path or self._ledger.path(key) for key, each in zip(keys, objects, strict=True)]
         finally:
             if held:
-                soon = self._soon.get(place.uri, frozenset())
-                self._again.update(soon.intersection(held))
-                self._ledger.release(held, soon)
+                self._again.update(self._soon.get(place.uri, frozenset()).intersection(held))
+                self._ledger.release(held)
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
-        """What was told last of a place is kept after it was held, too: a block serves many batches. What is in it no more, and was held,
-        is not needed any more."""
+        """What was told last of a place is kept after it was held, too: a block serves many batches. What is in it no more is kept as long
+        as other processes want it."""
         if objects == self._last.get(place.uri):
             return
         self._last[place.uri] = objects
@@ -86,9 +85,14 @@ class DiskShelf:
             wanted = {_key(place, each): (place, each) for each in objects if not each.path and room(each.size) <= self.limit}
         except JobError:  # the place does not answer: for the `hold` to meet
             return
-        before = self._soon.get(place.uri, frozenset())
-        self._soon[place.uri] = frozenset(wanted)
         with self._lock:
+            before = self._soon.get(place.uri, frozenset())
+            self._soon[place.uri] = frozenset(wanted)
+            gone, passed = before.difference(wanted), self._again.intersection(before).difference(wanted)
+            self._again -= gone
+            for key in gone:
+                self._pending.pop(key, None)
+            self._ledger.want(wanted.keys() - before, passed, gone - passed)
             for key in (each for each in wanted if each not in before):
                 self._pending[key] = wanted[key]
             more = min(FETCHERS, len(self._pending)) - self._fetchers
@@ -96,9 +100,6 @@ class DiskShelf:
         for _ in range(more):
             # As daemons: a run that ends does not wait for a bucket that does not answer.
             Thread(target=self._fetch_ahead, name="ahead", daemon=True).start()
-        if gone := (self._again & before) - wanted.keys():
-            self._again -= gone
-            self._ledger.forget(gone)
 
     def contents(self, place: Place, objects: Sequence[Object]) -> list[bytes]:
         """JobErrors as of `hold`."""
@@ -117,7 +118,9 @@ class DiskShelf:
         self._crating.close()
         with self._lock:
             self._pending.clear()
-        self._ledger.release(())  # who waits for room looks again
+            told, self._soon, self._last = [*self._soon.values()], {}, {}
+        for keys in told:
+            self._ledger.want((), keys)  # and who waits for room looks again
 
     def _held(self, place: Place, wanted: Mapping[str, Object]) -> list[str]:
         """The keys, all of them held."""
@@ -199,8 +202,7 @@ class DiskShelf:
                     raise
         size = partial.stat().st_size
         if size != wanted.size:
-            why = f"it has {wanted.size:,} bytes, and {size:,} arrived"
-            raise JobError("GTJ0113", f"{wanted.name} did not arrive whole", where=place.where(wanted), why=why, how="start the run again")
+            raise cut(place, wanted, size)
 
     def _fetch_ahead(self) -> None:
         """What is pending, until nothing is. Errors are for the `hold` that will fetch it itself, or waits for it already."""
