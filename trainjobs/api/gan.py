@@ -12,9 +12,12 @@ from trainjobs.api.only import only
 from trainjobs.api.training import Optimizer
 
 # What the networks of each architecture make and judge.
-LEARNS = {"dcgan": "image", "mlp": "point", "stylegan2": "image"}
-Architecture = Literal["dcgan", "mlp", "stylegan2"]
-ARCHITECTURE = "dcgan and stylegan2 (Karras et al., 2020) for images, mlp for points."
+LEARNS = {"dcgan": "image", "mlp": "point", "sagan": "image", "stylegan2": "image"}
+Architecture = Literal["dcgan", "mlp", "sagan", "stylegan2"]
+ARCHITECTURE = (
+    "dcgan, sagan (residual blocks with spectral norm on every layer and self-attention; Zhang et al., 2019) and stylegan2 (Karras et al., "
+    "2020) for images, mlp for points."
+)
 CHANNELS = "Feature maps at full resolution, or units of a hidden layer (mlp)."
 PLAIN = ("dcgan", "mlp")
 WHOLE = "whose layers are scaled and normalised as they are"
@@ -22,10 +25,11 @@ Layers = Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="wh
 Resolutions = Annotated[
     list[Annotated[int, Field(ge=4, le=128)]],
     Field(max_length=6),
-    only(architecture="dcgan", because="whose points have no places, or whose features are modulated instead"),
+    only(architecture=("dcgan", "sagan"), because="whose points have no places, or whose features are modulated instead"),
 ]
 ATTENTION = (
-    "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there) [attn_g_loc, attn_d_loc]."
+    "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there); sagan has it at 32, or at "
+    "half of the images' size where that is less, unless others are named [attn_g_loc, attn_d_loc]."
 )
 Every = Annotated[int, Field(ge=1, le=1000)]
 
@@ -210,6 +214,12 @@ class Gan(Model):
     discriminator: Discriminator = Discriminator()
     loss: GanLoss = GanLoss()
     regularization: Regularization = Regularization()
+    conditional: bool = Field(
+        False,
+        description="Samples are drawn for a class, and judged as one of it: conditional batch norm in the generator (de Vries et al., "
+        "2017), or with stylegan2 an embedding of the class beside the latent; the discriminator projects on the class (Miyato and Koyama, "
+        "2018). The data has labels (data.columns.label, data.labels: folder) [cBN, PD, cond].",
+    )
     augment: Augment | None = Field(
         None,
         description="Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts "

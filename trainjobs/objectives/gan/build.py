@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainjobs.api.gan import Gan
 from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image, point
-from trainjobs.models import dcgan, mlp, stylegan2
+from trainjobs.models import dcgan, mlp, sagan, stylegan2
 from trainjobs.objectives.gan.ada import Ada
 from trainjobs.objectives.gan.objective import AdaptiveGan, GanObjective
 from trainjobs.objectives.gan.path_length import PathMean
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
     g, d = gan.generator, gan.discriminator
+    classes = len(info.classes) if gan.conditional else 0
     generator: nn.Module
     discriminator: nn.Module
     if g.architecture == "dcgan":
@@ -34,11 +35,22 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             batch_norm=g.normalization == "batch",
             spectral=g.spectral_norm,
             attention=g.attention,
+            classes=classes,
+        )
+    elif g.architecture == "sagan":
+        channels, size = image("gan.generator.architecture", g.architecture, info)
+        generator = sagan.Generator(
+            latent_dim=g.latent_dim, channels=g.channels, size=size, image_channels=channels, attention=g.attention, classes=classes
         )
     elif g.architecture == "stylegan2":
         channels, size = image("gan.generator.architecture", g.architecture, info)
         generator = stylegan2.Generator(
-            latent_dim=g.latent_dim, channels=g.channels, size=size, image_channels=channels, mapping_layers=g.mapping_layers
+            latent_dim=g.latent_dim,
+            channels=g.channels,
+            size=size,
+            image_channels=channels,
+            mapping_layers=g.mapping_layers,
+            classes=classes,
         )
     else:
         generator = mlp.Generator(
@@ -60,10 +72,16 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
             spectral=d.spectral_norm,
             attention=d.attention,
             group=group,
+            classes=classes,
+        )
+    elif d.architecture == "sagan":
+        channels, size = image("gan.discriminator.architecture", d.architecture, info)
+        discriminator = sagan.Discriminator(
+            channels=d.channels, size=size, image_channels=channels, attention=d.attention, group=group, classes=classes
         )
     elif d.architecture == "stylegan2":
         channels, size = image("gan.discriminator.architecture", d.architecture, info)
-        discriminator = stylegan2.Discriminator(channels=d.channels, size=size, image_channels=channels, group=group)
+        discriminator = stylegan2.Discriminator(channels=d.channels, size=size, image_channels=channels, group=group, classes=classes)
     else:
         discriminator = mlp.Discriminator(
             channels=d.channels,
