@@ -12,11 +12,11 @@ from trainjobs.api.only import only
 from trainjobs.api.training import Optimizer
 
 # What the networks of each architecture make and judge.
-LEARNS = {"dcgan": "image", "mlp": "point", "sagan": "image", "stylegan2": "image"}
-Architecture = Literal["dcgan", "mlp", "sagan", "stylegan2"]
+LEARNS = {"dcgan": "image", "mlp": "point", "pggan": "image", "sagan": "image", "stylegan2": "image"}
+Architecture = Literal["dcgan", "mlp", "pggan", "sagan", "stylegan2"]
 ARCHITECTURE = (
-    "dcgan, sagan (residual blocks with spectral norm on every layer and self-attention; Zhang et al., 2019) and stylegan2 (Karras et al., "
-    "2020) for images, mlp for points."
+    "dcgan, sagan (residual blocks with spectral norm on every layer and self-attention; Zhang et al., 2019), pggan (equalised rates and "
+    "pixel norm, which may grow; Karras et al., 2018) and stylegan2 (Karras et al., 2020) for images, mlp for points."
 )
 CHANNELS = "Feature maps at full resolution, or units of a hidden layer (mlp)."
 PLAIN = ("dcgan", "mlp")
@@ -207,6 +207,20 @@ class Augment(Model):
     )
 
 
+class Progressive(Model):
+    """Growing: training begins with small images, and layers for larger ones come one after the other (Karras et al., 2018)."""
+
+    start: Literal[4, 8, 16, 32, 64, 128, 256, 512] = Field(4, description="Size of the first images, in pixels [initial resolution].")
+    fade_images: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        600_000,
+        description="Real samples that are shown while the layers of a size are faded in, from nothing to all [lod_transition_kimg, in "
+        "thousands].",
+    )
+    stable_images: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        600_000, description="Real samples that are shown of each size before the next one [lod_training_kimg, in thousands]."
+    )
+
+
 class Gan(Model):
     """A generative adversarial network: engines `generator` and `discriminator`."""
 
@@ -219,6 +233,11 @@ class Gan(Model):
         description="Samples are drawn for a class, and judged as one of it: conditional batch norm in the generator (de Vries et al., "
         "2017), or with stylegan2 an embedding of the class beside the latent; the discriminator projects on the class (Miyato and Koyama, "
         "2018). The data has labels (data.columns.label, data.labels: folder) [cBN, PD, cond].",
+    )
+    progressive: Progressive | None = Field(
+        None,
+        description="Growing: training begins with small images, and layers for larger ones come one after the other (Karras et al., "
+        "2018), for pggan networks. With each size the optimizers begin anew.",
     )
     augment: Augment | None = Field(
         None,

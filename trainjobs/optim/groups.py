@@ -21,8 +21,13 @@ class Group:
     parameters: tuple[tuple[str, nn.Parameter], ...]
     settings: Optimizer
     thaws: int = 0  # the first step at which it trains
+    renews: tuple[int, ...] = ()  # further steps at which its optimizer begins anew
     shrinks: float = 0.0  # lambda of the proximal step of |w|
     embeddings: frozenset[str] = frozenset()  # paths of those whose rows are looked up
+
+    def begins(self, step: int) -> bool:
+        """Whether its optimizer is new before this step, which is not the first."""
+        return step > 0 and (step == self.thaws or (step in self.renews and self.trains(step)))
 
     def trains(self, step: int) -> bool:
         return step >= self.thaws

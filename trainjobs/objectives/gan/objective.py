@@ -32,6 +32,7 @@ from trainjobs.models import stylegan2
 from trainjobs.objectives.gan.ada import Ada, augmented
 from trainjobs.objectives.gan.diffaugment import diffaugment
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
+from trainjobs.objectives.gan.growing import Growth, whole
 from trainjobs.objectives.gan.losses import LOSSES
 from trainjobs.objectives.gan.orthogonal import orthogonal
 from trainjobs.objectives.gan.path_length import PathMean, fewer, path_lengths
@@ -42,8 +43,8 @@ LABEL = ROLE["class"]
 
 @dataclass(frozen=True)
 class GanObjective:
-    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path` and
-    `ada` are there where the manifest has them."""
+    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path`,
+    `ada` and `growth` are there where the manifest has them."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -51,6 +52,7 @@ class GanObjective:
     kind: Literal["image", "point"]
     path: PathMean | None = None
     ada: Ada | None = None
+    growth: Growth | None = None
 
     @property
     def loss(self) -> GanLoss:
@@ -75,7 +77,7 @@ class GanObjective:
         with torch.no_grad():
             made = self.made(batch)
         told = self.told(batch)
-        real, fake = self.seen(batch.data[self.kind], batch, "real"), self.seen(made, batch, "fake")
+        real, fake = self.seen(self.real(batch), batch, "real"), self.seen(made, batch, "fake")
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
         score_real, score_fake = self.discriminator(real, *told).float(), self.discriminator(fake, *told).float()
         metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
@@ -102,7 +104,7 @@ class GanObjective:
     def r1_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         lazy = self.gan.r1_lazy
         assert lazy is not None
-        slope = r1(self.discriminator, self.seen(batch.data[self.kind], batch, "real"), *self.told(batch))
+        slope = r1(self.discriminator, self.seen(self.real(batch), batch, "real"), *self.told(batch))
         return 0.5 * lazy.gamma * self.gan.lazy["discriminator"] * slope, {"r1": slope.detach()}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -138,11 +140,20 @@ class GanObjective:
     def generated(self, batch: Batch, **styles: float) -> Tensor:
         z = batch.noise.normal("z", self.latent_dim)
         noise = (batch.noise,) if self.gan.styled else ()
-        made: Tensor = self.generator(z, *noise, *self.told(batch), **styles)
+        level = [self.growth.at(batch.at.step).level] if self.growth else []
+        made: Tensor = self.generator(z, *noise, *level, *self.told(batch), **styles)
         return made
 
-    def told(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The classes of samples, of those that are real and those that are made alike: so both have the data's frequencies."""
+    def real(self, batch: Batch) -> Tensor:
+        """The real samples, of a GAN that grows at its size."""
+        real = batch.data[self.kind]
+        return self.growth.at(batch.at.step).shrunk(real) if self.growth else real
+
+    def told(self, batch: Batch) -> tuple[Any, ...]:
+        """The classes of samples, of those that are real and those that are made alike: so both have the data's frequencies. Of networks
+        that grow, how far the newest layers are faded in."""
+        if self.growth:
+            return (self.growth.at(batch.at.step).alpha,)
         return (batch.data[LABEL],) if self.gan.conditional else ()
 
     def seen(self, samples: Tensor, batch: Batch, which: str) -> Tensor:
@@ -162,6 +173,8 @@ class GanObjective:
     def sample(self, batch: Batch) -> Samples:
         styles = {"truncation": self.gan.generator.truncation} if self.gan.styled else {}
         made = self.generated(batch, **styles).float()
+        if self.growth:
+            made = whole(made, self.growth.size)
         return Samples(images=made) if self.kind == "image" else Samples(points=made)
 
 
