@@ -40,6 +40,8 @@ def test_a_pair_goes_together_or_is_refused(added: str, kind: str) -> None:
 
 
 STYLES = {"generator": {"architecture": "stylegan2"}, "discriminator": {"architecture": "stylegan2"}}
+SAGAN = {"generator": {"architecture": "sagan"}, "discriminator": {"architecture": "sagan"}}
+PGGAN = {"generator": {"architecture": "pggan"}, "discriminator": {"architecture": "pggan"}}
 PATH = {"regularization": {"pathLength": {}}}
 
 
@@ -54,6 +56,21 @@ PATH = {"regularization": {"pathLength": {}}}
         ({"generator": {"styleMixing": 0.5}}, {}, ["GTJ0108"]),
         ({"generator": {"truncation": 0.7}}, {}, ["GTJ0108"]),
         ({"generator": {"architecture": "stylegan2"}}, {}, ["GTJ0108"]),
+        ({"conditional": True}, {}, []),
+        ({**STYLES, "conditional": True}, {}, []),
+        ({**SAGAN, "conditional": True}, {}, []),
+        ({**PGGAN, "conditional": True}, {}, ["GTJ0108"]),  # nowhere does a class come in
+        ({"generator": {"normalization": "none"}, "conditional": True}, {}, ["GTJ0108"]),
+        (SAGAN, {}, []),
+        ({**SAGAN, "generator": {"architecture": "sagan", "normalization": "none"}}, {}, []),
+        ({**SAGAN, "generator": {"architecture": "sagan", "normalization": "none"}, "conditional": True}, {}, ["GTJ0108"]),
+        ({**SAGAN, "discriminator": {"architecture": "sagan", "attention": [64]}}, {}, ["GTJ0108"]),  # of 64 there is no map
+        ({**SAGAN, **PATH}, {}, ["GTJ0108"]),
+        ({**PGGAN, "progressive": {}}, {}, []),
+        ({**PGGAN, "progressive": {}}, {"optimizers": {"default": {"name": "sgd"}}}, []),
+        ({"progressive": {}}, {}, ["GTJ0108"]),  # its layers are there from the start
+        ({**PGGAN, "progressive": {"start": 64}}, {}, ["GTJ0108"]),
+        ({**PGGAN, "regularization": {"orthogonal": 0.0001}}, {}, ["GTJ0108"]),
         ({**STYLES, **PATH}, {"batch": {"global": 6, "micro": 3}}, ["GTJ0103"]),
         ({**STYLES, "regularization": {"pathLength": {"batchShrink": 1}}}, {"batch": {"global": 6, "micro": 3}}, []),
         ({**STYLES, **PATH}, {"optimizers": {"generator": {"name": "sgd"}}}, ["GTJ0108"]),

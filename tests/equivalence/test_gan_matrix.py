@@ -136,7 +136,8 @@ CASES = [
 ]
 
 
-# With R1 every third step and augmentation, stopped after the fourth; amid a fade, and where the next one begins; and amid two steps after which ADA's p moves, when it has moved once.
+# With R1 every third step and augmentation, stopped after the fourth; amid a fade, and where the next one begins; and amid two steps after
+# which ADA's p moves, when it has moved once.
 RESUMED = {("lazy-diffaug", 1, 2, 1): 4, ("growing-adam", 1, 2, 1): 4, ("growing-adam", 2, 2, 1): 7, ("styles-ada", 1, 2, 1): 9}
 ELSEWHERE = "growing-adam", 1, 4  # at one worker so many steps, and at two the others
 

@@ -50,7 +50,7 @@ class Generator(Model):
     latent_dim: Width = Field(64, description="Dimension of the latent z.")
     channels: Width = Field(64, description=CHANNELS)
     layers: Layers = Field(3, description="Hidden layers.")
-    normalization: Annotated[Literal["batch", "none"], only(architecture=PLAIN, because=WHOLE, harmless=("none",))] = Field(
+    normalization: Annotated[Literal["batch", "none"], only(architecture=(*PLAIN, "sagan"), because=WHOLE, harmless=("none",))] = Field(
         "batch", description="Normalisation between layers."
     )
     spectral_norm: Annotated[bool, only(architecture=PLAIN, because=WHOLE)] = Field(

@@ -97,7 +97,7 @@ def classes_are_told(gan: Gan) -> Iterator[Breach]:
     if g.architecture not in CONDITIONAL:
         what, why = f"conditional with {g.architecture} networks", "they have no place where a class comes in"
         yield Breach(("conditional",), what, why, f"use {listed(CONDITIONAL)}, or take conditional out", on_key=True)
-    elif g.architecture == "dcgan" and g.normalization != "batch":
+    elif g.architecture in PLACED and g.normalization != "batch":
         what, why = "conditional without batch normalisation", "its scales and biases are what tells the generator the class"
         yield Breach(("generator", "normalization"), what, why, "use normalization: batch, or stylegan2 networks")
 
@@ -216,8 +216,8 @@ RULES = (
         "GTJ0108",
         classes_are_told,
         f"!self.conditional || (self.generator.architecture in {list(CONDITIONAL)} && "
-        "(self.generator.architecture != 'dcgan' || self.generator.normalization == 'batch'))",
-        "conditional: dcgan with normalization: batch, sagan and stylegan2 have a place where the class comes in",
+        "(self.generator.architecture == 'stylegan2' || self.generator.normalization == 'batch'))",
+        "conditional: dcgan and sagan with normalization: batch, and stylegan2, have a place where the class comes in",
     ),
     Rule(
         "spec.gan",

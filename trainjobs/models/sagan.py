@@ -47,16 +47,17 @@ def initialize(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def norm(channels: int, classes: int) -> nn.Module:
-    return ConditionalBatchNorm(channels, classes) if classes else BatchNorm(channels)
+def norm(channels: int, classes: int, *, batch: bool) -> nn.Module:
+    own = ConditionalBatchNorm(channels, classes) if classes else BatchNorm(channels)
+    return own if batch else nn.Identity()
 
 
 class Doubling(nn.Module):
     """float [B, inputs, H, W] and the class of each -> float [B, outputs, 2 H, 2 W]."""
 
-    def __init__(self, inputs: int, outputs: int, classes: int) -> None:
+    def __init__(self, inputs: int, outputs: int, classes: int, *, batch_norm: bool) -> None:
         super().__init__()
-        self.norm1, self.norm2 = norm(inputs, classes), norm(outputs, classes)
+        self.norm1, self.norm2 = norm(inputs, classes, batch=batch_norm), norm(outputs, classes, batch=batch_norm)
         self.first, self.second = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1)
 
@@ -72,14 +73,22 @@ class Generator(nn.Module):
     each is to be of."""
 
     def __init__(
-        self, *, latent_dim: int, channels: int, size: int, image_channels: int, attention: Sequence[int] = (), classes: int = 0
+        self,
+        *,
+        latent_dim: int,
+        channels: int,
+        size: int,
+        image_channels: int,
+        attention: Sequence[int] = (),
+        classes: int = 0,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         wide, places = widths(size, channels), attended(size, attention)
         self.start = nn.Linear(latent_dim, wide[0] * 16)
         self.attention = nn.ModuleDict({str(4 << level): SelfAttention(width) for level, width in enumerate(wide) if 4 << level in places})
-        self.blocks = nn.ModuleList(Doubling(inner, outer, classes) for inner, outer in pairwise(wide))
-        self.norm = norm(wide[-1], classes)
+        self.blocks = nn.ModuleList(Doubling(inner, outer, classes, batch_norm=batch_norm) for inner, outer in pairwise(wide))
+        self.norm = norm(wide[-1], classes, batch=batch_norm)
         self.last = nn.Conv2d(wide[-1], image_channels, 3, padding=1)
         initialize(self)
         normalized(self)

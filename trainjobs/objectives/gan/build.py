@@ -42,7 +42,13 @@ def networks(gan: Gan, info: DataInfo) -> dict[str, nn.Module]:
     elif g.architecture == "sagan":
         channels, size = image("gan.generator.architecture", g.architecture, info)
         generator = sagan.Generator(
-            latent_dim=g.latent_dim, channels=g.channels, size=size, image_channels=channels, attention=g.attention, classes=classes
+            latent_dim=g.latent_dim,
+            channels=g.channels,
+            size=size,
+            image_channels=channels,
+            attention=g.attention,
+            classes=classes,
+            batch_norm=g.normalization == "batch",
         )
     elif g.architecture == "pggan":
         channels, size = image("gan.generator.architecture", g.architecture, info)
