@@ -56,8 +56,8 @@ def conditions(
     poor: str = "",
 ) -> tuple[str, list[Condition]]:
     """Phase and conditions of an attempt under way. `now_status` is the status as it will be; `unsaved` in it says why the last checkpoint
-    could not be written, and `warning` what is not well with the training. `wait`, of a RayJob in a queue: what it waits for where the queue
-    holds it. `poor`: why its budget suspends it."""
+    could not be written, and `warning` what is not well with the training. `wait`, of a RayJob in a queue: what it waits for where
+    the queue holds it. `poor`: why its budget suspends it."""
     ray = child.get("status") or {}
     deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
     queued, suspended = wait is not None, bool(child["spec"].get("suspend"))

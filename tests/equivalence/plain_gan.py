@@ -69,8 +69,9 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             samples = torch.arange(seen - batch, seen)  # the last critic's, read with the randomness that it read them with
             real = source.batch(samples, spec.training.seed, Noise.of(spec.training.seed, step, f"D.{critics - 1}", samples))
             noise = Noise.of(spec.training.seed, step, "D_r1.0", samples)
-            x = augmented(gan, next(iter(real.values())), noise, "real", strength)
-            slope = (slopes(d, x, *told(gan, real)) ** 2).sum() / batch
+            shown = next(iter(real.values()))
+            x = augmented(gan, faded(shown, *grown) if grown else shown, noise, "real", strength)
+            slope = (slopes(d, x, *([grown[1]] if grown else told(gan, real))) ** 2).sum() / batch
             r1s.append(slope.item())
             for weight in d.parameters():  # as StyleGAN2's code has it: what the penalty does not depend on has the gradient 0
                 slope = slope + 0 * weight.sum()

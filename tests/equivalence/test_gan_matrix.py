@@ -119,9 +119,7 @@ ONE_TURN = {
     "spectral": on_images(
         {"spectralNorm": True}, {"spectralNorm": True}, ADAM, loss={"type": "hinge"}, regularization={**R1, **ORTHOGONAL}
     ),
-    "conditional": together_normed(
-        on_images({}, {**DEVIATION, "spectralNorm": True}, SLOW, loss={"type": "hinge"}, regularization=R1, **CONDITIONAL)
-    ),
+    "conditional": together_normed(on_images({}, {"spectralNorm": True}, SLOW, loss={"type": "hinge"}, regularization=R1, **CONDITIONAL)),
     "conditional-gp": together_normed(on_images({}, {}, SLOW, loss={"type": "wgan-gp", "criticSteps": 2}, **CONDITIONAL)),
     "sagan": together_normed(on_images(SAGAN, SAGAN, SLOW, loss={"type": "hinge"}, **CONDITIONAL)),
     "growing-adam": growing(ADAM, {"type": "bce"}, regularization={"r1": {"gamma": 1.0, "every": 2}}, **GROWING),
