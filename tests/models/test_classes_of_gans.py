@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainjobs.api.training import Optimizer
 from trainjobs.models import dcgan, sagan, stylegan2
 from trainjobs.models.normalization import ConditionalBatchNorm
 from trainjobs.models.projection import Projection
 from trainjobs.noise import Noise
+from trainjobs.optim.groups import grouped
 
 CLASSES = 3
 LABELS = torch.tensor([2, 0, 1, 2, 0, 0])
@@ -104,3 +106,11 @@ def test_the_mean_style_is_over_all_classes() -> None:
     with torch.no_grad():
         g.told.layer.weight[:, 2].neg_()
     assert not torch.allclose(before, g.mean_style()), "found anew when what embeds a class has changed"
+
+
+def test_looking_at_the_groups_of_parameters_iterates_nothing() -> None:
+    table = Projection(CLASSES, 4, spectral=True)
+    before = {name: buffer.clone() for name, buffer in table.named_buffers()}
+    (group,) = grouped("discriminator", table, None, {}, lambda name: Optimizer())
+    assert group.embeddings == {"table.parametrizations.weight.original"}
+    assert all(torch.equal(buffer, before[name]) for name, buffer in table.named_buffers())

@@ -45,7 +45,8 @@ def grouped(
     JobError GTJ0214 for groups that overlap, name parameters of another network, or have optimizers of several kinds: one network has
     one optimizer, whose groups differ in rates, decays and momenta.
     """
-    looked_up = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    # By parameters, not by `weight`: of a layer with spectral norm that computes another tensor, and iterates once more.
+    looked_up = {id(own) for child in module.modules() if isinstance(child, nn.Embedding) for own in child.parameters()}
     paths = {id(parameter): path for path, parameter in module.named_parameters()}
     if groups is None:
         groups = {network: [parameter for parameter in module.parameters() if parameter.requires_grad]}
