@@ -76,7 +76,7 @@ TECHNIQUES = (
     ),
     Technique("lazy regularisation", "gan.regularization.r1.every", _GAN, _MATRIX, _LOOP, "1.6e-7"),
     Technique("orthogonal regularisation", "gan.regularization.orthogonal", _GAN, _MATRIX, _LOOP, "6e-8"),
-    Technique("class-conditional GAN", "gan.conditional", _GAN, _MATRIX, _LOOP, "MEASURE"),
+    Technique("class-conditional GAN", "gan.conditional", (), _MATRIX, _LOOP, "1e-7"),
     Technique(
         "class-conditional GAN, networks",
         "gan.conditional",
@@ -85,7 +85,7 @@ TECHNIQUES = (
         "the equations by hand",
         "1e-6",
     ),
-    Technique("SAGAN", "gan.generator.architecture", _GAN, _MATRIX, _LOOP, "MEASURE"),
+    Technique("SAGAN", "gan.generator.architecture", (), _MATRIX, _LOOP, "3e-8"),
     Technique(
         "SAGAN, networks",
         "gan.generator.architecture",
@@ -94,7 +94,7 @@ TECHNIQUES = (
         "the blocks as functions, spectral norm by singular values",
         "1e-4",
     ),
-    Technique("PGGAN", "gan.generator.architecture", _GAN, _MATRIX, _LOOP, "MEASURE"),
+    Technique("PGGAN", "gan.generator.architecture", (), _MATRIX, _LOOP, "7.8e-7"),
     Technique(
         "PGGAN, networks",
         "gan.generator.architecture",
@@ -104,7 +104,7 @@ TECHNIQUES = (
         "1e-6",
     ),
     *(
-        Technique("progressive growing", f"gan.progressive.{field}", _GAN, _MATRIX, _LOOP, "MEASURE")
+        Technique("progressive growing", f"gan.progressive.{field}", (), _MATRIX, _LOOP, "7.8e-7")
         for field in ("start", "fadeImages", "stableImages")
     ),
     Technique("self-attention, generator", "gan.generator.attention", _GAN, _MATRIX, _LOOP, "7.5e-8"),
