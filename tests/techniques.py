@@ -76,7 +76,7 @@ TECHNIQUES = (
     ),
     Technique("lazy regularisation", "gan.regularization.r1.every", _GAN, _MATRIX, _LOOP, "1.6e-7"),
     Technique("orthogonal regularisation", "gan.regularization.orthogonal", _GAN, _MATRIX, _LOOP, "6e-8"),
-    Technique("class-conditional GAN", "gan.conditional", (), _MATRIX, _LOOP, "1e-7"),
+    Technique("class-conditional GAN", "gan.conditional", _GAN, _MATRIX, _LOOP, "2.4e-7"),
     Technique(
         "class-conditional GAN, networks",
         "gan.conditional",

@@ -109,9 +109,6 @@ def growing(optimizer: dict[str, Any], loss: dict[str, Any], **more: Any) -> dic
     return job({**networks, "loss": loss, **more}, data, optimizer)
 
 
-CUT_FREE["pggan"] = growing(SLOW, {"type": "hinge"}, regularization=R1)
-CUT_FREE["growing"] = growing(SLOW, {"type": "wgan-gp", "drift": 0.1}, **GROWING)
-
 # Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
 ONE_TURN = {
     "lazy": on_points(*LAZY, ADAM),
@@ -122,6 +119,8 @@ ONE_TURN = {
     "conditional": together_normed(on_images({}, {"spectralNorm": True}, SLOW, loss={"type": "hinge"}, regularization=R1, **CONDITIONAL)),
     "conditional-gp": together_normed(on_images({}, {}, SLOW, loss={"type": "wgan-gp", "criticSteps": 2}, **CONDITIONAL)),
     "sagan": together_normed(on_images(SAGAN, SAGAN, SLOW, loss={"type": "hinge"}, **CONDITIONAL)),
+    "pggan": growing(SLOW, {"type": "hinge"}, regularization=R1),
+    "growing": growing(SLOW, {"type": "wgan-gp", "drift": 0.1}, **GROWING),
     "growing-adam": growing(ADAM, {"type": "bce"}, regularization={"r1": {"gamma": 1.0, "every": 2}}, **GROWING),
     "rmsprop": on_points({"type": "wgan", "criticSteps": 2}, {}, {"name": "rmsprop", "learningRate": 0.001}),
 }
