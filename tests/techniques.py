@@ -76,6 +76,37 @@ TECHNIQUES = (
     ),
     Technique("lazy regularisation", "gan.regularization.r1.every", _GAN, _MATRIX, _LOOP, "1.6e-7"),
     Technique("orthogonal regularisation", "gan.regularization.orthogonal", _GAN, _MATRIX, _LOOP, "6e-8"),
+    Technique("class-conditional GAN", "gan.conditional", _GAN, _MATRIX, _LOOP, "2.4e-7"),
+    Technique(
+        "class-conditional GAN, networks",
+        "gan.conditional",
+        (),
+        "tests/models/test_classes_of_gans.py::test_the_score_of_a_class_is_that_of_none_and_a_product_with_its_row",
+        "the equations by hand",
+        "1e-6",
+    ),
+    Technique("SAGAN", "gan.generator.architecture", (), _MATRIX, _LOOP, "3e-8"),
+    Technique(
+        "SAGAN, networks",
+        "gan.generator.architecture",
+        (),
+        "tests/models/test_sagan.py::test_the_generator_is_the_paper_s",
+        "the blocks as functions, spectral norm by singular values",
+        "1e-4",
+    ),
+    Technique("PGGAN", "gan.generator.architecture", (), _MATRIX, _LOOP, "7.8e-7"),
+    Technique(
+        "PGGAN, networks",
+        "gan.generator.architecture",
+        (),
+        "tests/models/test_pggan.py::test_an_image_of_a_level_is_the_colours_of_its_features",
+        "the paper's table by hand, level by level",
+        "1e-6",
+    ),
+    *(
+        Technique("progressive growing", f"gan.progressive.{field}", (), _MATRIX, _LOOP, "7.8e-7")
+        for field in ("start", "fadeImages", "stableImages")
+    ),
     Technique("self-attention, generator", "gan.generator.attention", _GAN, _MATRIX, _LOOP, "7.5e-8"),
     Technique("self-attention, discriminator", "gan.discriminator.attention", _GAN, _MATRIX, _LOOP, "7.5e-8"),
     Technique("spectral norm, generator", "gan.generator.spectralNorm", _GAN, _MATRIX, _LOOP, "1.1e-8"),

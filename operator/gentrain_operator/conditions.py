@@ -16,6 +16,7 @@ TYPES = (
     "ResourcesReady",
     "Running",
     "CheckpointReady",
+    "TrainingHealthy",
     "Suspended",
     "WithinBudget",
     "Complete",
@@ -40,6 +41,7 @@ MEANINGS = {
     "PodsLost": "goes on without pods that do not end",
     "NeverSaved": "there is no checkpoint yet",
     "Saved": "a checkpoint exists to resume from",
+    "Troubled": "the trainer warns of something, and goes on",
     "Suspended": "its machines are given back",
     "BudgetReached": "its budget is used up",
     "WithinBudget": "less than 80 % of budget.maxUSD is spent",
@@ -100,12 +102,12 @@ def is_true(conditions: Iterable[Object], type_: str) -> bool:
     return any(one["type"] == type_ and one["status"] == "True" for one in conditions)
 
 
-_BESIDE = ("CheckpointReady", "Suspended", "WithinBudget")  # False of a job that trains as well
+_BESIDE = ("CheckpointReady", "TrainingHealthy", "Suspended", "WithinBudget")  # False of a job that trains as well
 
 
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
-    *("UploadFailed", "BudgetReached", "BudgetNearlySpent"),
+    *("UploadFailed", "Troubled", "BudgetReached", "BudgetNearlySpent"),
     *("KueueNotInstalled", "QueueNotFound", "QueueStopped", "ExceedsQuota"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),

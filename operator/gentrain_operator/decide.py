@@ -203,10 +203,10 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         workers = report.workers(seen.report, *spec.compute.worker_range) if spec.compute.elastic else None
         plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
         changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
-    unsaved = {"unsaved": report.unsaved(seen.report)} if seen.report is not None else {}
+    told = {"unsaved": report.unsaved(seen.report), "warning": report.warning(seen.report)} if seen.report is not None else {}
     queue = queue_of(spec, child)
     wait = held(queue, seen.kueue, spec.compute.priority_class) if queue else None
-    phase, conditions = present.conditions(spec, child, {**status, **changes, **unsaved}, attempt, stuck, now, wait, seen.poor)
+    phase, conditions = present.conditions(spec, child, {**status, **changes, **told}, attempt, stuck, now, wait, seen.poor)
     conditions += left_behind(job, seen.pods, conditions, attempt, now, listed=present.taken_up(child))
     return present.status(job, now, phase, conditions, spec, changes)
 

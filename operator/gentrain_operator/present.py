@@ -56,7 +56,8 @@ def conditions(
     poor: str = "",
 ) -> tuple[str, list[Condition]]:
     """Phase and conditions of an attempt under way. `now_status` is the status as it will be; `unsaved` in it says why the last checkpoint
-    could not be written. `wait`, of a RayJob in a queue: what it waits for where the queue holds it. `poor`: why its budget suspends it."""
+    could not be written, and `warning` what is not well with the training. `wait`, of a RayJob in a queue: what it waits for where
+    the queue holds it. `poor`: why its budget suspends it."""
     ray = child.get("status") or {}
     deployment, job_status = ray.get("jobDeploymentStatus") or "", ray.get("jobStatus") or ""
     queued, suspended = wait is not None, bool(child["spec"].get("suspend"))
@@ -97,7 +98,7 @@ def conditions(
         return "Running", [*out, Condition("Running", False, "Stalled", message), *_checkpoint(now_status)]
     if progress.get("message"):
         return "Recovering", [*out, Condition("Running", False, "Recovering", progress["message"]), *_checkpoint(now_status)]
-    return "Running", [*out, Condition("Running", True, "Stepping"), *_checkpoint(now_status)]
+    return "Running", [*out, Condition("Running", True, "Stepping"), *_checkpoint(now_status), *_health(now_status)]
 
 
 def suspension(poor: str, *, done: bool = True) -> Condition:
@@ -117,6 +118,11 @@ def _checkpoint(status: Object) -> list[Condition]:
     if saved.get("fitsGrace") is False:
         more = ": another one takes longer than the grace period, so a pod that is taken away costs the steps since"
     return [Condition("CheckpointReady", True, "Saved", f"step {saved['step']}{more}")]
+
+
+def _health(status: Object) -> list[Condition]:
+    """What the trainer warns of while it goes on; a job that nothing is said of has no such condition."""
+    return [Condition("TrainingHealthy", False, "Troubled", status["warning"])] if status.get("warning") else []
 
 
 def starting(child: Object) -> bool:

@@ -108,6 +108,11 @@ def unsaved(report: Mapping[str, Any]) -> str:
     return _text(report.get("checkpointFailure"), 512)
 
 
+def warning(report: Mapping[str, Any]) -> str:
+    """What is not well with the training, which goes on; "" where all is."""
+    return _text(report.get("warning"), 512)
+
+
 def failure(report: Mapping[str, Any]) -> Object | None:
     """The trainer's failure record, if it has failed."""
     record = report.get("failure")

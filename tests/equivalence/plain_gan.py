@@ -38,21 +38,28 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
         "discriminator": optimizer(spec, "discriminator", d, interval * critics / (interval * critics + 1) if interval > 1 else 1.0),
     }
     measured: dict[str, list[float]] = {}
-    seen, strength, signs = 0, 0.0, list[float]()
+    seen, strength, signs, before = 0, 0.0, list[float](), None
     for step in range(spec.training.steps):
         norms, r1s = [], []
+        if grown := size_at(gan, step * batch * critics, spec.data.images.size):
+            if grown != (before or grown) and grown[0] != before[0]:  # with each size the optimizers begin anew
+                for each in optimizers.values():
+                    each.state.clear()
+            before = grown
         for repetition in range(critics):
             data, noise = plain.draw(spec, source, step, f"D.{repetition}", seen, batch, "cpu")
-            (real,) = data.values()
-            fake = generated(gan, g, noise).detach()
+            real, own, to_make = next(iter(data.values())), told(gan, data), told(gan, data)
+            if grown:
+                real, own, to_make = faded(real, *grown), [grown[1]], [grown[0].bit_length() - 3, grown[1]]
+            fake = generated(gan, g, noise, *to_make).detach()
             x, y = augmented(gan, real, noise, "real", strength), augmented(gan, fake, noise, "fake", strength)
-            loss = discriminator_loss(gan, d, x, y, noise)
+            loss = discriminator_loss(gan, d, x, y, noise, *own)
             if gan.augment and gan.augment.type == "ada":
                 with torch.no_grad():
-                    signs += torch.sign(d(x)).tolist()
+                    signs += torch.sign(d(x, *own)).tolist()
                 measured.setdefault("augment/p", []).append(strength)
             if lazy and lazy.every == 1:
-                slope = (slopes(d, x) ** 2).sum() / batch
+                slope = (slopes(d, x, *own) ** 2).sum() / batch
                 loss = loss + lazy.gamma / 2 * slope
                 r1s.append(slope.item())
             norms.append(update(spec, d, optimizers["discriminator"], loss))
@@ -62,13 +69,16 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             samples = torch.arange(seen - batch, seen)  # the last critic's, read with the randomness that it read them with
             real = source.batch(samples, spec.training.seed, Noise.of(spec.training.seed, step, f"D.{critics - 1}", samples))
             noise = Noise.of(spec.training.seed, step, "D_r1.0", samples)
-            slope = (slopes(d, augmented(gan, next(iter(real.values())), noise, "real", strength)) ** 2).sum() / batch
+            shown = next(iter(real.values()))
+            x = augmented(gan, faded(shown, *grown) if grown else shown, noise, "real", strength)
+            slope = (slopes(d, x, *([grown[1]] if grown else told(gan, real))) ** 2).sum() / batch
             r1s.append(slope.item())
             for weight in d.parameters():  # as StyleGAN2's code has it: what the penalty does not depend on has the gradient 0
                 slope = slope + 0 * weight.sum()
             update(spec, d, optimizers["discriminator"], lazy.every * critics * lazy.gamma / 2 * slope)
-        noise = Noise.of(spec.training.seed, step, "G.0", torch.arange(seen, seen + batch))
-        score = d(augmented(gan, generated(gan, g, noise), noise, "fake", strength))
+        behind = torch.arange(seen, seen + batch) - (batch if gan.conditional else 0)  # of classes: those of the step's real samples
+        noise = Noise.of(spec.training.seed, step, "G.0", behind)
+        score = d(augmented(gan, generated(gan, g, noise, *to_make), noise, "fake", strength), *own)
         loss = generator_loss(gan, score) + gan.regularization.orthogonal * angles(g)
         norm_g = update(spec, g, optimizers["generator"], loss)
         if signs and (step + 1) % gan.augment.every_steps == 0:
@@ -76,7 +86,7 @@ def train(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, nn.Module], 
             strength = min(max(strength + float(np.sign(np.mean(signs) - gan.augment.target)) * len(signs) / gan.augment.images, 0.0), 1.0)
             signs = []
         if path and step % path.every == 0:
-            lengths = style_lengths(gan, g, Noise.of(spec.training.seed, step, "G_path.0", torch.arange(seen, seen + batch)))
+            lengths = style_lengths(gan, g, Noise.of(spec.training.seed, step, "G_path.0", behind), *own)
             update(spec, g, optimizers["generator"], path.every * path.weight * ((lengths - mean_length) ** 2).mean())
             mean_length = (1 - path.decay) * mean_length + path.decay * lengths.mean().item()
             measured.setdefault("path_length", []).append(lengths.mean().item())
@@ -111,8 +121,36 @@ def clip(gan: Gan, d: nn.Module) -> None:
             weight.data = torch.maximum(torch.minimum(weight.data, torch.tensor(gan.loss.weight_clip)), torch.tensor(-gan.loss.weight_clip))
 
 
-def discriminator_loss(gan: Gan, d: nn.Module, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-    on_real, on_fake, label = d(x), d(y), gan.loss.real_label
+def size_at(gan: Gan, images: int, size: int) -> tuple[int, float] | None:
+    """(pixels, alpha), image by image: so many of the first size, then of each a fade and as many."""
+    if gan.progressive is None:
+        return None
+    pixels, left = gan.progressive.start, images - gan.progressive.stable_images
+    while left >= 0 and pixels < size:
+        pixels, left = 2 * pixels, left - gan.progressive.fade_images
+        if left < 0:
+            return pixels, 1 + left / gan.progressive.fade_images
+        left -= gan.progressive.stable_images
+    return pixels, 1.0
+
+
+def faded(real: Tensor, pixels: int, alpha: float) -> Tensor:
+    """Means of blocks, and as much of twice as large ones as is not faded in."""
+
+    def blocks(across: int) -> Tensor:
+        side = real.shape[-1] // across
+        means = real.unflatten(-1, (across, side)).unflatten(-3, (across, side)).mean(dim=(-1, -3))
+        return means.repeat_interleave(pixels // across, -1).repeat_interleave(pixels // across, -2)
+
+    return alpha * blocks(pixels) + ((1 - alpha) * blocks(pixels // 2) if alpha < 1 else 0)
+
+
+def told(gan: Gan, data: dict[str, Tensor]) -> list[Tensor]:
+    return [data["label"]] if gan.conditional else []
+
+
+def discriminator_loss(gan: Gan, d: nn.Module, x: Tensor, y: Tensor, noise: Noise, *own: Tensor) -> Tensor:
+    on_real, on_fake, label = d(x, *own), d(y, *own), gan.loss.real_label
     match gan.loss.type:
         case "bce" | "minimax":
             loss = F.binary_cross_entropy_with_logits(on_real, torch.full_like(on_real, label))
@@ -125,7 +163,7 @@ def discriminator_loss(gan: Gan, d: nn.Module, x: Tensor, y: Tensor, noise: Nois
             loss = on_fake.mean() - on_real.mean()
         case "wgan-gp":
             u = noise.uniform("interpolation", *[1] * (x.dim() - 1))
-            penalty = ((slopes(d, u * x + (1 - u) * y).norm(dim=1) - 1) ** 2).mean()
+            penalty = ((slopes(d, u * x + (1 - u) * y, *own).norm(dim=1) - 1) ** 2).mean()
             loss = on_fake.mean() - on_real.mean() + gan.loss.gradient_penalty * penalty
     return loss + gan.loss.drift * (on_real**2).mean()
 
@@ -138,39 +176,41 @@ def generator_loss(gan: Gan, score: Tensor) -> Tensor:
     return F.mse_loss(score, torch.ones_like(score)) / 2 if gan.loss.type == "lsgan" else -score.mean()
 
 
-def generated(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+def generated(gan: Gan, g: nn.Module, noise: Noise, *own: Tensor) -> Tensor:
     z = noise.normal("z", gan.generator.latent_dim)
     if gan.generator.architecture != "stylegan2":
-        return g(z)
-    return g.draw(styles(gan, g, noise, z), noise)
+        return g(z, *own)
+    return g.draw(styles(gan, g, noise, z, *own), noise)
 
 
-def styles(gan: Gan, g: nn.Module, noise: Noise, z: Tensor) -> Tensor:
+def styles(gan: Gan, g: nn.Module, noise: Noise, z: Tensor, *own: Tensor) -> Tensor:
     """Sample by sample: its own style, or from a layer on that of another latent."""
     other, u = noise.normal("z.mixed", gan.generator.latent_dim), noise.uniform("mixing")
     rows = []
     for row in range(len(z)):
         first = int(noise.integers("mixing.from", g.layers - 1)[row]) + 1 if u[row] < gan.generator.style_mixing else g.layers
-        own, its = g.mapping(z[row : row + 1]), g.mapping(other[row : row + 1])
-        rows.append(torch.cat([own] * first + [its] * (g.layers - first)))
+        beside = [g.told(label[row : row + 1]) for label in own]
+        this, its = g.mapping(z[row : row + 1], *beside), g.mapping(other[row : row + 1], *beside)
+        rows.append(torch.cat([this] * first + [its] * (g.layers - first)))
     return torch.stack(rows)
 
 
-def style_lengths(gan: Gan, g: nn.Module, noise: Noise) -> Tensor:
+def style_lengths(gan: Gan, g: nn.Module, noise: Noise, *own: Tensor) -> Tensor:
     """Karras et al., equation 4, one layer's slope after another; of every second sample, say."""
-    own = Noise(noise.seed, noise.samples[:: gan.regularization.path_length.batch_shrink])
-    z = own.normal("z", gan.generator.latent_dim)
-    w = list(styles(gan, g, own, z).unbind(1))
-    image = g.draw(torch.stack(w, dim=1), own)
-    y = own.normal("path", *image.shape[1:]) / image.shape[-1]
+    shrink = gan.regularization.path_length.batch_shrink
+    few = Noise(noise.seed, noise.samples[::shrink])
+    z = few.normal("z", gan.generator.latent_dim)
+    w = list(styles(gan, g, few, z, *(label[::shrink] for label in own)).unbind(1))
+    image = g.draw(torch.stack(w, dim=1), few)
+    y = few.normal("path", *image.shape[1:]) / image.shape[-1]
     squares = [(slope**2).sum(1) for slope in torch.autograd.grad((image * y).sum(), w, create_graph=True)]
     zero = sum(0 * weight.sum() for weight in g.parameters())  # what it does not depend on has the gradient 0
     return torch.sqrt(torch.stack(squares).mean(0)) + zero
 
 
-def slopes(d: nn.Module, x: Tensor) -> Tensor:
+def slopes(d: nn.Module, x: Tensor, *own: Tensor) -> Tensor:
     x = x.detach().clone().requires_grad_()
-    return torch.autograd.grad(d(x).sum(), x, create_graph=True)[0].reshape(len(x), -1)
+    return torch.autograd.grad(d(x, *own).sum(), x, create_graph=True)[0].reshape(len(x), -1)
 
 
 def angles(g: nn.Module) -> Tensor:

@@ -88,6 +88,27 @@ CUT_FREE = {
         {"name": "sgd", "learningRate": 0.01, "momentum": 0.5}, augment={"type": "ada", "everySteps": 2, "images": 40, "target": 0.0}
     ),
 }
+CONDITIONAL = {"conditional": True}
+SLOW = {"name": "sgd", "learningRate": 0.001, "momentum": 0.5}
+CUT_FREE["styles-conditional"] = styled({"name": "sgd", "learningRate": 0.01, "momentum": 0.5}, **CONDITIONAL)
+PGGAN = {"architecture": "pggan", "channels": 2}
+GROWING = {"progressive": {"start": 4, "fadeImages": 24, "stableImages": 16}}  # three steps and two
+SAGAN = {"architecture": "sagan", "channels": 2}
+
+
+def together_normed(spec: dict[str, Any]) -> dict[str, Any]:
+    """Batch norm is over the whole batch at any number of workers, as in the plain loop."""
+    spec["gan"]["generator"] = {**spec["gan"]["generator"], "normalization": "batch"}
+    spec["training"]["syncBatchNorm"] = True
+    return spec
+
+
+def growing(optimizer: dict[str, Any], loss: dict[str, Any], **more: Any) -> dict[str, Any]:
+    networks = {"generator": {**PGGAN, "latentDim": 4}, "discriminator": {**PGGAN, **DEVIATION}}
+    data = {"source": "builtin:digits", "images": {"size": 16, "channels": 1}}
+    return job({**networks, "loss": loss, **more}, data, optimizer)
+
+
 # Adam divides by the gradient's size, and spectral norm goes one iteration further with each micro-batch: compared without accumulation.
 ONE_TURN = {
     "lazy": on_points(*LAZY, ADAM),
@@ -95,6 +116,12 @@ ONE_TURN = {
     "spectral": on_images(
         {"spectralNorm": True}, {"spectralNorm": True}, ADAM, loss={"type": "hinge"}, regularization={**R1, **ORTHOGONAL}
     ),
+    "conditional": together_normed(on_images({}, {"spectralNorm": True}, SLOW, loss={"type": "hinge"}, regularization=R1, **CONDITIONAL)),
+    "conditional-gp": together_normed(on_images({}, {}, SLOW, loss={"type": "wgan-gp", "criticSteps": 2}, **CONDITIONAL)),
+    "sagan": together_normed(on_images(SAGAN, SAGAN, SLOW, loss={"type": "hinge"}, **CONDITIONAL)),
+    "pggan": growing(SLOW, {"type": "hinge"}, regularization=R1),
+    "growing": growing(SLOW, {"type": "wgan-gp", "drift": 0.1}, **GROWING),
+    "growing-adam": growing(ADAM, {"type": "bce"}, regularization={"r1": {"gamma": 1.0, "every": 2}}, **GROWING),
     "rmsprop": on_points({"type": "wgan", "criticSteps": 2}, {}, {"name": "rmsprop", "learningRate": 0.001}),
 }
 JOBS = {**PAIRS, **WHOLE, **CUT_FREE, **ONE_TURN}
@@ -106,8 +133,10 @@ CASES = [
 ]
 
 
-# With R1 every third step and augmentation, stopped after the fourth; and amid two steps after which ADA's p moves, when it has moved once.
-RESUMED = {("lazy-diffaug", 1, 2, 1): 4, ("styles-ada", 1, 2, 1): 9}
+# With R1 every third step and augmentation, stopped after the fourth; amid a fade, and where the next one begins; and amid two steps after
+# which ADA's p moves, when it has moved once.
+RESUMED = {("lazy-diffaug", 1, 2, 1): 4, ("growing-adam", 1, 2, 1): 4, ("growing-adam", 2, 2, 1): 7, ("styles-ada", 1, 2, 1): 9}
+ELSEWHERE = "growing-adam", 1, 4  # at one worker so many steps, and at two the others
 
 
 def cut(name: str, stage: int, workers: int, accumulation: int) -> dict[str, Any]:
@@ -126,8 +155,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         begun = [str(folder) for folder in folders]
         if size == 2:
             for case, stop in RESUMED.items():
-                again = group.prepare(root / f"resumed-{case[0]}", cut(*case))
+                again = group.prepare(root / f"resumed-{case[0]}-{case[1]}", cut(*case))
                 begun += [f"{again}={stop}", str(again)]
+        name, stage, stop = ELSEWHERE
+        elsewhere = group.prepare(root / "elsewhere", cut(name, stage, size, 1))
+        begun.append(f"{elsewhere}={stop}" if size == 1 else str(elsewhere))
         group.run_group(size, begun, root, script="at_once.py")
     return root
 
@@ -156,9 +188,18 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
 
 
-@pytest.mark.parametrize("case", RESUMED, ids=lambda case: case[0])
+def test_goes_on_amid_a_fade_at_another_number_of_workers(runs: Path, references: Any) -> None:
+    name, _, stop = ELSEWHERE
+    events = [json.loads(line) for line in (runs / "elsewhere" / "attempts.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [stop]
+    for network, module in references[name][0].items():
+        ours = group.weights(runs / "elsewhere", network)
+        assert max((ours[key] - parameter).abs().max().item() for key, parameter in module.named_parameters()) <= 1e-6
+
+
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: f"{case[0]}-{case[1]}")
 def test_goes_on_between_two_lazy_steps_bit_for_bit(case: tuple[str, int, int, int], runs: Path) -> None:
-    whole, resumed = runs / "-".join(map(str, case)), runs / f"resumed-{case[0]}"
+    whole, resumed = runs / "-".join(map(str, case)), runs / f"resumed-{case[0]}-{case[1]}"
     rows = [group.losses(run, "samples") for run in (whole, resumed)]
     assert rows[0] == rows[1] == [BATCH * step for step in range(1, STEPS + 1)]
     events = [json.loads(line) for line in (resumed / "attempts.jsonl").read_text().splitlines()]
@@ -166,9 +207,9 @@ def test_goes_on_between_two_lazy_steps_bit_for_bit(case: tuple[str, int, int, i
     for name in ("augment/p", "path_length"):
         assert group.losses(whole, name) == group.losses(resumed, name)
     for network in ("generator", "discriminator"):
-        for kind in ("fp32", "momentum_buffer" if "ada" in case[0] else "exp_avg_sq"):
+        for kind in ("fp32", "momentum_buffer" if case[0] == "styles-ada" else "exp_avg_sq"):
             ours, theirs = (group.weights(run, network, kind) for run in (resumed, whole))
             assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    if "ada" in case[0]:
+    if case[0] == "styles-ada":
         strengths = group.losses(whole, "augment/p")
         assert strengths[0] == 0.0 < strengths[RESUMED[case] - 1] < 1.0, "it has moved where the run stopped"

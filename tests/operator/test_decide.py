@@ -148,6 +148,23 @@ def test_a_report_makes_it_run() -> None:
     assert reasons(decision)["CheckpointReady"] == "False NeverSaved"
 
 
+def test_what_the_trainer_warns_of_is_a_condition_and_an_event_as_long_as_it_lasts() -> None:
+    told = "GTJ0220 the generator has collapsed: samples differ by 3 % of what data differ by"
+    decision = decided(seen(rayjobs=[running()], report={**REPORT, "warning": told}))
+    assert reasons(decision)["TrainingHealthy"] == "False Troubled"
+    assert reasons(decision)["Running"] == "True Stepping"
+    assert decision.status is not None
+    by_type = {one["type"]: one for one in decision.status["conditions"]}
+    assert by_type["TrainingHealthy"]["message"] == told
+    assert by_type["Ready"]["status"] == "True", "it trains"
+    (event,) = [one for one in events([], decision.status["conditions"]) if one.reason == "Troubled"]
+    assert (event.type, event.action, event.note) == ("Warning", "TrainingHealthy", told)
+    again = list(events(decision.status["conditions"], decision.status["conditions"]))
+    assert again == [], "it is told once"
+    assert "TrainingHealthy" not in reasons(decided(seen(rayjobs=[running()], report={**REPORT, "warning": None})))
+    assert "TrainingHealthy" not in reasons(decided(seen(rayjobs=[running()], report={**REPORT, "warning": {"not": "text"}})))
+
+
 def test_a_checkpoint_that_could_not_be_written_is_shown_and_the_one_before_is_named() -> None:
     saved = {"uri": "steps/000000000500-a1", "step": 500}
     report = {"step": 700, "updatedAt": NOW.timestamp(), "checkpoint": saved, "checkpointFailure": "GTJ0211 a checkpoint cannot be written"}

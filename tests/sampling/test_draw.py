@@ -24,6 +24,15 @@ SHAPES = {"source": "builtin:shapes", "images": {"size": 8}, "holdout": 0.01}
 TEXT = {"type": "text", "length": 24, "width": 16, "layers": 1, "heads": 2}
 GAN = {"generator": {"channels": 8, "latentDim": 4}, "discriminator": {"channels": 8}}
 MLP = {"generator": {"architecture": "mlp", "channels": 8}, "discriminator": {"architecture": "mlp", "channels": 8}}
+DIGITS = {"source": "builtin:digits", "images": {"size": 16, "channels": 1}}
+STYLED = {"architecture": "stylegan2", "channels": 2}
+STYLES = {"generator": {**STYLED, "latentDim": 4, "mappingLayers": 2, "truncation": 0.5}, "discriminator": STYLED, "conditional": True}
+PGGAN = {"architecture": "pggan", "channels": 2}
+GROWING = {
+    "generator": {**PGGAN, "latentDim": 4},
+    "discriminator": PGGAN,
+    "progressive": {"fadeImages": 16, "stableImages": 8},
+}  # amid a fade
 LANGUAGE = {"network": {"layers": 1, "hidden": 16, "heads": 2, "contextLength": 24}}
 BPE = {"type": "bpe", "vocabularySize": 300}
 PROMPTS = ["a red circle", "a blue square", "a green triangle"]
@@ -38,6 +47,9 @@ def spec(texts: Path) -> dict[str, dict[str, Any]]:
         "class": {"diffusion": {**UNET, "conditioning": {"type": "class"}}, "data": {**SHAPES, "source": "builtin:shapes"}},
         "vae": {"vae": {"network": {"channels": 8, "latentDim": 4}}, "data": SHAPES},
         "gan": {"gan": GAN, "data": SHAPES, "training": {"ema": {"decay": 0.5}}},
+        "digits": {"gan": {**GAN, "conditional": True}, "data": DIGITS, "training": {"ema": {"decay": 0.5}}},
+        "styles": {"gan": STYLES, "data": DIGITS, "training": {"ema": {"decay": 0.5}}},
+        "grown": {"gan": GROWING, "data": DIGITS, "training": {"ema": {"decay": 0.5}}},
         "ring": {"gan": MLP, "data": {"source": "builtin:ring"}},
         "bytes": {"language": LANGUAGE, "data": read},
         "bpe": {"language": {**LANGUAGE, "tokenizer": BPE}, "data": read},
@@ -64,7 +76,7 @@ def sample(*arguments: object) -> int:
     return status(["sample", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("name", ["text", "captions", "class", "vae", "gan", "ring", "bytes", "bpe"])
+@pytest.mark.parametrize("name", ["text", "captions", "class", "vae", "gan", "digits", "styles", "grown", "ring", "bytes", "bpe"])
 def test_the_same_seed_gives_the_samples_of_the_runs_own_evaluation(name: str, runs: Path, tmp_path: Path) -> None:
     assert sample(runs / name, "--count", 9, "--out", tmp_path) == 0
     (own,) = (runs / name / "samples").glob("step-*")
@@ -74,10 +86,10 @@ def test_the_same_seed_gives_the_samples_of_the_runs_own_evaluation(name: str, r
     assert len(told["drawn"]) == 9
     assert told["step"] == 2
     assert told["digest"].startswith("sha256:")
-    assert told["weights"] == ("ema" if name in ("text", "gan") else "live")
+    assert told["weights"] == ("ema" if name in ("text", "gan", "digits", "styles", "grown") else "live")
 
 
-@pytest.mark.parametrize("name", ["text", "class", "gan", "bpe"])
+@pytest.mark.parametrize("name", ["text", "class", "gan", "digits", "styles", "bpe"])
 def test_a_checkpoint_and_an_export_draw_what_the_run_draws(name: str, runs: Path, tmp_path: Path) -> None:
     assert status(["checkpoints", "export", str(runs / name), str(tmp_path / "export")]) == 0
     folders = (runs / name, f"file://{runs / name / 'checkpoints'}", tmp_path / "export", f"file://{tmp_path / 'export'}")
@@ -111,6 +123,16 @@ def test_classes_by_name_and_number(runs: Path, tmp_path: Path) -> None:
     assert sample(runs / "class", "--label", "square", "--label", "1", "--seed", 3, "--out", tmp_path) == 0
     drawn = json.loads((tmp_path / "samples.json").read_text())["drawn"]
     assert [one["prompt"] for one in drawn] == ["square", "1"]
+
+
+@pytest.mark.parametrize("name", ["digits", "styles"])
+def test_a_gan_s_pictures_are_of_one_class_after_the_other_and_a_label_draws_one(name: str, runs: Path, tmp_path: Path) -> None:
+    assert sample(runs / name, "--count", 12, "--out", tmp_path / "all") == 0
+    drawn = json.loads((tmp_path / "all" / "samples.json").read_text())["drawn"]
+    assert [one["prompt"] for one in drawn] == [*"012345678901"]
+    assert sample(runs / name, "--label", "3", "--count", 4, "--out", tmp_path / "three") == 0
+    whole, threes = ([Image.open(tmp_path / which / f"{n:04}.png").tobytes() for n in range(4)] for which in ("all", "three"))
+    assert [a == b for a, b in zip(whole, threes, strict=True)] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("name", ["gan", "vae", "text", "ring"])

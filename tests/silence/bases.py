@@ -98,6 +98,26 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 small,
                 plain,
             ),
+            "gan-classes": job(
+                "gan",
+                {
+                    "generator": {"architecture": "sagan", "channels": 2, "latentDim": 2},
+                    "discriminator": {"architecture": "sagan", "channels": 2},
+                    "conditional": True,
+                },
+                {"source": "builtin:digits", "images": {"size": 8, "channels": 1}, "holdout": 0.01},
+                plain,
+            ),
+            "gan-growing": job(
+                "gan",
+                {
+                    "generator": {"architecture": "pggan", "channels": 2, "latentDim": 2},
+                    "discriminator": {"architecture": "pggan", "channels": 2},
+                    "progressive": {"start": 4, "fadeImages": 4, "stableImages": 8},
+                },
+                {**small, "images": {"size": 16, "channels": 1}},
+                plain,
+            ),
             "gan-styles": job(
                 "gan",
                 {

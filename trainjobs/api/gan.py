@@ -12,9 +12,12 @@ from trainjobs.api.only import only
 from trainjobs.api.training import Optimizer
 
 # What the networks of each architecture make and judge.
-LEARNS = {"dcgan": "image", "mlp": "point", "stylegan2": "image"}
-Architecture = Literal["dcgan", "mlp", "stylegan2"]
-ARCHITECTURE = "dcgan and stylegan2 (Karras et al., 2020) for images, mlp for points."
+LEARNS = {"dcgan": "image", "mlp": "point", "pggan": "image", "sagan": "image", "stylegan2": "image"}
+Architecture = Literal["dcgan", "mlp", "pggan", "sagan", "stylegan2"]
+ARCHITECTURE = (
+    "dcgan, sagan (residual blocks with spectral norm on every layer and self-attention; Zhang et al., 2019), pggan (equalised rates and "
+    "pixel norm, which may grow; Karras et al., 2018) and stylegan2 (Karras et al., 2020) for images, mlp for points."
+)
 CHANNELS = "Feature maps at full resolution, or units of a hidden layer (mlp)."
 PLAIN = ("dcgan", "mlp")
 WHOLE = "whose layers are scaled and normalised as they are"
@@ -22,10 +25,11 @@ Layers = Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="wh
 Resolutions = Annotated[
     list[Annotated[int, Field(ge=4, le=128)]],
     Field(max_length=6),
-    only(architecture="dcgan", because="whose points have no places, or whose features are modulated instead"),
+    only(architecture=("dcgan", "sagan"), because="whose points have no places, or whose features are modulated instead"),
 ]
 ATTENTION = (
-    "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there) [attn_g_loc, attn_d_loc]."
+    "Resolutions of feature maps, in pixels, after which self-attention stands (Zhang et al., 2019; 32 there); sagan has it at 32, or at "
+    "half of the images' size where that is less, unless others are named [attn_g_loc, attn_d_loc]."
 )
 Every = Annotated[int, Field(ge=1, le=1000)]
 
@@ -46,7 +50,7 @@ class Generator(Model):
     latent_dim: Width = Field(64, description="Dimension of the latent z.")
     channels: Width = Field(64, description=CHANNELS)
     layers: Layers = Field(3, description="Hidden layers.")
-    normalization: Annotated[Literal["batch", "none"], only(architecture=PLAIN, because=WHOLE, harmless=("none",))] = Field(
+    normalization: Annotated[Literal["batch", "none"], only(architecture=(*PLAIN, "sagan"), because=WHOLE, harmless=("none",))] = Field(
         "batch", description="Normalisation between layers."
     )
     spectral_norm: Annotated[bool, only(architecture=PLAIN, because=WHOLE)] = Field(
@@ -203,6 +207,20 @@ class Augment(Model):
     )
 
 
+class Progressive(Model):
+    """Growing: training begins with small images, and layers for larger ones come one after the other (Karras et al., 2018)."""
+
+    start: Literal[4, 8, 16, 32, 64, 128, 256, 512] = Field(4, description="Size of the first images, in pixels [initial resolution].")
+    fade_images: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        600_000,
+        description="Real samples that are shown while the layers of a size are faded in, from nothing to all [lod_transition_kimg, in "
+        "thousands].",
+    )
+    stable_images: Annotated[int, Field(ge=1, le=10**9)] = Field(
+        600_000, description="Real samples that are shown of each size before the next one [lod_training_kimg, in thousands]."
+    )
+
+
 class Gan(Model):
     """A generative adversarial network: engines `generator` and `discriminator`."""
 
@@ -210,6 +228,17 @@ class Gan(Model):
     discriminator: Discriminator = Discriminator()
     loss: GanLoss = GanLoss()
     regularization: Regularization = Regularization()
+    conditional: bool = Field(
+        False,
+        description="Samples are drawn for a class, and judged as one of it: conditional batch norm in the generator (de Vries et al., "
+        "2017), or with stylegan2 an embedding of the class beside the latent; the discriminator projects on the class (Miyato and Koyama, "
+        "2018). The data has labels (data.columns.label, data.labels: folder) [cBN, PD, cond].",
+    )
+    progressive: Progressive | None = Field(
+        None,
+        description="Growing: training begins with small images, and layers for larger ones come one after the other (Karras et al., "
+        "2018), for pggan networks. With each size the optimizers begin anew.",
+    )
     augment: Augment | None = Field(
         None,
         description="Augmentation that the discriminator sees, of real and of generated samples alike, so that a small data set lasts "

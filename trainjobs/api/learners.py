@@ -83,9 +83,14 @@ def attention_fits(spec: Spec) -> Iterator[Breach]:
 
 def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
     """Prompts say what samples are drawn for."""
-    if spec.evaluation.prompts and spec.custom is None and (spec.diffusion is None or spec.diffusion.conditioning is None):
-        how = "add diffusion.conditioning, or take prompts out"
+    if spec.evaluation.prompts and spec.custom is None and not _told(spec):
+        how = "add diffusion.conditioning or gan.conditional, or take prompts out"
         yield Breach(("evaluation", "prompts"), "evaluation.prompts without a condition", "samples are drawn for nothing", how, on_key=True)
+
+
+def _told(spec: Spec) -> bool:
+    """Whether its model draws for something."""
+    return (spec.diffusion is not None and spec.diffusion.conditioning is not None) or (spec.gan is not None and spec.gan.conditional)
 
 
 def holding(kind: str, *, other: bool = False) -> list[str]:
@@ -159,7 +164,8 @@ RULES = (
         "spec",
         "GTJ0108",
         prompts_are_drawn,
-        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && has(self.diffusion.conditioning))",
-        "evaluation.prompts without diffusion.conditioning: samples are drawn for nothing",
+        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && has(self.diffusion.conditioning)) || "
+        "(has(self.gan) && self.gan.conditional)",
+        "evaluation.prompts without diffusion.conditioning or gan.conditional: samples are drawn for nothing",
     ),
 )

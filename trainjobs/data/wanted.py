@@ -16,6 +16,8 @@ def carried(spec: Spec) -> frozenset[str]:
     if spec.custom:
         return frozenset(ROLE.values())
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
+    if spec.gan and spec.gan.conditional:
+        return frozenset([ROLE["class"]])
     return frozenset([ROLE[conditioning.type]] if conditioning else [])
 
 
@@ -34,5 +36,6 @@ def refuse_missing(spec: Spec, there: Collection[str], columns: str) -> None:
         "label": "name the column in data.columns.label, or where folders are classes write data.labels: folder",
         "caption": "name the column in data.columns.caption, or write photo.txt beside each photo.png",
     }[role]
-    what = f"the pictures have no {role}s, and diffusion.conditioning.type asks for them"
+    asking = "gan.conditional" if spec.gan else "diffusion.conditioning.type"
+    what = f"the pictures have no {role}s, and {asking} asks for them"
     raise JobError("GTJ0113", what, where=spec.data.uri, why=f"of the data is known: {columns}", how=how)

@@ -164,7 +164,7 @@ class Engine:
     def thaw(self, step: int) -> None:
         """Before a step: a group that trains from it on begins with an optimizer that is new, whatever zero gradients have made of it."""
         self.reach(step)
-        waking = {path for group in self.groups if group.thaws == step > 0 for path, _ in group.parameters} if self._thaws else set()
+        waking = {path for group in self.groups if group.begins(step) for path, _ in group.parameters}
         if not waking:
             return
         for here in zero.held(self.trained, self._engine.optimizer, self.stage, self._world.rank):

@@ -27,6 +27,7 @@ from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
 from trainjobs.plan.beside import passes
 
+BATCHES, ROWS = 16, 64  # samples of which batch norm's statistics are for an average (running_norms.py)
 WATCHED = (SPREAD, MOVED, DISTANCE)  # of a GAN, asked for or not
 
 
@@ -97,23 +98,31 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
     looking, device = looking or Looking(), setting.world.device
     for rows, counts in looking.turns(f"drawing {count} samples,", count, setting.micro, setting.world, looking.passes):
         noise = Noise.of(setting.spec.training.seed, series, "samples", rows.to(device))
-        data = {name: value.to(device) for name, value in asked(setting.spec, setting.source, rows).items()}
+        told = asked(setting.spec, setting.source, rows, shown=series == 0)
+        data = {name: value.to(device) for name, value in told.items()}
         made = setting.objective.sample(Batch(data, noise, len(rows), at))
         if counts:
             yield made
 
 
-def asked(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
-    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of."""
+def asked(spec: Spec, source: Source, rows: Tensor, *, shown: bool = True) -> Mapping[str, Tensor]:
+    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of. Of a GAN those that are `shown`
+    are of one class after the other."""
     found = prompted(spec, source.info, rows)
+    if found is None and spec.gan and spec.gan.conditional and shown:
+        return {"label": rows % len(source.info.classes)}
     return conditions(source, rows) if found is None else found
 
 
 def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     """What a commit keeps so that its samples can be drawn again without the data: JSON."""
     count = len(spec.evaluation.prompts) or spec.evaluation.samples or SAMPLES
+    conditional = spec.gan is not None and spec.gan.conditional
+    if conditional and not spec.evaluation.prompts:
+        count = len(source.info.classes)  # whatever is drawn more begins with the first again
     found = asked(spec, source, torch.arange(count)) if role(spec) else {}
-    return {**account(spec, source.info, found), "micro": micro}
+    labels = conditions(source, torch.arange(BATCHES * ROWS))["label"].tolist() if conditional else []
+    return {**account(spec, source.info, found), "micro": micro, **({"labels": labels} if labels else {})}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
-from trainjobs.evaluate.evaluation import conditions
+from trainjobs.evaluate.evaluation import BATCHES, ROWS, conditions
 from trainjobs.evaluate.setting import Setting
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch
 
-BATCHES, ROWS = 16, 64
 _Norm = nn.modules.batchnorm._BatchNorm
 
 

@@ -17,6 +17,8 @@ from torch.distributed.nn.functional import all_reduce  # the one that has a gra
 from trainjobs.api.errors import JobError
 from trainjobs.models.normalization import BatchNorm
 
+_Theirs = nn.modules.batchnorm._BatchNorm
+
 
 class BatchNormTogether(BatchNorm):
     """BatchNorm, whose parameters, buffers and names it keeps; in training its statistics are those of all ranks."""
@@ -37,13 +39,15 @@ class BatchNormTogether(BatchNorm):
                 self.running_mean.lerp_(mean, self.momentum or 0.0)
                 self.running_var.lerp_(variance * (count / max(count - 1.0, 1.0)), self.momentum or 0.0)
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return (normal * self.weight.float().view(shape) + self.bias.float().view(shape)).to(x.dtype)
+        if self.affine:
+            normal = normal * self.weight.float().view(shape) + self.bias.float().view(shape)
+        return normal.to(x.dtype)
 
 
 def synchronise(networks: Mapping[str, nn.Module]) -> None:
     """Make every batch norm of the networks one over all ranks. JobError GTJ0108 where there is none."""
     layers = [layer for network in networks.values() for layer in network.modules()]
-    found = [layer for layer in layers if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine]
+    found = [layer for layer in layers if isinstance(layer, BatchNorm) or (isinstance(layer, _Theirs) and layer.affine)]
     for layer in found:
         layer.__class__ = BatchNormTogether
     if not found:

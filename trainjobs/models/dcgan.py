@@ -19,7 +19,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from trainjobs.models.deviation import MinibatchDeviation
-from trainjobs.models.normalization import BatchNorm, normalized
+from trainjobs.models.normalization import BatchNorm, ConditionalBatchNorm, normalized
+from trainjobs.models.projection import Projection
 from trainjobs.models.self_attention import SelfAttention
 
 _WIDEST = 8
@@ -37,13 +38,14 @@ def initialize(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, BatchNorm):
+        elif isinstance(module, BatchNorm) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
 
 
 class Generator(nn.Module):
-    """float [B, latent_dim] -> float [B, image_channels, size, size] in [-1, 1]."""
+    """float [B, latent_dim] -> float [B, image_channels, size, size] in [-1, 1]. With `classes` it takes int64 [B], too: the class
+    that each is to be of, by conditional batch norm."""
 
     def __init__(
         self,
@@ -55,34 +57,38 @@ class Generator(nn.Module):
         batch_norm: bool,
         spectral: bool = False,
         attention: Sequence[int] = (),
+        classes: int = 0,
     ) -> None:
         super().__init__()
         wide = widths(size, channels)[::-1]
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, wide[0], 4, bias=not batch_norm)]
         for level, (inner, outer) in enumerate(pairwise(wide)):
-            layers += _after(inner, 4 << level, batch_norm, attention)
+            layers += _after(inner, 4 << level, batch_norm, attention, classes)
             layers.append(nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1, bias=not batch_norm))
-        layers += _after(wide[-1], size // 2, batch_norm, attention)
+        layers += _after(wide[-1], size // 2, batch_norm, attention, classes)
         layers += [nn.ConvTranspose2d(wide[-1], image_channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialize(self)
         if spectral:  # After the initialisation, because the vectors of the power iteration start from the weights.
             normalized(self)
 
-    def forward(self, z_BZ: Tensor) -> Tensor:
-        image: Tensor = self.layers(z_BZ[:, :, None, None])
+    def forward(self, z_BZ: Tensor, label_B: Tensor | None = None) -> Tensor:
+        image = z_BZ[:, :, None, None]
+        for layer in self.layers:
+            image = layer(image, label_B) if isinstance(layer, ConditionalBatchNorm) else layer(image)
         return image
 
 
-def _after(channels: int, size: int, batch_norm: bool, attention: Sequence[int]) -> list[nn.Module]:
+def _after(channels: int, size: int, batch_norm: bool, attention: Sequence[int], classes: int) -> list[nn.Module]:
     """What follows on a convolution that gives maps of a size."""
-    norm = [BatchNorm(channels)] if batch_norm else []
+    own = ConditionalBatchNorm(channels, classes) if classes else BatchNorm(channels)
+    norm = [own] if batch_norm else []
     return [*norm, nn.ReLU(), *([SelfAttention(channels)] if size in attention else [])]
 
 
 class Discriminator(nn.Module):
     """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples. With a `group`, the last layer also sees
-    how much so many consecutive samples differ, and B is a multiple of it."""
+    how much so many consecutive samples differ, and B is a multiple of it. With `classes` it takes int64 [B], too, the class of each."""
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class Discriminator(nn.Module):
         spectral: bool,
         attention: Sequence[int] = (),
         group: int | None = None,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         wide = widths(size, channels)
@@ -110,7 +117,15 @@ class Discriminator(nn.Module):
         initialize(self)
         if spectral:
             normalized(self)
+        self.projection = Projection(classes, wide[-1], spectral=spectral) if classes else None
+        self.group = group
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        score: Tensor = self.layers(x_BCHW)
-        return score.flatten()
+    def forward(self, x_BCHW: Tensor, label_B: Tensor | None = None) -> Tensor:
+        if self.projection is None:
+            score: Tensor = self.layers(x_BCHW)
+            return score.flatten()
+        assert label_B is not None
+        features = self.layers[: -2 if self.group else -1](x_BCHW)
+        score = self.layers[-2 if self.group else -1 :](features)
+        projected: Tensor = self.projection(features.flatten(2).sum(dim=2), label_B)
+        return score.flatten() + projected

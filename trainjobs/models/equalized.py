@@ -33,11 +33,11 @@ class Convolution(nn.Module):
     """float [B, inputs, H, W] -> float [B, outputs, H', W'], with a kernel of `size` and stride 1; padding keeps the size of maps, unless
     it is given."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True, padding: int | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True, padding: int | None = None, gain: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.scale = 1.0 / math.sqrt(inputs * size**2)
+        self.scale = gain / math.sqrt(inputs * size**2)
         self.padding = size // 2 if padding is None else padding
 
     def forward(self, x_BIHW: Tensor, *, stride: int = 1, padding: int | None = None) -> Tensor:

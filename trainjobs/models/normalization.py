@@ -20,9 +20,29 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight.float(), self.bias.float(), self.training, self.momentum or 0.0, self.eps
-        )
+        scale, bias = (self.weight.float(), self.bias.float()) if self.affine else (None, None)
+        return F.batch_norm(x, self.running_mean, self.running_var, scale, bias, self.training, self.momentum or 0.0, self.eps)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation whose scale and bias are each class's own: de Vries et al., "Modulating early visual processing by language",
+    2017 (arXiv 1707.00683), as Miyato and Koyama, "cGANs with projection discriminator", 2018 (arXiv 1802.05637), have it. It begins as
+    batch norm does, with scales of 1 and biases of 0, for every class."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm(channels, affine=False)
+        self.scale, self.bias = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, x: Tensor, label_B: Tensor) -> Tensor:
+        """[B, C] or [B, C, H, W], and the class of each row, int64."""
+        shape = [len(x), -1, *(1 for _ in x.shape[2:])]
+        scale: Tensor = self.scale(label_B).float().view(shape)
+        bias: Tensor = self.bias(label_B).float().view(shape)
+        normal: Tensor = self.norm(x)
+        return (normal.float() * scale + bias).to(x.dtype)
 
 
 class _Float32(nn.Module):
@@ -30,7 +50,7 @@ class _Float32(nn.Module):
         return weight.float()
 
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)
 
 
 def spectral_norm(layer: Layer) -> Layer:

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainjobs.models.deviation import MinibatchDeviation
-from trainjobs.models.equalized import Convolution, Linear, leaky, unit_length
+from trainjobs.models.equalized import Convolution, Linear, leaky
+from trainjobs.models.mapping import Embedded, Mapping
 from trainjobs.models.resample import blurred, doubled, halved
 from trainjobs.noise import Noise, mix
 
 _WIDEST = 8
-MAPPING_RATE = 0.01
+MAPPING_DEPTH = 8
 MEAN_OF = 10_000  # latents
 
 
@@ -96,50 +97,47 @@ class Colour(nn.Module):
         return image + self.bias[:, None, None]
 
 
-class Mapping(nn.Sequential):
-    """z [B, latent] to w [B, latent]."""
-
-    def __init__(self, latent: int, depth: int) -> None:
-        super().__init__(*[Linear(latent, latent, rate=MAPPING_RATE) for _ in range(depth)])
-
-    def forward(self, z_BZ: Tensor) -> Tensor:
-        w_BW = unit_length(z_BZ)
-        for layer in self:
-            w_BW = leaky(layer(w_BW))
-        return w_BW
-
-
 class Generator(nn.Module):
-    """z [B, latent_dim] and the samples' noise to float [B, image_channels, size, size], unbounded."""
+    """z [B, latent_dim] and the samples' noise to float [B, image_channels, size, size], unbounded. With `classes` also of int64 [B], the
+    class that each is to be of."""
 
-    def __init__(self, *, latent_dim: int, channels: int, size: int, image_channels: int, mapping_layers: int = 8) -> None:
+    def __init__(
+        self, *, latent_dim: int, channels: int, size: int, image_channels: int, mapping_layers: int = MAPPING_DEPTH, classes: int = 0
+    ) -> None:
         super().__init__()
         wide = widths(size, channels)
-        self.mapping = Mapping(latent_dim, mapping_layers)
+        self.mapping = Mapping(latent_dim, mapping_layers, beside=classes > 0)
+        self.told = Embedded(classes, latent_dim) if classes else None
         self.constant = nn.Parameter(torch.randn(1, wide[0], 4, 4))
         self.first = Styled(wide[0], wide[0], latent_dim)
         self.raised = nn.ModuleList(Styled(inner, outer, latent_dim, up=True) for inner, outer in pairwise(wide))
         self.refined = nn.ModuleList(Styled(outer, outer, latent_dim) for outer in wide[1:])
         self.colours = nn.ModuleList(Colour(outer, image_channels, latent_dim) for outer in wide)
+        self.latent_dim = latent_dim
         self.layers = 2 * len(wide)  # that take a style of their own: each convolution, and the last colour
         self._mean: tuple[list[Tensor], Tensor] | None = None
 
-    def forward(self, z_BZ: Tensor, noise: Noise, *, mixing: float = 0.0, truncation: float = 1.0) -> Tensor:
-        w_BLW = self.styles(z_BZ, noise, mixing)
+    def forward(self, z_BZ: Tensor, noise: Noise, label_B: Tensor | None = None, *, mixing: float = 0.0, truncation: float = 1.0) -> Tensor:
+        w_BLW = self.styles(z_BZ, noise, mixing, label_B)
         if truncation != 1.0:
             mean_W = self.mean_style().to(w_BLW.dtype)
             w_BLW = mean_W + truncation * (w_BLW - mean_W)
         return self.draw(w_BLW, noise)
 
-    def styles(self, z_BZ: Tensor, noise: Noise, mixing: float = 0.0) -> Tensor:
-        """float [B, layers, latent]: the style of each layer. `mixing` is the share of samples that mix two."""
-        w_BLW: Tensor = self.mapping(z_BZ)[:, None].expand(-1, self.layers, -1)
+    def styles(self, z_BZ: Tensor, noise: Noise, mixing: float = 0.0, label_B: Tensor | None = None) -> Tensor:
+        """float [B, layers, latent]: the style of each layer. `mixing` is the share of samples that mix two, of one class."""
+        w_BLW: Tensor = self.style(z_BZ, label_B)[:, None].expand(-1, self.layers, -1)
         if mixing == 0.0:
             return w_BLW
-        other_BLW = self.mapping(noise.normal("z.mixed", z_BZ.shape[1]).to(z_BZ.dtype))[:, None]
+        other_BLW = self.style(noise.normal("z.mixed", z_BZ.shape[1]).to(z_BZ.dtype), label_B)[:, None]
         mixes_B = noise.uniform("mixing")[:, None] < mixing
         place_BL = torch.arange(self.layers, device=z_BZ.device) > noise.integers("mixing.from", self.layers - 1)[:, None]
         return torch.where((mixes_B & place_BL)[:, :, None], other_BLW, w_BLW)
+
+    def style(self, z_BZ: Tensor, label_B: Tensor | None = None) -> Tensor:
+        """float [B, latent], w."""
+        w_BW: Tensor = self.mapping(z_BZ) if self.told is None else self.mapping(z_BZ, self.told(label_B))
+        return w_BW
 
     def draw(self, w_BLW: Tensor, noise: Noise) -> Tensor:
         """The images of these styles."""
@@ -154,12 +152,16 @@ class Generator(nn.Module):
         return made
 
     def mean_style(self) -> Tensor:
-        """float [latent], the mean w of the weights of now. Nothing of it is saved: it is found anew when the weights have changed."""
-        weights = [parameter.detach() for parameter in self.mapping.parameters()]
+        """float [latent], the mean w of the weights of now, over classes taken in turn. Nothing of it is saved: it is found anew when the
+        weights have changed."""
+        told = [] if self.told is None else [*self.told.parameters()]
+        weights = [parameter.detach() for parameter in (*self.mapping.parameters(), *told)]
         if self._mean is None or not all(map(torch.equal, self._mean[0], weights)):
             with torch.no_grad():
-                z_NZ = Noise(mix("mean of styles"), torch.arange(MEAN_OF, device=weights[0].device)).normal("z", weights[0].shape[1])
-                self._mean = [weight.clone() for weight in weights], self.mapping(z_NZ).double().mean(dim=0).float()
+                numbers_N = torch.arange(MEAN_OF, device=weights[0].device)
+                z_NZ = Noise(mix("mean of styles"), numbers_N).normal("z", self.latent_dim)
+                labels_N = None if self.told is None else numbers_N % self.told.classes
+                self._mean = [weight.clone() for weight in weights], self.style(z_NZ, labels_N).double().mean(dim=0).float()
         return self._mean[1]
 
 
@@ -178,9 +180,11 @@ class Halving(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples. B is a multiple of `group`."""
+    """float [B, image_channels, size, size] -> float [B]: unbounded scores, high for real samples. B is a multiple of `group`.
+    With `classes` also of int64 [B]: the score is a product of features and what a mapping network makes of the class, over the root of
+    their number."""
 
-    def __init__(self, *, channels: int, size: int, image_channels: int, group: int | None = None) -> None:
+    def __init__(self, *, channels: int, size: int, image_channels: int, group: int | None = None, classes: int = 0) -> None:
         super().__init__()
         narrow = widths(size, channels)[::-1]
         deepest = narrow[-1]
@@ -188,12 +192,17 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(*[Halving(outer, inner) for outer, inner in pairwise(narrow)])
         self.deviation = MinibatchDeviation(group) if group else nn.Identity()
         self.last = Convolution(deepest + bool(group), deepest, 3)
-        self.hidden, self.score = Linear(deepest * 16, deepest), Linear(deepest, 1)
+        self.hidden, self.score = Linear(deepest * 16, deepest), Linear(deepest, deepest if classes else 1)
+        self.told = Embedded(classes, deepest) if classes else None
+        self.mapping = Mapping(deepest, MAPPING_DEPTH) if classes else None
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor, label_B: Tensor | None = None) -> Tensor:
         x_BCHW = self.deviation(self.blocks(leaky(self.colour(x_BCHW))))
         score: Tensor = self.score(leaky(self.hidden(leaky(self.last(x_BCHW)).flatten(1))))
-        return score.flatten()
+        if self.told is None or self.mapping is None:
+            return score.flatten()
+        against_BC: Tensor = self.mapping(self.told(label_B))
+        return (score * against_BC).sum(dim=1) / math.sqrt(score.shape[1])
 
 
 def wide(value: Tensor) -> Tensor:

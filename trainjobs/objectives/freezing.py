@@ -19,6 +19,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
 from trainjobs.api.training import Optimizer, Training
+from trainjobs.models.normalization import ConditionalBatchNorm
 from trainjobs.objectives.phase import Network
 
 NEVER = 2**31
@@ -97,9 +98,11 @@ class StillNorms:
             for network in networks.values():
                 steps = {id(p): network.thaws.get(name, 0) for name, own in (network.groups or {}).items() for p in own}
                 for layer in network.module.modules():
-                    own = [steps.get(id(parameter), 0) for parameter in layer.parameters(recurse=False)]
-                    if isinstance(layer, nn.modules.batchnorm._BatchNorm) and own and min(own) > 0:
-                        found.append((layer, min(own)))
+                    conditional = isinstance(layer, ConditionalBatchNorm)
+                    norm = layer.norm if isinstance(layer, ConditionalBatchNorm) else layer
+                    own = [steps.get(id(parameter), 0) for parameter in layer.parameters(recurse=conditional)]
+                    if isinstance(norm, nn.modules.batchnorm._BatchNorm) and own and min(own) > 0:
+                        found.append((norm, min(own)))
         return cls(found)
 
     def begin(self, step: int) -> None:

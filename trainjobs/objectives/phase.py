@@ -127,6 +127,7 @@ class Network:
               must be elementwise: clipping
     norm      whether the norm of its gradient, before clipping, is a metric: gradient_norm/<network>
     origin    digest of the files that its frozen weights were read from, where there are such: the weights themselves are not hashed then
+    renews    steps at which the optimizer of all of it begins anew
     """
 
     module: nn.Module
@@ -136,6 +137,7 @@ class Network:
     after: Callable[[Tensor], object] | None = None
     norm: bool = False
     origin: str = ""
+    renews: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

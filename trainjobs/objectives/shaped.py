@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -21,6 +22,7 @@ def shaped(model: Model, spec: Spec) -> tuple[dict[str, list[Group]], StillNorms
     networks = divided_by_thaw(model.networks, spec.training)
     cut = {name: (n.module, n.groups, n.thaws) for name, n in cut_by_kind(networks, spec.training.sparsity).items()}
     groups = marked(divided(cut, partial(optimizer_of, spec)), spec.training.sparsity)
+    groups = {name: [replace(group, renews=networks[name].renews) for group in own] for name, own in groups.items()}
     return groups, StillNorms.of(networks, spec.training)
 
 

@@ -97,7 +97,7 @@ def _cut(name: str, network: Network) -> Network:
     groups = network.groups
     if groups is None:
         groups = {name: [parameter for parameter in network.module.parameters() if parameter.requires_grad]}
-    rows = {id(layer.weight) for layer in network.module.modules() if isinstance(layer, nn.Embedding)}
+    rows = {id(own) for layer in network.module.modules() if isinstance(layer, nn.Embedding) for own in layer.parameters()}
     cut: dict[str, list[nn.Parameter]] = {}
     thaws: dict[str, int] = {}
     for group, parameters in groups.items():

@@ -21,8 +21,13 @@ class Group:
     parameters: tuple[tuple[str, nn.Parameter], ...]
     settings: Optimizer
     thaws: int = 0  # the first step at which it trains
+    renews: tuple[int, ...] = ()  # further steps at which its optimizer begins anew
     shrinks: float = 0.0  # lambda of the proximal step of |w|
     embeddings: frozenset[str] = frozenset()  # paths of those whose rows are looked up
+
+    def begins(self, step: int) -> bool:
+        """Whether its optimizer is new before this step, which is not the first."""
+        return step > 0 and (step == self.thaws or (step in self.renews and self.trains(step)))
 
     def trains(self, step: int) -> bool:
         return step >= self.thaws
@@ -40,7 +45,8 @@ def grouped(
     JobError GTJ0214 for groups that overlap, name parameters of another network, or have optimizers of several kinds: one network has
     one optimizer, whose groups differ in rates, decays and momenta.
     """
-    looked_up = {id(child.weight) for child in module.modules() if isinstance(child, nn.Embedding)}
+    # By parameters, not by `weight`: of a layer with spectral norm that computes another tensor, and iterates once more.
+    looked_up = {id(own) for child in module.modules() if isinstance(child, nn.Embedding) for own in child.parameters()}
     paths = {id(parameter): path for path, parameter in module.named_parameters()}
     if groups is None:
         groups = {network: [parameter for parameter in module.parameters() if parameter.requires_grad]}

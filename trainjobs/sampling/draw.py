@@ -53,7 +53,7 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     role = wanted(found)
     asked = list(prompts) or ([] if role == "prompt" else found.prompts)
     if prompts and not role:
-        how = "take the prompt out, or train with diffusion.conditioning"
+        how = "take the prompt out, or train with diffusion.conditioning or gan.conditional"
         raise JobError("GTJ0108", "the model draws for nothing", where="--prompt", why="it was trained without a condition", how=how)
     if interpolate and found.spec.language:
         raise JobError("GTJ0108", "there is nothing between two texts", where="--interpolate", how="take it out")
@@ -63,7 +63,8 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     usual = [network.module for network in found.model.networks.values() if network.averaged and found.facts.get("weights") == "ema"]
 
     def draw(rows: Tensor) -> None:
-        found.model.objective.sample(Batch({}, noise_of(found.spec, rows, device), len(rows), at))
+        data = {"label": torch.tensor(labels, device=device)[rows]} if (labels := found.drawing.get("labels")) else {}
+        found.model.objective.sample(Batch(data, noise_of(found.spec, rows, device), len(rows), at))
 
     with inference(found.model.modules, autocast), of_samples(usual, draw, nullcontext):
         for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate):

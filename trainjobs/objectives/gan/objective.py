@@ -27,20 +27,24 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.gan import Gan, GanLoss
+from trainjobs.data.wanted import ROLE
 from trainjobs.models import stylegan2
 from trainjobs.objectives.gan.ada import Ada, augmented
 from trainjobs.objectives.gan.diffaugment import diffaugment
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
+from trainjobs.objectives.gan.growing import Growth, whole
 from trainjobs.objectives.gan.losses import LOSSES
 from trainjobs.objectives.gan.orthogonal import orthogonal
 from trainjobs.objectives.gan.path_length import PathMean, fewer, path_lengths
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
+LABEL = ROLE["class"]
+
 
 @dataclass(frozen=True)
 class GanObjective:
-    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path` and
-    `ada` are there where the manifest has them."""
+    """`kind` names the entry of Batch.data and the field of Samples that the generator imitates; `path`,
+    `ada` and `growth` are there where the manifest has them."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -48,6 +52,7 @@ class GanObjective:
     kind: Literal["image", "point"]
     path: PathMean | None = None
     ada: Ada | None = None
+    growth: Growth | None = None
 
     @property
     def loss(self) -> GanLoss:
@@ -60,19 +65,21 @@ class GanObjective:
     @property
     def phases(self) -> tuple[Phase, ...]:
         lazy, path = self.gan.r1_lazy, self.gan.path_lazy
+        made: Literal["step", "nothing"] = "step" if self.gan.conditional else "nothing"  # for the classes of the data
         return (
             Phase("D", trains="discriminator", loss=self.discriminator_loss, repeat=self.loss.critic_steps),
             *([Phase("D_r1", trains="discriminator", loss=self.r1_loss, every=lazy.every, draws="step")] if lazy else []),
-            Phase("G", trains="generator", loss=self.generator_loss, draws="nothing"),
-            *([Phase("G_path", trains="generator", loss=self.path_loss, every=path.every, draws="nothing")] if path else []),
+            Phase("G", trains="generator", loss=self.generator_loss, draws=made),
+            *([Phase("G_path", trains="generator", loss=self.path_loss, every=path.every, draws=made)] if path else []),
         )
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         with torch.no_grad():
             made = self.made(batch)
-        real, fake = self.seen(batch.data[self.kind], batch, "real"), self.seen(made, batch, "fake")
+        told = self.told(batch)
+        real, fake = self.seen(self.real(batch), batch, "real"), self.seen(made, batch, "fake")
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
-        score_real, score_fake = self.discriminator(real).float(), self.discriminator(fake).float()
+        score_real, score_fake = self.discriminator(real, *told).float(), self.discriminator(fake, *told).float()
         metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
         kind = LOSSES[self.loss.type]
         accuracy = kind.accuracy(score_real.detach(), score_fake.detach())
@@ -83,13 +90,13 @@ class GanObjective:
             metrics["augment/p"] = torch.full_like(metrics["sign/real"], self.ada.p)
         loss = kind.discriminator(score_real, score_fake, self.loss.real_label)
         if self.loss.type == "wgan-gp":
-            penalty = gradient_penalty(self.discriminator, real, fake, batch.noise)
+            penalty = gradient_penalty(self.discriminator, real, fake, batch.noise, *told)
             loss = loss + self.loss.gradient_penalty * penalty
             metrics["gradient_penalty"] = penalty.detach()
         if self.loss.drift:
             loss = loss + self.loss.drift * score_real.square().mean()
         if beside := self.gan.r1_beside:
-            slope = r1(self.discriminator, real)
+            slope = r1(self.discriminator, real, *told)
             loss = loss + 0.5 * beside.gamma * slope
             metrics["r1"] = slope.detach()
         return loss, {"loss/D": loss.detach(), **metrics}
@@ -97,11 +104,11 @@ class GanObjective:
     def r1_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         lazy = self.gan.r1_lazy
         assert lazy is not None
-        slope = r1(self.discriminator, self.seen(batch.data[self.kind], batch, "real"))
+        slope = r1(self.discriminator, self.seen(self.real(batch), batch, "real"), *self.told(batch))
         return 0.5 * lazy.gamma * self.gan.lazy["discriminator"] * slope, {"r1": slope.detach()}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        score: Tensor = self.discriminator(self.seen(self.made(batch), batch, "fake")).float()
+        score: Tensor = self.discriminator(self.seen(self.made(batch), batch, "fake"), *self.told(batch)).float()
         loss, metrics = LOSSES[self.loss.type].generator(score), {}
         if self.path and not self.gan.path_lazy:
             lengths = self.lengths(batch)
@@ -122,15 +129,32 @@ class GanObjective:
     def lengths(self, batch: Batch) -> Tensor:
         assert isinstance(self.generator, stylegan2.Generator)
         assert self.path is not None
-        noise = fewer(batch.noise, self.path.settings.batch_shrink)
-        return path_lengths(self.generator, noise.normal("z", self.latent_dim), noise, self.gan.generator.style_mixing)
+        shrink = self.path.settings.batch_shrink
+        noise, told = fewer(batch.noise, shrink), [label[::shrink] for label in self.told(batch)]
+        return path_lengths(self.generator, noise.normal("z", self.latent_dim), noise, self.gan.generator.style_mixing, *told)
 
     def made(self, batch: Batch) -> Tensor:
         """What is generated to train on."""
+        return self.generated(batch, **({"mixing": self.gan.generator.style_mixing} if self.gan.styled else {}))
+
+    def generated(self, batch: Batch, **styles: float) -> Tensor:
         z = batch.noise.normal("z", self.latent_dim)
-        styled = {"noise": batch.noise, "mixing": self.gan.generator.style_mixing} if self.gan.styled else {}
-        made: Tensor = self.generator(z, **styled)
+        noise = (batch.noise,) if self.gan.styled else ()
+        level = [self.growth.at(batch.at.step).level] if self.growth else []
+        made: Tensor = self.generator(z, *noise, *level, *self.told(batch), **styles)
         return made
+
+    def real(self, batch: Batch) -> Tensor:
+        """The real samples, of a GAN that grows at its size."""
+        real = batch.data[self.kind]
+        return self.growth.at(batch.at.step).shrunk(real) if self.growth else real
+
+    def told(self, batch: Batch) -> tuple[Any, ...]:
+        """The classes of samples, of those that are real and those that are made alike: so both have the data's frequencies. Of networks
+        that grow, how far the newest layers are faded in."""
+        if self.growth:
+            return (self.growth.at(batch.at.step).alpha,)
+        return (batch.data[LABEL],) if self.gan.conditional else ()
 
     def seen(self, samples: Tensor, batch: Batch, which: str) -> Tensor:
         """What D sees of samples."""
@@ -147,9 +171,10 @@ class GanObjective:
         return {}
 
     def sample(self, batch: Batch) -> Samples:
-        z = batch.noise.normal("z", self.latent_dim)
-        styled = {"noise": batch.noise, "truncation": self.gan.generator.truncation} if self.gan.styled else {}
-        made: Tensor = self.generator(z, **styled).float()
+        styles = {"truncation": self.gan.generator.truncation} if self.gan.styled else {}
+        made = self.generated(batch, **styles).float()
+        if self.growth:
+            made = whole(made, self.growth.size)
         return Samples(images=made) if self.kind == "image" else Samples(points=made)
 
 

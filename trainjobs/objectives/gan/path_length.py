@@ -33,16 +33,16 @@ class Traced(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, z_BZ: Tensor, noise: Noise, mixing: float) -> tuple[Tensor, Tensor]:
-        w_BLW = self.generator.styles(z_BZ, noise, mixing)
+    def forward(self, z_BZ: Tensor, noise: Noise, mixing: float, label_B: Tensor | None) -> tuple[Tensor, Tensor]:
+        w_BLW = self.generator.styles(z_BZ, noise, mixing, label_B)
         return w_BLW, self.generator.draw(w_BLW, noise)
 
 
-def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float = 0.0) -> Tensor:
+def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float = 0.0, label_B: Tensor | None = None) -> Tensor:
     """float [B], at least float32, with a graph; `noise` is that of the samples."""
     traced = Traced(generator)
     with torch.autocast(z_BZ.device.type, enabled=False):
-        w_BLW, image_BCHW = functional_call(traced, wide_state(traced), (z_BZ, noise, mixing))
+        w_BLW, image_BCHW = functional_call(traced, wide_state(traced), (z_BZ, noise, mixing, label_B))
         y_BCHW = noise.normal("path", *image_BCHW.shape[1:]).to(image_BCHW.dtype) / math.sqrt(image_BCHW[0, 0].numel())
         (slope_BLW,) = torch.autograd.grad((image_BCHW * y_BCHW).sum(), w_BLW, create_graph=True)
         # A slope does not depend on the biases of colours. Of nothing they would have no gradient, which torch's Adam passes over, and
