@@ -81,6 +81,18 @@ def attention_fits(spec: Spec) -> Iterator[Breach]:
             yield breach.within("diffusion", "network")
 
 
+def latents_fit(spec: Spec) -> Iterator[Breach]:
+    """Pictures of autoencoder-kl are halved so often, and something is left of them."""
+    if spec.vae is None or spec.vae.network.architecture != vae.KL:
+        return
+    size, factor = spec.data.images.size, spec.vae.network.factor
+    if size % factor or size // factor < 2:
+        what = f"{len(spec.vae.network.multipliers)} multipliers make pictures of {size} pixels {factor} times smaller"
+        why = f"they do not divide by {factor}" if size % factor else "a latent must keep 2 pixels a side"
+        how = "use fewer multipliers, or larger images"
+        yield Breach(("vae", "network", "multipliers"), what, why, how, beside=("data", "images", "size"))
+
+
 def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
     """Prompts say what samples are drawn for."""
     if spec.evaluation.prompts and spec.custom is None and (spec.diffusion is None or spec.diffusion.conditioning is None):
@@ -109,7 +121,7 @@ _LEARN = {  # family: that its data are of the right kind, in CEL and in words
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
         "mlp learns from points (builtin:ring), every other architecture from images",
     ),
-    "vae": (suits("self.vae.network.architecture", vae.LEARNS), "conv learns from images, mlp from points (builtin:ring)"),
+    "vae": (suits("self.vae.network.architecture", vae.LEARNS), "mlp learns from points (builtin:ring), every other architecture from images"),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),
     "language": (f"!(has(self.data.source) && self.data.source in {holding('text', other=True)})", "a language model learns from text"),
 }
@@ -154,6 +166,15 @@ RULES = (
         attention_fits,
         f"!has(self.diffusion) || {ATTENTION_FITS}",
         "attentionResolutions: the unet's maps have data.images.size, and half of that for each further multiplier; each once",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        latents_fit,
+        f"!has(self.vae) || self.vae.network.architecture != '{vae.KL}' || [1, 2, 4, 8, 16, 32].exists(f, "
+        "f == [1, 2, 4, 8, 16, 32][self.vae.network.multipliers.size() - 1] && self.data.images.size % f == 0 && "
+        "self.data.images.size >= 2 * f)",
+        "autoencoder-kl halves pictures once for each multiplier but the first: data.images.size must divide, and 2 pixels must be left",
     ),
     Rule(
         "spec",
