@@ -70,13 +70,13 @@ def left_alone(field: str, kind: str, changed: bool, spec: Spec) -> Iterator[Bre
 
 
 def halvings_fit(spec: Spec) -> Iterator[Breach]:
-    if spec.diffusion is not None:
+    if spec.diffusion is not None and spec.diffusion.latents is None:  # of latents the trainer knows the size
         for breach in resolutions_fit(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
 
 
 def attention_fits(spec: Spec) -> Iterator[Breach]:
-    if spec.diffusion is not None:
+    if spec.diffusion is not None and spec.diffusion.latents is None:
         for breach in attention_has_place(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
 
@@ -157,14 +157,14 @@ RULES = (
         "spec",
         "GTJ0108",
         halvings_fit,
-        f"!has(self.diffusion) || {RESOLUTIONS_FIT}",
+        f"!has(self.diffusion) || has(self.diffusion.latents) || ({RESOLUTIONS_FIT})",
         "too many multipliers for data.images.size: the lowest resolution must keep 2 pixels a side; a patch must be smaller than an image",
     ),
     Rule(
         "spec",
         "GTJ0108",
         attention_fits,
-        f"!has(self.diffusion) || {ATTENTION_FITS}",
+        f"!has(self.diffusion) || has(self.diffusion.latents) || {ATTENTION_FITS}",
         "attentionResolutions: the unet's maps have data.images.size, and half of that for each further multiplier; each once",
     ),
     Rule(

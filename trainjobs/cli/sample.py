@@ -115,8 +115,10 @@ def remote(uri: str, folder: Path) -> Path | None:
         return None
     folder.mkdir(parents=True)
     (folder / FACTS).write_bytes(facts)
-    named = {check_key(file) for files in json.loads(facts)["networks"].values() for file in files}
+    told = json.loads(facts)
+    named = {check_key(file) for files in [*told["networks"].values(), told.get("autoencoder", [])] for file in files}
     for key in sorted(named):
+        (folder / key).parent.mkdir(exist_ok=True)
         with (folder / key).open("wb") as file:
             for block in store.read(key):
                 file.write(block)

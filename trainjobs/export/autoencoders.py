@@ -9,6 +9,8 @@ from trainjobs.api.vae import KL, Vae
 from trainjobs.models.autoencoder_files import WEIGHTS as WEIGHTS
 from trainjobs.models.autoencoder_files import configuration
 
+FOLDER = "vae"  # of an export of a diffusion model of latents, as in diffusers' pipelines
+
 CONFIG = "config.json"
 
 

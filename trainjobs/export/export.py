@@ -4,6 +4,7 @@
     gentrain.json             what it is: family, step, digest of the checkpoint, weights, number type
     config.json, tokenizer.json ...     of a language model, whose network is called model: Hugging Face's layout
     config.json                         of an autoencoder-kl, whose weights are in diffusion_pytorch_model.safetensors: diffusers' layout
+    vae/                                such a folder, of a diffusion model of latents: the autoencoder that it was trained with
 
 The ranks' files stream through a sieve into the places where their elements belong; nothing else is kept, and torch is not imported. All is
 written into <folder>.partial, which gets its name when every byte has been compared with its digest.
@@ -110,6 +111,10 @@ def export(
                 write(checkpoints, commit, ranks, indexes, found, dtype, partial)
             for name, data in beside.items():
                 (partial / name).write_bytes(data)
+            if "latents" in told:
+                from trainjobs.export import companion  # which exports, too
+
+                companion.beside(partial, FACTS, told["latents"])
             if language is not None and language.base is not None:
                 written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
                 pretrained.facts(partial, FACTS, written, told["base"])
