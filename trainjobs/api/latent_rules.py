@@ -37,9 +37,7 @@ def latents_are_no_pixels(diffusion: Diffusion) -> Iterator[Breach]:
 def latents_are_not_clipped(diffusion: Diffusion) -> Iterator[Breach]:
     process = diffusion.process
     if diffusion.latents is not None and process.prediction == "epsilon" and process.schedule == "cosine":
-        why = (
-            "sampling begins with x_0 = (x_t - s_t eps) / a_t, a_t is below 1e-4 at its last step, and latents have no bounds to clip that to"
-        )
+        why = "sampling begins with x_0 = (x_t - s_t eps) / a_t, where a_t is below 1e-4, and latents have no bounds to clip that to"
         how = "use schedule: scaled-linear, which is Stable Diffusion's, or another prediction"
         yield Breach(("process", "schedule"), "prediction: epsilon and schedule: cosine with latents", why, how)
 
@@ -58,7 +56,7 @@ RULES = (
         kept_pictures_stay,
         "!has(self.diffusion) || !has(self.diffusion.latents) || !self.diffusion.latents.cache || "
         f"self.data.images.augment.all(change, change in {list(KEPT)})",
-        "cached latents are those of the pictures as they are, or flipped: set latents.cache: false for other changes of data.images.augment",
+        "cached latents are those of pictures as they are, or flipped: set latents.cache: false for other changes of data.images.augment",
     ),
     Rule(
         "spec.diffusion",

@@ -121,7 +121,10 @@ _LEARN = {  # family: that its data are of the right kind, in CEL and in words
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
         "mlp learns from points (builtin:ring), every other architecture from images",
     ),
-    "vae": (suits("self.vae.network.architecture", vae.LEARNS), "mlp learns from points (builtin:ring), every other architecture from images"),
+    "vae": (
+        suits("self.vae.network.architecture", vae.LEARNS),
+        "mlp learns from points (builtin:ring), every other architecture from images",
+    ),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),
     "language": (f"!(has(self.data.source) && self.data.source in {holding('text', other=True)})", "a language model learns from text"),
 }

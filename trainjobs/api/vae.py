@@ -24,16 +24,16 @@ class VaeNetwork(Model):
 
     architecture: Literal["conv", "mlp", "autoencoder-kl"] = Field(
         "conv",
-        description="conv for images, mlp for points; autoencoder-kl for images whose latents a diffusion model shall learn: that of Stable "
-        "Diffusion (Rombach et al., 2022) [AutoencoderKL].",
+        description="conv for images, mlp for points; autoencoder-kl for images whose latents a diffusion model shall learn: that of "
+        "Stable Diffusion (Rombach et al., 2022) [AutoencoderKL].",
     )
     latent_dim: Annotated[
         Width, only(architecture=("conv", "mlp"), because="whose latents are maps: latentChannels and multipliers say how large")
     ] = Field(16, description="Dimension of the latent z.")
     channels: Width = Field(
         32,
-        description="Feature maps at full resolution (conv, autoencoder-kl) or units of a hidden layer (mlp) [block_out_channels: this times "
-        "multipliers].",
+        description="Feature maps at full resolution (conv, autoencoder-kl) or units of a hidden layer (mlp) [block_out_channels: this "
+        "times multipliers].",
     )
     layers: Annotated[int, Field(ge=1, le=16), only(architecture="mlp", because="whose depth follows from the image size")] = Field(
         2, description="Hidden layers."
@@ -86,8 +86,8 @@ class VaeLoss(Model):
     )
     beta: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         None,
-        description="Weight of the KL term (Higgins et al., 2017) [kl_weight, kl_scale]; default: 1, which makes the loss a bound, and 1e-6 "
-        "with autoencoder-kl. The held-out loss counts all of it at every step.",
+        description="Weight of the KL term (Higgins et al., 2017) [kl_weight, kl_scale]; default: 1, which makes the loss a bound, and "
+        "1e-6 with autoencoder-kl. The held-out loss counts all of it at every step.",
     )
     annealing: Annealing | None = Field(None, description="How the weight rises to beta; without, it is beta from the first step on.")
     free_bits: Annotated[float, Field(ge=0, le=1e3)] = Field(

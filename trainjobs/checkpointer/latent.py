@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -25,8 +25,10 @@ from trainjobs.data.latents import tables as written
 from trainjobs.data.pretrained import together
 from trainjobs.data.source import DataInfo, Numbered, Source
 from trainjobs.export.companion import FIELD, SLOT, opened
-from trainjobs.models.frozen_autoencoder import FrozenAutoencoder
 from trainjobs.world import World
+
+if TYPE_CHECKING:
+    from trainjobs.models.frozen_autoencoder import FrozenAutoencoder
 
 PATIENCE = 10.0  # seconds between two signs of life of whoever waits for the one that encodes
 
@@ -40,8 +42,8 @@ def prepared(
     before: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> tuple[Source, dict[str, Any]]:
-    """(the source that is trained on, what a commit keeps of its companion). Every rank must call it; `before` is what the commit keeps that
-    the run goes on from.
+    """(the source that is trained on, what a commit keeps of its companion). Every rank must call it; `before` is what the commit keeps
+    that the run goes on from.
 
     JobErrors of companion.opened, and of data.latents.tables; GTJ0108 where the autoencoder is for other pictures.
     """
@@ -49,6 +51,8 @@ def prepared(
     if latents is None:
         return ahead(source, spec.data.workers, world), {}
     companion = opened(latents.autoencoder, cache, world, before.get(SLOT))
+    from trainjobs.models.frozen_autoencoder import FrozenAutoencoder  # with diffusers
+
     made: list[FrozenAutoencoder] = []
     together(world, lambda: made.append(FrozenAutoencoder.of(companion.folder, companion.uri)))
     (autoencoder,) = made

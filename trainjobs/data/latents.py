@@ -1,7 +1,7 @@
 """Pictures as latents of a frozen autoencoder: encoded anew for each batch, or once, into a table.
 
-The table holds what is known of a latent before it is drawn, mean and logarithm of the variance, of every picture, and of its mirror image in a
-second file where pictures are flipped. z = mean + exp(logvar / 2) eps is drawn at each step by the sample's own noise, then moved and
+The table holds what is known of a latent before it is drawn, mean and logarithm of the variance, of every picture, and of its mirror image
+in a second file where pictures are flipped. z = mean + exp(logvar / 2) eps is drawn at each step by the sample's own noise, then moved and
 scaled: (z - shift) * scale. So both ways give the same latents to the last bit.
 
 Pictures pass the autoencoder in groups of one size, filled up: what becomes of one does not depend on how a batch is cut.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -51,7 +52,8 @@ class Encoder(Protocol):
 def encoded(encoder: Encoder, images: Tensor) -> Tensor:
     """The same of any number of pictures, group by group."""
     found = []
-    for part in images.split(TOGETHER):
+    for start in range(0, len(images), TOGETHER):
+        part = images[start : start + TOGETHER]
         lacking = TOGETHER - len(part)
         filled = torch.cat([part, part[:1].expand(lacking, -1, -1, -1)]) if lacking else part
         found.append(encoder.encode(filled)[: len(part)])
@@ -148,9 +150,7 @@ class CachedLatents:
         return self.source.conditions(rows) if isinstance(self.source, Conditional) else {}
 
 
-def tables(
-    source: Numbered, encoder: Encoder, stem: Path, device: torch.device, *, flips: bool, say: Callable[[str], None]
-) -> Tables:
+def tables(source: Numbered, encoder: Encoder, stem: Path, device: torch.device, *, flips: bool, say: Callable[[str], None]) -> Tables:
     """(train, flipped, held) of CachedLatents, mapped from files whose names begin with `stem`, which are written where they do not exist.
     JobError GTJ0113 for a picture whose latents are no numbers, GTJ0114 where the disk is full."""
 
@@ -190,7 +190,7 @@ def _encoded(
         rows = source.plain(numbers, held=held)
         images = rows.pop("image").to(device)
         moments = encoded(encoder, images.flip(-1) if flip else images)
-        refuse_numbers_that_are_none(moments, lambda numbers=numbers: source.names(numbers, held=held))
+        refuse_numbers_that_are_none(moments, partial(source.names, numbers, held=held))
         fields = {"moments": moments.cpu(), **({} if flip else rows)}
         kind = [(name, str(value.numpy().dtype), tuple(value.shape[1:])) for name, value in fields.items()]
         table = np.empty(len(numbers), np.dtype(kind))

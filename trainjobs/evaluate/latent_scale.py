@@ -1,8 +1,8 @@
 """How large the latents of an autoencoder are: 1/sigma, by which a diffusion model's inputs have unit variance (Rombach et al., "High-
 resolution image synthesis with latent diffusion models", 2022, arXiv 2112.10752, appendix G) [scaling_factor].
 
-sigma^2 = E z^2 - (E z)^2 over samples, channels and places, with E z = E mean and E z^2 = E (mean^2 + exp(logvar)): what drawing z would give,
-without its noise. The sums are over all ranks, over the first training samples of the stream.
+sigma^2 = E z^2 - (E z)^2 over samples, channels and places, with E z = E mean and E z^2 = E (mean^2 + exp(logvar)): what drawing z would
+give, without its noise. The sums are over all ranks, over the first training samples of the stream.
 """
 
 from __future__ import annotations

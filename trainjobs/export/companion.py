@@ -1,9 +1,9 @@
 """The frozen autoencoder of a latent diffusion model, as files: found by its URI, on this machine, and known by their contents.
 
 What the URI may name: a folder with config.json and weights, by itself or in vae/, as diffusers writes it and `gtj checkpoints export` too;
-or a run or a checkpoint of ours, whose newest commit, or which, is exported into the cache. A folder is read where it lies, everything else is
-fetched into the cache, once for all processes of a machine. What may change its meaning is pinned: a branch of the hub to its commit, a run
-to its checkpoint. A commit of the diffusion model keeps the digest, and a run goes on only with the same.
+or a run or a checkpoint of ours, whose newest commit, or which, is exported into the cache. A folder is read where it lies, everything else
+is fetched into the cache, once for all processes of a machine. What may change its meaning is pinned: a branch of the hub to its commit, a
+run to its checkpoint. A commit of the diffusion model keeps the digest, and a run goes on only with the same.
 """
 
 from __future__ import annotations

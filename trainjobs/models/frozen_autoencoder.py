@@ -53,7 +53,7 @@ class FrozenAutoencoder:
         """float32 [n, C, H, W], unbounded."""
         z = latents.float() / self.scale.to(latents.device) + self.shift.to(latents.device)
         with self.on(z.device), torch.no_grad(), _single(z.device):
-            return torch.cat([self.whole.decode(part).sample for part in z.split(TOGETHER)])
+            return torch.cat([self.whole.decode(z[start : start + TOGETHER]).sample for start in range(0, len(z), TOGETHER)])
 
 
 def scaling(told: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

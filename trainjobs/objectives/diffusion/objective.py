@@ -69,8 +69,8 @@ class DiffusionObjective:
         return loss, {"loss": loss.detach(), "bits": self.process.timesteps * bits_B.detach().mean()}
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """The simple loss and, of pixels, the bound, at timesteps and noise that belong to the sample: the same at every evaluation, however the
-        samples are batched."""
+        """The simple loss and, of pixels, the bound, at timesteps and noise that belong to the sample: the same at every evaluation,
+        however the samples are batched."""
         samples = batch.noise.samples
         t_B = (spread(samples) * self.process.timesteps).long()
         x, x_t, eps = self._noised(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples))

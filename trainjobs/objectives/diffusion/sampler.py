@@ -2,9 +2,9 @@
 
 DDIM (Song et al., 2021, arXiv 2010.02502, equations 12 and 16): from t to the earlier s, with abar = 1 before the first step,
 sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s),   x_s = a_s x_0 + sqrt(1 - abar_s - sigma^2) eps + sigma noise.
-x_0 of pixels is clipped to [-1, 1] and eps is what then explains x_t, as in Nichol and Dhariwal's code: at the last steps of the cosine schedule
-a_t is below 1e-4, and an unclipped x_0 would be nothing but the network's error. The steps are spaced "trailing" and so start from t = T
-- 1, whose x_t is the noise that sampling starts from (Lin et al., 2023, arXiv 2305.08891, section 3.3).
+x_0 of pixels is clipped to [-1, 1] and eps is what then explains x_t, as in Nichol and Dhariwal's code: at the last steps of the cosine
+schedule a_t is below 1e-4, and an unclipped x_0 would be nothing but the network's error. The steps are spaced "trailing" and so start from
+t = T - 1, whose x_t is the noise that sampling starts from (Lin et al., 2023, arXiv 2305.08891, section 3.3).
 
 A variance that the network has learned takes the place of the noise's, and leaves the mean as it is: at eta 1 that is the sampler of
 Nichol and Dhariwal, with betas between the steps that are visited (arXiv 2102.09672, section 4).
