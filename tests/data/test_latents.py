@@ -129,5 +129,4 @@ def test_a_picture_whose_latents_are_no_numbers_is_named(more: dict[str, str], t
         tables(source, Blind(), tmp_path / "latents", CPU, flips=False, say=lambda words: None)
     assert (refused.value.code, bool(refused.value.how)) == ("GTJ0113", True)
     with pytest.raises(JobError, match=r"05\.png"):
-        anew.batch(positions, 0, Noise.of(0, 0, "train", positions))
-        anew.heldout_batch(held)
+        _ = anew.batch(positions, 0, Noise.of(0, 0, "train", positions)), anew.heldout_batch(held)

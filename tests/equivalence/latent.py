@@ -1,4 +1,4 @@
-"""Plain torch loops over diffusers' AutoencoderKL: one that trains it, and one that trains a denoiser on its latents. Its inputs are those of
+"""Plain torch loops over diffusers' AutoencoderKL: one that trains it, and one that trains a denoiser on its latents. Inputs are those of
 the trainer: first weights, data in its order, noise by name. The rest as in plain.py.
 """
 

@@ -1,5 +1,5 @@
-"""An autoencoder-kl, and a denoiser of its latents, follow plain torch loops over diffusers' AutoencoderKL, whatever the stage, the number of
-workers and the accumulation; kept latents are those that are encoded anew, and a run goes on with them as if nothing had happened."""
+"""An autoencoder-kl, and a denoiser of its latents, follow plain torch loops over diffusers' AutoencoderKL, whatever the stage, the number
+of workers and the accumulation; kept latents are those that are encoded anew, and a run goes on with them as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def spec(name: str, stage: int, accumulation: int, workers: int, autoencoder: Pa
         "kept": {"diffusion": {"latents": kept, "network": network, "process": process, "sampler": {"steps": 2}}},
         "anew": {"diffusion": {"latents": kept, "network": network, "process": process, "sampler": {"steps": 2}}},
     }[name]
-    # With accumulation sums have another order, and Adam multiplies their rounding; of an attention's biases in the autoencoder already that
-    # of diffusers' order: 1.1e-6.
+    # With accumulation sums have another order, and Adam multiplies their rounding; of an attention's biases in the autoencoder already
+    # that of diffusers' order: 1.1e-6.
     plainly = accumulation > 1 or name == "autoencoder"
     return {
         **family,
@@ -203,11 +203,9 @@ def test_an_export_of_a_denoiser_has_its_autoencoder_and_draws_what_the_run_drew
 
 
 def scale(run: Path) -> float:
+    """Of the last commit."""
     records = [json.loads(path.read_text()) for path in sorted((run / "checkpoints" / "log").glob("*.json"))]
-    (value,) = {v for record in records if record["kind"] == "commit" for v in _find(record, "scaling_factor")} or {
-        v for v in _find(commit(run), "scaling_factor")
-    }
-    return float(value)
+    return float(_find([commit(run), *records], "scaling_factor")[-1])
 
 
 def _find(value: Any, name: str) -> list[Any]:

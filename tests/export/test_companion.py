@@ -1,5 +1,5 @@
-"""The autoencoder of a latent diffusion model is found wherever it may lie, pinned, and known by what its files hold; what cannot be used is
-refused."""
+"""The autoencoder of a latent diffusion model is found wherever it may lie, pinned, and known by what its files hold; what cannot be used
+is refused."""
 
 from __future__ import annotations
 

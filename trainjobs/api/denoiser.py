@@ -74,7 +74,8 @@ class Conditioning(Model):
 _NETWORK = "self.diffusion.network"
 RESOLUTIONS_FIT = (
     f"({_NETWORK}.architecture == 'dit' ? {_NETWORK}.patch < self.data.images.size : "
-    f"[1, 2, 4, 8, 16, 32, 64][{_NETWORK}.multipliers.size()] <= self.data.images.size)"
+    f"[1, 2, 4, 8, 16, 32, 64][{_NETWORK}.multipliers.size()] <= self.data.images.size && "
+    f"self.data.images.size % [1, 1, 2, 4, 8, 16, 32][{_NETWORK}.multipliers.size()] == 0)"
 )
 ATTENTION_FITS = (
     f"{_NETWORK}.attentionResolutions.all(r, [1, 2, 4, 8, 16, 32].exists(k, r * k == self.data.images.size && "
@@ -85,9 +86,10 @@ ATTENTION_FITS = (
 def resolutions_fit(network: Denoiser, size: int) -> Iterator[Breach]:
     """Whether images of that size can be halved as often as the network does, or cut into patches."""
     if network.architecture == "dit":
-        if network.patch >= size:
+        if network.patch >= size or size % network.patch:  # of pictures each size is a multiple of each patch, of latents not
             what = f"patches of {network.patch} pixels, of images of {size}"
-            yield Breach(("patch",), what, "a transformer needs several of them", "use smaller patches, or larger images")
+            why = "a transformer needs several of them" if network.patch >= size else "they do not divide"
+            yield Breach(("patch",), what, why, "use smaller patches, or larger images")
         return
     levels, most = len(network.multipliers), 1
     while size % 2**most == 0 and size >> most >= 2:

@@ -16,6 +16,9 @@ from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.shape import Path
 from trainjobs.api.uris import BUILTINS, builtin
 
+HALVING = ("dcgan", "stylegan2", "conv")
+POWERS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
 
 def family_fits_data(family: str, spec: Spec) -> Iterator[Breach]:
     """Language learns from text, mlp networks from points, every other network from images."""
@@ -79,6 +82,18 @@ def attention_fits(spec: Spec) -> Iterator[Breach]:
     if spec.diffusion is not None and spec.diffusion.latents is None:
         for breach in attention_has_place(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
+
+
+def sizes_are_halved(spec: Spec) -> Iterator[Breach]:
+    """Some networks halve pictures down to 4 pixels."""
+    size = spec.data.images.size
+    for path, architecture, _ in learners(spec):
+        if architecture in HALVING and size not in POWERS:
+            above, below = min(power for power in POWERS if power > size), max(power for power in POWERS if power < size)
+            what, why = f"{architecture} with images of {size} pixels", "it halves them down to 4 pixels"
+            how = f"nearest sizes that can be: {below} and {above}"
+            yield Breach(("data", "images", "size"), what, why, how, beside=path)
+            return
 
 
 def latents_fit(spec: Spec) -> Iterator[Breach]:
@@ -169,6 +184,15 @@ RULES = (
         attention_fits,
         f"!has(self.diffusion) || has(self.diffusion.latents) || {ATTENTION_FITS}",
         "attentionResolutions: the unet's maps have data.images.size, and half of that for each further multiplier; each once",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        sizes_are_halved,
+        f"self.data.images.size in {list(POWERS)} || has(self.custom) || has(self.diffusion) || has(self.language) || "
+        f"(has(self.vae) && !(self.vae.network.architecture in {list(HALVING)})) || "
+        f"(has(self.gan) && !(self.gan.generator.architecture in {list(HALVING)}))",
+        "dcgan, stylegan2 and conv halve pictures down to 4 pixels: data.images.size must be a power of two",
     ),
     Rule(
         "spec",
