@@ -34,8 +34,8 @@ class Latents(Model):
 def lies_somewhere(uri: str) -> Iterator[Breach]:
     """What is wrong with the URI of an autoencoder."""
     if uris.relative(uri):
-        how = "name its path from the root on, or a bucket"
-        yield Breach((), f"{uri} is a relative path", "every worker reads it, wherever it is", how)
+        why = "it is resolved where the manifest lies, by gtj run and gtj validate; a cluster has no such folder"
+        yield Breach((), f"{uri} is a relative path", why, "copy the autoencoder to a bucket and name that, or name an absolute path")
         return
     found = list(uris.location(uri))
     yield from found

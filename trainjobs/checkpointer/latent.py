@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from trainjobs.api.errors import JobError
@@ -106,9 +107,18 @@ def key(spec: Spec, found: Sequence[Found], autoencoder: str, before: Mapping[st
 
 
 def patiently(act: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Do it, with a sign of life now and then: of the processes of a machine one encodes, and the others wait for it."""
-    with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(act)
-        while not wait([doing], PATIENCE).done:
+    """Do it, with a sign of life now and then: of the processes of a machine one encodes, and the others wait for it. It is done in this
+    thread: torch may compute with other numbers of threads in others, and sum up in another order."""
+    over = Event()
+
+    def tell() -> None:
+        while not over.wait(PATIENCE):
             say("waiting for latents")
-        doing.result()
+
+    with ThreadPoolExecutor(1) as pool:
+        telling = pool.submit(tell)
+        try:
+            act()
+        finally:
+            over.set()
+        telling.result()

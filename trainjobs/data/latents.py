@@ -62,7 +62,7 @@ def encoded(encoder: Encoder, images: Tensor) -> Tensor:
 
 def drawn(encoder: Encoder, moments: Tensor, noise: Noise) -> Tensor:
     """float32 [B, c, h, w]: what is trained on, of moments [B, 2c, h, w] on the noise's device."""
-    mean, logvar = moments.chunk(2, dim=1)
+    mean, logvar = moments.contiguous().chunk(2, dim=1)  # as in a table: by how it lies in memory torch chooses how it computes
     z = mean + (0.5 * logvar).exp() * noise.normal("latents", *mean.shape[1:])
     return (z - encoder.shift.to(z.device)) * encoder.scale.to(z.device)
 
