@@ -35,8 +35,8 @@ def spec(name: str, stage: int, accumulation: int, workers: int, autoencoder: Pa
         "kept": {"diffusion": {"latents": kept, "network": network, "process": process, "sampler": {"steps": 2}}},
         "anew": {"diffusion": {"latents": kept, "network": network, "process": process, "sampler": {"steps": 2}}},
     }[name]
-    # On several workers, and with accumulation, sums have another order, and Adam multiplies their rounding; of an attention's biases in the autoencoder already
-    # that of diffusers' order: 1.1e-6.
+    # On several workers, and with accumulation, sums have another order, and Adam multiplies their rounding; of an attention's biases in
+    # the autoencoder already that of diffusers' order: 1.1e-6.
     plainly = (workers, accumulation) != (1, 1) or name == "autoencoder"
     return {
         **family,

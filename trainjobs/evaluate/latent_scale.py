@@ -16,7 +16,7 @@ from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch
 from trainjobs.objectives.vae import LatentObjective
 
-MOST = 2048  # samples: sigma is then known to a percent or so, and an evaluation stays short
+MOST = 1024  # samples: sigma is then known to a percent or so, and an evaluation stays short
 
 
 def measure(setting: Setting, objective: LatentObjective, at: At, looking: Looking) -> None:
