@@ -186,12 +186,12 @@ def test_one_of_ours_is_named_by_its_run_its_checkpoint_or_its_export(runs: Path
 def test_an_export_of_a_denoiser_has_its_autoencoder_and_draws_what_the_run_drew(runs: Path, tmp_path: Path) -> None:
     from trainjobs.checkpoints import locate
     from trainjobs.evaluate.pictures import save_samples
-    from trainjobs.export.export import export
+    from trainjobs.export.companion import whole
     from trainjobs.sampling.draw import drawn
     from trainjobs.sampling.opened import opened
 
     checkpoints, commit = locate(f"file://{runs}/kept-z0-a1-w1/checkpoints")
-    export(checkpoints, commit, tmp_path / "export", weights=None, dtype="fp32")
+    whole(checkpoints, commit, tmp_path / "export", weights=None, dtype="fp32")
     assert {path.name for path in (tmp_path / "export" / "vae").iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
     cpu = torch.device("cpu")
     found = opened(tmp_path / "export", "here", None, cpu)

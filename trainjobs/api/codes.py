@@ -131,8 +131,8 @@ CODES: dict[str, Code] = {
         _page(
             "`language.base` is there, and cannot be trained: it is no causal language model of transformers, its weights are not in the "
             "format safetensors, some of them are missing, its class would come from code that lies beside it, or its tokenizer cannot be "
-            "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Code of others is "
-            "never run, and a pickled file can hold some.",
+            "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Code of "
+            "others is never run, and a pickled file can hold some.",
             "Save the model and its tokenizer again with transformers (`save_pretrained`), which writes safetensors and `tokenizer.json`.",
             "An adapter that does not know the layers of this model: take `lora`, which does.",
         ),

@@ -86,7 +86,8 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
     newest checkpoint."""
     from trainjobs.api.uris import file_path
     from trainjobs.checkpoints import locate
-    from trainjobs.export.export import FACTS, export
+    from trainjobs.export.companion import whole
+    from trainjobs.export.export import FACTS
 
     here = Path(file_path(name)) if name.startswith("file://") else Path(name)
     if (here / FACTS).is_file():
@@ -98,7 +99,7 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
         run = find(name)
         uri, job = run.checkpoints_uri(), run.spec()
     checkpoints, commit = locate(uri)
-    export(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
+    whole(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
     return scratch / "export", job
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.uris import file_path
-from trainjobs.checkpoints import locate
+from trainjobs.checkpoints import Checkpoints, Commit, locate
 from trainjobs.checkpoints.checkpoints import URI
 from trainjobs.checkpoints.tensors import SUFFIX
 from trainjobs.data.places.hub import open_model
@@ -26,7 +26,7 @@ from trainjobs.data.places.open import AMID
 from trainjobs.data.places.place import Object, Place, Ranks
 from trainjobs.data.pretrained import Pretrained, alone, differing, digests, together, unusable
 from trainjobs.export.autoencoders import CONFIG, FOLDER, WEIGHTS, is_one
-from trainjobs.export.export import export
+from trainjobs.export.export import FACTS, Exported, export
 from trainjobs.export.huggingface import text
 from trainjobs.stores.open import open_store
 from trainjobs.stores.patience import Patience
@@ -103,17 +103,29 @@ def fetched(source: str, uri: str, cache: Path) -> Pretrained:
         return Pretrained(source, uri, folder, digests(folder, objects, aside))
 
 
-def beside(folder: Path, facts: str, account: Mapping[str, Any]) -> None:
-    """Complete an export in `folder`, whose file `facts` says what it is, by the autoencoder that a commit's account speaks of, so that it
-    draws by itself. JobErrors of `opened`."""
-    (folder / FOLDER).mkdir()
+def whole(
+    checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: str | None, dtype: str, adapter: bool = False, merge: bool = False
+) -> Exported:
+    """`export`, and of a diffusion model of latents its autoencoder beside it, so that what was exported draws by itself. JobErrors of
+    `export` and of `opened`."""
+    account = commit.metadata.get(SLOT)
+    if account is None:
+        return export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)
     with tempfile.TemporaryDirectory(prefix="gentrain-autoencoder-") as scratch:
         found = fetched(str(account["source"]), str(account["uri"]), Path(scratch))
         compare(account, found)
-        for name in found.files:
-            shutil.copyfile(found.folder / name, folder / FOLDER / name)
-    told = json.loads((folder / facts).read_bytes())
-    (folder / facts).write_bytes(text({**told, "autoencoder": [f"{FOLDER}/{name}" for name in sorted(found.files)]}))
+        made = export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)
+        try:
+            (folder / FOLDER).mkdir()
+            for name in found.files:
+                shutil.copyfile(found.folder / name, folder / FOLDER / name)
+            told = json.loads((folder / FACTS).read_bytes())
+            (folder / FACTS).write_bytes(text({**told, "autoencoder": [f"{FOLDER}/{name}" for name in sorted(found.files)]}))
+        except OSError as error:
+            shutil.rmtree(folder)  # half of it would draw nothing
+            why, how = error.strerror or str(error), "free disk space there, or make it writable"
+            raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=how) from error
+    return made
 
 
 def _exported(uri: str, folder: Path) -> list[str]:

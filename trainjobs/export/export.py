@@ -111,10 +111,6 @@ def export(
                 write(checkpoints, commit, ranks, indexes, found, dtype, partial)
             for name, data in beside.items():
                 (partial / name).write_bytes(data)
-            if "latents" in told:
-                from trainjobs.export import companion  # which exports, too
-
-                companion.beside(partial, FACTS, told["latents"])
             if language is not None and language.base is not None:
                 written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
                 pretrained.facts(partial, FACTS, written, told["base"])
