@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def prepared(
     if numbered is None or not latents.cache:
         autoencoder.whole.to(device)
         return EncodedLatents(ahead(source, spec.data.workers, world), autoencoder, info, device, numbered), account
-    stem = cache / f"latents-{key(spec, found, companion.digest, before)}"
+    stem = cache / f"latents-{key(spec, found, companion.digest, before, device.type)}"
     flips = any(change in KEPT for change in spec.data.images.augment)
     tables: list[Tables] = []
 
@@ -90,14 +91,15 @@ def info_of(info: DataInfo, autoencoder: FrozenAutoencoder) -> DataInfo:
     return replace(info, shape=shape, decode=autoencoder.decode)
 
 
-def key(spec: Spec, found: Sequence[Found], autoencoder: str, before: Mapping[str, Any]) -> str:
-    """Changes with the pictures, with what is read of them and how, and with the digest of the autoencoder; not with what is done to a
-    picture afterwards."""
+def key(spec: Spec, found: Sequence[Found], autoencoder: str, before: Mapping[str, Any], device: str) -> str:
+    """Changes with the pictures, with what is read of them and how, with the digest of the autoencoder and with what computes; not with
+    what is done to a picture afterwards."""
     data = spec.data.model_dump(mode="json", exclude={"cache": True, "workers": True, "images": {"augment", "strength"}})
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
     told = {
         "versions": [VERSION, pixels.VERSION, pictures.VERSION],
         "autoencoder": autoencoder,
+        "computed": [device, *(metadata.version(name) for name in ("torch", "diffusers"))],
         "objects": [[name, one.size, one.tag] for part in found for name, one in part.objects()],
         "data": data,
         "rule": before.get("data", {}).get("rule", "place") if before else rule_of(spec),
