@@ -30,6 +30,7 @@ WITHOUT_EFFECT = (
     *("compute.profiles", "compute.queue", "recovery.maxRetries", "recovery.stallTimeout"),
     *("checkpoints.uri", "checkpoints.every", "checkpoints.resumeFrom", "checkpoints.allowDataChange", "checkpoints.allowOptimizerReset"),
     *("data.cache", "data.workers"),  # how much disk and how many threads: order and samples are the same
+    "diffusion.latents.cache",  # when pictures are encoded: the latents are the same
     *("checkpoints.keep.last", "checkpoints.keep.everySteps", "checkpoints.keep.pinned"),  # keep.best has its metric measured
 )
 
