@@ -33,7 +33,7 @@ ADVICE = (
     "gtj checkpoints export and transformers' save_pretrained write what is read here; a checkpoint itself goes into checkpoints.resumeFrom"
 )
 WANTED = ("fp32", "buffer")
-THEIRS = ("model", "diffusion_pytorch_model")  # names of the one network of a folder: transformers', diffusers'
+THEIRS = ("diffusion_pytorch_model", "model")  # names of the one network of a folder: diffusers', transformers'
 LISTED = 12  # of what was left, in the timeline
 MOST_HEADER = 100_000_000  # bytes, as in safetensors itself
 
