@@ -22,6 +22,7 @@ import torch
 from trainjobs.api.job import Job
 from trainjobs.checkpointer import before, initial, onward
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
+from trainjobs.checkpointer.latent import prepared
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
 from trainjobs.checkpointer.teacher import with_teacher
@@ -29,7 +30,7 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
-from trainjobs.data.ahead import ahead, close
+from trainjobs.data.ahead import close
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
@@ -100,14 +101,13 @@ def _train(
     began = world.lead(before.look, store_uri(job, run), spec, since)
     found = world.lead(look, spec, began.resolved)
     data = world.lead(origin_of, spec, found)
-    changed = before.compare_data(began, data, spec)
-    rule = began.rule or rule_of(spec)
+    changed, rule = before.compare_data(began, data, spec), began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     datasets, cache = list[Dataset](), run / "cache"
     base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
     began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base else began.tokenizer, "orders": began.orders}
     opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
-    source = ahead(opened, spec.data.workers, world)
+    source, companion = prepared(spec, opened, found, cache, world, began.metadata, said)
     ends.callback(close, source)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
@@ -123,7 +123,7 @@ def _train(
     identity = {"spec": essentials(spec), "stage": stage, "versions": versions()}
     around = {"workers": world.size, "micro-batch": batch_cut.micro, "device": world.device.type, "threads": torch.get_num_threads()}
     identity |= before.account(spec, data, rule, source.info.orders, **around, objective=custom_code(spec))
-    identity |= {"base": base.account} if base else {}
+    identity |= companion | ({"base": base.account} if base else {})
     identity["frozen"] = world.lead(frozen_digest, modules, {name: network.origin for name, network in model.networks.items()})
     identity |= {"drawing": world.lead(drawing, spec, source, batch_cut.micro), "hidden": world.lead(hidden_digest, objective, modules)}
     after = {name: network.after for name, network in model.networks.items()}
@@ -168,7 +168,7 @@ def _train(
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, others)
         reporter.noted(state, taken)
-        reporter.real(real(source, spec, plan.samples))
+        reporter.real(real(opened, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
             with progress.spared(run, saver.attempt):
                 surveyed = surveys(spec, found, cache, look=plan.samples, datasets=datasets, info=opened.info)

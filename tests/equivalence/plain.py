@@ -89,7 +89,7 @@ def vae_loss(spec: Spec, network: nn.Module, data: dict[str, Tensor], noise: Noi
     prior = torch.distributions.Normal(torch.zeros_like(mean), 1.0)
     posterior = torch.distributions.Normal(mean, (0.5 * logvar).exp())
     divergence = torch.distributions.kl_divergence(posterior, prior).sum()
-    return (((x - output) ** 2).sum() / 2 + spec.vae.loss.beta * divergence) / len(x)
+    return (((x - output) ** 2).sum() / 2 + (1.0 if spec.vae.loss.beta is None else spec.vae.loss.beta) * divergence) / len(x)
 
 
 def diffusion_loss(spec: Spec, network: nn.Module, data: dict[str, Tensor], noise: Noise) -> Tensor:

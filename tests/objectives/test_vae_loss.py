@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+from torch.distributions import Bernoulli, Independent, Laplace, Normal, kl_divergence
 
 from trainjobs.api.vae import VaeLoss
 from trainjobs.models import vae
@@ -40,6 +40,8 @@ def test_reconstructions_are_log_likelihoods_of_torch_distributions() -> None:
     x, output = torch.rand(5, 1, 8, 8, dtype=torch.float64) * 2 - 1, torch.randn(5, 1, 8, 8, dtype=torch.float64)
     gaussian = -Independent(Normal(output, torch.ones_like(output)), 3).log_prob(x) - 32 * math.log(2 * math.pi)
     torch.testing.assert_close(reconstruction(x, output, "mse"), gaussian, rtol=1e-12, atol=1e-12)
+    laplace = -Independent(Laplace(output, torch.ones_like(output)), 3).log_prob(x) - 64 * math.log(2)
+    torch.testing.assert_close(reconstruction(x, output, "l1"), laplace, rtol=1e-12, atol=1e-12)
     bits = (x > 0).double() * 2 - 1  # Bernoulli is defined for 0 and 1
     bernoulli = -Independent(Bernoulli(logits=output), 3).log_prob((bits + 1) / 2)
     torch.testing.assert_close(reconstruction(bits, output, "bce"), bernoulli, rtol=1e-12, atol=1e-12)

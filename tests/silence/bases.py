@@ -18,6 +18,7 @@ STOPS = 2  # the step at which an attempt stops
 STEPS = 4
 ADAM = {"name": "adam", "learningRate": 1e-3, "betas": [0.9, 0.99]}
 SGD = {"name": "sgd", "learningRate": 0.01, "momentum": 0.5}
+KL = {"architecture": "autoencoder-kl", "channels": 4, "multipliers": [1, 2], "blocks": 1, "latentChannels": 2, "groups": 2}
 # What every job says beside its family; the rest of a manifest is there by default.
 COMMON: dict[str, Any] = {
     "training": {
@@ -67,6 +68,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
         "vae": {
             "vae": job("vae", {"network": {"channels": 4, "latentDim": 2}}, small, plain),
             "vae-mixed": job("vae", {"network": {"channels": 4, "latentDim": 2}}, {**mixed, "holdout": 0.25}, plain),
+            "vae-kl": job("vae", {"network": {**KL}, "loss": {"reconstruction": "l1"}}, small, plain),
             "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
             **{
                 f"vae-{name}": job("vae", auto, {**small, **data}, {"training": training})
@@ -149,6 +151,17 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 small,
                 plain,
             ),
+            "diffusion-latents": job(
+                "diffusion",
+                {
+                    "latents": {"autoencoder": f"file://{autoencoder(folder / 'autoencoder')}"},
+                    "network": unet,
+                    "process": {"prediction": "v", "timesteps": 10},
+                    "sampler": {"steps": 2},
+                },
+                small,
+                plain,
+            ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
         },
         "language": {
@@ -195,6 +208,18 @@ def aligned() -> dict[str, dict[str, Any]]:
     rewards = [{"function": "length", "target": 4}, {"function": "regex", "pattern": "a"}, {"function": "match", "column": "chosen"}]
     grpo = {"rewards": rewards, "generations": 2, "maxCompletion": 4, "epochs": 2, "beta": 0.1}
     return {"dpo": {"method": "dpo"}, "reward": {"method": "reward"}, "grpo": {"method": "grpo", "grpo": grpo}}
+
+
+def autoencoder(folder: Path, seed: int = 0) -> Path:
+    """Of grey pictures, as diffusers leaves it: random weights, of which one seed differs from another's."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    told = {"in_channels": 1, "out_channels": 1, "block_out_channels": [4], "latent_channels": 2, "norm_num_groups": 2}
+    AutoencoderKL(layers_per_block=1, down_block_types=["DownEncoderBlock2D"], up_block_types=["UpDecoderBlock2D"], **told).save_pretrained(
+        folder
+    )
+    return folder
 
 
 def weights(folder: Path) -> Path:
@@ -244,6 +269,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
         "data.sources.*.source": {"vae-mixed": elsewhere},
+        "diffusion.latents.autoencoder": {"": f"file://{autoencoder(folder / 'other-autoencoder', seed=1)}"},
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
         "language.adapter.targets": {"": ["c_attn"]},

@@ -114,16 +114,18 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
         yield Breach(("checkpoints", "keep", "best", "metric"), f'"{best.metric}" is not measured', why, how)
 
 
-def flow_has_no_bound(spec: Spec) -> Iterator[Breach]:
-    if spec.diffusion is None or spec.diffusion.process.prediction != "flow":
+def some_have_no_bound(spec: Spec) -> Iterator[Breach]:
+    if spec.diffusion is None or (spec.diffusion.process.prediction != "flow" and spec.diffusion.latents is None):
         return
-    why = "a flow is trained on no bound of the likelihood"
+    of, why = "prediction: flow", "a flow is trained on no bound of the likelihood"
+    if spec.diffusion.latents is not None:
+        of, why = "latents", "the bound is that of pictures, and latents are none"
     if "bits" in spec.evaluation.metrics:
-        yield Breach(("evaluation", "metrics"), "bits with prediction: flow", why, "take it out of spec.evaluation.metrics")
+        yield Breach(("evaluation", "metrics"), f"bits with {of}", why, "take it out of spec.evaluation.metrics")
     best = spec.checkpoints.keep.best
     if best is not None and best.metric == "heldout/bits":
         place = ("checkpoints", "keep", "best", "metric")
-        yield Breach(place, "heldout/bits is not measured with prediction: flow", why, "use heldout/loss")
+        yield Breach(place, f"heldout/bits is not measured with {of}", why, "use heldout/loss")
 
 
 def best_has_samples(spec: Spec) -> Iterator[Breach]:
@@ -210,10 +212,10 @@ RULES = (
     Rule(
         "spec",
         "GTJ0108",
-        flow_has_no_bound,
-        "!has(self.diffusion) || self.diffusion.process.prediction != 'flow' || "
+        some_have_no_bound,
+        "!has(self.diffusion) || (self.diffusion.process.prediction != 'flow' && !has(self.diffusion.latents)) || "
         f"(!('bits' in self.evaluation.metrics) && (!has({_BEST}) || {_BEST}.metric != 'heldout/bits'))",
-        "bits with prediction: flow, which is trained on no bound of the likelihood",
+        "bits with prediction: flow or with latents, which are trained on no bound of the likelihood of pictures",
     ),
     Rule(
         "spec",

@@ -131,7 +131,8 @@ CODES: dict[str, Code] = {
         _page(
             "`language.base` is there, and cannot be trained: it is no causal language model of transformers, its weights are not in the "
             "format safetensors, some of them are missing, its class would come from code that lies beside it, or its tokenizer cannot be "
-            "read. Code of others is never run, and a pickled file can hold some.",
+            "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Code of "
+            "others is never run, and a pickled file can hold some.",
             "Save the model and its tokenizer again with transformers (`save_pretrained`), which writes safetensors and `tokenizer.json`.",
             "An adapter that does not know the layers of this model: take `lora`, which does.",
         ),
@@ -418,7 +419,7 @@ CODES: dict[str, Code] = {
             "shapes. Or it has the state of another optimizer, or no moving average. The number of workers and the ZeRO stage "
             "may differ: every rank takes the elements that are its own. The weights of `training.initialWeights` must be those of the "
             "manifest's model just so. Or `language.base` is another model than the one that the checkpoint's adapter belongs to, or has "
-            "more tokens than its embedding has rows.",
+            "more tokens than its embedding has rows; or `diffusion.latents.autoencoder` another one than the checkpoint's latents are of.",
             "Resume with the manifest that wrote it.",
             "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",

@@ -28,7 +28,7 @@ from trainjobs.api.yaml import document
 Schema = dict[str, Any]
 
 # Copied unchanged. Everything else is translated by name below, or refused.
-_LIMITS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+_LIMITS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
 _KEPT = ("type", "description", "pattern", "format", *_LIMITS)
 _TRANSLATED = ("$ref", "$defs", "title", "default", "const", "enum", "anyOf", "properties", "required", "items", "additionalProperties")
 _BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}

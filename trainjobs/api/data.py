@@ -52,8 +52,10 @@ class Strength(Model):
 class Images(Model):
     """How pictures are read."""
 
-    size: Literal[8, 16, 32, 64, 128, 256] = Field(
-        32, description="Height and width in pixels; other sizes are resized and centre-cropped."
+    size: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = Field(
+        32,
+        description="Height and width in pixels, a multiple of 8; other sizes are resized and centre-cropped. GANs and conv need a power "
+        "of two [resolution].",
     )
     channels: Literal[1, 3] = Field(3, description="1 for grey, 3 for colour.")
     augment: Annotated[list[Literal["horizontalFlip", "rotation", "randomCrop", "colorJitter"]], Field(max_length=8)] = Field(

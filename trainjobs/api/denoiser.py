@@ -74,7 +74,8 @@ class Conditioning(Model):
 _NETWORK = "self.diffusion.network"
 RESOLUTIONS_FIT = (
     f"({_NETWORK}.architecture == 'dit' ? {_NETWORK}.patch < self.data.images.size : "
-    f"[1, 2, 4, 8, 16, 32, 64][{_NETWORK}.multipliers.size()] <= self.data.images.size)"
+    f"[1, 2, 4, 8, 16, 32, 64][{_NETWORK}.multipliers.size()] <= self.data.images.size && "
+    f"self.data.images.size % [1, 1, 2, 4, 8, 16, 32][{_NETWORK}.multipliers.size()] == 0)"
 )
 ATTENTION_FITS = (
     f"{_NETWORK}.attentionResolutions.all(r, [1, 2, 4, 8, 16, 32].exists(k, r * k == self.data.images.size && "
@@ -83,17 +84,20 @@ ATTENTION_FITS = (
 
 
 def resolutions_fit(network: Denoiser, size: int) -> Iterator[Breach]:
-    """Whether images of that size, a power of two, can be halved as often as the network does, or cut into patches."""
+    """Whether images of that size can be halved as often as the network does, or cut into patches."""
     if network.architecture == "dit":
-        if network.patch >= size:
+        if network.patch >= size or size % network.patch:  # of pictures each size is a multiple of each patch, of latents not
             what = f"patches of {network.patch} pixels, of images of {size}"
-            yield Breach(("patch",), what, "a transformer needs several of them", "use smaller patches, or larger images")
+            why = "a transformer needs several of them" if network.patch >= size else "they do not divide"
+            yield Breach(("patch",), what, why, "use smaller patches, or larger images")
         return
-    levels, most = len(network.multipliers), (size // 2).bit_length()
+    levels, most = len(network.multipliers), 1
+    while size % 2**most == 0 and size >> most >= 2:
+        most += 1
     if levels > most:
-        what = f"{levels} multipliers halve images of {size} pixels {levels - 1} times, to {size >> (levels - 1)}"
-        how = f"give at most {most} multipliers, or larger images"
-        yield Breach(("multipliers",), what, "the lowest resolution must keep 2 pixels a side", how)
+        what = f"{levels} multipliers halve images of {size} pixels {levels - 1} times, to {size / 2 ** (levels - 1):g}"
+        how = f"give at most {most} multipliers, or images of another size"
+        yield Breach(("multipliers",), what, "the lowest resolution must keep 2 whole pixels a side", how)
 
 
 def attention_has_place(network: Denoiser, size: int) -> Iterator[Breach]:

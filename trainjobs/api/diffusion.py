@@ -10,6 +10,7 @@ from pydantic import Field
 from trainjobs.api import denoiser
 from trainjobs.api.denoiser import Conditioning, Denoiser
 from trainjobs.api.fields import Model
+from trainjobs.api.latents import Latents
 from trainjobs.api.only import only, unless
 from trainjobs.api.rule import Breach, Rule
 
@@ -104,6 +105,7 @@ class Diffusion(Model):
     """A denoising diffusion model: engines `denoiser`, and `noise_schedule` where the noise schedule is learned."""
 
     network: Denoiser = Denoiser()
+    latents: Latents | None = Field(None, description="Diffuses latents of a frozen autoencoder; without it, pixels.")
     conditioning: Conditioning | None = Field(None, description="What samples are drawn for; without it, for nothing.")
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()

@@ -16,6 +16,9 @@ from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.shape import Path
 from trainjobs.api.uris import BUILTINS, builtin
 
+HALVING = ("dcgan", "stylegan2", "conv")
+POWERS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
 
 def family_fits_data(family: str, spec: Spec) -> Iterator[Breach]:
     """Language learns from text, mlp networks from points, every other network from images."""
@@ -70,15 +73,39 @@ def left_alone(field: str, kind: str, changed: bool, spec: Spec) -> Iterator[Bre
 
 
 def halvings_fit(spec: Spec) -> Iterator[Breach]:
-    if spec.diffusion is not None:
+    if spec.diffusion is not None and spec.diffusion.latents is None:  # of latents the trainer knows the size
         for breach in resolutions_fit(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
 
 
 def attention_fits(spec: Spec) -> Iterator[Breach]:
-    if spec.diffusion is not None:
+    if spec.diffusion is not None and spec.diffusion.latents is None:
         for breach in attention_has_place(spec.diffusion.network, spec.data.images.size):
             yield breach.within("diffusion", "network")
+
+
+def sizes_are_halved(spec: Spec) -> Iterator[Breach]:
+    """Some networks halve pictures down to 4 pixels."""
+    size = spec.data.images.size
+    for path, architecture, _ in learners(spec):
+        if architecture in HALVING and size not in POWERS:
+            above, below = min(power for power in POWERS if power > size), max(power for power in POWERS if power < size)
+            what, why = f"{architecture} with images of {size} pixels", "it halves them down to 4 pixels"
+            how = f"nearest sizes that can be: {below} and {above}"
+            yield Breach(("data", "images", "size"), what, why, how, beside=path)
+            return
+
+
+def latents_fit(spec: Spec) -> Iterator[Breach]:
+    """Pictures of autoencoder-kl are halved so often, and something is left of them."""
+    if spec.vae is None or spec.vae.network.architecture != vae.KL:
+        return
+    size, factor = spec.data.images.size, spec.vae.network.factor
+    if size % factor or size // factor < 2:
+        what = f"{len(spec.vae.network.multipliers)} multipliers make pictures of {size} pixels {factor} times smaller"
+        why = f"they do not divide by {factor}" if size % factor else "a latent must keep 2 pixels a side"
+        how = "use fewer multipliers, or larger images"
+        yield Breach(("vae", "network", "multipliers"), what, why, how, beside=("data", "images", "size"))
 
 
 def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
@@ -114,7 +141,10 @@ _LEARN = {  # family: that its data are of the right kind, in CEL and in words
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
         "mlp learns from points (builtin:ring), every other architecture from images",
     ),
-    "vae": (suits("self.vae.network.architecture", vae.LEARNS), "conv learns from images, mlp from points (builtin:ring)"),
+    "vae": (
+        suits("self.vae.network.architecture", vae.LEARNS),
+        "mlp learns from points (builtin:ring), every other architecture from images",
+    ),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),
     "language": (f"!(has(self.data.source) && self.data.source in {holding('text', other=True)})", "a language model learns from text"),
 }
@@ -150,15 +180,33 @@ RULES = (
         "spec",
         "GTJ0108",
         halvings_fit,
-        f"!has(self.diffusion) || {RESOLUTIONS_FIT}",
+        f"!has(self.diffusion) || has(self.diffusion.latents) || ({RESOLUTIONS_FIT})",
         "too many multipliers for data.images.size: the lowest resolution must keep 2 pixels a side; a patch must be smaller than an image",
     ),
     Rule(
         "spec",
         "GTJ0108",
         attention_fits,
-        f"!has(self.diffusion) || {ATTENTION_FITS}",
+        f"!has(self.diffusion) || has(self.diffusion.latents) || {ATTENTION_FITS}",
         "attentionResolutions: the unet's maps have data.images.size, and half of that for each further multiplier; each once",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        sizes_are_halved,
+        f"self.data.images.size in {list(POWERS)} || has(self.custom) || has(self.diffusion) || has(self.language) || "
+        f"(has(self.vae) && !(self.vae.network.architecture in {list(HALVING)})) || "
+        f"(has(self.gan) && !(self.gan.generator.architecture in {list(HALVING)}))",
+        "dcgan, stylegan2 and conv halve pictures down to 4 pixels: data.images.size must be a power of two",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        latents_fit,
+        f"!has(self.vae) || self.vae.network.architecture != '{vae.KL}' || [1, 2, 4, 8, 16, 32].exists(f, "
+        "f == [1, 2, 4, 8, 16, 32][self.vae.network.multipliers.size() - 1] && self.data.images.size % f == 0 && "
+        "self.data.images.size >= 2 * f)",
+        "autoencoder-kl halves pictures once for each multiplier but the first: data.images.size must divide, and 2 pixels must be left",
     ),
     Rule(
         "spec",

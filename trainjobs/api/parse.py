@@ -50,7 +50,15 @@ STAND_INS: dict[tuple[str, ...], Any] = {
     ("spec", "data", "source"): "hf://left/out",
     ("spec", "training", "steps"): 1,
 }
-BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "at least", "max_length": "at most"}
+BOUNDS = {
+    "multiple_of": "a multiple of",
+    "ge": "at least",
+    "gt": "more than",
+    "le": "at most",
+    "lt": "less than",
+    "min_length": "at least",
+    "max_length": "at most",
+}
 
 
 def parse(data: Any) -> tuple[Job | None, list[Problem]]:

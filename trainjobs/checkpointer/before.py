@@ -30,8 +30,12 @@ WITHOUT_EFFECT = (
     *("compute.profiles", "compute.queue", "recovery.maxRetries", "recovery.stallTimeout"),
     *("checkpoints.uri", "checkpoints.every", "checkpoints.resumeFrom", "checkpoints.allowDataChange", "checkpoints.allowOptimizerReset"),
     *("data.cache", "data.workers"),  # how much disk and how many threads: order and samples are the same
+    "diffusion.latents.cache",  # when pictures are encoded: the latents are the same
     *("checkpoints.keep.last", "checkpoints.keep.everySteps", "checkpoints.keep.pinned"),  # keep.best has its metric measured
 )
+
+# What versions before wrote down for fields that now say by not being there that they are as they were.
+LEFT_OUT = {"vae.loss.beta": 1.0}
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ def changes(before: Before, identity: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*old, *new]):
             if part == "versions" and name not in old:
                 continue  # nobody wrote it down then
+            if part == "job" and name not in new and name in LEFT_OUT and old[name] == LEFT_OUT[name]:
+                continue
             if old.get(name) != new.get(name) and not (part == "job" and _was_not_there(name, old, new)):
                 lines.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
     return lines

@@ -33,6 +33,7 @@ ADVICE = (
     "gtj checkpoints export and transformers' save_pretrained write what is read here; a checkpoint itself goes into checkpoints.resumeFrom"
 )
 WANTED = ("fp32", "buffer")
+THEIRS = ("diffusion_pytorch_model", "model")  # names of the one network of a folder: diffusers', transformers'
 LISTED = 12  # of what was left, in the timeline
 MOST_HEADER = 100_000_000  # bytes, as in safetensors itself
 
@@ -83,7 +84,7 @@ def copied(uri: str, copies: Mapping[str, nn.Module], world: World, scratch: Pat
     root, _, file = uri.rpartition("/") if uri.endswith(SUFFIX) else (uri.rstrip("/"), "", "")
     with tempfile.TemporaryDirectory(dir=scratch, prefix="initial-") as name:
         for network, module in copies.items():
-            found = outcome(_tensors, root, [file.removesuffix(SUFFIX)] if file else [network, "model"], Path(name) / network)
+            found = outcome(_tensors, root, [file.removesuffix(SUFFIX)] if file else [network, *THEIRS], Path(name) / network)
             for error in world.gather(found if isinstance(found, Exception) else None):
                 if error is not None:
                     raise error
@@ -108,8 +109,8 @@ def _read(uri: str, trained: Trained, scratch: Path, partly: bool = False) -> di
     _same_tokens(root, trained.beside.get(TRAINED))
     found = {}
     for name, engine in engines.items():
-        # Hugging Face calls the one network of a folder so.
-        names = [file.removesuffix(SUFFIX)] if file else [name, "model"] if len(engines) == 1 else [name]
+        # Hugging Face calls the one network of a folder otherwise.
+        names = [file.removesuffix(SUFFIX)] if file else [name, *THEIRS] if len(engines) == 1 else [name]
         tensors: dict[str, Tensor] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for path in fetch(root, names, scratch / name):

@@ -90,7 +90,7 @@ def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bo
 
     A language model is written in Hugging Face's layout, with its tokenizer. FOLDER is new or empty.
     """
-    from trainjobs.export.export import export as write
+    from trainjobs.export.companion import whole as write
 
     checkpoints, commit = locate(store_of(name))
     done = write(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)

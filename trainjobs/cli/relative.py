@@ -22,8 +22,8 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
-    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation
-    and language.base.source, and what became of each."""
+    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source and
+    diffusion.latents.autoencoder, and what became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
     for path, uri in found.items():
@@ -69,6 +69,10 @@ def _places(data: Any) -> Iterator[tuple[Path, str]]:
     base = language.get("base") if isinstance(language, dict) else None
     if isinstance(base, dict) and isinstance(base.get("source"), str):
         yield ("spec", "language", "base", "source"), base["source"]
+    diffusion = spec.get("diffusion") if isinstance(spec, dict) else None
+    latents = diffusion.get("latents") if isinstance(diffusion, dict) else None
+    if isinstance(latents, dict) and isinstance(latents.get("autoencoder"), str):
+        yield ("spec", "diffusion", "latents", "autoencoder"), latents["autoencoder"]
     told = spec.get("data") if isinstance(spec, dict) else None
     if not isinstance(told, dict):
         return

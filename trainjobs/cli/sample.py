@@ -86,7 +86,8 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
     newest checkpoint."""
     from trainjobs.api.uris import file_path
     from trainjobs.checkpoints import locate
-    from trainjobs.export.export import FACTS, export
+    from trainjobs.export.companion import whole
+    from trainjobs.export.export import FACTS
 
     here = Path(file_path(name)) if name.startswith("file://") else Path(name)
     if (here / FACTS).is_file():
@@ -98,7 +99,7 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
         run = find(name)
         uri, job = run.checkpoints_uri(), run.spec()
     checkpoints, commit = locate(uri)
-    export(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
+    whole(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
     return scratch / "export", job
 
 
@@ -115,8 +116,10 @@ def remote(uri: str, folder: Path) -> Path | None:
         return None
     folder.mkdir(parents=True)
     (folder / FACTS).write_bytes(facts)
-    named = {check_key(file) for files in json.loads(facts)["networks"].values() for file in files}
+    told = json.loads(facts)
+    named = {check_key(file) for files in [*told["networks"].values(), told.get("autoencoder", [])] for file in files}
     for key in sorted(named):
+        (folder / key).parent.mkdir(exist_ok=True)
         with (folder / key).open("wb") as file:
             for block in store.read(key):
                 file.write(block)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def image(where: str, architecture: str, info: DataInfo) -> tuple[int, int]:
-    """(channels, size) of the images; sizes are powers of two from 8, by the API."""
+    """(channels, size) of the images; sizes are multiples of 8, by the API."""
     if info.kind != "image":
         raise mismatch(where, architecture, "images", info)
     channels, size, _ = info.shape

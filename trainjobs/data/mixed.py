@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -15,7 +17,7 @@ from trainjobs.data.ahead import Fetching, Preparing, close
 from trainjobs.data.captions import NOTHING
 from trainjobs.data.found import Found
 from trainjobs.data.mixture import Mixture, apart, interleaved
-from trainjobs.data.source import Conditional, Counted, DataInfo, Source
+from trainjobs.data.source import Conditional, Counted, DataInfo, Numbered, Source
 from trainjobs.noise import Noise, mix
 
 FILL = {"caption": NOTHING, "labels": -100, "documents": -1}  # behind rows that are shorter than others
@@ -84,6 +86,41 @@ class Mixed:
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         whose, which = (rows[indices].numpy() for rows in self.held)
         return together([(here, self.sources[source].heldout_batch(own)) for source, (here, own) in apart(whose, which).items()])
+
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        found = torch.zeros_like(positions)
+        for number, (here, own) in apart(*self.mixture.at(positions, seed)).items():
+            found[here] = self._begins[number] + self._picture(number).numbers(own, mix(seed, "source", number))
+        return found
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        if held:
+            return self.heldout_batch(numbers)
+        parts = self._apart(numbers)
+        return together([(here, self._picture(source).plain(own, held=False)) for source, (here, own) in parts.items()])
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        found = [""] * len(numbers)
+        parts = apart(*(rows[numbers].numpy() for rows in self.held)) if held else self._apart(numbers)
+        for source, (here, own) in parts.items():
+            for place, name in zip(here.tolist(), self._picture(source).names(own, held=held), strict=True):
+                found[place] = name
+        return found
+
+    @property
+    def _begins(self) -> list[int]:
+        """Where the training samples of each source begin."""
+        return [0, *accumulate(source.info.length for source in self.sources)]
+
+    def _apart(self, numbers: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        begins = np.asarray(self._begins)
+        whose = np.searchsorted(begins, numbers.numpy(), side="right") - 1
+        return apart(whose, numbers.numpy() - begins[whose])
+
+    def _picture(self, number: int) -> Numbered:
+        source = self.sources[number]
+        assert isinstance(source, Numbered), "asked of sources of pictures only"
+        return source
 
     def units(self, positions: Tensor, seed: int) -> Tensor:
         found = torch.zeros_like(positions)

@@ -23,7 +23,7 @@ from trainjobs.data.sampler import order, split
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.noise import Noise
 
-_VERSION = 2  # of what `read` and `draw` make; part of the cached file's name
+VERSION = 2  # of what `read` and `draw` make; part of the cached file's name
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ImageSource:
     held: Tensor  # int64 [info.heldout]
     images: Images
     beside: Conditions = NONE
+    called: Callable[[int], str] = "row {}".format  # by the number of a row of `pixels`
 
     @classmethod
     def of(cls, pixels: Tensor, data: Data, beside: Conditions = NONE) -> ImageSource:
@@ -59,8 +60,17 @@ class ImageSource:
         return {"image": self._coloured(image), **{name: moved(value, device) for name, value in self.beside.of(rows).items()}}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        rows = self.held[indices]
+        return self.plain(indices, held=True)
+
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        return order(positions, seed, self.info.length)
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        rows = (self.held if held else self.train)[numbers]
         return {"image": self._coloured(scaled(self.pixels.index_select(0, rows))), **self.beside.of(rows)}
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        return [self.called(row) for row in (self.held if held else self.train)[numbers].tolist()]
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         """Of held-out samples, one after the other and from the front again; of training samples where none is."""
@@ -79,7 +89,7 @@ def scaled(image: Tensor) -> Tensor:
 def open_shapes(data: Data, cache: Path, beside: Conditions = NONE) -> ImageSource:
     """builtin:shapes, drawn into `cache` once for each setting of size and channels."""
     images = data.images
-    path = cache / f"shapes-v{_VERSION}-{images.size}x{images.channels}.npy"
+    path = cache / f"shapes-v{VERSION}-{images.size}x{images.channels}.npy"
     return ImageSource.of(table(path, shapes.COUNT, images, lambda: shapes.rows(images.size, images.channels)), data, beside)
 
 

@@ -81,7 +81,7 @@ def opened(base: Base | None, cache: Path, ranks: Ranks, before: Mapping[str, An
     mine: Pretrained = found[ranks.rank]
     for rank, other in enumerate(found):
         if other.files != found[0].files:
-            why = f"{_differing(found[0].files, other.files)} on the machines of rank 0 and rank {rank}"
+            why = f"{differing(found[0].files, other.files)} on the machines of rank 0 and rank {rank}"
             raise JobError(
                 "GTJ0208", "the base is not the same everywhere", where=base.source, why=why, how="give every worker the same folder"
             )
@@ -107,7 +107,7 @@ def compare(before: Mapping[str, Any], now: Pretrained) -> None:
     """See that the base is the one that a commit's weights belong to. JobError GTJ0208."""
     if before["digest"] != now.digest:
         field = "revision" if before["source"] == now.source and now.uri.startswith("hf://") else "source"
-        why = f"{_differing(before['files'], now.files)} in {now.uri}; the checkpoint's weights belong to {before['uri']} as it was"
+        why = f"{differing(before['files'], now.files)} in {now.uri}; the checkpoint's weights belong to {before['uri']} as it was"
         how = "put the base back as it was, or start afresh with gtj run --fresh"
         raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=f"language.base.{field}", why=why, how=how)
 
@@ -129,10 +129,10 @@ def fetched(base: Base, uri: str, cache: Path, weights: bool = True) -> Pretrain
         else:
             names = json.dumps([[one.name, one.tag] for one in objects])
             folder = cache / "base" / hashlib.sha256(f"{uri}\n{names}".encode()).hexdigest()[:24]
-        with _alone(cache / "base"):
+        with alone(cache / "base"):
             for one in objects:
                 _fetch(place, one, folder / one.name)
-            files = _digests(folder, objects, cache / "base")
+            files = digests(folder, objects, cache / "base")
     return Pretrained(base.source, uri, folder, files)
 
 
@@ -188,8 +188,8 @@ def _chosen(objects: Sequence[Object], place: Place, weights: bool) -> list[Obje
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Among the processes that share the folder."""
+def alone(folder: Path, what: str = "the base") -> Iterator[None]:
+    """Among the processes that share the folder. JobError GTJ0114, of what is fetched."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("wb") as lock:
@@ -199,7 +199,7 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         where, why = str(error.filename or folder), error.strerror or str(error)
         raise JobError(
-            "GTJ0114", "the base cannot be fetched", where=where, why=why, how="free space there, or choose another run folder"
+            "GTJ0114", f"{what} cannot be fetched", where=where, why=why, how="free space there, or choose another run folder"
         ) from error
 
 
@@ -215,7 +215,7 @@ def _fetch(place: Place, one: Object, to: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _digests(folder: Path, objects: Sequence[Object], cache: Path) -> dict[str, str]:
+def digests(folder: Path, objects: Sequence[Object], cache: Path) -> dict[str, str]:
     """Of the contents; those that were looked at before, and have the same size and time, are not read again."""
     stats = {one.name: (folder / one.name).stat() for one in objects}
     told = json.dumps([str(folder), {name: [found.st_size, found.st_mtime_ns, found.st_ino] for name, found in stats.items()}])
@@ -238,7 +238,7 @@ def _digest(path: Path) -> str:
     return str(found)
 
 
-def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} differ{'s' if len(names) == 1 else ''}"
 

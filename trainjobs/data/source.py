@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # `gtj run` looks at the data before it starts anything, and 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """`shape` is (channels, height, width) of an image, (2,) of a point, (context length,) of a text."""
+    """`shape` is (channels, height, width) of an image or of its latents, (2,) of a point, (context length,) of a text."""
 
     kind: Literal["image", "point", "text"]
     shape: tuple[int, ...]
@@ -30,6 +30,7 @@ class DataInfo:
     classes: tuple[str, ...] = ()  # names of the classes, by number, where samples have a label
     form: str = ""  # of records for a language model (see formats.py); "" for text as one stream
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
+    decode: Callable[[Tensor], Tensor] | None = None  # of latents, what makes pictures of them, float [B, C, H, W]
 
 
 class Source(Protocol):
@@ -55,6 +56,23 @@ class Conditional(Source, Protocol):
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         """For samples number `rows` (int64 [B], from 0 on without end), what they are to be drawn for, on the CPU, as in a batch."""
+        ...
+
+
+@runtime_checkable
+class Numbered(Source, Protocol):
+    """A data set of pictures whose training samples have numbers, and which gives every sample as it is."""
+
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        """int64 [B], below info.length: which training samples are at `positions`, as in `batch`."""
+        ...
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        """Training samples, or held-out ones, with these numbers: as in a batch, but unchanged and on the CPU."""
+        ...
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        """What people call them: files, where they are such."""
         ...
 
 

@@ -118,8 +118,17 @@ class StreamedImages:
         return found | {"image": augmented(scaled(found["image"]), self.images, noise)}
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        found = self._stacked(self._read(self.held, indices.numpy()))
+        return self.plain(indices, held=True)
+
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        return torch.from_numpy(self.places.numbers(positions, seed))
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        found = self._stacked(self._read(self.held if held else self.train, numbers.numpy()))
         return found | {"image": scaled(found["image"])}
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        return [sample.where for sample in self._read(self.held if held else self.train, numbers.numpy())]
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         """Labels and captions of held-out samples, one after the other and from the front again; of training samples where none is."""

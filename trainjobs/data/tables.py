@@ -32,7 +32,7 @@ from trainjobs.data.streamed import StreamedImages
 
 AT_ONCE = 1 << 30  # bytes of encoded pictures that are decoded before the first step, instead of beside it
 _BLOCK = 1024  # pictures in memory while a table is written
-_VERSION = 3  # of what `read` makes; part of the table's name
+VERSION = 3  # of what `read` makes; part of the table's name
 
 
 def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = LONGEST) -> Source:
@@ -61,11 +61,17 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
 def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows, caption: int) -> ImageSource:
     records, images = dataset.records, dataset.data.images
     count = sum(block.rows for block in records.blocks)
-    name = fingerprinted([dataset.key], version=_VERSION, size=images.size, channels=images.channels)
+    name = fingerprinted([dataset.key], version=VERSION, size=images.size, channels=images.channels)
     pixels = table(reading.cache / f"images-{name}.npy", count, images, lambda: _decoded(dataset, shelf))
     begins = torch.tensor(np.cumsum([0, *(block.rows for block in records.blocks)])[:-1], dtype=torch.int64)
     beside = _conditions(dataset, reading, shelf, caption)
-    return ImageSource.divided(pixels, dataset.data, _flat(train, begins), _flat(held, begins), beside)
+    source = ImageSource.divided(pixels, dataset.data, _flat(train, begins), _flat(held, begins), beside)
+
+    def called(row: int) -> str:
+        block = int(torch.searchsorted(begins, row, right=True)) - 1
+        return records.names(block)[row - int(begins[block])]
+
+    return replace(source, called=called)
 
 
 def _flat(rows: Rows, begins: Tensor) -> Tensor:

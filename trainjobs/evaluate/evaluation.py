@@ -18,6 +18,7 @@ from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
+from trainjobs.evaluate.latent_scale import measure
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.score import Score, joined
@@ -25,6 +26,7 @@ from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
+from trainjobs.objectives.vae import LatentObjective
 from trainjobs.plan.beside import passes
 
 BATCHES, ROWS = 16, 64  # samples of which batch norm's statistics are for an average (running_norms.py)
@@ -43,6 +45,8 @@ def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[s
             for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
             scores |= score.result(world)
+        if isinstance(setting.objective, LatentObjective):
+            measure(setting, setting.objective, at, looking)
         pieces = list(drawn(setting, at, samples, 0, looking))
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])

@@ -3,6 +3,8 @@
     <network>.safetensors     or, above 5 GB, <network>-00001-of-00002.safetensors ... and <network>.safetensors.index.json
     gentrain.json             what it is: family, step, digest of the checkpoint, weights, number type
     config.json, tokenizer.json ...     of a language model, whose network is called model: Hugging Face's layout
+    config.json                         of an autoencoder-kl, whose weights are in diffusion_pytorch_model.safetensors: diffusers' layout
+    vae/                                such a folder, of a diffusion model of latents: the autoencoder that it was trained with
 
 The ranks' files stream through a sieve into the places where their elements belong; nothing else is kept, and torch is not imported. All is
 written into <folder>.partial, which gets its name when every byte has been compared with its digest.
@@ -14,7 +16,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +26,7 @@ from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout
 from trainjobs.data.tokens import TRAINED
-from trainjobs.export import pretrained
+from trainjobs.export import autoencoders, pretrained
 from trainjobs.export.half_precision import STORED, converter
 from trainjobs.export.huggingface import files, text
 from trainjobs.models.configuration import EMBEDDING
@@ -53,10 +55,15 @@ class Network:
     tensors: Mapping[str, Slice]
     outputs: tuple[Layout, ...]
     place: Mapping[str, tuple[int, int]]
+    file: str = ""  # what its files are called, where not as itself
+
+    @property
+    def stem(self) -> str:
+        return self.file or self.name
 
     def files(self) -> list[str]:
         count = len(self.outputs)
-        return [f"{self.name}{SUFFIX}" if count == 1 else f"{self.name}-{i + 1:05}-of-{count:05}{SUFFIX}" for i in range(count)]
+        return [f"{self.stem}{SUFFIX}" if count == 1 else f"{self.stem}-{i + 1:05}-of-{count:05}{SUFFIX}" for i in range(count)]
 
 
 def export(
@@ -90,6 +97,8 @@ def export(
     indexes = [read_index(checkpoints, commit, rank) for rank in ranks]
     kinds = {name: "ema" if weights == "ema" and name in averaged else "fp32" for name in sorted(told["parameters"])}
     networks = [network(commit, indexes, name, kind, dtype, limit) for name, kind in kinds.items()]
+    if autoencoders.is_one(told["spec"]):
+        networks = [replace(found, file=autoencoders.WEIGHTS) for found in networks]
     beside, layout_of_others = companions(checkpoints, commit, ranks[0], networks, weights, averaged, dtype)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -186,7 +195,9 @@ def companions(
             names = found.files()
             where = {slice.key: names[number] for number, output in enumerate(found.outputs) for slice in output.slices}
             total = {"total_size": sum(slice.bytes for output in found.outputs for slice in output.slices)}
-            beside[f"{found.name}{SUFFIX}.index.json"] = text({"metadata": total, "weight_map": dict(sorted(where.items()))})
+            beside[f"{found.stem}{SUFFIX}.index.json"] = text({"metadata": total, "weight_map": dict(sorted(where.items()))})
+    if autoencoders.is_one(spec):
+        return beside | {autoencoders.CONFIG: text(autoencoders.told(commit.metadata))}, False
     if family != "language":
         return beside, False
     language = Language.model_validate(spec["language"])

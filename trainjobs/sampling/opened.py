@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import TRAINED, ByteTokenizer, Tokenizer, read_tokenizer
 from trainjobs.engine.parts import DTYPES
 from trainjobs.evaluate.prompts import role
+from trainjobs.export.autoencoders import FOLDER as AUTOENCODER
 from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
@@ -77,6 +78,10 @@ def opened(
         raise JobError("GTJ0108", "a custom model cannot be built from its weights alone", where=where, why=why, how=how)
     spec = sampled(spec, guidance, steps)
     info = info_of(spec, drawing, folder)
+    if facts.get("autoencoder"):
+        from trainjobs.models.frozen_autoencoder import FrozenAutoencoder
+
+        info = replace(info, decode=FrozenAutoencoder.of(folder / AUTOENCODER, where).decode)
     torch.manual_seed(mix(spec.training.seed, "weights"))
     made = build(spec, info)
     trained = facts["networks"]

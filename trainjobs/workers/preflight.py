@@ -1,4 +1,4 @@
-"""A look at the base, the data and the store, before anything heavy starts. torch is not imported."""
+"""A look at the base or the autoencoder, the data and the store, before anything heavy starts. torch is not imported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from trainjobs.api.job import Job
 from trainjobs.checkpointer.identity import store_uri
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.data import pretrained
+from trainjobs.export import companion
 from trainjobs.run import progress
 from trainjobs.stores.objects import Patience
 
 
 def preflight(job: Job, run: Path) -> None:
-    """What can be found wrong before anything heavy starts: the base, the data, the store. Raises JobError."""
+    """What can be found wrong before anything heavy starts: the base, the autoencoder, the data, the store. Raises JobError."""
     if job.spec.language is not None and job.spec.language.base is not None:
         pretrained.look(job.spec.language.base)
+    if job.spec.diffusion is not None and job.spec.diffusion.latents is not None:
+        companion.pinned(job.spec.diffusion.latents.autoencoder)
     progress.update(run, data=data.preflight(job.spec))
     # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainjobs.api.denoiser import resolutions_fit
+from trainjobs.api.denoiser import attention_has_place, resolutions_fit
 from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.job import Spec
 from trainjobs.data.captions import NOTHING
@@ -19,6 +19,7 @@ from trainjobs.objectives.diffusion.flow import FlowObjective
 from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.learned import LearnedObjective
 from trainjobs.objectives.diffusion.objective import DiffusionObjective
+from trainjobs.objectives.diffusion.space import Space
 from trainjobs.objectives.phase import Model, Objective, model
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def networks(family: Diffusion, info: DataInfo) -> dict[str, nn.Module]:
     network = family.network
     channels, size = image("diffusion.network.architecture", network.architecture, info)
-    for breach in resolutions_fit(network, size):
+    for breach in (*resolutions_fit(network, size), *(attention_has_place(network, size) if network.architecture == "unet" else ())):
         raise breach.within("diffusion", "network").problem("GTJ0108", ()).error()
     outputs = 2 * channels if family.process.learned_variance else channels
     denoiser: nn.Module
@@ -74,11 +75,12 @@ def build(spec: Spec, info: DataInfo) -> Model:
     made = networks(spec.diffusion, info)
     process, sampler, led = spec.diffusion.process, spec.diffusion.sampler, guidance(spec.diffusion, info)
     objective: Objective
+    space = Space(info.decode)
     if process.prediction == "flow":
-        objective = FlowObjective(made["denoiser"], process, sampler, info.shape, led)
+        objective = FlowObjective(made["denoiser"], process, sampler, info.shape, led, space)
     elif process.schedule == "learned":
         batch = spec.training.batch.global_
         objective = LearnedObjective(made["denoiser"], made["noise_schedule"], process, sampler, info.shape, batch, led)
     else:
-        objective = DiffusionObjective(made["denoiser"], process, sampler, info.shape, led)
+        objective = DiffusionObjective(made["denoiser"], process, sampler, info.shape, led, space)
     return model(made, objective)

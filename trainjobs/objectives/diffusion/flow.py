@@ -25,6 +25,7 @@ from trainjobs.api.diffusion import DiffusionProcess, Sampler
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.sampler import spread, told
+from trainjobs.objectives.diffusion.space import PIXELS, Space
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 Time = TypeVar("Time", float, Tensor)
@@ -39,6 +40,7 @@ class FlowObjective:
     sampler: Sampler
     shape: tuple[int, ...]  # of one image
     guidance: Guidance = NONE
+    space: Space = PIXELS
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -75,7 +77,7 @@ class FlowObjective:
         for here, there in pairwise(stops):
             velocity = denoiser(x, told(self.process.timesteps * here, x))
             x = x + (there - here) * velocity.float()
-        return Samples(images=x.clamp(-1.0, 1.0))
+        return self.space.seen(x)
 
 
 def times(process: DiffusionProcess, u: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.prediction import Prediction, image, target, weight
 from trainjobs.objectives.diffusion.process import Schedule, cumulative_signal, signal_and_noise
 from trainjobs.objectives.diffusion.sampler import Visit, ddim, spread, told, visits
+from trainjobs.objectives.diffusion.space import PIXELS, Space
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
 
@@ -36,6 +37,7 @@ class DiffusionObjective:
     sampler: Sampler
     shape: tuple[int, ...]  # of one image
     guidance: Guidance = NONE
+    space: Space = PIXELS
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -67,15 +69,17 @@ class DiffusionObjective:
         return loss, {"loss": loss.detach(), "bits": self.process.timesteps * bits_B.detach().mean()}
 
     def heldout(self, batch: Batch) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """The simple loss and the bound, at timesteps and noise that belong to the sample: the same at every evaluation, however the
-        samples are batched."""
+        """The simple loss and, of pixels, the bound, at timesteps and noise that belong to the sample: the same at every evaluation,
+        however the samples are batched."""
         samples = batch.noise.samples
         t_B = (spread(samples) * self.process.timesteps).long()
         x, x_t, eps = self._noised(batch.data["image"], t_B, Noise.of(0, 0, "heldout", samples))
         predicted, variance = self._predicted(self.denoiser(x_t, t_B, *self.guidance.given(batch)))
+        loss = self._simple(x, eps, t_B, predicted)
+        if self.space.decode is not None:
+            return {"loss": over(loss, batch.size)}
         steps_B = self.process.timesteps * self._bits(x, x_t, t_B, predicted, variance, clip=True)
         bits_B = steps_B + bound.prior_bits(x, self._tables(x).last)
-        loss = self._simple(x, eps, t_B, predicted)
         return {"loss": over(loss, batch.size), "bits": over(bits_B.mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
@@ -86,7 +90,7 @@ class DiffusionObjective:
             return image(self.prediction, predicted, x, visit.here**0.5, (1.0 - visit.here) ** 0.5), variance
 
         steps = visits(cumulative_signal(*self.schedule).tolist(), self.sampler.steps)
-        return Samples(images=ddim(look, steps, self.sampler.eta, batch.noise, self.shape))
+        return self.space.seen(ddim(look, steps, self.sampler.eta, batch.noise, self.shape, self.space.clipped))
 
     def _noised(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """(x_0, x_t, eps)."""

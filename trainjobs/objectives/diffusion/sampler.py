@@ -2,9 +2,9 @@
 
 DDIM (Song et al., 2021, arXiv 2010.02502, equations 12 and 16): from t to the earlier s, with abar = 1 before the first step,
 sigma = eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s),   x_s = a_s x_0 + sqrt(1 - abar_s - sigma^2) eps + sigma noise.
-x_0 is clipped to [-1, 1] and eps is what then explains x_t, as in Nichol and Dhariwal's code: at the last steps of the cosine schedule
-a_t is below 1e-4, and an unclipped x_0 would be nothing but the network's error. The steps are spaced "trailing" and so start from t = T
-- 1, whose x_t is the noise that sampling starts from (Lin et al., 2023, arXiv 2305.08891, section 3.3).
+x_0 of pixels is clipped to [-1, 1] and eps is what then explains x_t, as in Nichol and Dhariwal's code: at the last steps of the cosine
+schedule a_t is below 1e-4, and an unclipped x_0 would be nothing but the network's error. The steps are spaced "trailing" and so start from
+t = T - 1, whose x_t is the noise that sampling starts from (Lin et al., 2023, arXiv 2305.08891, section 3.3).
 
 A variance that the network has learned takes the place of the noise's, and leaves the mean as it is: at eta 1 that is the sampler of
 Nichol and Dhariwal, with betas between the steps that are visited (arXiv 2102.09672, section 4).
@@ -38,13 +38,20 @@ class Visit:
 Look = Callable[[Tensor, Visit], tuple[Tensor, Tensor | None]]
 
 
-def ddim(look: Look, visits: Sequence[Visit], eta: float, noise: Noise, shape: tuple[int, ...]) -> Tensor:
-    """float32 [B, *shape] in [-1, 1], a sample for each row of the noise."""
+def in_bounds(x: Tensor) -> Tensor:
+    """Where pixels are."""
+    return x.clamp(-1.0, 1.0)
+
+
+def ddim(
+    look: Look, visits: Sequence[Visit], eta: float, noise: Noise, shape: tuple[int, ...], clip: Callable[[Tensor], Tensor] = in_bounds
+) -> Tensor:
+    """float32 [B, *shape] within the bounds of `clip`, a sample for each row of the noise."""
     x = noise.normal("start", *shape)
     for visit in visits:
         a_t, s_t = math.sqrt(visit.here), math.sqrt(1.0 - visit.here)
         x0, variance = look(x, visit)
-        x0 = x0.clamp(-1.0, 1.0)
+        x0 = clip(x0)
         eps = (x - a_t * x0) / s_t
         beta = 1.0 - visit.here / visit.there
         posterior = (1.0 - visit.there) / (1.0 - visit.here) * beta
