@@ -13,6 +13,8 @@ SAMPLES = 64  # drawn at an evaluation, where there is time
 FID_SAMPLES = 2000  # generated pictures, and real ones, that fid, kid, is, precision and recall are of
 LONGEST_SAMPLE = 256  # tokens: a picture of what the model does, not a benchmark
 
+_FEATURES = r"^(builtin|(file://|s3://|gs://|az://).+\.(pt|pt2|ts))$"
+
 
 class Evaluation(Model):
     """Scores and samples on the way."""
@@ -28,12 +30,12 @@ class Evaluation(Model):
         description="What samples are drawn for, one after the other and from the front again: texts, or names of classes. Without any, "
         "what held-out samples are of [validation_prompts].",
     )
-    features: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(builtin|(file://|s3://|gs://|az://).+\.(pt|pt2|ts))$")] = Field(
+    features: Annotated[str, Field(min_length=1, max_length=1024, pattern=_FEATURES)] = Field(
         BUILTIN,
-        description="Network whose features fid, kid, is, precision and recall compare: builtin, a classifier of digits for builtin:digits "
-        "and a fixed network of random weights for other pictures; or the URI of a TorchScript file (.pt, .ts) or of one of torch.export "
-        "(.pt2), which is given pictures float32 [B, 3, H, W] in [-1, 1] and returns features [B, F], or those and a classifier's outputs "
-        "before the softmax [B, K] [Inception].",
+        description="Network whose features fid, kid, is, precision and recall compare: builtin, a classifier of digits for "
+        "builtin:digits and a fixed network of random weights for other pictures; or the URI of a file of TorchScript (.pt, .ts) or of "
+        "torch.export (.pt2), whose network is given pictures float32 [B, 3, H, W] in [-1, 1] and returns features [B, F], or those and a "
+        "classifier's outputs before the softmax [B, K] [Inception].",
     )
     fid_samples: Annotated[int, Field(ge=2, le=50_000)] | None = Field(
         None,

@@ -179,7 +179,7 @@ SCOPES: dict[Asked, str] = {
     "active_units": "counts the latent dimensions that a vae uses",
     "fid": "is the Fréchet distance of generated pictures from the data, of a gan, vae or diffusion model of pictures",
     "kid": "is the kernel distance of generated pictures from the data, of a gan, vae or diffusion model of pictures",
-    "is": "is the inception score of generated pictures: it needs a classifier, which is there for builtin:digits or by evaluation.features",
+    "is": "is the inception score of generated pictures: it needs a classifier, that of builtin:digits or one of evaluation.features",
     "precision": "is the share of generated pictures that look like the data's, of a gan, vae or diffusion model of pictures",
     "recall": "is the share of the data's pictures that look like generated ones, of a gan, vae or diffusion model of pictures",
 }

@@ -55,6 +55,10 @@ class Later:
             tell()
         return self.ready()
 
+    def again(self, over: list[tuple[int, Figures]]) -> None:
+        """To be handed out to somebody else."""
+        self._over += over
+
     def forget(self) -> None:
         """What was begun is of a future that did not happen."""
         self._task, self._over = None, []

@@ -25,12 +25,12 @@ def distances(x_MF: Tensor, y_NF: Tensor) -> Tensor:
 def radii(x_NF: Tensor, neighbour: int = NEIGHBOUR) -> Tensor:
     """float64 [N]: how far the k-th nearest other row is, or the farthest where there are fewer."""
     nth = min(neighbour + 1, len(x_NF))  # each is its own nearest
-    return torch.cat([distances(rows, x_NF).kthvalue(nth, dim=1).values for rows in x_NF.split(_ROWS)])
+    return torch.cat([distances(rows, x_NF).kthvalue(nth, dim=1).values for rows in torch.split(x_NF, _ROWS)])
 
 
 def inside(x_MF: Tensor, balls_NF: Tensor, radii_N: Tensor) -> float:
     """The share of x within one of the balls at least."""
-    found = [(distances(rows, balls_NF) <= radii_N).any(dim=1) for rows in x_MF.split(_ROWS)]
+    found = [(distances(rows, balls_NF) <= radii_N).any(dim=1) for rows in torch.split(x_MF, _ROWS)]
     return float(torch.cat(found).double().mean())
 
 
