@@ -25,7 +25,12 @@ SPEC: dict[str, Any] = {
         "loss": {"type": "hinge"},
     },
     "data": {"source": "builtin:digits", "images": {"size": 16, "channels": 1}},
-    "training": {"steps": STEPS, "batch": {"global": 16, "micro": 8}, "optimizers": {"default": {"name": "sgd", "learningRate": 0.01}}},
+    "training": {
+        "steps": STEPS,
+        "batch": {"global": 16, "micro": 8},
+        "optimizers": {"default": {"name": "sgd", "learningRate": 0.01}},
+        "ema": {"decay": 0.9},  # whose batch norm is estimated anew, as that of the weights is of each rank's own samples
+    },
     "deepspeed": {"stage": 1},
     "compute": {"workers": "1-2", "gpusPerWorker": 0},
     "evaluation": {"samples": 4, "everySteps": EVERY, "metrics": list(WORDS), "fidSamples": 101},
@@ -52,14 +57,13 @@ VAE = {
 DIFFUSION = {
     **{key: value for key, value in SPEC.items() if key != "gan"},
     "diffusion": {"network": {"channels": 8, "multipliers": [1, 2]}, "sampler": {"steps": 2}},
-    "training": {**SPEC["training"], "ema": {"decay": 0.9}},
 }
 SPECS = {
     "gan": SPEC,
     "vae": VAE,
     "diffusion": DIFFUSION,
     "best": changed(checkpoints={"every": {"steps": EVERY}, "keep": {"last": 1, "best": {"metric": "fid/digits"}}}),
-    "followed": changed(training__earlyStopping={"metric": "kid/digits", "patience": 1, "minDelta": 1e9}),
+    "followed": changed(training__earlyStopping={"metric": "kid/digits", "patience": 1, "minDelta": 1e6}),
 }
 
 
