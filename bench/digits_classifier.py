@@ -31,7 +31,6 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 
 def trained() -> Classifier:
     images, labels = data()
-    torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = Classifier()
@@ -58,6 +57,7 @@ def accuracy(network: Classifier) -> float:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     made = trained()
     print(f"{sum(parameter.numel() for parameter in made.parameters())} weights, {accuracy(made):.3f} right of the digits held out")
     save_file(made.state_dict(), Path(sys.argv[1]) if sys.argv[1:] else WEIGHTS)

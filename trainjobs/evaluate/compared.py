@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -139,7 +140,8 @@ class Compared:
             save_file({"features": real.contiguous()}, unfinished)
             os.replace(unfinished, self.path)
         except (OSError, SafetensorError):
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
 
     def _told(self, real: Tensor) -> None:
         fewest, wide = min(len(real), self.count), real.shape[1]

@@ -79,8 +79,9 @@ class Random(nn.Module):
         x = resized(x, WIDE) if x.shape[-1] > WIDE else x
         found = []
         for number in range(len(WIDTHS)):
-            x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-            x = F.leaky_relu(F.conv2d(x, self.get_buffer(f"filters{number}"), stride=2 if min(x.shape[-2:]) > 4 else 1), 0.2)
+            halve = min(x.shape[-2:]) > 4
+            x = F.pad(x, (1, 1, 1, 1) if halve else (1, 2, 1, 2), mode="replicate")
+            x = F.leaky_relu(F.conv2d(x, self.get_buffer(f"filters{number}"), stride=2 if halve else 1), 0.2)
             found.append(x.mean(dim=(2, 3)))
         return torch.cat(found, dim=1)
 

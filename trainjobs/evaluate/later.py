@@ -38,7 +38,7 @@ class Later:
 
     def begin(self, step: int, compute: Callable[[], Figures]) -> None:
         """Have the figures of that step computed. Returns when those before are, and at once without any."""
-        self._over += self.all()
+        self._over = self.all()
         self._task = _Task(step, compute)
 
     def ready(self) -> list[tuple[int, Figures]]:
