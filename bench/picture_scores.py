@@ -1,6 +1,6 @@
 """Scores of the pictures that the digits samples learn to draw, and what an evaluation with them costs.
 
-    .venv/bin/python -m bench.picture_scores > bench/results/picture-scores.json
+    .venv/bin/python -m bench.picture_scores FILE        # as bench/results/picture-scores.json
 
 One process, one thread. Each sample of `SAMPLES` is trained as its manifest says, but by one worker and with all scores every so many
 steps; the first evaluation is after one step, when the networks are as good as untrained. The cost of an evaluation is what it took by the
@@ -68,7 +68,7 @@ def main() -> None:
             took = {"step": end["spent"]["steps"] / steps, "evaluation": end["spent"]["evaluations"] / looks}
             result["samples"][sample] = {"untrained": first[1], "scores": scores, "seconds": took}
             print(sample, first, scores, took, file=sys.stderr)
-    print(json.dumps(result, indent=1))
+    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
