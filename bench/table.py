@@ -28,6 +28,7 @@ def page(results: Path) -> str:
     parts = [
         HEAD,
         *training(found),
+        *picture_scores(found.get("picture-scores")),
         *checkpoints(found.get("checkpoints")),
         *data_table.section(found.get("data")),
         *gpu(found.get("gpu")),
@@ -67,6 +68,28 @@ def training(found: dict[str, Any]) -> list[str]:
             lines.append(f"| {family} | {ratio(ratios)} | {ratio(processor)} | {ours:.1f} | {plain:.1f} | {len(pairs)} |")
         else:
             lines.append(f"| {family} | not measured | | | | |")
+    return [*lines, ""]
+
+
+def picture_scores(result: dict[str, Any] | None) -> list[str]:
+    """What the digits samples learn to draw, by its scores."""
+    if result is None:
+        return []
+    lines = [
+        "## Scores of pictures",
+        "",
+        "The digits samples, trained by one process with `evaluation.metrics: [fid, kid, is, precision, recall]` of 2,000 pictures by the",
+        "features of the digits classifier (`bench/picture_scores.py`), and what an evaluation with them costs in steps of the same run.",
+        "",
+        "| Sample | step | fid | kid | is | precision | recall | an evaluation is |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, sample in result["samples"].items():
+        rows = {"1": sample["untrained"], **sample["scores"]}
+        cost = f"{sample['seconds']['evaluation'] / sample['seconds']['step']:.0f} steps"
+        for step in ("1", *[step for step in ("400",) if step in rows], max(rows, key=int)):
+            values = " | ".join(f"{rows[step][f'{word}/digits']:.3g}" for word in ("fid", "kid", "is", "precision", "recall"))
+            lines.append(f"| {name} | {step} | {values} | {cost} |")
     return [*lines, ""]
 
 

@@ -42,7 +42,7 @@ from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
 from trainjobs.engine.stage import choose_stage
-from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at
+from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at, shown
 from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
@@ -191,7 +191,7 @@ def _train(
     autocast = autocast_to(spec.training.precision, world.device)
     batches = Batches(source, seed, batch_cut, world, modules, autocast)
     batches.check(phases)
-    setting = Setting(spec, source, objective, modules, world, batch_cut.micro, tell)
+    setting = Setting.of(spec, source, objective, modules, world, batch_cut.micro, tell, cache, data.digest, warn)
     first, sync_at, rollbacks, back = state.step, state.step + 1, 0, None
     for engine in engines.values():
         engine.module.train()
@@ -266,12 +266,12 @@ def _train(
                     words = followed.told(scores)
                     if followed.over and not last:  # this was the last step
                         last, save, count = True, True, plan.drawn(True)
-                        samples = evaluation(setting, here, count)[1]
+                        samples = shown(setting, here, count)
                     rebuilt = reconstructions(setting, here) if count else None
                 if ema:
                     scores |= live(setting, here)
                 if reporter:
-                    reporter.evaluated(state, scores, samples)
+                    reporter.evaluated(state, scores, samples, setting.later)
                     reporter.reconstructed(state, rebuilt)
                     reporter.noted(state, words)
                 if watches:

@@ -7,7 +7,7 @@ from functools import partial
 from math import lcm
 
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import METRICS, SCOPES, Asked, answers
+from trainjobs.api.metrics import METRICS, SCOPES, Asked, answers, listing, measured_by
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.uris import builtin
@@ -97,7 +97,7 @@ def one_beginning(spec: Spec) -> Iterator[Breach]:
 
 
 def metric_suits(asked: Asked, spec: Spec) -> Iterator[Breach]:
-    measured = any(metric.suits(spec.families, builtin(spec.data.uri)) for metric in answers(asked))
+    measured = any(metric.suits(spec.families, builtin(spec.data.uri), spec.evaluation.features) for metric in answers(asked))
     if asked in spec.evaluation.metrics and not measured:
         yield Breach(("evaluation", "metrics"), f"{asked} {SCOPES[asked]}", how="take it out of spec.evaluation.metrics")
 
@@ -107,7 +107,8 @@ def best_is_measured(spec: Spec) -> Iterator[Breach]:
     best = spec.checkpoints.keep.best
     if best is None or spec.custom is not None or len(spec.families) != 1:
         return
-    known = [metric.name for metric in METRICS if metric.asked and metric.suits(spec.families, builtin(spec.data.uri))]
+    data, features = builtin(spec.data.uri), spec.evaluation.features
+    known = [metric.name for metric in METRICS if metric.asked and metric.suits(spec.families, data, features)]
     if best.metric not in known:
         why = f"measured here: {listed(known, 'and')}" if known else "nothing is measured that could choose the best"
         how = did_you_mean(best.metric, known) or ("" if known else "take keep.best out")
@@ -204,10 +205,8 @@ RULES = (
         "spec",
         "GTJ0102",
         best_is_measured,
-        f"has(self.custom) || !has({_BEST}) || "
-        + " || ".join(f"({_BEST}.metric == '{metric.name}' && {metric.cel})" for metric in METRICS if metric.asked),
-        "checkpoints.keep.best.metric is not measured: "
-        + ", ".join(f"{metric.name} ({metric.whose})" for metric in METRICS if metric.asked),
+        f"has(self.custom) || !has({_BEST}) || {measured_by(f'{_BEST}.metric')}",
+        f"checkpoints.keep.best.metric is not measured: {listing()}",
     ),
     Rule(
         "spec",

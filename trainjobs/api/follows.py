@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import METRICS
+from trainjobs.api.metrics import METRICS, listing, measured_by
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.shape import Path
@@ -36,7 +36,7 @@ def metric_is_measured(place: Path, spec: Spec) -> Iterator[Breach]:
     metric = followed(spec).get(place)
     if metric is None or spec.custom is not None or len(spec.families) != 1:
         return
-    known = [each.name for each in METRICS if each.asked and each.suits(spec.families, builtin(spec.data.uri))]
+    known = [each.name for each in METRICS if each.asked and each.suits(spec.families, builtin(spec.data.uri), spec.evaluation.features)]
     if spec.diffusion is not None and spec.diffusion.process.prediction == "flow":
         known = [name for name in known if name != "heldout/bits"]
     if metric not in known:
@@ -52,11 +52,6 @@ def metric_has_samples(place: Path, spec: Spec) -> Iterator[Breach]:
         yield Breach(place, f"{metric} cannot be measured", why, "write a share such as `holdout: 0.05`, or follow another metric")
 
 
-def _measured(path: str) -> str:
-    each = [f"({path} == '{metric.name}' && {metric.cel})" for metric in METRICS if metric.asked]
-    return " || ".join(each)
-
-
 _FLOW = "(!has(self.diffusion) || self.diffusion.process.prediction != 'flow' || {path} != 'heldout/bits')"
 
 RULES = tuple(
@@ -68,8 +63,8 @@ RULES = tuple(
             "spec",
             "GTJ0102",
             partial(metric_is_measured, place),
-            f"has(self.custom) || !({given}) || (({_measured(path)}) && {_FLOW.format(path=path)})",
-            f"{'.'.join(place)} is not measured: " + ", ".join(f"{metric.name} ({metric.whose})" for metric in METRICS if metric.asked),
+            f"has(self.custom) || !({given}) || (({measured_by(path)}) && {_FLOW.format(path=path)})",
+            f"{'.'.join(place)} is not measured: {listing()}",
         ),
         Rule(
             "spec",

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes", "bits", "active_units"]
+Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall"]
+QUALITY: tuple[Asked, ...] = ("fid", "kid", "is", "precision", "recall")  # of generated pictures, by features of a network
+PICTURED = ("gan", "vae", "diffusion")
+UNPICTURED = ("ring", "stdlib-text", "stdlib-pairs", "stdlib-chat", "stdlib-preferences")  # of what is built in
 SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
+BUILTIN = "builtin"  # of evaluation.features
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One quantity of metrics.jsonl, measured for `families`, or for all where there are none, on `builtin` data, or on any.
+    """One quantity of metrics.jsonl, measured for `families`, or for all where there are none, on `builtin` data, or on any; by
+    `features`, of pictures only: "digits" and "random" are built in, "file" is that of evaluation.features.
 
     `chart` and `label` are the titles of its chart and of its curve; `noisy` curves are drawn under their running mean; `tile` is its name
     among the headline numbers. Evaluations measure those that a word of evaluation.metrics has `asked` for. `mode`: which way is better.
@@ -35,24 +40,51 @@ class Metric:
     tile: str = ""
     asked: Asked | None = None
     mode: Literal["min", "max", ""] = ""
+    features: Literal["digits", "random", "file", ""] = ""
 
-    def suits(self, families: Iterable[str], builtin: str | None) -> bool:
-        """Whether it can be measured in a job of these families on that data. What custom objectives measure is theirs to say."""
-        return (not self.families or bool({*self.families, "custom"} & {*families})) and self.builtin in (None, builtin)
+    def suits(self, families: Iterable[str], builtin: str | None, features: str = BUILTIN) -> bool:
+        """Whether it can be measured in a job of these families on that data, with these evaluation.features. What custom objectives
+        measure is theirs to say."""
+        pictured = not self.features or (self.features == features_of(builtin, features) and builtin not in UNPICTURED)
+        return (not self.families or bool({*self.families, "custom"} & {*families})) and self.builtin in (None, builtin) and pictured
 
     @property
     def cel(self) -> str:
         """The same of a spec."""
         family = " || ".join(f"has(self.{name})" for name in (*self.families, "custom"))
         data = f"has(self.data.source) && self.data.source == 'builtin:{self.builtin}'"
-        return " && ".join([*([f"({family})"] if self.families else []), *([data] if self.builtin else [])])
+        return " && ".join([*([f"({family})"] if self.families else []), *([data] if self.builtin else []), *self._cel_of_features()])
 
     @property
     def whose(self) -> str:
         """In words: language, or data builtin:ring."""
-        return ", ".join([*self.families, *([f"data builtin:{self.builtin}"] if self.builtin else [])]) or "every family"
+        data = [f"data builtin:{self.builtin}"] if self.builtin else ["pictures"] if self.features else []
+        return ", ".join([*self.families, *data, *(["a file of evaluation.features"] if self.features == "file" else [])]) or "every family"
+
+    def _cel_of_features(self) -> list[str]:
+        if not self.features:
+            return []
+        others = [f"builtin:{name}" for name in ([*UNPICTURED, "digits"] if self.features == "random" else UNPICTURED)]
+        given = f"self.evaluation.features {'!=' if self.features == 'file' else '=='} '{BUILTIN}'"
+        return [given] if self.builtin else [given, f"!(has(self.data.source) && self.data.source in {others})"]
 
 
+def features_of(builtin: str | None, features: str) -> str:
+    """Which features a job on that data has, by its evaluation.features."""
+    return "file" if features != BUILTIN else "digits" if builtin == "digits" else "random"
+
+
+_QUALITIES: tuple[tuple[tuple[Asked, ...], str, Literal["min", "max"]], ...] = (
+    (("fid",), "Fréchet distance of features", "min"),
+    (("kid",), "Kernel distance of features", "min"),
+    (("is",), "Inception score", "max"),
+    (("precision", "recall"), "Precision and recall", "max"),
+)
+_FEATURES: tuple[tuple[Literal["digits", "random", "file"], str], ...] = (
+    ("digits", "a classifier of digits"),
+    ("random", "a network of random weights"),
+    ("file", "the network of evaluation.features"),
+)
 # In the order of a report's charts.
 METRICS = (
     Metric("loss", "Loss", "training", SAMPLED, tile="loss", mode="min"),
@@ -117,6 +149,25 @@ METRICS = (
     Metric("heldout/bits/live", "Variational bound", "of the weights themselves", ("diffusion",), unit="bits per dimension", mode="min"),
     Metric("modes", "modes", "modes", builtin="ring", noisy=False, tile="modes", asked="modes", mode="max"),
     Metric("modes/quality", "modes/quality", "quality", builtin="ring", unit="share", noisy=False, asked="modes", mode="max"),
+    *(
+        Metric(
+            f"{word}/{features}",
+            chart,
+            of,
+            PICTURED,
+            "digits" if features == "digits" else None,
+            unit="share" if word in ("precision", "recall") else "",
+            noisy=False,
+            asked=word,
+            mode=mode,
+            features=features,
+        )
+        for words, chart, mode in _QUALITIES
+        for word in words
+        for features, by in _FEATURES
+        if (word, features) != ("is", "random")  # it has no classes
+        for of in (f"{word} by {by}" if len(words) > 1 else f"by {by}",)
+    ),
     Metric(WAIT, "Waiting for data", "share of a step", unit="share"),
 )
 EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
@@ -126,6 +177,11 @@ SCOPES: dict[Asked, str] = {
     "modes": "counts the modes of builtin:ring",
     "bits": "is the variational bound of diffusion models, in bits per dimension",
     "active_units": "counts the latent dimensions that a vae uses",
+    "fid": "is the Fréchet distance of generated pictures from the data, of a gan, vae or diffusion model of pictures",
+    "kid": "is the kernel distance of generated pictures from the data, of a gan, vae or diffusion model of pictures",
+    "is": "is the inception score of generated pictures: it needs a classifier, that of builtin:digits or one of evaluation.features",
+    "precision": "is the share of generated pictures that look like the data's, of a gan, vae or diffusion model of pictures",
+    "recall": "is the share of the data's pictures that look like generated ones, of a gan, vae or diffusion model of pictures",
 }
 ASKED = "; ".join(["loss: held-out loss", *(f"{asked} {scope}" for asked, scope in SCOPES.items())]) + "."
 
@@ -138,3 +194,21 @@ def answers(asked: str) -> list[Metric]:
 def question(name: str) -> str:
     """The word of evaluation.metrics that asks for a metric. Those of custom objectives are asked for by their own name."""
     return next((metric.asked for metric in METRICS if metric.name == name and metric.asked), name.removeprefix("heldout/"))
+
+
+def measured_by(path: str) -> str:
+    """CEL: whether the metric named at `path` of a spec is one that evaluations of it measure."""
+    whose: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if metric.asked:
+            whose.setdefault(metric.cel, []).append(metric.name)
+    return " || ".join(f"({path} in {names} && {cel})" for cel, names in whose.items())
+
+
+def listing() -> str:
+    """The metrics that evaluations measure, and of whom, in words."""
+    whose: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if metric.asked:
+            whose.setdefault(metric.whose, []).append(metric.name)
+    return "; ".join(f"{', '.join(names)} ({who})" for who, names in whose.items())

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
-from trainjobs.api.follows import followed
 from trainjobs.api.job import Spec
 from trainjobs.api.metrics import LIVE, question
+from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.active_units import ActiveUnits
@@ -21,6 +21,7 @@ from trainjobs.evaluate.heldout import Heldout
 from trainjobs.evaluate.latent_scale import measure
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.prompts import account, prompted, role
+from trainjobs.evaluate.quality import Quality
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
@@ -40,17 +41,30 @@ def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[s
     wanted = measured(spec)
     scores: dict[str, float] = {}
     with setting.inference(), looking.listening(setting.networks):
-        for score in asked_for(spec, setting.source, setting.objective, wanted, setting.before):
+        if setting.compared is not None:
+            setting.compared.prepare(setting.micro, looking)
+        for score in [*asked_for(spec, setting.source, setting.objective, wanted, setting.before), *of_pictures(setting, at)]:
             look(score, setting, at, looking)
             for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
             scores |= score.result(world)
         if isinstance(setting.objective, LatentObjective):
             measure(setting, setting.objective, at, looking)
+    return chosen(scores, wanted), shown(setting, at, samples)
+
+
+def shown(setting: Setting, at: At, samples: int = SAMPLES) -> Samples:
+    """The samples alone."""
+    looking = Looking(setting.tell, passes(setting.spec))
+    with setting.inference(), looking.listening(setting.networks):
         pieces = list(drawn(setting, at, samples, 0, looking))
-    turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
-    whole = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
-    return chosen(scores, wanted), whole
+    turns = setting.world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
+    return joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
+
+
+def of_pictures(setting: Setting, at: At) -> list[Score]:
+    """The score of pictures by their features, where it is asked for."""
+    return [Quality(setting.compared, at, setting.tell)] if setting.compared is not None else []
 
 
 def live(setting: Setting, at: At) -> dict[str, float]:
@@ -81,7 +95,8 @@ def chosen(scores: dict[str, float], wanted: set[str]) -> dict[str, float]:
 def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, int]:
     """How many held-out samples an evaluation looks at, and how many it draws for its scores."""
     scores = asked_for(spec, source, objective, measured(spec), Memory())
-    return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores)
+    more = pictures(spec) if qualities(spec) else 0
+    return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores) + more
 
 
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str], before: Memory | None = None) -> Sequence[Score]:
@@ -137,6 +152,4 @@ def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
 def measured(spec: Spec) -> set[str]:
     """The metrics that the manifest asks for, by evaluation.metrics, by choosing the best checkpoint, or because the run
     follows them."""
-    best = spec.checkpoints.keep.best
-    named = [*([best.metric] if best else []), *followed(spec).values()]
-    return {*spec.evaluation.metrics, *map(question, named)}
+    return {*spec.evaluation.metrics, *map(question, decisive(spec))}

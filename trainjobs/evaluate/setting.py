@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor, nn
 
+from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.source import Source
+from trainjobs.evaluate.compared import Compared
+from trainjobs.evaluate.later import Later
 from trainjobs.evaluate.spread import Memory
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
@@ -21,7 +25,8 @@ from trainjobs.world import World
 @dataclass(frozen=True)
 class Setting:
     """`micro` is how many rows pass a network at a time; `tell` hears on every rank what is done, at each pass of a network.
-    `before` keeps what the evaluation before drew, for a score that looks at how it moves."""
+    `before` keeps what the evaluation before drew, for a score that looks at how it moves; `compared` is what pictures are compared with,
+    where they are."""
 
     spec: Spec
     source: Source
@@ -31,6 +36,30 @@ class Setting:
     micro: int
     tell: Callable[[str], None] = lambda words: None
     before: Memory = field(default_factory=Memory)
+    compared: Compared | None = None
+
+    @classmethod
+    def of(
+        cls,
+        spec: Spec,
+        source: Source,
+        objective: Objective,
+        networks: Mapping[str, nn.Module],
+        world: World,
+        micro: int,
+        tell: Callable[[str], None],
+        cache: Path,
+        data: str,
+        warn: Callable[[JobError], None],
+    ) -> Setting:
+        """With what pictures are compared with, whose features go into the folder `cache`; `data` is the digest of what the job is trained
+        on, and rank 0 hears what is not well with them. Every rank must call it. JobErrors as of Compared.open."""
+        return cls(spec, source, objective, networks, world, micro, tell, compared=Compared.open(spec, source, world, cache, data, warn))
+
+    @property
+    def later(self) -> Later | None:
+        """What is computed beside training."""
+        return self.compared.later if self.compared else None
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -76,3 +78,10 @@ def averaged(steps: Sequence[Measured], wanted: Callable[[str], bool] = lambda n
     everything = [value for values in found for group in values.values() for value in group]
     numbers = iter(torch.stack(everything).tolist() if everything else [])
     return [{name: math.fsum(next(numbers) for _ in group) / len(group) for name, group in values.items()} for values in found]
+
+
+def memory(device: torch.device) -> int:
+    """Bytes: the GPU's peak allocation, or this process's largest resident set."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
-
-import torch
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
@@ -20,9 +16,11 @@ from trainjobs.checkpointer.saver import Happened, Saver
 from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
+from trainjobs.evaluate.later import Later
 from trainjobs.evaluate.pictures import save_pairs, save_samples
 from trainjobs.evaluate.shown import Pairs
 from trainjobs.monitor.diary import Diary, aloud
+from trainjobs.monitor.meter import memory
 from trainjobs.monitor.orders import Orders
 from trainjobs.monitor.times import Kind, Times
 from trainjobs.objectives.phase import Samples
@@ -67,6 +65,8 @@ class Reporter:
         step = commit.step if commit else 0
         self._saver, self._sync_every = saver, sync_every
         self._not_saved, self._troubled = False, True
+        self._later: Later | None = None
+        self._evaluated = step
         rewind(run, step, now)
         self._diary = Diary(job.spec.training.steps, say, now)
         self._metrics = progress.Metrics(run, step, now)
@@ -116,7 +116,7 @@ class Reporter:
             return Orders(step + ahead, False, timed or bool(self._saver.again()))
         verdict = self._would_save(0.0, None if notice.deadline is None else notice.deadline - self._now())
         self._leaving = notice, verdict
-        self._show(phase="Stopping", message=told(notice, verdict))
+        self._show(phase="Stopping", message=preemption.told(notice, verdict))
         return Orders(step + ahead, True, verdict.take)
 
     @contextmanager
@@ -135,6 +135,7 @@ class Reporter:
 
     def stepped(self, state: State, row: Mapping[str, float]) -> None:
         """A row of metrics."""
+        self._late()
         steps = self._job.spec.training.steps
         unit = "tokens/s" if self._info.kind == "text" else "samples/s"
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
@@ -149,21 +150,29 @@ class Reporter:
             metrics={name: progress.plain(value) for name, value in row.items() if not name.startswith("lr/")},
             spent=self._times.spent(),
             throughput={"value": round(throughput, 1), "unit": unit},
-            memoryBytes=_memory(self._world.device),
+            memoryBytes=memory(self._world.device),
         )
 
-    def evaluated(self, state: State, scores: Mapping[str, float], samples: Samples) -> None:
-        """Held-out scores and what the model drew."""
-        self.scores = dict(scores)
-        if scores:
-            self._metrics.write(state.step, scores)
+    def evaluated(self, state: State, scores: Mapping[str, float], samples: Samples, later: Later | None = None) -> None:
+        """Held-out scores and what the model drew; `later` has those that are still computed."""
+        self._later, self.scores, self._evaluated = later, dict(scores), state.step
         folder = self._run / "samples"
         folder.mkdir(exist_ok=True)
         if samples != Samples():
             save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
-        self._mark(
-            "evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=state.step, metrics=dict(scores)
-        )
+        self._scored(state.step, scores)
+        self._late()
+
+    def _scored(self, step: int, scores: Mapping[str, float]) -> None:
+        if scores:
+            self._metrics.write(step, scores)
+        self._mark("evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=step, metrics=dict(scores))
+
+    def _late(self, *, wait: bool = False) -> None:
+        """Scores that are there by now, of evaluations that were told without them."""
+        for step, scores in (self._later.all() if wait else self._later.ready()) if self._later else ():
+            self.scores |= scores if step == self._evaluated else {}
+            self._scored(step, scores)
 
     def real(self, samples: Samples | None) -> None:
         """Real samples, to look at beside what the model draws."""
@@ -216,6 +225,8 @@ class Reporter:
 
     def rolled_back(self, state: State, what: str, bad: int) -> None:
         """The run went back to `state`, because of `what` at step `bad`: "loss not finite"."""
+        if self._later:
+            self._later.forget()
         self._metrics.close()
         rewind(self._run, state.step, self._now)
         self._metrics = progress.Metrics(self._run, state.step, self._now)
@@ -227,6 +238,7 @@ class Reporter:
     def ended(self, state: State, how: Literal["finished", "stopped"], why: str = "") -> Outcome:
         """The run is over, or this group of workers is. Returns what the ranks are to know of it: it stopped for another one to follow?
         `why` a run finished before its last step."""
+        self._late(wait=how == "finished")
         self._metrics.close()
         outcome = Outcome(how, why)
         if how == "finished" or self._leaving is None:
@@ -234,7 +246,7 @@ class Reporter:
         else:
             notice, verdict = self._leaving
             event, phase = notice.event, "Recovering" if notice.replaces else "Stopped"
-            message = told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
+            message = preemption.told(notice, verdict) if notice.replaces or notice.deadline is not None else ""
             outcome = Outcome("replaced" if notice.replaces else "stopped", message)
         more = {"message": message} if message else {}
         self._mark(event, step=state.step, **more)
@@ -285,14 +297,3 @@ class Reporter:
 
     def _show(self, **fields: object) -> None:
         progress.update(self._run, self._now, **fields)
-
-
-def told(notice: Notice, verdict: LastSave) -> str:
-    return f"{notice.why}: {verdict.words}" if notice.why else verdict.words
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes: the GPU's peak allocation, or this process's largest resident set."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -3,7 +3,7 @@
 collapse     `samples/spread` (evaluate/spread.py) below a quarter, or fewer than half of the modes that were ever covered (four at least),
              at three evaluations running; the spread counts from where it was more once, or from step 500 on
 oscillation  `samples/moved` above 1, samples of fixed latents moving further than they differ from each other, and `samples/distance` no
-             lower than nine tenths of what it was before, at three evaluations running. FID counts instead where it is measured
+             lower than nine tenths of what it was before, at three evaluations running. FID counts instead where something is decided by it
 vanishing    the generator's gradient norm below a thousandth of its running median, over twenty steps in which the discriminator is right
              on 99 %. Wasserstein losses have no such thing
 augment      ADA's p above 0.8, where augmentation begins to show in samples
@@ -24,6 +24,7 @@ from typing import Any
 from trainjobs.api.errors import JobError
 from trainjobs.api.gan import WASSERSTEIN
 from trainjobs.api.job import Spec
+from trainjobs.api.quality import decisive
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD
 from trainjobs.monitor.reporter import Reporter
 
@@ -39,6 +40,7 @@ class GanWatches:
 
     wasserstein: bool
     adapts_every: int = 20  # steps of a window
+    _by_fid: bool = False  # it comes with every evaluation; else it comes late, beside training, and the last one's is no comparison
     _low: int = 0
     _restless: int = 0
     _whole: bool = False  # spread was enough once
@@ -50,7 +52,8 @@ class GanWatches:
 
     @classmethod
     def of(cls, spec: Spec) -> GanWatches | None:
-        return cls(spec.gan.loss.type in WASSERSTEIN) if spec.gan else None
+        by_fid = any(name.startswith("fid") for name in decisive(spec))
+        return cls(spec.gan.loss.type in WASSERSTEIN, _by_fid=by_fid) if spec.gan else None
 
     def state(self) -> dict[str, Any]:
         distance = self._distance if math.isfinite(self._distance) else None
@@ -94,7 +97,7 @@ class GanWatches:
         self._say("collapse", self._low >= RUNNING, f"the generator has collapsed: {share or gone}", why, how)
 
         moved = scores.get(MOVED)
-        distance = next((value for name, value in scores.items() if name.startswith("fid")), scores.get(DISTANCE))
+        distance = next((value for name, value in scores.items() if name.startswith("fid") and self._by_fid), scores.get(DISTANCE))
         if moved is None or distance is None:
             return
         stands = distance >= STANDS * self._distance

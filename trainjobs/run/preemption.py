@@ -103,3 +103,7 @@ def decide(size_bytes: int, seconds_per_byte: float | None, step_seconds: float,
     if MARGIN * needed <= left:
         return LastSave(True, f"{takes}, {left:.0f} s are left: taken")
     return LastSave(False, f"{takes}, {max(0.0, left):.0f} s are left: not taken, {before}")
+
+
+def told(notice: Notice, verdict: LastSave) -> str:
+    return f"{notice.why}: {verdict.words}" if notice.why else verdict.words
