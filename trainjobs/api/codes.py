@@ -524,11 +524,11 @@ CODES: dict[str, Code] = {
         "the reward function failed",
         FAILED,
         _page(
-            "A function of `language.grpo.rewards` raised an error, returned something that is no list of numbers, one for each completion "
-            "(or None, to abstain), returned NaN, or took longer than `timeLimit`. The message names the function, the step, a prompt and "
-            "its completion, and the lines of the function that raised.",
+            "A function of `language.grpo.rewards` or `language.ppo.rewards` raised an error, returned something that is no list of "
+            "numbers, one for each completion (or None, to abstain), returned NaN, or took longer than `timeLimit`. The message names the "
+            "function, the step, a prompt and its completion, and the lines of the function that raised.",
             "Mend the function; call it by hand with the prompt and the completion of the message.",
-            "A function that waits for something else, a server for one, may need a larger `language.grpo.timeLimit`.",
+            "A function that waits for something else, a server for one, may need a larger `timeLimit`.",
         ),
     ),
     "GTJ0219": Code(

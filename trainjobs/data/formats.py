@@ -36,6 +36,7 @@ LEARNS: Mapping[str, tuple[Format, ...]] = {
     "reward": ("preference",),
     "dpo": ("preference",),
     "grpo": ("prompts",),
+    "ppo": ("prompts",),
 }
 
 
