@@ -114,7 +114,7 @@ def rolled(ours: PpoObjective, size: int, micro: int, step: int, seed: int = 0) 
 def tiny(seed: int, layers: int = 1) -> Any:
     from trainjobs.api.language import Transformer
     from trainjobs.models.transformers import causal_language_model
-    from trainjobs.objectives.language.valued import Valued
+    from trainjobs.objectives.language.headed import Valued
 
     torch.manual_seed(seed)
     network = Transformer.model_validate({"layers": layers, "hidden": 16, "heads": 2, "contextLength": 16})
@@ -124,7 +124,7 @@ def tiny(seed: int, layers: int = 1) -> Any:
 @pytest.mark.slow
 def test_a_valued_network_is_the_causal_one_with_values_of_0_at_first() -> None:
     model = tiny(0)
-    causal = model._causal
+    causal = model.causal
     assert {name for name, _ in model.named_parameters()} == {name for name, _ in causal.named_parameters()} | set(model.begins_anew)
     tokens = torch.tensor([[1, 2, 3]])
     output = model(input_ids=tokens, valued=True)

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.only import only
+from trainjobs.api.pretrained import Base
+
+# Weights that a method adds beside the network's own (objectives/language/headed.py), which others who load an export know nothing of.
+HEADS = ("value.weight", "value.bias", "projection.weight")
 
 
 class Dpo(Model):
@@ -104,4 +108,34 @@ class Ppo(Rewarded):
     epochs: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Steps on each batch of completions (TRL: num_ppo_epochs).")
     missing_eos_penalty: Annotated[float, Field(ge=0, le=1000)] = Field(
         0.0, description="Taken from the reward of a completion that was cut off before its end (TRL: missing_eos_penalty)."
+    )
+
+
+class Distill(Model):
+    """Distillation from a trained model of the same vocabulary (Hinton et al., 2015; Agarwal et al., 2024)."""
+
+    teacher: Base | None = Field(
+        None, description="The model that is learned from, which stays as it is (TRL: teacher_model_name_or_path)."
+    )
+    temperature: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="Logits of both are divided by it, and their divergence is multiplied by its square (TRL: temperature)."
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of the loss that is the divergence from the teacher; the rest is the cross-entropy of the data."
+    )
+    beta: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="The divergence: 0 KL(teacher, student), which covers what the teacher says; 1 KL(student, teacher), which stays with "
+        "it; between, the generalised Jensen-Shannon divergence (TRL: beta).",
+    )
+    on_policy: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Share of sequences whose completion the student draws itself; of those alpha is 1 (TRL: lmbda)."
+    )
+    max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
+        64, description="Tokens of a completion that the student draws at most (TRL: max_new_tokens)."
+    )
+    hidden_states: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0,
+        description="Weight of the mean squared difference of the last hidden states, the student's through a trained projection "
+        "(Romero et al., 2015).",
     )

@@ -18,6 +18,7 @@ LEARNED = {
     "dpo": ("stdlib-preferences",),
     "grpo": ("stdlib-pairs",),
     "ppo": ("stdlib-pairs",),
+    "distill": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
 }
 STEADY = ("dpo", "grpo", "ppo")  # methods that compare probabilities of two passes
 NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
@@ -64,6 +65,28 @@ def rewarded(language: Language) -> Iterator[Breach]:
         yield Breach((method, "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
 
 
+def taught(language: Language) -> Iterator[Breach]:
+    if language.method != "distill":
+        return
+    own = language.distill
+    if own.teacher is None:
+        how = "name a trained model in distill.teacher.source"
+        yield Breach(("distill",), "distill without a teacher", "it is what is learned from", how, on_key=True)
+    if language.loss.chunk is not None:
+        why = "both networks' whole distributions are compared"
+        yield Breach(("loss", "chunk"), "chunk has no effect with method: distill", why, "take chunk out", on_key=True)
+    if own.on_policy and language.packing != "none":
+        what, why = f"onPolicy with packing: {language.packing}", "a completion is drawn for the one document of a row"
+        yield Breach(("packing",), what, why, "set packing: none")
+    if not own.on_policy and own.max_completion != type(own)().max_completion:
+        yield Breach(
+            ("distill", "maxCompletion"), "maxCompletion has no effect with onPolicy: 0", how="or take maxCompletion out", on_key=True
+        )
+    if own.on_policy and own.max_completion >= language.network.context_length:
+        what = f"maxCompletion {own.max_completion} of a context of {language.network.context_length}"
+        yield Breach(("distill", "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
+
+
 def whole(asked: RewardFunction) -> Iterator[Breach]:
     for name, needed in NEEDS.items():
         given = getattr(asked, needed) is not None
@@ -108,6 +131,15 @@ RULES = (
             for name in ("grpo", "ppo")
         ),
         "grpo and ppo need rewards, and a maxCompletion below network.contextLength",
+    ),
+    Rule(
+        "spec.language",
+        "GTJ0108",
+        taught,
+        "self.method != 'distill' || (has(self.distill.teacher) && !has(self.loss.chunk) && (self.distill.onPolicy > 0.0 ? "
+        "self.packing == 'none' && self.distill.maxCompletion < self.network.contextLength : self.distill.maxCompletion == 64))",
+        "distill needs a teacher, no loss.chunk, and with onPolicy packing: none and a maxCompletion below network.contextLength; without "
+        "onPolicy it has no effect",
     ),
     *(
         Rule(

@@ -37,6 +37,7 @@ LEARNS: Mapping[str, tuple[Format, ...]] = {
     "dpo": ("preference",),
     "grpo": ("prompts",),
     "ppo": ("prompts",),
+    "distill": ("text", "chat", "pair"),
 }
 
 

@@ -17,13 +17,14 @@ from trainjobs.data.kinds import mismatch
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
+from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.language.grpo import GrpoObjective
+from trainjobs.objectives.language.headed import Projected, Valued
 from trainjobs.objectives.language.ppo import PpoObjective
 from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
 from trainjobs.objectives.language.pretrained import trained
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.language.unfreezing import unfrozen
-from trainjobs.objectives.language.valued import Valued
 from trainjobs.objectives.phase import Model, Network
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def build(spec: Spec, info: DataInfo) -> Model:
         networks_ = {**held, "model": Network(valued, origin=origin)}
         rewards = Rewards.of(family.ppo.rewards, family.ppo.time_limit, "language.ppo")
         return Model(networks_, PpoObjective(valued, reference, tokenizer, context, family.ppo, rewards), copies=copies_of(networks_))
+    if family.method == "distill":
+        made.leaves = Projected.begins_anew  # type: ignore[assignment]  # what an export has beside what text is drawn with
+        own = DistillObjective(made, None, tokenizer, context, family.loss, family.distill, stream=not info.form)
+        return Model({"model": Network(made, origin=origin)}, own)
     network = Network(made, origin=origin)
     if family.unfreezing is not None:
         network = unfrozen("model", made, family.unfreezing, origin)

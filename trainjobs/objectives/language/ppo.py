@@ -27,10 +27,10 @@ from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
+from trainjobs.objectives.language.headed import values
 from trainjobs.objectives.language.preference import referred
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.language.tokens import log_probabilities
-from trainjobs.objectives.language.valued import values
 from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
 
 SMALL = 1e-8  # added to the variance, as TRL does
