@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainjobs.api.job import Job, Spec
+from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.data import open_source
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
+from trainjobs.world import World
 
 TARGET, PATTERN = 5, "[a-z]"
 REWARDS = [{"function": "length", "target": TARGET}, {"function": "regex", "pattern": PATTERN, "weight": 0.5}]
@@ -29,7 +31,8 @@ def trained(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, Tensor], l
     assert spec.language
     source: Any = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    model: Any = build(spec, source.info).modules["model"]
+    made = with_teacher(build(spec, source.info), spec, source.info, World(0, 1, torch.device("cpu")), cache)
+    model: Any = made.modules["model"]
     reference = copy.deepcopy(model)
     settings = spec.training.optimizer("model")
     optimizer = torch.optim.SGD(model.parameters(), lr=settings.learning_rate, momentum=0.9)
@@ -43,12 +46,17 @@ def trained(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, Tensor], l
     seen = 0
     for step in range(spec.training.steps):
         positions = torch.arange(seen, seen + size)
-        noise = Noise.of(spec.training.seed, step, "rollout" if spec.language.rewarded else "train.0", positions)
+        drawing = spec.language.rewarded or spec.language.distill.on_policy
+        noise = Noise.of(spec.training.seed, step, "rollout" if drawing else "train.0", positions)
         data = source.batch(positions, spec.training.seed, noise)
         if method == "dpo":
             learn(dpo(model, reference, data, spec.language.dpo.beta))
         elif method == "reward":
             learn(reward(model, data))
+        elif method == "distill":
+            loss, completions = distill(spec, model, made.modules["teacher"], data, noise)
+            learn(loss)
+            drawn += completions
         elif spec.language.grpo.dynamic_sampling:
             seen += dynamic(spec, model, reference, source, step, seen, learn)
             continue
@@ -89,6 +97,47 @@ def reward(model: Any, data: dict[str, Tensor]) -> Tensor:
         ]
         losses.append(-F.logsigmoid(scores[0] - scores[1]))
     return torch.stack(losses).mean()
+
+
+def distill(spec: Spec, model: Any, teacher: Any, data: dict[str, Tensor], noise: Noise) -> tuple[Tensor, list[list[int]]]:
+    """The loss of a batch, and the completions that the student drew for it."""
+    assert spec.language
+    own, context, end = spec.language.distill, spec.language.network.context_length, 256
+    whose, uniform = noise.uniform("onPolicy"), noise.uniform("tokens", own.max_completion)
+    losses, drawn = [], list[list[int]]()
+    for row in range(len(data["tokens"])):
+        labels = data["labels"][row]
+        learned = (labels != -100).nonzero()[:, 0]
+        first, last = int(learned[0]) + 1, int(learned[-1]) + 1
+        tokens = torch.cat([data["tokens"][row, :last], labels[last - 1 : last]])
+        mine = bool(whose[row] < own.on_policy)
+        if mine:
+            tokens = tokens[:first]
+            for number in range(min(own.max_completion, context - first + 1)):
+                with torch.no_grad():
+                    below = model(input_ids=tokens[None]).logits[0, -1].softmax(-1).cumsum(0)
+                tokens = torch.cat([tokens, (below <= uniform[row, number] * below[-1]).sum()[None]])
+                if tokens[-1] == end:
+                    break
+            drawn.append(tokens[first:].tolist())
+        more = {"projected": True} if own.hidden_states else {}
+        ours = model(input_ids=tokens[None, :-1], **more)
+        with torch.no_grad():
+            theirs = teacher(input_ids=tokens[None, :-1], output_hidden_states=True)
+        q, p = (torch.softmax(one.logits[0, first - 1 :] / own.temperature, -1) for one in (ours, theirs))
+        m = own.beta * p + (1 - own.beta) * q
+        if own.beta == 0:
+            apart = (p * (p / q).log()).sum(-1)
+        else:
+            apart = own.beta * (p * (p / m).log()).sum(-1) + (1 - own.beta) * (q * (q / m).log()).sum(-1)
+        crossed = F.cross_entropy(ours.logits[0, first - 1 :], tokens[first:], reduction="none")
+        alpha = 1.0 if mine else own.alpha
+        loss = alpha * own.temperature**2 * apart + (1 - alpha) * crossed
+        if own.hidden_states:
+            gap = ours["projected"][0, first - 1 :] - theirs.hidden_states[-1][0, first - 1 :]
+            loss = loss + own.hidden_states * gap.square().mean(-1)
+        losses.append(loss)
+    return torch.cat(losses).mean(), drawn
 
 
 def dynamic(spec: Spec, model: Any, reference: Any, source: Any, step: int, seen: int, learn: Any) -> int:

@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import group
 import plain_alignment as plain
 
+from tests.models.bases import base
+
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH = 3, 8
@@ -27,27 +29,30 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {  # the method's part, and t
     "dpo": ({"beta": 0.5}, 0.1),
     "reward": ({}, 0.1),
     "grpo": ({**ROLLED, "generations": 4, "beta": 0.1, "epochs": 2}, 0.2),
+    "distill": ({"temperature": 2.0, "alpha": 0.4}, 0.1),
+    "own": ({"beta": 0.5, "onPolicy": 0.6, "maxCompletion": 6, "hiddenStates": 0.5}, 0.1),  # some completions are the student's own
     "dynamic": ({**ROLLED, "rewards": plain.REWARDS[1:], "generations": 2, "beta": 0.1, "dynamicSampling": 2}, 0.2),
     "ppo": ({**ROLLED, "epochs": 2, "klCoefficient": 0.2, "lambda": 0.9, "gamma": 0.95, "missingEosPenalty": 0.3}, 0.2),
 }
-CASES = [f"{method}-z{stage}-w2" for method in METHODS for stage in range(4) if method != "dynamic"]
-CASES += [f"{method}-z{stage}-w1" for method in METHODS for stage in (0, 3) if method != "dynamic"]
+CASES = [f"{method}-z{stage}-w2" for method in METHODS for stage in range(4) if method not in ("dynamic", "distill", "own")]
+CASES += [f"{method}-z{stage}-w1" for method in METHODS for stage in (0, 3) if method not in ("dynamic", "distill", "own")]
 CASES += ["dynamic-z3-w2", "dynamic-z0-w1"]
-STOPPED = ["dpo-z2-w2", "grpo-z3-w2", "ppo-z3-w2", "dynamic-z3-w2"]  # after one of the steps
+CASES += [f"{method}-z{stage}-w{workers}" for method in ("distill", "own") for stage, workers in ((0, 1), (1, 2), (2, 2), (3, 2))]
+STOPPED = ["dpo-z2-w2", "grpo-z3-w2", "ppo-z3-w2", "dynamic-z3-w2", "own-z3-w2"]  # after one of the steps
 
 
 def spec(name: str, root: Path, workers: int | None = None, stage: int | None = None) -> dict[str, Any]:
     given, z, w = name.split("-")[:3]
-    method = "grpo" if given == "dynamic" else given
+    method = {"dynamic": "grpo", "own": "distill"}.get(given, given)
     workers = int(w[1:]) if workers is None else workers
     part, learning_rate = METHODS[given]
-    data = "pairs" if method in ("dpo", "reward") else "prompts"
+    data = {"dpo": "pairs", "reward": "pairs", "distill": "answers"}.get(method, "prompts")
+    network: dict[str, Any] = {"network": {"architecture": "llama", "layers": 2, "hidden": 32, "heads": 2, "contextLength": 48}}
+    if method == "distill":
+        network = {"network": {"contextLength": 48}, "base": {"source": f"file://{root / 'student'}"}, "packing": "none"}
+        part = {**part, "teacher": {"source": f"file://{root / 'teacher'}"}}
     return {
-        "language": {
-            "network": {"architecture": "llama", "layers": 2, "hidden": 32, "heads": 2, "contextLength": 48},
-            "method": method,
-            method: part,
-        },
+        "language": {**network, "method": method, method: part},
         "data": {"source": f"file://{root / data}", "holdout": 0},
         "training": {
             "steps": STEPS,
@@ -61,11 +66,12 @@ def spec(name: str, root: Path, workers: int | None = None, stage: int | None = 
 
 
 def write(root: Path) -> None:
-    for name in ("pairs", "prompts"):
+    for name in ("pairs", "prompts", "answers"):
         (root / name).mkdir()
     pairs = [{"prompt": f"{n} of " * (1 + n % 3), "chosen": "yes" * (1 + n % 4), "rejected": "no" + "t" * (n % 5)} for n in range(40)]
     prompts = [{"prompt": "ask " * (1 + n % 3) + str(n)} for n in range(40)]
-    for name, rows in (("pairs", pairs), ("prompts", prompts)):
+    answers = [{"prompt": "ask " * (1 + n % 3) + str(n), "completion": "say" * (1 + n % 4)} for n in range(40)]
+    for name, rows in (("pairs", pairs), ("prompts", prompts), ("answers", answers)):
         (root / name / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -73,6 +79,8 @@ def write(root: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("alignment")
     write(root)
+    base(root / "student", "llama", layers=1)
+    base(root / "teacher", "gpt2", width=48)
     for name in CASES:
         group.prepare(root / name, spec(name, root))
     for name in STOPPED:
@@ -112,7 +120,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(name: str, root: Path) -> No
 
 def test_completions_end_at_unequal_lengths(wanted: dict[str, Any]) -> None:
     """Else neither cut off nor ended ones were tried."""
-    for method in ("grpo", "ppo"):
+    for method in ("grpo", "ppo", "own"):
         lengths = {len(completion) for completion in wanted[method][1]}
         assert len(lengths) > 1, lengths
 
