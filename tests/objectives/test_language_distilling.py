@@ -128,7 +128,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     vocabulary = told["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(told))
-    with pytest.raises(JobError, match=r"GTJ0108 the teacher is of another vocabulary .* 'b' is token 97"):
+    with pytest.raises(JobError, match=r"GTJ0108 the teacher is of another vocabulary .* '[ab]' is token [0-9]+ of one"):
         same_vocabulary(found("other"), read(found("one")))
     with pytest.raises(JobError, match=r"GTJ0108 .* it has 259 tokens, the student's tokenizer 257"):
         same_vocabulary(found("one"), ByteTokenizer())
