@@ -273,6 +273,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "data.sources.*.source": {"vae-mixed": elsewhere},
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
+        "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},
         "language.distill.teacher.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.distill.teacher.revision": {"language-distill-hub": "v2"},
         "diffusion.ddpo.reward": {"": "tests.silence.objective:darkness"},

@@ -30,7 +30,7 @@ def imported(name: str, where: str) -> Function:
 
 @dataclass(frozen=True)
 class Call:
-    """`limit` is in seconds, `where` the part of a manifest that names the function and has its timeLimit, `unit` what is valued; `shown`
+    """`limit` is in seconds, `where` the field of a manifest that names the function, beside timeLimit, `unit` what is valued; `shown`
     says of one of them what people look for in an error."""
 
     name: str
@@ -54,7 +54,9 @@ class Call:
         thread.start()
         thread.join(self.limit)
         if not found:
-            raise self._failed(step, f"it took longer than {self.limit:g} s", f"mend it, or raise {self.where}.timeLimit")
+            raise self._failed(
+                step, f"it took longer than {self.limit:g} s", f"mend it, or raise {self.where.rpartition('.')[0]}.timeLimit"
+            )
         (result,) = found
         if isinstance(result, Exception):
             raise self._failed(step, _lines(result), "mend the function") from result

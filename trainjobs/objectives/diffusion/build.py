@@ -86,5 +86,5 @@ def build(spec: Spec, info: DataInfo) -> Model:
         objective = drawing
         if spec.diffusion.method == "ddpo":
             own = spec.diffusion.ddpo
-            objective = DdpoObjective(drawing, own, imported(own.reward, f"{FIELD}.reward"), tuple(info.classes))
+            objective = DdpoObjective(drawing, own, imported(own.reward, FIELD), tuple(info.classes))
     return model(made, objective)

@@ -31,7 +31,7 @@ from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
 from trainjobs.objectives.rewarding import Call
 
 SMALL = 1e-6
-FIELD = "diffusion.ddpo"
+FIELD = "diffusion.ddpo.reward"
 
 
 @dataclass

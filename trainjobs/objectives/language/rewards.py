@@ -33,7 +33,7 @@ class Rewards:
         """The sum for each completion; 0 where every function abstains. JobError GTJ0221."""
         total = [0.0] * len(completions)
         for name, weight, function in self.functions:
-            call = Call(name, function, self.limit, self.where, "completion", lambda at: _shown(prompts[at], completions[at]))
+            call = Call(name, function, self.limit, f"{self.where}.rewards", "completion", lambda at: _shown(prompts[at], completions[at]))
             given = {"prompts": prompts, "completions": completions, **columns}
             for at, value in enumerate(call(given, len(completions), step)):
                 total[at] += 0.0 if value is None else weight * value
