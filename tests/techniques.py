@@ -31,6 +31,7 @@ _AUGMENT = "tests/data/test_augment.py"
 _ADAPTERS = "tests/equivalence/test_adapters.py::test_an_adapter_follows_plain_peft"
 _PEFT = "plain torch loop over plain peft, weights after 10 steps"
 _ALL = (0, 1, 2, 3)
+_ALIGNED = "tests/equivalence/test_alignment.py::test_weights_are_those_of_a_plain_loop"
 
 TECHNIQUES = (
     Technique(
@@ -456,6 +457,24 @@ TECHNIQUES = (
         )
     ),
     *(
+        Technique(name, field, _ALL, _ALIGNED, "plain torch loop, each row by itself, weights after 3 steps", "2e-6")
+        for name, field in (
+            ("DPO, by the loop", "language.dpo"),
+            ("reward model, by the loop", "language.reward"),
+            ("GRPO, by the loop", "language.grpo"),
+            ("PPO", "language.ppo"),
+        )
+    ),
+    *(
+        Technique(name, field, stages, _ALIGNED, "plain torch loop, each row by itself, weights after 3 steps", "2e-6")
+        for name, field, stages in (
+            ("dynamic sampling", "language.grpo.dynamicSampling", (0, 3)),
+            ("distillation", "language.distill", _ALL),
+            ("distillation on policy", "language.distill.onPolicy", _ALL),
+            ("hidden states of a teacher", "language.distill.hiddenStates", _ALL),
+        )
+    ),
+    *(
         # By function, in one process; by the loop at every stage are the three above.
         Technique(name, field, (0,), f"tests/objectives/{test}", reference, difference)
         for name, field, test, reference, difference in (
@@ -504,6 +523,34 @@ TECHNIQUES = (
             ),
             ("GRPO, DAPO, Dr. GRPO", "language.grpo.loss", "test_language_grpo.py::test_losses_are_trls", "TRL 1.16.0", "1e-6 of a loss"),
             ("group advantages", "language.grpo.scaleRewards", "test_language_grpo.py::test_advantages_by_hand", "by hand", "1e-6"),
+            (
+                "PPO, advantages",
+                "language.ppo.lambda",
+                "test_language_ppo.py::test_advantages_of_six_tokens_are_those_by_hand",
+                "by hand",
+                "1e-12",
+            ),
+            (
+                "GKD, reverse and forward KL",
+                "language.distill.beta",
+                "test_language_distilling.py::test_divergences_are_trls",
+                "TRL 1.16.0's generalized_jsd_loss",
+                "1e-12 of a loss",
+            ),
+            (
+                "DDPO, density of a step",
+                "diffusion.ddpo",
+                "test_diffusion_ddpo.py::test_densities_are_those_of_diffusers_ddim_step",
+                "diffusers' DDIMScheduler.step",
+                "1e-5 of a logarithm",
+            ),
+            (
+                "DDPO, statistics by prompt",
+                "diffusion.ddpo.promptBuffer",
+                "test_diffusion_ddpo.py::test_statistics_are_the_prompts_own_once_it_has_enough_and_are_kept",
+                "by hand",
+                "1e-5",
+            ),
         )
     ),
 )

@@ -41,6 +41,7 @@ from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
+from trainjobs.engine.gathered import gathered
 from trainjobs.engine.stage import choose_stage
 from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at, shown
 from trainjobs.evaluate.running_norms import estimated
@@ -189,8 +190,7 @@ def _train(
         return saver.commit
 
     autocast = autocast_to(spec.training.precision, world.device)
-    batches = Batches(source, seed, batch_cut, world, modules, autocast)
-    batches.check(phases)
+    batches = Batches(source, seed, batch_cut, world, modules, autocast, gathered).check(phases)
     setting = Setting.of(spec, source, objective, modules, world, batch_cut.micro, tell, cache, data.digest, warn)
     first, sync_at, rollbacks, back = state.step, state.step + 1, 0, None
     for engine in engines.values():

@@ -17,6 +17,8 @@ def problems(language: dict[str, Any], source: str = "file:///data", size: int =
 
 
 REWARDS = [{"function": "length", "target": 8}]
+TAUGHT = {"teacher": {"source": "file:///teacher"}}
+BASE = {"source": "file:///base"}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,24 @@ REWARDS = [{"function": "length", "target": 8}]
         ({"method": "grpo", "grpo": {"rewards": REWARDS, "maxCompletion": 128}}, {}, "GTJ0108", "raise network.contextLength"),
         ({"method": "grpo", "grpo": {"rewards": [{"function": "regex"}]}}, {}, "GTJ0108", "add pattern"),
         ({"method": "grpo", "grpo": {"rewards": [{"function": "a:b", "target": 3}]}}, {}, "GTJ0108", "take target out"),
+        ({"method": "ppo"}, {}, "GTJ0108", "add rewards"),
+        ({"method": "ppo", "ppo": {"rewards": REWARDS, "maxCompletion": 128}}, {}, "GTJ0108", "raise network.contextLength"),
+        ({"method": "ppo", "ppo": {"rewards": [{"function": "match"}]}}, {}, "GTJ0108", "add column"),
+        ({"method": "ppo", "ppo": {"rewards": REWARDS}, "network": {"dropout": 0.1}}, {}, "GTJ0108", "take dropout out"),
+        ({"method": "grpo", "grpo": {"rewards": REWARDS}, "ppo": {"clip": 0.1}}, {}, "GTJ0108", "clip has no effect with method: grpo"),
+        ({"method": "distill"}, {}, "GTJ0108", "distill.teacher.source"),
+        ({"method": "distill", "distill": TAUGHT, "loss": {"chunk": 5}}, {}, "GTJ0108", "take chunk out"),
+        ({"method": "distill", "distill": {**TAUGHT, "onPolicy": 0.5}}, {}, "GTJ0108", "set packing: none"),
+        ({"method": "distill", "distill": {**TAUGHT, "maxCompletion": 8}}, {}, "GTJ0108", "maxCompletion has no effect with onPolicy: 0"),
+        (
+            {"method": "distill", "packing": "none", "distill": {**TAUGHT, "onPolicy": 1, "maxCompletion": 128}},
+            {},
+            "GTJ0108",
+            "raise network.contextLength",
+        ),
+        ({"method": "distill", "distill": {"teacher": {"source": "file://models/one"}}}, {}, "GTJ0107", "copy the model to a bucket"),
+        ({"method": "distill", "distill": {"teacher": {"source": "file:///a", "revision": "b"}}}, {}, "GTJ0108", "take revision out"),
+        ({"method": "dpo", "base": BASE, "unfreezing": {"every": 5}}, {}, "GTJ0108", "has no effect with method: dpo"),
     ],
 )
 def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: dict[str, Any], code: str, words: str) -> None:
@@ -50,6 +70,9 @@ def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: di
         ({"method": "dpo"}, "builtin:stdlib-preferences"),
         ({"method": "reward", "network": {"dropout": 0.1}}, "builtin:stdlib-preferences"),
         ({"method": "grpo", "grpo": {"rewards": REWARDS}}, "builtin:stdlib-pairs"),
+        ({"method": "ppo", "ppo": {"rewards": REWARDS, "klCoefficient": 0}}, "builtin:stdlib-pairs"),
+        ({"method": "distill", "distill": TAUGHT, "loss": {"labelSmoothing": 0.1}}, "builtin:stdlib-chat"),
+        ({"method": "distill", "packing": "none", "distill": {**TAUGHT, "onPolicy": 0.5}}, "builtin:stdlib-pairs"),
     ],
 )
 def test_what_goes_together_is_not(language: dict[str, Any], source: str) -> None:

@@ -13,7 +13,8 @@ from trainjobs.api.alignment import Grpo
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.noise import Noise
-from trainjobs.objectives.language.grpo import GrpoObjective, advantages, joined, shares, token_losses
+from trainjobs.objectives.language.completing import joined
+from trainjobs.objectives.language.grpo import GrpoObjective, advantages, shares, token_losses
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.phase import ROW, At, Batch
 

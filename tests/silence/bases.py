@@ -162,6 +162,18 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 small,
                 plain,
             ),
+            "diffusion-ddpo": job(
+                "diffusion",
+                {
+                    "network": unet,
+                    "process": {"timesteps": 10},
+                    "sampler": {"steps": 3, "eta": 1.0},
+                    "method": "ddpo",
+                    "ddpo": {"reward": "tests.silence.objective:brightness", "epochs": 2, "promptBuffer": 4, "promptMinimum": 4},
+                },
+                small,
+                plain,
+            ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
         },
         "language": {
@@ -175,6 +187,10 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             **{
                 f"language-{name}": job("language", {"network": {**letters, "contextLength": 48}, **part}, asked, unmeasured)
                 for name, part in aligned().items()
+            },
+            **{
+                f"language-{name}": job("language", part, {"source": f"file://{answers(folder / 'answers')}", "holdout": 0.25}, unmeasured)
+                for name, part in distilled(folder).items()
             },
             **{
                 f"language-{name}": job("language", part, {"source": words, "holdout": 0.25}, plain)
@@ -207,7 +223,31 @@ def aligned() -> dict[str, dict[str, Any]]:
     """Language models that learn from preferences and rewards, by method."""
     rewards = [{"function": "length", "target": 4}, {"function": "regex", "pattern": "a"}, {"function": "match", "column": "chosen"}]
     grpo = {"rewards": rewards, "generations": 2, "maxCompletion": 4, "epochs": 2, "beta": 0.1}
-    return {"dpo": {"method": "dpo"}, "reward": {"method": "reward"}, "grpo": {"method": "grpo", "grpo": grpo}}
+    ppo = {"rewards": rewards, "maxCompletion": 4, "epochs": 2, "missingEosPenalty": 0.5}
+    few = {"rewards": rewards[:1], "generations": 2, "maxCompletion": 4, "dynamicSampling": 2}
+    return {
+        "dpo": {"method": "dpo"},
+        "reward": {"method": "reward"},
+        "grpo": {"method": "grpo", "grpo": grpo},
+        "grpo-dynamic": {"method": "grpo", "grpo": few},
+        "ppo": {"method": "ppo", "ppo": ppo},
+    }
+
+
+def distilled(folder: Path) -> dict[str, dict[str, Any]]:
+    """Language models that learn from a teacher."""
+    teacher = {"source": f"file://{pretrained.model(folder / 'teacher', seed=2)}"}
+    pretrained.hub(folder / "hub")
+    student = {"base": {"source": f"file://{pretrained.model(folder / 'base')}"}, "network": {"contextLength": 32}, "method": "distill"}
+    return {
+        "distill": {**student, "distill": {"teacher": teacher, "temperature": 2.0}},
+        "distill-own": {
+            **student,
+            "packing": "none",
+            "distill": {"teacher": teacher, "onPolicy": 0.5, "maxCompletion": 6, "beta": 0.5, "hiddenStates": 0.1},
+        },
+        "distill-hub": {**student, "distill": {"teacher": {"source": "hf://org/small", "revision": "v1"}}},
+    }
 
 
 def autoencoder(folder: Path, seed: int = 0) -> Path:
@@ -233,6 +273,13 @@ def preferences(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows = (f'{{"prompt": "{n} and {n}? ", "chosen": "{2 * n}", "rejected": "no {n}"}}\n' for n in range(60))
     (folder / "asked.jsonl").write_text("".join(rows))
+    return folder
+
+
+def answers(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = (f'{{"prompt": "{n}? ", "completion": "{2 * n}"}}\n' for n in range(60))
+    (folder / "answers.jsonl").write_text("".join(rows))
     return folder
 
 
@@ -272,6 +319,10 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "diffusion.latents.autoencoder": {"": f"file://{autoencoder(folder / 'other-autoencoder', seed=1)}"},
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
+        "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},
+        "language.distill.teacher.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
+        "language.distill.teacher.revision": {"language-distill-hub": "v2"},
+        "diffusion.ddpo.reward": {"": "tests.silence.objective:darkness"},
         "language.adapter.targets": {"": ["c_attn"]},
         "language.adapter.modulesToSave": {"": ["ln_f"]},
         "training.schedule.metric": {"": "heldout/active_units"},

@@ -47,3 +47,12 @@ def other(spec: Any, info: Any) -> Model:
     made = build(spec, info)
     net = made.networks["net"].module
     return Model({"net": Network(net)}, Rebuilds(net, 3.0))
+
+
+def brightness(images: Tensor, prompts: list[str]) -> list[float]:
+    """What images are worth, of ddpo."""
+    return [float(value) for value in images.mean(dim=(1, 2, 3))]
+
+
+def darkness(images: Tensor, prompts: list[str]) -> list[float]:
+    return [-value for value in brightness(images, prompts)]

@@ -8,6 +8,10 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.only import only
+from trainjobs.api.pretrained import Base
+
+# Weights that a method adds beside the network's own (objectives/language/headed.py), which others who load an export know nothing of.
+HEADS = ("value.weight", "value.bias", "projection.weight")
 
 
 class Dpo(Model):
@@ -43,10 +47,20 @@ class RewardFunction(Model):
     column: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(None, description="Of match: the column with the answer.")
 
 
-class Grpo(Model):
-    """Group relative policy optimisation (Shao et al., 2024) with rewards that are computed."""
+class Rewarded(Model):
+    """What is learned from completions that are drawn within a step, by what they are worth."""
 
     rewards: Annotated[list[RewardFunction], Field(max_length=8)] = Field([], description="Functions whose rewards are added.")
+    max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
+        64, description="Tokens of a completion at most; it ends earlier at its end token (TRL: max_completion_length, response_length)."
+    )
+    temperature: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="Of drawing, and of the loss (TRL: temperature).")
+    time_limit: PositiveInt = Field(60, description="Seconds that a reward function may take for a process's completions of a step.")
+
+
+class Grpo(Rewarded):
+    """Group relative policy optimisation (Shao et al., 2024) with rewards that are computed."""
+
     generations: Annotated[int, Field(ge=2, le=1024)] = Field(
         8, description="Completions of each prompt, a group; divides training.batch.global (TRL: num_generations)."
     )
@@ -64,9 +78,64 @@ class Grpo(Model):
         "maxCompletion (TRL: loss_type).",
     )
     epochs: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Steps on each batch of completions (TRL: num_iterations).")
-    max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
-        64, description="Tokens of a completion at most; it ends earlier at its end token (TRL: max_completion_length)."
-    )
-    temperature: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="Of drawing, and of the loss (TRL: temperature).")
     mask_truncated: bool = Field(False, description="Completions without an end are not learned from (TRL: mask_truncated_completions).")
-    time_limit: PositiveInt = Field(60, description="Seconds that a reward function may take for a process's completions of a step.")
+    dynamic_sampling: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None,
+        description="Batches of prompts that a step may draw until its batch is full of groups whose rewards differ (Yu et al., 2025); "
+        "default: one, whatever its groups are.",
+    )
+
+
+class Ppo(Rewarded):
+    """Proximal policy optimisation (Schulman et al., 2017; Stiennon et al., 2020) with a value head on the network."""
+
+    kl_coefficient: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.05, description="What each token's divergence from the reference costs, as part of its reward (TRL: kl_coef)."
+    )
+    kl_estimator: Literal["k1", "k3"] = Field(
+        "k1",
+        description="k1: log p - log p_ref, right in the mean and now and then negative; k3: never negative (TRL: kl_estimator).",
+    )
+    gamma: Annotated[float, Field(ge=0, le=1)] = Field(1.0, description="Discount of later rewards (TRL: gamma).")
+    lambda_: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.95, alias="lambda", description="Of generalised advantage estimation: 0 trusts values, 1 rewards alone (TRL: lam)."
+    )
+    clip: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="How far the ratio may move from 1 (TRL: cliprange).")
+    value_clip: Annotated[float, Field(gt=0, le=1000)] = Field(
+        0.2, description="How far a value may move from what it was when the completion was drawn (TRL: cliprange_value)."
+    )
+    value_coefficient: Annotated[float, Field(ge=0, le=100)] = Field(0.1, description="Weight of the values' loss (TRL: vf_coef).")
+    epochs: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Steps on each batch of completions (TRL: num_ppo_epochs).")
+    missing_eos_penalty: Annotated[float, Field(ge=0, le=1000)] = Field(
+        0.0, description="Taken from the reward of a completion that was cut off before its end (TRL: missing_eos_penalty)."
+    )
+
+
+class Distill(Model):
+    """Distillation from a trained model of the same vocabulary (Hinton et al., 2015; Agarwal et al., 2024)."""
+
+    teacher: Base | None = Field(
+        None, description="The model that is learned from, which stays as it is (TRL: teacher_model_name_or_path)."
+    )
+    temperature: Annotated[float, Field(gt=0, le=100)] = Field(
+        1.0, description="Logits of both are divided by it, and their divergence is multiplied by its square (TRL: temperature)."
+    )
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of the loss that is the divergence from the teacher; the rest is the cross-entropy of the data."
+    )
+    beta: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0,
+        description="The divergence: 0 KL(teacher, student), which covers what the teacher says; 1 KL(student, teacher), which stays with "
+        "it; between, the generalised Jensen-Shannon divergence (TRL: beta).",
+    )
+    on_policy: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Share of sequences whose completion the student draws itself; of those alpha is 1 (TRL: lmbda)."
+    )
+    max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
+        64, description="Tokens of a completion that the student draws at most (TRL: max_new_tokens)."
+    )
+    hidden_states: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        0.0,
+        description="Weight of the mean squared difference of the last hidden states, the student's through a trained projection "
+        "(Romero et al., 2015).",
+    )

@@ -536,11 +536,11 @@ CODES: dict[str, Code] = {
         "the reward function failed",
         FAILED,
         _page(
-            "A function of `language.grpo.rewards` raised an error, returned something that is no list of numbers, one for each completion "
-            "(or None, to abstain), returned NaN, or took longer than `timeLimit`. The message names the function, the step, a prompt and "
-            "its completion, and the lines of the function that raised.",
+            "A function of `language.grpo.rewards` or `language.ppo.rewards` raised an error, returned something that is no list of "
+            "numbers, one for each completion (or None, to abstain), returned NaN, or took longer than `timeLimit`. The message names the "
+            "function, the step, a prompt and its completion, and the lines of the function that raised.",
             "Mend the function; call it by hand with the prompt and the completion of the message.",
-            "A function that waits for something else, a server for one, may need a larger `language.grpo.timeLimit`.",
+            "A function that waits for something else, a server for one, may need a larger `timeLimit`.",
         ),
     ),
     "GTJ0219": Code(
@@ -555,21 +555,24 @@ CODES: dict[str, Code] = {
         ),
     ),
     "GTJ0220": Code(
-        "a GAN in trouble",
+        "training in trouble",
         FAILED,
         _page(
-            "A warning while a GAN trains; the run goes on, unless `recovery.onCollapse` is `halt` and its generator has collapsed. "
+            "A warning while a model trains; the run goes on, unless `recovery.onCollapse` is `halt` and a GAN's generator has collapsed. "
             "**Collapse**: generated samples differ from each other by less than a quarter of what held-out data differ by "
             "(`samples/spread`), or fewer than half of the modes are left, at three evaluations running. **Oscillation**: samples "
             "of the same latents move further between evaluations than they differ from each other (`samples/moved`), and come no "
             "nearer to the data (`samples/distance`, or FID), three times running. **Vanishing gradient**: the norm of the "
             "generator's gradient falls below a thousandth of its running median while the discriminator is right on 99 %. "
-            "**Augmentation**: the strength of `gan.augment.type: ada` is above 0.8.",
+            "**Augmentation**: the strength of `gan.augment.type: ada` is above 0.8. **Nothing is learned** from rewards: all completions "
+            "of each prompt were worth the same, or every completion was cut off, in 20 steps running.",
             "Collapse: `regularization.r1`, `discriminator.minibatchDeviation`, `loss.type: wgan-gp`, or a lower rate of the generator. "
             "Go on from a checkpoint that was good: `checkpoints.resumeFrom`.",
             "Oscillation: lower both rates, add `r1` or a gradient penalty, and look at the average of the weights (`training.ema`).",
             "Vanishing gradient: any loss but `minimax`; a weaker discriminator, by its rate, `spectralNorm` or `r1`.",
             "Augmentation above 0.8: more data, or fewer kinds of augmentation in `pipeline`.",
+            "Completions of equal worth: a finer reward, other prompts, a higher temperature, `grpo.dynamicSampling`.",
+            "Completions cut off: a larger `maxCompletion`, or a model that was fine-tuned to end its answers.",
         ),
     ),
     "GTJ0301": Code(

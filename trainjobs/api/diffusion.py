@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainjobs.api import denoiser
+from trainjobs.api.ddpo import Ddpo
 from trainjobs.api.denoiser import Conditioning, Denoiser
 from trainjobs.api.fields import Model
 from trainjobs.api.latents import Latents
@@ -109,6 +110,12 @@ class Diffusion(Model):
     conditioning: Conditioning | None = Field(None, description="What samples are drawn for; without it, for nothing.")
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
+    method: Literal["denoising", "ddpo"] = Field(
+        "denoising",
+        description="denoising: to undo noise of the data; ddpo: to draw what is worth more, from a model that was trained before "
+        "(training.initialWeights).",
+    )
+    ddpo: Annotated[Ddpo, only(method="ddpo")] = Ddpo()
 
     @property
     def continuous(self) -> bool:
@@ -164,8 +171,37 @@ def flow_is_deterministic(diffusion: Diffusion) -> Iterator[Breach]:
         yield Breach(("sampler", "eta"), "eta has no effect with prediction: flow", why, "take eta out", on_key=True)
 
 
+def ddpo_has_a_density(diffusion: Diffusion) -> Iterator[Breach]:
+    if diffusion.method != "ddpo":
+        return
+    if not diffusion.ddpo.reward:
+        yield Breach(("ddpo",), "ddpo without a reward", "it is what is learned from", "name a function in ddpo.reward", on_key=True)
+    if diffusion.continuous:
+        how = "use another prediction and schedule"
+        yield Breach(("method",), "ddpo of a flow or a learned schedule", "its samples are drawn without noise", how)
+    elif diffusion.sampler.eta == 0:
+        why = "a step without noise has no density, whose ratio is learned from"
+        yield Breach(("sampler", "eta"), "ddpo with eta: 0", why, "set sampler.eta to 1")
+    if diffusion.latents is not None:
+        yield Breach(("latents",), "ddpo of latents", "its steps are those of pixels", "train pixels, or take method out", on_key=True)
+    if diffusion.evaluations < 2:
+        yield Breach(("sampler", "steps"), "ddpo with one step", "the last step adds no noise", "use at least 2 steps")
+    if diffusion.ddpo.prompt_minimum > diffusion.ddpo.prompt_buffer:
+        what = f"promptMinimum {diffusion.ddpo.prompt_minimum} above promptBuffer {diffusion.ddpo.prompt_buffer}"
+        yield Breach(("ddpo", "promptMinimum"), what, "no prompt ever has as many", "lower it, or raise promptBuffer")
+
+
 RULES = (
     *denoiser.RULES,
+    Rule(
+        "spec.diffusion",
+        "GTJ0108",
+        ddpo_has_a_density,
+        "self.method != 'ddpo' || (self.ddpo.reward != '' && self.process.prediction != 'flow' && self.process.schedule != 'learned' && "
+        "self.sampler.eta > 0.0 && self.sampler.steps > 1 && !has(self.latents) && self.ddpo.promptMinimum <= self.ddpo.promptBuffer)",
+        "ddpo needs a reward, a sampler.eta above 0, at least 2 steps, no flow, no learned schedule, no latents, and a promptMinimum of at most "
+        "promptBuffer",
+    ),
     Rule(
         "spec.diffusion",
         "GTJ0108",

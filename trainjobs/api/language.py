@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.alignment import Dpo, Grpo, RewardModel
+from trainjobs.api.alignment import Distill, Dpo, Grpo, Ppo, Rewarded, RewardModel
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only
 from trainjobs.api.pretrained import Adapter, Base, Unfreezing
@@ -61,14 +61,17 @@ class Language(Model):
     tokenizer: Tokenizer = Tokenizer()
     base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
     adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
-    unfreezing: Unfreezing | None = Field(None, description="Train the base from its last block down, one block more at a time.")
-    method: Literal["sft", "reward", "dpo", "grpo"] = Field(
+    unfreezing: Annotated[Unfreezing | None, only(method="sft")] = Field(
+        None, description="Train the base from its last block down, one block more at a time."
+    )
+    method: Literal["sft", "reward", "dpo", "grpo", "ppo", "distill"] = Field(
         "sft",
         description="sft: the next token of text, of completions or of answers; reward: a model of rewards from preferences; dpo: "
-        "preferences directly; grpo: reinforcement by rewards.",
+        "preferences directly; grpo: reinforcement by rewards, of which a prompt's completions are compared; ppo: the same, compared with "
+        "what a value head expects; distill: what a teacher says.",
     )
-    loss: Annotated[LanguageLoss, only(method="sft")] = LanguageLoss()
-    packing: Annotated[Literal["auto", "bfd", "wrapped", "none"], only(method="sft")] = Field(
+    loss: Annotated[LanguageLoss, only(method=("sft", "distill"))] = LanguageLoss()
+    packing: Annotated[Literal["auto", "bfd", "wrapped", "none"], only(method=("sft", "distill"))] = Field(
         "auto",
         description="How documents become sequences of contextLength. bfd: whole ones, several to a sequence; wrapped: cut where a "
         "sequence is full; none: one to a sequence. Attention sees one document at a time. auto: bfd, and plain text as one stream whose "
@@ -77,6 +80,19 @@ class Language(Model):
     dpo: Annotated[Dpo, only(method="dpo")] = Dpo()
     reward: Annotated[RewardModel, only(method="reward")] = RewardModel()
     grpo: Annotated[Grpo, only(method="grpo")] = Grpo()
+    ppo: Annotated[Ppo, only(method="ppo")] = Ppo()
+    distill: Annotated[Distill, only(method="distill")] = Distill()
+
+    @property
+    def rewarded(self) -> Rewarded | None:
+        """What the method has of completions that are drawn within a step, where it learns from such."""
+        rewarded: dict[str, Rewarded] = {"grpo": self.grpo, "ppo": self.ppo}
+        return rewarded.get(self.method)
+
+    @property
+    def completions(self) -> int:
+        """Of each prompt, one after the other in the stream of data."""
+        return self.grpo.generations if self.method == "grpo" else 1
 
 
 def heads_divide_hidden(network: Transformer) -> Iterator[Breach]:

@@ -17,8 +17,10 @@ LEARNED = {
     "reward": ("stdlib-preferences",),
     "dpo": ("stdlib-preferences",),
     "grpo": ("stdlib-pairs",),
+    "ppo": ("stdlib-pairs",),
+    "distill": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
 }
-STEADY = ("dpo", "grpo")  # methods that compare probabilities of two passes
+STEADY = ("dpo", "grpo", "ppo")  # methods that compare probabilities of two passes
 NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
 
 
@@ -52,14 +54,37 @@ def steady(language: Language) -> Iterator[Breach]:
 
 
 def rewarded(language: Language) -> Iterator[Breach]:
-    if language.method != "grpo":
+    method, own = language.method, language.rewarded
+    if own is None:
         return
-    if not language.grpo.rewards:
+    if not own.rewards:
         how = "add rewards: [{function: package.module:function}], or one of length, regex and match"
-        yield Breach(("grpo",), "grpo without rewards", "they are what completions are better or worse by", how, on_key=True)
-    if language.grpo.max_completion >= language.network.context_length:
-        what = f"maxCompletion {language.grpo.max_completion} of a context of {language.network.context_length}"
-        yield Breach(("grpo", "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
+        yield Breach((method,), f"{method} without rewards", "they are what completions are better or worse by", how, on_key=True)
+    if own.max_completion >= language.network.context_length:
+        what = f"maxCompletion {own.max_completion} of a context of {language.network.context_length}"
+        yield Breach((method, "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
+
+
+def taught(language: Language) -> Iterator[Breach]:
+    if language.method != "distill":
+        return
+    own = language.distill
+    if own.teacher is None:
+        how = "name a trained model in distill.teacher.source"
+        yield Breach(("distill",), "distill without a teacher", "it is what is learned from", how, on_key=True)
+    if language.loss.chunk is not None:
+        why = "both networks' whole distributions are compared"
+        yield Breach(("loss", "chunk"), "chunk has no effect with method: distill", why, "take chunk out", on_key=True)
+    if own.on_policy and language.packing != "none":
+        what, why = f"onPolicy with packing: {language.packing}", "a completion is drawn for the one document of a row"
+        yield Breach(("packing",), what, why, "set packing: none")
+    if not own.on_policy and own.max_completion != type(own)().max_completion:
+        yield Breach(
+            ("distill", "maxCompletion"), "maxCompletion has no effect with onPolicy: 0", how="or take maxCompletion out", on_key=True
+        )
+    if own.on_policy and own.max_completion >= language.network.context_length:
+        what = f"maxCompletion {own.max_completion} of a context of {language.network.context_length}"
+        yield Breach(("distill", "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
 
 
 def whole(asked: RewardFunction) -> Iterator[Breach]:
@@ -95,20 +120,35 @@ RULES = (
         "GTJ0108",
         steady,
         f"!(self.method in {list(STEADY)}) || self.network.dropout == 0.0",
-        "dropout has no place in dpo and grpo: probabilities of two passes are compared",
+        "dropout has no place in dpo, grpo and ppo: probabilities of two passes are compared",
     ),
     Rule(
         "spec.language",
         "GTJ0108",
         rewarded,
-        "self.method != 'grpo' || (size(self.grpo.rewards) > 0 && self.grpo.maxCompletion < self.network.contextLength)",
-        "grpo needs rewards, and a maxCompletion below network.contextLength",
+        " && ".join(
+            f"(self.method != '{name}' || (size(self.{name}.rewards) > 0 && self.{name}.maxCompletion < self.network.contextLength))"
+            for name in ("grpo", "ppo")
+        ),
+        "grpo and ppo need rewards, and a maxCompletion below network.contextLength",
     ),
     Rule(
-        "spec.language.grpo.rewards.*",
+        "spec.language",
         "GTJ0108",
-        whole,
-        " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
-        "regex needs pattern, length target, match column, and no other function has them",
+        taught,
+        "self.method != 'distill' || (has(self.distill.teacher) && !has(self.loss.chunk) && (self.distill.onPolicy > 0.0 ? "
+        "self.packing == 'none' && self.distill.maxCompletion < self.network.contextLength : self.distill.maxCompletion == 64))",
+        "distill needs a teacher, no loss.chunk, and with onPolicy packing: none and a maxCompletion below network.contextLength; without "
+        "onPolicy it has no effect",
+    ),
+    *(
+        Rule(
+            f"spec.language.{method}.rewards.*",
+            "GTJ0108",
+            whole,
+            " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
+            "regex needs pattern, length target, match column, and no other function has them",
+        )
+        for method in ("grpo", "ppo")
     ),
 )

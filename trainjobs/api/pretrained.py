@@ -63,7 +63,7 @@ class Adapter(Model):
         32.0, description="The change is multiplied by alpha / rank (lora_alpha)."
     )
     dropout: Annotated[float, Field(ge=0, lt=1), only(type=LOW_RANK)] = Field(
-        0.05, description="Dropout of what goes into the change (lora_dropout)."
+        0.05, description="Dropout of what goes into the change; none with dpo, grpo and ppo (lora_dropout)."
     )
     rank_stabilized: Annotated[bool, only(type=LOW_RANK)] = Field(
         False, description="Multiply by alpha / sqrt(rank) instead (peft: use_rslora)."

@@ -99,19 +99,25 @@ def _rules() -> tuple[Rule, ...]:
     ]
     own = " && ".join([*network, *untouched("self.tokenizer", plain.tokenizer, type(plain.tokenizer), ())])
     return (
-        Rule(
-            "spec.language.base.source",
-            "GTJ0107",
-            source_lies_somewhere,
-            f"self.startsWith('hf://') ? self.matches(r'{HUB}') && {uris.CLEAN} : {uris.SOURCE.partition(' : ')[2]}",
-            "not a usable URI: hf://organisation/name, a folder in a bucket or an absolute path",
+        *(
+            Rule(
+                f"{part}.source",
+                "GTJ0107",
+                source_lies_somewhere,
+                f"self.startsWith('hf://') ? self.matches(r'{HUB}') && {uris.CLEAN} : {uris.SOURCE.partition(' : ')[2]}",
+                "not a usable URI: hf://organisation/name, a folder in a bucket or an absolute path",
+            )
+            for part in ("spec.language.base", "spec.language.distill.teacher")
         ),
-        Rule(
-            "spec.language.base",
-            "GTJ0108",
-            revision_is_the_hub_s,
-            "!has(self.revision) || self.source.startsWith('hf://')",
-            "revision beside a folder: only the hub keeps several",
+        *(
+            Rule(
+                part,
+                "GTJ0108",
+                revision_is_the_hub_s,
+                "!has(self.revision) || self.source.startsWith('hf://')",
+                "revision beside a folder: only the hub keeps several",
+            )
+            for part in ("spec.language.base", "spec.language.distill.teacher")
         ),
         Rule(
             "spec.language",

@@ -20,10 +20,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import NETWORKS, Spec
 from trainjobs.checkpointer.initial import described, fetch, get
 from trainjobs.checkpointer.restorer import opened
+from trainjobs.checkpointer.taught import with_language_teacher
 from trainjobs.checkpoints import open_store
 from trainjobs.export.export import FACTS
 from trainjobs.objectives.build import FAMILIES
 from trainjobs.objectives.distillation import TEACHER
+from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.phase import Model, Network
 from trainjobs.stores.store import Missing
 from trainjobs.world import World, outcome
@@ -41,6 +43,8 @@ def with_teacher(model: Model, spec: Spec, info: DataInfo, world: World, scratch
 
     JobError GTJ0118 when there is no such folder, GTJ0208 when it is no teacher of this pupil, GTJ0209 when a file is damaged.
     """
+    if isinstance(model.objective, DistillObjective):
+        return with_language_teacher(model, spec, info, world, scratch)
     if spec.training.distillation is None:
         return model
     found = outcome(_load, spec.training.distillation.teacher.rstrip("/"), spec, info, scratch)

@@ -22,8 +22,8 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
-    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source and
-    diffusion.latents.autoencoder, and what became of each."""
+    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source,
+    language.distill.teacher.source and diffusion.latents.autoencoder, and what became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
     for path, uri in found.items():
@@ -66,9 +66,11 @@ def _places(data: Any) -> Iterator[tuple[Path, str]]:
     """Where a manifest names data or a model, and what stands there; of any shape, since nothing is checked yet."""
     spec = data.get("spec") if isinstance(data, dict) else None
     language = spec.get("language") if isinstance(spec, dict) else None
-    base = language.get("base") if isinstance(language, dict) else None
-    if isinstance(base, dict) and isinstance(base.get("source"), str):
-        yield ("spec", "language", "base", "source"), base["source"]
+    distill = language.get("distill") if isinstance(language, dict) else None
+    for holder, path in ((language, ("base",)), (distill, ("distill", "teacher"))):
+        base = holder.get(path[-1]) if isinstance(holder, dict) else None
+        if isinstance(base, dict) and isinstance(base.get("source"), str):
+            yield ("spec", "language", *path, "source"), base["source"]
     diffusion = spec.get("diffusion") if isinstance(spec, dict) else None
     latents = diffusion.get("latents") if isinstance(diffusion, dict) else None
     if isinstance(latents, dict) and isinstance(latents.get("autoencoder"), str):

@@ -195,7 +195,7 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if data.labels == "folder":
         recognised |= {"label": "folder"}
     kind, used = uses(spec, recognised)
-    if spec.language and spec.language.method == "grpo":  # what reward functions are given
+    if spec.language and spec.language.rewarded:  # what reward functions are given
         used |= {f"{COLUMN}{name}": name for name in records.columns if name not in used.values()}
     bad = None
     if data.on_bad_sample == "skip":

@@ -37,7 +37,7 @@ class Dialogues:
 
 def of_builtin(spec: Spec, kind: str) -> Dialogues:
     form = FORMS[kind]
-    if spec.language and spec.language.method == "grpo":
+    if spec.language and spec.language.rewarded:
         form = "prompts"
     records: Callable[[], Iterator[Record]] = lambda: stdlib.records(kind)  # noqa: E731
     if form == "prompts":

@@ -50,7 +50,7 @@ def _open(spec: Spec, language: Language, part: Dialogues, tokenizer: Tokenizer,
     if part.form == "preference":
         return open_preferences(found, info, tokenizer.end)
     if part.form == "prompts":
-        return open_prompts(found, info, language.grpo.generations, tokenizer.end)
+        return open_prompts(found, info, language.completions, tokenizer.end)
     packing = "bfd" if language.packing == "auto" else language.packing
     return open_answers(found, info, packing, tokenizer.end, part.where)
 
@@ -63,8 +63,8 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
         room = 2**31  # what is longer than a context is cut there
     if part.form == "preference":
         room -= 1  # all tokens pass the network, the last one for its reward
-    if part.form == "prompts":
-        room -= 1 + language.grpo.max_completion
+    if language.rewarded:
+        room -= 1 + language.rewarded.max_completion
     on, holdout = language.loss.tokens, None if part.apart else spec.data.holdout
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
     made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on), room, part.where, holdout, path)

@@ -36,6 +36,8 @@ LEARNS: Mapping[str, tuple[Format, ...]] = {
     "reward": ("preference",),
     "dpo": ("preference",),
     "grpo": ("prompts",),
+    "ppo": ("prompts",),
+    "distill": ("text", "chat", "pair"),
 }
 
 

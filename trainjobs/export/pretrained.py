@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainjobs.api.alignment import HEADS
 from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language
 from trainjobs.api.pretrained import VIRTUAL, Adapter, Base
@@ -85,7 +86,7 @@ def _tensors(folder: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             found |= load_file(path)
         path.unlink()
-    return found
+    return {name: tensor for name, tensor in found.items() if name not in HEADS}
 
 
 def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> None:

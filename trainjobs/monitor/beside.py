@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from trainjobs.api.job import Spec
 from trainjobs.engine.engine import Engine
 from trainjobs.monitor.adaptation import Window
+from trainjobs.monitor.completions import CompletionWatches
 from trainjobs.monitor.divergence import Lookout
 from trainjobs.monitor.followed import Followed
 from trainjobs.monitor.meter import Measured, Meter
+from trainjobs.monitor.troubles import Watches
 from trainjobs.monitor.watches import GanWatches
 from trainjobs.objectives.phase import Adaptive, Objective
 from trainjobs.state import Stateful
@@ -19,17 +21,17 @@ from trainjobs.world import World
 
 @dataclass(frozen=True)
 class Beside:
-    """`windows` gather what an objective or a watch adapts by; `watches` are a GAN's."""
+    """`windows` gather what an objective or a watch adapts by; `watches` are a GAN's, or those of completions."""
 
     lookout: Lookout
     followed: Followed
-    watches: GanWatches | None
+    watches: Watches | None
     windows: Mapping[str, Window]
     meter: Meter = field(default_factory=Meter)
 
     @classmethod
     def of(cls, spec: Spec, objective: Objective) -> Beside:
-        watches = GanWatches.of(spec)
+        watches = GanWatches.of(spec) or CompletionWatches.of(spec)
         windows = {"window": Window(objective)} if isinstance(objective, Adaptive) else {}
         windows |= {"watches_window": Window(watches)} if watches else {}
         return cls(Lookout(spec.recovery), Followed(spec.training), watches, windows)

@@ -27,8 +27,8 @@ from trainjobs.api.job import Spec
 from trainjobs.api.quality import decisive
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD
 from trainjobs.monitor.reporter import Reporter
+from trainjobs.monitor.troubles import CODE, Troubles, Watches
 
-CODE = "GTJ0220"
 LEAST_SPREAD, RUNNING, FIRST, STANDS, SURE, VANISHED, LEAKS, MODES = 0.25, 3, 500, 0.9, 0.99, 1e-3, 0.8, 4
 USUAL = 100  # windows of which the median is taken
 NORM = "gradient_norm/generator"
@@ -47,8 +47,7 @@ class GanWatches:
     _modes: float = 0.0
     _distance: float = math.inf
     _norms: list[float] = field(default_factory=list)
-    _told: list[str] = field(default_factory=list)
-    _news: list[JobError] = field(default_factory=list)
+    _troubles: Troubles = field(default_factory=lambda: Troubles("gan"))
 
     @classmethod
     def of(cls, spec: Spec) -> GanWatches | None:
@@ -58,12 +57,12 @@ class GanWatches:
     def state(self) -> dict[str, Any]:
         distance = self._distance if math.isfinite(self._distance) else None
         counts = {"low": self._low, "restless": self._restless, "whole": self._whole, "modes": self._modes, "distance": distance}
-        return {**counts, "norms": list(self._norms), "told": list(self._told)}
+        return {**counts, "norms": list(self._norms), "told": list(self._troubles.told)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._low, self._restless, self._whole, self._modes = state["low"], state["restless"], state["whole"], state["modes"]
         self._distance = math.inf if state["distance"] is None else state["distance"]
-        self._norms, self._told, self._news = list(state["norms"]), list(state["told"]), []
+        self._norms, self._troubles = list(state["norms"]), Troubles("gan", list(state["told"]))
 
     def adapt(self, means: Mapping[str, float]) -> None:
         """The means over a window of steps and all ranks."""
@@ -74,13 +73,13 @@ class GanWatches:
             what = f"the generator's gradient has vanished: its norm is {norm:.2g}, and was {usual:.2g}"
             why = f"the discriminator is right on {100 * (accuracy or 0):.1f} % of the samples, and so sure that nothing is learned from it"
             how = "use bce, lsgan or hinge instead of minimax, lower the discriminator's rate, or add r1 or spectralNorm"
-            self._say("vanishing", vanished, what, why, how)
+            self._troubles.say("vanishing", vanished, what, why, how)
             if not vanished:  # else it would soon be usual, and be over
                 self._norms = [*self._norms, norm][-USUAL:]
         p = means.get("augment/p", 0.0)
         what = f"augmentation has reached p = {p:.2f}"
         why = f"above {LEAKS} turned or coloured samples are learned as if the data had them"
-        self._say("augment", p > LEAKS, what, why, "add data, or leave color or geom out of gan.augment.pipeline")
+        self._troubles.say("augment", p > LEAKS, what, why, "add data, or leave color or geom out of gan.augment.pipeline")
 
     def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
         """After every evaluation."""
@@ -94,7 +93,7 @@ class GanWatches:
         gone = f"{modes:.0f} of {self._modes:.0f} modes are left" if lost else ""
         why = f"it was so at {self._low} evaluations running; the generator has found few samples that satisfy the discriminator"
         how = "try r1, minibatchDeviation, wgan-gp, or a lower rate of the generator; a checkpoint from before can be gone on from"
-        self._say("collapse", self._low >= RUNNING, f"the generator has collapsed: {share or gone}", why, how)
+        self._troubles.say("collapse", self._low >= RUNNING, f"the generator has collapsed: {share or gone}", why, how)
 
         moved = scores.get(MOVED)
         distance = next((value for name, value in scores.items() if name.startswith("fid") and self._by_fid), scores.get(DISTANCE))
@@ -106,17 +105,16 @@ class GanWatches:
         what = f"the networks chase each other: samples of the same latents moved {moved:.2g} times as far as they differ"
         why = f"at {self._restless} evaluations running, while their distance from the data stood at {distance:.2g}"
         how = "lower both rates, add r1 or a gradient penalty, or average the weights with training.ema"
-        self._say("oscillation", self._restless >= RUNNING, what, why, how)
+        self._troubles.say("oscillation", self._restless >= RUNNING, what, why, how)
 
     def news(self) -> Iterator[JobError]:
         """What has not been said yet."""
-        while self._news:
-            yield self._news.pop(0)
+        return self._troubles.news()
 
     @property
     def standing(self) -> bool:
         """Whether something that was told is so still."""
-        return bool(self._told)
+        return bool(self._troubles.told)
 
     @property
     def collapse(self) -> JobError | None:
@@ -125,17 +123,10 @@ class GanWatches:
             f"recovery.onCollapse is halt; {self._low} evaluations running",
             "go on from a checkpoint from before, with other settings",
         )
-        return JobError(CODE, "the generator has collapsed", where="gan", why=why, how=how) if "collapse" in self._told else None
-
-    def _say(self, name: str, so: bool, what: str, why: str, how: str) -> None:
-        if so and name not in self._told:
-            self._news.append(JobError(CODE, what, where="gan", why=why, how=how))
-            self._told.append(name)
-        elif not so and name in self._told:
-            self._told.remove(name)
+        return JobError(CODE, "the generator has collapsed", where="gan", why=why, how=how) if "collapse" in self._troubles.told else None
 
 
-def tell_troubles(watches: GanWatches, reporter: Reporter | None, spec: Spec) -> JobError | None:
+def tell_troubles(watches: Watches, reporter: Reporter | None, spec: Spec) -> JobError | None:
     """Rank 0 tells what is new. What the run is to end with, the same on every rank."""
     news = list(watches.news())
     if reporter and news:

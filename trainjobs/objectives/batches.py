@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,7 +33,8 @@ Turn = Iterator[tuple[Batch, float]]
 
 @dataclass
 class Batches:
-    """`autocast` is entered to make rollouts, in which the `modules` are in eval mode. `clock` measures, in seconds."""
+    """`autocast` is entered to make rollouts, in which the `modules` are in eval mode; `whole` is what they get as Batch.whole. `clock`
+    measures, in seconds."""
 
     source: Source
     seed: int
@@ -41,6 +42,7 @@ class Batches:
     world: World
     modules: Mapping[str, nn.Module]
     autocast: AbstractContextManager[Any]
+    whole: Callable[[nn.Module], AbstractContextManager[nn.Module]] = nullcontext
     clock: Callable[[], float] = time.monotonic
     _coming: Coming = field(init=False)
     _waited: float = 0.0
@@ -59,9 +61,9 @@ class Batches:
         self._waited, self._began = 0.0, None
         return share
 
-    def check(self, phases: Sequence[Phase]) -> None:
-        """These are the phases of every step, by which it is known what comes next. GTJ0214 for phases that cannot be cut so, GTJ0103
-        where the numbers do not come out even."""
+    def check(self, phases: Sequence[Phase]) -> Batches:
+        """Itself; these are the phases of every step, by which it is known what comes next. GTJ0214 for phases that cannot be cut so,
+        GTJ0103 where the numbers do not come out even."""
         self._coming = Coming(tuple(phases), self.cut, self.world.rank)
         parts: dict[int, Phase] = {}
         for phase in phases:
@@ -81,6 +83,7 @@ class Batches:
                 unit = phase.parts * self.world.size
                 how = f"nearest size that does: {-(-self.cut.size // unit) * unit}"
                 raise JobError("GTJ0103", what, where="training.batch.global", why=why, how=how)
+        return self
 
     def turn(self, phase: Phase, number: int, state: State, at: At) -> Turn:
         """The micro-batches of turn `number` of a phase, and by what the mean over each is divided before they are added up: how many
@@ -182,20 +185,45 @@ class Batches:
 
     def _made(self, phase: Phase, rollout: Rollout, state: State, at: At) -> Rows:
         numbers = [number for which in range(phase.parts) for number in dealt(self.cut, self.world.rank, phase, which)]
+        mine = torch.cat(numbers)
+        order = torch.cat(self.world.gather(mine)).argsort()
+
+        def everywhere(rows: Tensor) -> Tensor:
+            return torch.cat(self.world.gather(rows.cpu()))[order].to(rows.device)
+
+        def drawn_once() -> dict[str, Tensor]:
+            found = [self._batch("rollout", state.samples + number, at, None)[0] for number in numbers]
+            made = [rollout.make(replace(batch, whole=self.whole)) for batch in found]
+            state.samples += self.cut.size
+            rows = {name: torch.cat([some[name] for some in made]) for name in made[0]}
+            return {**rows, ROW: mine.to(self.world.device)}
+
         self._drew = "rollout"
         with inference(self.modules, self.autocast):
-            made = [rollout.make(self._batch("rollout", state.samples + number, at, None)[0]) for number in numbers]
-            mine = torch.cat(numbers)
-            whole = {name: torch.cat([rows[name] for rows in made]) for name in made[0]}
-            whole[ROW] = mine.to(self.world.device)
-            order = torch.cat(self.world.gather(mine)).argsort()
+            whole = drawn_once() if rollout.judge is None else chosen(rollout, drawn_once, everywhere)
+            return {**whole, **rollout.finish(whole, everywhere)}
 
-            def everywhere(rows: Tensor) -> Tensor:
-                return torch.cat(self.world.gather(rows.cpu()))[order].to(rows.device)
 
-            finished = {**whole, **rollout.finish(whole, everywhere)}
-        state.samples += self.cut.size
-        return finished
+def chosen(rollout: Rollout, drawn_once: Callable[[], dict[str, Tensor]], everywhere: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """This rank's part of a batch of rows that are worth training on, as far as so many tries find them: the first ones, in their order.
+    Rows go to other ranks for it."""
+    assert rollout.judge is not None
+    good: list[dict[str, Tensor]] = []
+    rest: list[dict[str, Tensor]] = []
+    found, mine = 0, torch.zeros(0, dtype=torch.int64)
+    for _ in range(rollout.tries):
+        rows = drawn_once()
+        told, worth_N = rollout.judge(rows, everywhere)
+        mine = rows.pop(ROW)
+        every = {name: everywhere(value) for name, value in {**rows, **told}.items()}
+        for kept, where_N in ((good, worth_N), (rest, ~worth_N)):
+            kept.append({name: value[where_N] for name, value in {**every, "chosen": worth_N}.items()})
+        found += int(worth_N.sum())
+        if found >= len(worth_N):
+            break
+    whole = {name: torch.cat([rows[name] for rows in (*good, *rest)]) for name in good[0]}
+    whole["tries"] = torch.full_like(whole["chosen"], len(good), dtype=torch.float32)
+    return {**{name: value[mine] for name, value in whole.items()}, ROW: mine}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ share a backward pass fail from ZeRO stage 2 on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -45,12 +46,15 @@ class Batch:
            not depend on how the batch is cut into workers and micro-batches
     size   B
     at     where the run stands
+    whole  of a rollout: a network of the loop's with all its weights at hand, for many passes. Within it ranks need not make as many passes
+           as each other, which they must where this is None
     """
 
     data: Rows
     noise: Noise
     size: int
     at: At = At()
+    whole: Callable[[nn.Module], AbstractContextManager[nn.Module]] | None = None
 
 
 Loss = Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
@@ -65,10 +69,17 @@ class Rollout:
     `make` gives the rows of one micro-batch: what the networks generated, and how frozen ones score it. `finish` gets all rows of this
     rank, and a function that returns every rank's rows of one field, in the order of the global batch, for what is a property of a
     group of rows, as advantages are. The entry "row" says which rows are this rank's.
+
+    `judge` gets what `finish` gets, of each batch of data that is drawn, and says what it found of this rank's rows, and which rows of the
+    global batch are worth training on, bool [N]. Where those are fewer than a batch, further batches are drawn, `tries` at most; what is
+    missing then is filled with rows that are not worth it. `finish` gets the rows that were chosen; "chosen", bool [B], says which are
+    worth it, and "tries" how many batches were drawn.
     """
 
     make: Callable[[Batch], Rows]
     finish: Callable[[Rows, Callable[[Tensor], Tensor]], Rows] = lambda rows, everywhere: rows
+    judge: Callable[[Rows, Callable[[Tensor], Tensor]], tuple[Rows, Tensor]] | None = None
+    tries: int = 1
 
 
 @dataclass(frozen=True)

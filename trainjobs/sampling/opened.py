@@ -170,6 +170,7 @@ def read(folder: Path, files: Sequence[str], where: str) -> dict[str, Tensor]:
 
 def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """JobError GTJ0208 where names or shapes are not the network's."""
+    tensors = {path: tensor for path, tensor in tensors.items() if path not in getattr(module, "leaves", ())}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     state = module.state_dict()
     differing = [path for path, tensor in tensors.items() if path not in own or own[path].shape != tensor.shape]

@@ -16,9 +16,12 @@ from trainjobs.stores.objects import Patience
 
 
 def preflight(job: Job, run: Path) -> None:
-    """What can be found wrong before anything heavy starts: the base, the autoencoder, the data, the store. Raises JobError."""
-    if job.spec.language is not None and job.spec.language.base is not None:
-        pretrained.look(job.spec.language.base)
+    """What can be found wrong before anything heavy starts: the base and the teacher, the autoencoder, the data, the store. Raises
+    JobError."""
+    language = job.spec.language
+    for base in (language.base, language.distill.teacher) if language else ():
+        if base is not None:
+            pretrained.look(base)
     if job.spec.diffusion is not None and job.spec.diffusion.latents is not None:
         companion.pinned(job.spec.diffusion.latents.autoencoder)
     progress.update(run, data=data.preflight(job.spec))

@@ -15,12 +15,14 @@ from trainjobs.data.wanted import ROLE
 from trainjobs.models.dit import DiT
 from trainjobs.models.noise_schedule import NoiseSchedule
 from trainjobs.models.unet import UNet
+from trainjobs.objectives.diffusion.ddpo import FIELD, DdpoObjective
 from trainjobs.objectives.diffusion.flow import FlowObjective
 from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.learned import LearnedObjective
 from trainjobs.objectives.diffusion.objective import DiffusionObjective
 from trainjobs.objectives.diffusion.space import Space
 from trainjobs.objectives.phase import Model, Objective, model
+from trainjobs.objectives.rewarding import imported
 
 if TYPE_CHECKING:
     from trainjobs.data.source import DataInfo
@@ -82,5 +84,9 @@ def build(spec: Spec, info: DataInfo) -> Model:
         batch = spec.training.batch.global_
         objective = LearnedObjective(made["denoiser"], made["noise_schedule"], process, sampler, info.shape, batch, led)
     else:
-        objective = DiffusionObjective(made["denoiser"], process, sampler, info.shape, led, space)
+        drawing = DiffusionObjective(made["denoiser"], process, sampler, info.shape, led, space)
+        objective = drawing
+        if spec.diffusion.method == "ddpo":
+            own = spec.diffusion.ddpo
+            objective = DdpoObjective(drawing, own, imported(own.reward, FIELD), tuple(info.classes))
     return model(made, objective)

@@ -22,7 +22,7 @@ from trainjobs.objectives.diffusion import bound
 from trainjobs.objectives.diffusion.guidance import NONE, Guidance
 from trainjobs.objectives.diffusion.prediction import Prediction, image, target, weight
 from trainjobs.objectives.diffusion.process import Schedule, cumulative_signal, signal_and_noise
-from trainjobs.objectives.diffusion.sampler import Visit, ddim, spread, told, visits
+from trainjobs.objectives.diffusion.sampler import Look, Visit, ddim, spread, told, visits
 from trainjobs.objectives.diffusion.space import PIXELS, Space
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
@@ -83,14 +83,21 @@ class DiffusionObjective:
         return {"loss": over(loss, batch.size), "bits": over(bits_B.mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
+        return self.space.seen(ddim(self.look(batch), self.visits(), self.sampler.eta, batch.noise, self.shape, self.space.clipped))
+
+    def visits(self) -> list[Visit]:
+        """The steps of its sampler."""
+        return visits(cumulative_signal(*self.schedule).tolist(), self.sampler.steps)
+
+    def look(self, batch: Batch) -> Look:
+        """What the network says of x_0 at a step, for the batch's conditions."""
         denoiser = self.guidance.guided(self.denoiser, batch)
 
         def look(x: Tensor, visit: Visit) -> tuple[Tensor, Tensor | None]:
             predicted, variance = self._predicted(denoiser(x, told(visit.time, x)))
             return image(self.prediction, predicted, x, visit.here**0.5, (1.0 - visit.here) ** 0.5), variance
 
-        steps = visits(cumulative_signal(*self.schedule).tolist(), self.sampler.steps)
-        return self.space.seen(ddim(look, steps, self.sampler.eta, batch.noise, self.shape, self.space.clipped))
+        return look
 
     def _noised(self, x_BCHW: Tensor, t_B: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
         """(x_0, x_t, eps)."""

@@ -49,18 +49,27 @@ def ddim(
     """float32 [B, *shape] within the bounds of `clip`, a sample for each row of the noise."""
     x = noise.normal("start", *shape)
     for visit in visits:
-        a_t, s_t = math.sqrt(visit.here), math.sqrt(1.0 - visit.here)
-        x0, variance = look(x, visit)
-        x0 = clip(x0)
-        eps = (x - a_t * x0) / s_t
-        beta = 1.0 - visit.here / visit.there
-        posterior = (1.0 - visit.there) / (1.0 - visit.here) * beta
-        sigma = eta * math.sqrt(posterior)
-        x = math.sqrt(visit.there) * x0 + math.sqrt(max(1.0 - visit.there - sigma**2, 0.0)) * eps
-        if sigma > 0.0:
-            spread = sigma if variance is None else eta * (0.5 * log_variance(variance, math.log(beta), math.log(posterior))).exp()
-            x = x + spread * noise.normal(visit.name, *shape)
+        x, deviation = stepped(look, x, visit, eta, clip)
+        if deviation is not None:
+            x = x + deviation * noise.normal(visit.name, *shape)
     return x
+
+
+def stepped(
+    look: Look, x: Tensor, visit: Visit, eta: float, clip: Callable[[Tensor], Tensor] = in_bounds
+) -> tuple[Tensor, float | Tensor | None]:
+    """The mean of where a step leads, and the standard deviation around it; None where it leads there exactly."""
+    a_t, s_t = math.sqrt(visit.here), math.sqrt(1.0 - visit.here)
+    x0, variance = look(x, visit)
+    x0 = clip(x0)
+    eps = (x - a_t * x0) / s_t
+    beta = 1.0 - visit.here / visit.there
+    posterior = (1.0 - visit.there) / (1.0 - visit.here) * beta
+    sigma = eta * math.sqrt(posterior)
+    mean = math.sqrt(visit.there) * x0 + math.sqrt(max(1.0 - visit.there - sigma**2, 0.0)) * eps
+    if sigma == 0.0:
+        return mean, None
+    return mean, sigma if variance is None else eta * (0.5 * log_variance(variance, math.log(beta), math.log(posterior))).exp()
 
 
 def visits(abar: Sequence[float], steps: int) -> list[Visit]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
+from trainjobs.api.language_rules import STEADY
 from trainjobs.api.pretrained import VIRTUAL
 from trainjobs.data.kinds import mismatch
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
+from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.language.grpo import GrpoObjective
+from trainjobs.objectives.language.headed import Projected, Valued
+from trainjobs.objectives.language.ppo import PpoObjective
 from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
 from trainjobs.objectives.language.pretrained import trained
 from trainjobs.objectives.language.rewards import Rewards
@@ -52,6 +56,8 @@ def build(spec: Spec, info: DataInfo) -> Model:
     made = networks(family, info, half=spec.training.precision == "bf16")["model"]
     tokenizer, context = info.tokenizer, family.network.context_length
     assert tokenizer is not None
+    if family.method in STEADY:
+        steady(made)
     origin = tokenizer.base.digest if isinstance(tokenizer, PretrainedTokenizer) else ""
     if family.method == "reward":
         scored = Scored(made)
@@ -61,14 +67,34 @@ def build(spec: Spec, info: DataInfo) -> Model:
         return Model(networks_, DpoObjective(made, reference, tokenizer, context, family.dpo), copies=copies_of(networks_))
     if family.method == "grpo":
         networks_, reference = referring(made, origin) if family.grpo.beta else ({"model": Network(made, origin=origin)}, None)
-        rewards = Rewards.of(family.grpo.rewards, family.grpo.time_limit)
+        rewards = Rewards.of(family.grpo.rewards, family.grpo.time_limit, "language.grpo")
         return Model(networks_, GrpoObjective(made, reference, tokenizer, context, family.grpo, rewards), copies=copies_of(networks_))
+    if family.method == "ppo":
+        held, reference = referring(made, origin) if family.ppo.kl_coefficient else ({}, None)
+        valued = Valued(made)
+        networks_ = {**held, "model": Network(valued, origin=origin)}
+        rewards = Rewards.of(family.ppo.rewards, family.ppo.time_limit, "language.ppo")
+        return Model(networks_, PpoObjective(valued, reference, tokenizer, context, family.ppo, rewards), copies=copies_of(networks_))
+    if family.method == "distill":
+        made.leaves = Projected.begins_anew  # type: ignore[assignment]  # what an export has beside what text is drawn with
+        own = DistillObjective(made, None, tokenizer, context, family.loss, family.distill, stream=not info.form)
+        return Model({"model": Network(made, origin=origin)}, own)
     network = Network(made, origin=origin)
     if family.unfreezing is not None:
         network = unfrozen("model", made, family.unfreezing, origin)
     if answers:
         return Model({"model": network}, AnswersObjective(made, tokenizer, context, family.loss, stream=not info.form))
     return Model({"model": network}, LanguageObjective(made, tokenizer, context))
+
+
+def steady(network: nn.Module) -> None:
+    """Without dropout, a base's or adapters': probabilities of two passes would differ by themselves."""
+    for module in network.modules():
+        given: Any = module
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            given.attention_dropout = 0.0
 
 
 def referring(trained: nn.Module, origin: str) -> tuple[dict[str, Network], nn.Module | None]:

@@ -6,45 +6,41 @@ each other column of the data, and returns a number for each completion, or None
 
 from __future__ import annotations
 
-import importlib
-import math
 import re
-import threading
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trainjobs.api.alignment import RewardFunction
-from trainjobs.api.errors import JobError, printable
-
-Function = Callable[..., Any]
-OURS = Path(__file__).resolve().parents[2]
+from trainjobs.api.errors import printable
+from trainjobs.objectives.rewarding import Call, Function, imported
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """`functions` are (name, weight, function)."""
+    """`functions` are (name, weight, function); `where` the part of a manifest that names them."""
 
     functions: tuple[tuple[str, float, Function], ...]
     limit: float  # seconds
+    where: str = "language.grpo"
 
     @classmethod
-    def of(cls, asked: Sequence[RewardFunction], limit: float) -> Rewards:
+    def of(cls, asked: Sequence[RewardFunction], limit: float, where: str = "language.grpo") -> Rewards:
         """JobError GTJ0102 for a function that cannot be imported."""
-        return cls(tuple((one.function, one.weight, _function(one)) for one in asked), limit)
+        return cls(tuple((one.function, one.weight, _function(one, f"{where}.rewards")) for one in asked), limit, where)
 
     def __call__(self, prompts: list[str], completions: list[str], columns: Mapping[str, list[Any]], step: int) -> list[float]:
         """The sum for each completion; 0 where every function abstains. JobError GTJ0221."""
         total = [0.0] * len(completions)
         for name, weight, function in self.functions:
-            for at, value in enumerate(_called(name, function, self.limit, prompts, completions, columns, step)):
+            call = Call(name, function, self.limit, f"{self.where}.rewards", "completion", lambda at: _shown(prompts[at], completions[at]))
+            given = {"prompts": prompts, "completions": completions, **columns}
+            for at, value in enumerate(call(given, len(completions), step)):
                 total[at] += 0.0 if value is None else weight * value
         return total
 
 
-def _function(asked: RewardFunction) -> Function:
+def _function(asked: RewardFunction, where: str) -> Function:
     if asked.function == "length":
         target = asked.target or 1
         return lambda prompts, completions, **columns: [-abs(len(text) - target) / target for text in completions]
@@ -53,14 +49,7 @@ def _function(asked: RewardFunction) -> Function:
         return lambda prompts, completions, **columns: [float(pattern.search(text) is not None) for text in completions]
     if asked.function == "match":
         return lambda prompts, completions, **columns: _matched(completions, columns, asked.column or "")
-    module, _, name = asked.function.partition(":")
-    try:
-        found: Function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        how = 'give "package.module:function" of a module on PYTHONPATH'
-        where = "language.grpo.rewards"
-        raise JobError("GTJ0102", f"{asked.function} cannot be imported", where=where, why=str(error), how=how) from error
-    return found
+    return imported(asked.function, where)
 
 
 def _matched(completions: list[str], columns: Mapping[str, list[Any]], column: str) -> list[float]:
@@ -69,48 +58,5 @@ def _matched(completions: list[str], columns: Mapping[str, list[Any]], column: s
     return [float(text.strip() == str(wanted).strip()) for text, wanted in zip(completions, columns[column], strict=True)]
 
 
-def _called(
-    name: str, function: Function, limit: float, prompts: list[str], completions: list[str], columns: Mapping[str, list[Any]], step: int
-) -> list[float | None]:
-    found: list[Any] = []
-
-    def call() -> None:
-        try:
-            found.append(function(prompts=prompts, completions=completions, **columns))
-        except Exception as error:
-            found.append(error)
-
-    thread = threading.Thread(target=call, name=f"reward {name}", daemon=True)  # which nobody waits for once its time is over
-    thread.start()
-    thread.join(limit)
-    if not found:
-        raise _failed(name, step, prompts, completions, f"it took longer than {limit:g} s", "mend it, or raise language.grpo.timeLimit")
-    (result,) = found
-    if isinstance(result, Exception):
-        raise _failed(name, step, prompts, completions, _lines(result), "mend the function") from result
-    try:
-        values = [None if value is None else float(value) for value in result]
-    except (TypeError, ValueError) as error:
-        raise _failed(
-            name, step, prompts, completions, f"it returned {printable(repr(result)[:60])}", "return a list of numbers"
-        ) from error
-    if len(values) != len(completions):
-        why = f"it returned {len(values)} numbers for {len(completions)} completions"
-        raise _failed(name, step, prompts, completions, why, "return one for each, or None to abstain")
-    for at, value in enumerate(values):
-        if value is not None and not math.isfinite(value):
-            raise _failed(name, step, prompts[at:], completions[at:], f"it returned {value}", "return a number, or None to abstain")
-    return values
-
-
-def _failed(name: str, step: int, prompts: Sequence[str], completions: Sequence[str], why: str, how: str) -> JobError:
-    shown = f"prompt {printable(repr(prompts[0][:200]))}, completion {printable(repr(completions[0][:200]))}"
-    what = f"a reward function of language.grpo.rewards failed at step {step + 1}"
-    return JobError("GTJ0221", what, where=name, why=f"{why}; {shown}", how=how)
-
-
-def _lines(error: Exception) -> str:
-    """What was raised, and where in lines that are not ours."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if OURS not in Path(frame.filename).resolve().parents]
-    places = ", ".join(f"{frame.filename}:{frame.lineno} {frame.line}" for frame in frames[-3:])
-    return f"{type(error).__name__}: {error}" + (f" ({places})" if places else "")
+def _shown(prompt: str, completion: str) -> str:
+    return f"prompt {printable(repr(prompt[:200]))}, completion {printable(repr(completion[:200]))}"

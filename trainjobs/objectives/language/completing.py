@@ -1,0 +1,86 @@
+"""What a step learns from where it learns from rewards: completions of its prompts, and what they are worth.
+
+Logits are divided by the temperature in the loss as in drawing, and nothing is cut off the distribution: else the old probabilities are
+not those that drew the tokens, and ratios do not begin at 1. Means over tokens are over those of the whole batch, by shares: a row's sum
+times its share, averaged over rows, is the mean over all tokens of all ranks, however rows are cut.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainjobs.api.alignment import Rewarded
+from trainjobs.data.answers import NOT_LEARNED
+from trainjobs.data.tokens import Tokenizer
+from trainjobs.objectives.language.answers import said
+from trainjobs.objectives.language.drawing import complete
+from trainjobs.objectives.language.rewards import Rewards
+from trainjobs.objectives.phase import Batch, Rows
+
+
+def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch: Batch) -> dict[str, Tensor]:
+    """Rows: "tokens" and "labels" int64 [B, P + T], "count" int64 [B], whether they "ended" bool [B], and of the prompts what there was."""
+    prompt_BP, length_B = batch.data["prompt"], batch.data["prompt_length"]
+    uniform = batch.noise.uniform("tokens", settings.max_completion)
+    alone = batch.whole is not None
+    with batch.whole(model) if batch.whole else nullcontext(model) as whole:
+        completion_BT, count_B = complete(whole, prompt_BP, length_B, uniform, tokenizer.end, settings.temperature, alone=alone)
+    ended_B = completion_BT.gather(1, count_B[:, None] - 1)[:, 0] == tokenizer.end
+    tokens, labels = joined(prompt_BP, length_B, completion_BT, count_B, tokenizer.end)
+    rows = {"tokens": tokens, "labels": labels, "count": count_B, "ended": ended_B, "prompt_length": length_B}
+    return {**rows, "columns": batch.data["columns"]}
+
+
+def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows, step: int) -> Tensor:
+    """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
+    prompts, completions = _texts(tokenizer, rows)
+    columns = listed([json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()])
+    return torch.tensor(rewards(prompts, completions, columns, step), dtype=torch.float32, device=rows["tokens"].device)
+
+
+def joined(prompt_BP: Tensor, length_B: Tensor, completion_BT: Tensor, count_B: Tensor, fill: int) -> tuple[Tensor, Tensor]:
+    """(tokens, labels), int64 [B, P + T]: each completion right behind its prompt, and what predicts its tokens."""
+    width, more = prompt_BP.shape[1], completion_BT.shape[1]
+    places_L = torch.arange(width + more, device=prompt_BP.device)[None, :]
+    behind_BL = places_L - length_B[:, None]  # the number of a completion's token
+    padded_BL = torch.nn.functional.pad(prompt_BP, (0, more), value=fill)
+    tokens_BL = torch.where(behind_BL >= 0, completion_BT.gather(1, behind_BL.clamp(0, more - 1)), padded_BL)
+    tokens_BL = tokens_BL.masked_fill(behind_BL >= count_B[:, None], fill)
+    after_BL = behind_BL + 1
+    labels_BL = completion_BT.gather(1, after_BL.clamp(0, more - 1))
+    return tokens_BL, labels_BL.masked_fill((after_BL < 0) | (after_BL >= count_B[:, None]), NOT_LEARNED)
+
+
+def token_shares(learned_N: Tensor) -> Tensor:
+    """float32 [N]: by what a row's sum over its tokens is multiplied, so that the mean over all rows is the mean over all tokens."""
+    count_N = learned_N.float()
+    return torch.full_like(count_N, len(count_N)) / count_N.sum().clamp(min=1)
+
+
+def over_tokens(value_BL: Tensor, learned_BL: Tensor, share_B: Tensor) -> Tensor:
+    """This micro-batch's part of the mean over all tokens, a scalar."""
+    return ((value_BL * learned_BL).sum(dim=1) * share_B).mean()
+
+
+def entropy(logits_BLV: Tensor, temperature: float) -> Tensor:
+    """Of each next token, in nats, float32 [B, L], without a gradient."""
+    logs_BLV = (logits_BLV.detach().float() / temperature).log_softmax(dim=2)
+    return -(logs_BLV.exp() * logs_BLV).sum(dim=2)
+
+
+def listed(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Columns of rows."""
+    return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}
+
+
+def _texts(tokenizer: Tokenizer, rows: Rows) -> tuple[list[str], list[str]]:
+    prompts, completions = [], []
+    for row, length, count in zip(*(rows[name].tolist() for name in ("tokens", "prompt_length", "count")), strict=True):
+        prompts.append(said(tokenizer, row[:length]))
+        completions.append(tokenizer.decode([token for token in row[length : length + count] if token != tokenizer.end]))
+    return prompts, completions
