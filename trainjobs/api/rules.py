@@ -18,6 +18,7 @@ from trainjobs.api import (
     profile,
     recovery,
     reserved,
+    task_rules,
     training,
     vae,
 )
@@ -41,6 +42,7 @@ RULES = (
     *language.RULES,
     *pretrained_rules.RULES,
     *language_rules.RULES,
+    *task_rules.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,
     *reserved.RULES,

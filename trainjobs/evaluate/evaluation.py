@@ -105,8 +105,18 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
 
 def asked(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
     """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of."""
+    if spec.language is not None and not spec.reads_text:
+        return pictured(spec, source, rows)
     found = prompted(spec, source.info, rows)
     return conditions(source, rows) if found is None else found
+
+
+def pictured(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
+    """Held-out pictures, one after the other and from the front again, of which captions are to be written; without any, training ones."""
+    if source.info.heldout:
+        return source.heldout_batch(rows % source.info.heldout)
+    places = rows % source.info.length
+    return source.batch(places, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", places))
 
 
 def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:

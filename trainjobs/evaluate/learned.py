@@ -21,6 +21,11 @@ def texts(batch: Mapping[str, Tensor], cut: Cut) -> Iterator[str]:
             tokens_2L, labels_2L, lengths_2 = (batch[name][row] for name in ("tokens", "labels", "lengths"))
             sides = (pair(tokens_2L[side], labels_2L[side], int(lengths_2[side])) for side in (0, 1))
             yield "\n".join(f"{name}: {marked(side, cut)}" for name, side in zip(("chosen", "rejected"), sides, strict=True))
+        elif "source" in batch:
+            source, labels = batch["source"][row][batch["seen"][row].bool()].tolist(), batch["labels"][row]
+            yield f"{cut(source)}\n{marked([(token, True) for token in labels[labels != NOT_LEARNED].tolist()], cut)}"
+        elif "labels" not in batch:
+            yield cut(batch["tokens"][row][batch["seen"][row].bool()].tolist())
         else:
             whose = batch["documents"][row].tolist() if "documents" in batch else None
             tokens, labels = (batch[name][row].tolist() for name in ("tokens", "labels"))
