@@ -56,6 +56,7 @@ def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, 
             num_layers=layers,
             num_heads=4,
             dropout_rate=dropout,
+            feed_forward_proj="gated-gelu",  # smooth, as T5 1.1 is: at the kink of a ReLU rounding chooses the side
             decoder_start_token_id=258,
             eos_token_id=256,
             pad_token_id=258,
@@ -64,7 +65,7 @@ def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, 
     if kind == "bart":
         sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in (("layers", layers), ("attention_heads", 4))}
         wide = {f"{side}_ffn_dim": 2 * width for side in ("encoder", "decoder")}
-        none = {name: dropout for name in ("dropout", "attention_dropout", "activation_dropout")}
+        none = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), dropout)
         config = transformers.BartConfig(
             vocab_size=VOCABULARY, d_model=width, max_position_embeddings=64, decoder_start_token_id=256, **sides, **wide, **none, **NUMBERS
         )

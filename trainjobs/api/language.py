@@ -14,7 +14,6 @@ from trainjobs.api.pretrained import Adapter, Base, Unfreezing
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
-
 Task = Literal["causal", "masked", "seq2seq", "caption"]
 
 

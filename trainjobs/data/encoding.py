@@ -21,7 +21,8 @@ Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
 
 @dataclass
 class Encoder:
-    """`on` is language.loss.tokens; `room` how many tokens a piece of a text may have whose tokens are masked. `joined` counts prompts whose last tokens would be others together with their completion."""
+    """`on` is language.loss.tokens; `room` how many tokens a piece of a text may have whose tokens are masked. `joined` counts prompts
+    whose last tokens would be others together with their completion."""
 
     tokenizer: Tokenizer
     template: Template

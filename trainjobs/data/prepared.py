@@ -67,7 +67,7 @@ def options(spec: Spec) -> dict[str, Any]:
     if spec.reads_text:
         tokenizer = settings(spec).tokenizer
         size = tokenizer.vocabulary_size if tokenizer.type == "bpe" else None
-        kind = "base" if spec.language.base is not None else tokenizer.type
+        kind = "base" if settings(spec).base is not None else tokenizer.type
         return {"tokenizer": kind, "vocabularySize": size, "holdout": data.holdout, "piece": PIECE, **chosen}
     return {"size": data.images.size, "channels": data.images.channels, **chosen}
 

@@ -22,8 +22,9 @@ def texts(batch: Mapping[str, Tensor], cut: Cut) -> Iterator[str]:
             sides = (pair(tokens_2L[side], labels_2L[side], int(lengths_2[side])) for side in (0, 1))
             yield "\n".join(f"{name}: {marked(side, cut)}" for name, side in zip(("chosen", "rejected"), sides, strict=True))
         elif "source" in batch:
-            source, labels = batch["source"][row][batch["seen"][row].bool()].tolist(), batch["labels"][row]
-            yield f"{cut(source)}\n{marked([(token, True) for token in labels[labels != NOT_LEARNED].tolist()], cut)}"
+            written_T = batch["labels"][row]
+            written = [(token, True) for token in written_T[written_T != NOT_LEARNED].tolist()]
+            yield f"{cut(batch['source'][row][batch['seen'][row].bool()].tolist())}\n{marked(written, cut)}"
         elif "labels" not in batch:
             yield cut(batch["tokens"][row][batch["seen"][row].bool()].tolist())
         else:

@@ -19,7 +19,14 @@ from trainjobs.api.pretrained import VIRTUAL, Adapter, Base
 from trainjobs.data.pretrained import CONFIG, Pretrained, compare, fetched
 from trainjobs.export.huggingface import DTYPES, text
 
-TOKENS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "preprocessor_config.json")
+TOKENS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+)
 RAW, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 
 

@@ -17,7 +17,6 @@ from trainjobs.api.language import Task
 from trainjobs.data.pretrained import CONFIG, Pretrained, unusable
 from trainjobs.models.transformers import ATTENTION
 
-
 KINDS: Mapping[Task, str] = {
     "causal": "causal language model",
     "masked": "masked language model",
@@ -100,9 +99,7 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task
         ) from error
     if missing := sorted(told["missing_keys"]):
         why = f"{', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''} of {kind.__name__} are not there"
-        raise unusable(
-            "the base has not all weights", base.uri, why, f"copy all files, or take a model that was saved as a {KINDS[task]}"
-        )
+        raise unusable("the base has not all weights", base.uri, why, f"copy all files, or take a model that was saved as a {KINDS[task]}")
     if task != "masked":
         model.config.use_cache = False
     loaded: nn.Module = model.train()

@@ -98,8 +98,8 @@ def other(family: Language, made: nn.Module, info: DataInfo, origin: str) -> Mod
 
 
 def seen_as(base: Pretrained, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, deviation) of each channel, to which the base's encoder wants pictures normalised. JobError GTJ0108 for pictures of another size
-    or another number of channels."""
+    """(mean, deviation) of each channel, to which the base's encoder wants pictures normalised. JobError GTJ0108 for pictures of another
+    size or another number of channels."""
     channels, size, _ = shape
     encoder = base.json(CONFIG).get("encoder", {})
     for field, has, wanted in (("size", size, encoder.get("image_size")), ("channels", channels, encoder.get("num_channels"))):

@@ -2,10 +2,11 @@
 
 L = -(1 / N) sum_{i in M} log p(w_i | w~),   over the N = |M| tokens that are asked for, of all rows of the global batch
 
-Devlin et al., "BERT", 2019 (arXiv 1810.04805), section 3.1: each token of text is in M with probability 0.15, and in w~ the mask stands in
-its place in 80 of 100 cases, any token of the vocabulary in 10, the token itself in 10 (transformers: DataCollatorForLanguageModeling). What
-begins and ends a text is never in M. Draws are the sample's own, new at every step (Liu et al., 2019: dynamic masking). Where chance leaves
-a row without any, the one that was nearest to being asked for is: nothing learned would be no number.
+Devlin et al., "BERT", 2019 (arXiv 1810.04805), section 3.1: each token of text is in M with probability 0.15, and in w~ the mask stands
+in its place in 80 of 100 cases, any token of the vocabulary in 10, the token itself in 10 (transformers:
+DataCollatorForLanguageModeling). What begins and ends a text is never in M. Draws are the sample's own, new at every step (Liu et al.,
+2019: dynamic masking). Where chance leaves a row without any, the one that was nearest to being asked for is: nothing learned would be no
+number.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class MaskedObjective:
         data = batch.data
         if "labels" in data:  # somebody else has hidden them
             return data["tokens"], data["labels"]
-        return hidden(data["tokens"], data["maskable"].bool(), batch.noise, self.settings, self.mask, self.tokenizer.vocabulary, self.context)
+        return hidden(
+            data["tokens"], data["maskable"].bool(), batch.noise, self.settings, self.mask, self.tokenizer.vocabulary, self.context
+        )
 
     def _sums(self, batch: Batch, smoothing: float) -> tuple[Tensor, Tensor]:
         tokens_BL, labels_BL = self._hidden(batch)
