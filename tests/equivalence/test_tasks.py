@@ -178,7 +178,7 @@ def test_weights_are_those_of_plain_transformers(name: str, root: Path) -> None:
 def test_an_export_is_what_transformers_loads(name: str, root: Path, tmp_path: Path) -> None:
     import transformers
 
-    export(*locate(str(root / "runs" / name / "checkpoints")), tmp_path / "out", weights=None, dtype="fp32")
+    export(*locate(f"file://{root / 'runs' / name / 'checkpoints'}"), tmp_path / "out", weights=None, dtype="fp32")
     which = {"bert": "AutoModelForMaskedLM", "t5": "AutoModelForSeq2SeqLM", "bart": "AutoModelForSeq2SeqLM"}
     loaded = getattr(transformers, which.get(CASES[name][0], "VisionEncoderDecoderModel")).from_pretrained(tmp_path / "out")
     ours, theirs_ = group.weights(root / "runs" / name, "model"), dict(loaded.named_parameters())

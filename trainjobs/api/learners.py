@@ -136,7 +136,8 @@ RULES = (
         "spec",
         "GTJ0108",
         images_are_looked_at,
-        f"has(self.custom) || has(self.diffusion) || (has(self.language) && {_CAPTIONS}) || {_LOOKED_AT} || ({_unchanged('images', Images())})",
+        f"has(self.custom) || has(self.diffusion) || (has(self.language) && {_CAPTIONS}) || {_LOOKED_AT} || "
+        f"({_unchanged('images', Images())})",
         "data.images has no effect: the model does not learn from images",
     ),
     Rule(
