@@ -7,6 +7,7 @@ and an unknown field that has one of these names is answered with ours.
 
 from __future__ import annotations
 
+from trainjobs.api import language_names
 from trainjobs.api.problem import plain
 
 DIFFUSERS = {
@@ -127,7 +128,7 @@ PEFT = {
     "use_rslora": "language.adapter.rankStabilized",
     "num_virtual_tokens": "language.adapter.virtualTokens",
 }
-FOREIGN = {"diffusers": DIFFUSERS, "kohya": KOHYA, "StudioGAN": STUDIOGAN, "StyleGAN": STYLEGAN, "peft": PEFT}
+FOREIGN = {"diffusers": DIFFUSERS, "kohya": KOHYA, "StudioGAN": STUDIOGAN, "StyleGAN": STYLEGAN, "peft": PEFT, **language_names.TOOLS}
 
 UNITS = {
     "train_batch_size": "over all GPUs",
@@ -151,6 +152,7 @@ UNITS = {
     "kimg": "optimizer steps: images / training.batch.global",
     "snap": "steps, not ticks",
     "block_out_channels": "multiples of diffusion.network.channels",
+    **language_names.UNITS,
 }
 
 

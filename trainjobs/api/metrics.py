@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes", "bits", "active_units"]
+Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "bleu", "rouge_l"]
 SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
@@ -80,6 +80,8 @@ METRICS = (
         noisy=False,
         mode="min",
     ),
+    Metric("heldout/bleu", "BLEU", "held-out", ("language",), noisy=False, tile="BLEU", asked="bleu", mode="max"),
+    Metric("heldout/rouge_l", "ROUGE-L", "held-out", ("language",), unit="share", noisy=False, asked="rouge_l", mode="max"),
     *(
         Metric(f"{where}rewards/{name}", "Implicit rewards" if name != "accuracy" else "Preferred answers", f"{name}{of}", ("language",))
         for name in ("chosen", "rejected", "margin", "accuracy")
@@ -123,6 +125,8 @@ EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
 SCOPES: dict[Asked, str] = {
     "perplexity": "is a measure of language models",
+    "bleu": "is the BLEU of what a language model of task seq2seq or caption writes, by the corpus, as sacreBLEU measures it",
+    "rouge_l": "is the mean ROUGE-L of the same texts",
     "modes": "counts the modes of builtin:ring",
     "bits": "is the variational bound of diffusion models, in bits per dimension",
     "active_units": "counts the latent dimensions that a vae uses",

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainjobs.api.follows import followed
+from trainjobs.api.job import Spec
 from trainjobs.api.language import Language, Masking
 from trainjobs.api.pretrained import VIRTUAL
 from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.shape import Path
 
+WRITING = ("seq2seq", "caption")
+WRITTEN = ("heldout/bleu", "heldout/rouge_l")  # metrics of what these write
 CAUSAL_ALONE = (*VIRTUAL, "bottleneck")  # adapters that stand before a text, or between the blocks of one stack
 
 
@@ -41,6 +46,32 @@ def shares_add_up(masking: Masking) -> Iterator[Breach]:
         yield Breach(("random",), what, how="lower one of them")
 
 
+def named(spec: Spec) -> dict[Path, str]:
+    """Names of metrics that only models have that write what the data has as well, by their places."""
+    best = spec.checkpoints.keep.best
+    places = {**followed(spec), **({("checkpoints", "keep", "best", "metric"): best.metric} if best else {})}
+    found: dict[Path, str] = {place: name for place, name in places.items() if name in WRITTEN}
+    return found | {("evaluation", "metrics"): name for name in spec.evaluation.metrics if f"heldout/{name}" in WRITTEN}
+
+
+def writes(spec: Spec) -> Iterator[Breach]:
+    if spec.language is None or spec.language.task in WRITING:
+        return
+    for place, name in named(spec).items():
+        how = f"take it out; a {spec.language.task} model has heldout/loss and heldout/perplexity"
+        yield Breach(place, f"{name} with task: {spec.language.task}", "it compares what is written with the data's own text", how)
+
+
+_BEST, _FOLLOWED = "self.checkpoints.keep.best", ("self.training.schedule", "self.training.earlyStopping")
+_NONE_NAMED = " && ".join(
+    [
+        f"!self.evaluation.metrics.exists(m, m in {[name.removeprefix('heldout/') for name in WRITTEN]})",
+        f"(!has({_BEST}) || !({_BEST}.metric in {list(WRITTEN)}))",
+        f"({_FOLLOWED[0]}.name != 'plateau' || !({_FOLLOWED[0]}.metric in {list(WRITTEN)}))",
+        f"(!has({_FOLLOWED[1]}) || !({_FOLLOWED[1]}.metric in {list(WRITTEN)}))",
+    ]
+)
+
 RULES = (
     Rule(
         "spec.language",
@@ -69,5 +100,12 @@ RULES = (
         shares_add_up,
         "self.replaced + self.random <= 1.0",
         "masking: replaced and random are more than all of them together",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        writes,
+        f"!has(self.language) || self.language.task in {list(WRITING)} || ({_NONE_NAMED})",
+        "bleu and rouge_l compare what a model of task seq2seq or caption writes with the data's own text",
     ),
 )

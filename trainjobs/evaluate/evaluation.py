@@ -23,6 +23,7 @@ from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
+from trainjobs.evaluate.writing import WORDS, Writing, Written
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
 from trainjobs.plan.beside import passes
@@ -62,6 +63,8 @@ def look(score: Score, setting: Setting, at: At, looking: Looking) -> None:
         batch = setting.heldout(rows, at)
         if counts:
             score.add(batch, None)
+        elif isinstance(score, Written):
+            score.alongside(batch)
         else:
             setting.objective.heldout(batch)  # the other ranks need this one's share of the weights
 
@@ -84,6 +87,8 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
     scores: list[Score] = [Heldout(objective.heldout)]
     if isinstance(objective, Encoding) and "active_units" in wanted:
         scores.append(ActiveUnits(objective.latents))
+    if isinstance(objective, Writing) and {*WORDS} & wanted:
+        scores.append(Written(objective))
     if spec.gan is not None and before is not None:
         scores.append(Spread(before))
     if source.info.modes is not None and "modes" in wanted:
