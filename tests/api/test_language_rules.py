@@ -41,7 +41,7 @@ REWARDS = [{"function": "length", "target": 8}]
         ({"task": "seq2seq", **BASE, "loss": {"chunk": 8}}, {}, "GTJ0108", "take chunk out"),
         ({"task": "seq2seq", **BASE, "loss": {"tokens": "all"}}, {}, "GTJ0108", "take tokens out"),
         ({"task": "seq2seq", **BASE, "adapter": {"type": "prefix"}}, {}, "GTJ0108", "take lora, dora or ia3"),
-        ({"task": "caption", **BASE, "unfreezing": {"every": 3}}, {}, "GTJ0108", "every has no effect with task: caption"),
+        ({"task": "caption", **BASE, "unfreezing": {"every": 3}}, {}, "GTJ0108", "unfreezing has no effect with task: caption"),
         ({"masking": {"share": 0.3}}, {}, "GTJ0108", "share has no effect with task: causal"),
         ({"task": "masked", **BASE, "masking": {"replaced": 0.9, "random": 0.2}}, {}, "GTJ0108", "lower one of them"),
         ({"task": "masked", **BASE}, {"source": "builtin:stdlib-pairs"}, "GTJ0108", "use builtin:stdlib-text"),

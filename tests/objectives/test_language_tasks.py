@@ -1,4 +1,4 @@
-"""Masked models, translators and captioners against transformers' own losses and collator; and each learns 64 samples and gives them back."""
+"""Masked models, translators and captioners against transformers' own losses and collator; each learns 64 samples and gives them back."""
 
 from __future__ import annotations
 

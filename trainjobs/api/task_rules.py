@@ -51,7 +51,8 @@ def named(spec: Spec) -> dict[Path, str]:
     best = spec.checkpoints.keep.best
     places = {**followed(spec), **({("checkpoints", "keep", "best", "metric"): best.metric} if best else {})}
     found: dict[Path, str] = {place: name for place, name in places.items() if name in WRITTEN}
-    return found | {("evaluation", "metrics"): name for name in spec.evaluation.metrics if f"heldout/{name}" in WRITTEN}
+    asked = [name for name in spec.evaluation.metrics if f"heldout/{name}" in WRITTEN]
+    return found | ({("evaluation", "metrics"): asked[0]} if asked else {})
 
 
 def writes(spec: Spec) -> Iterator[Breach]:
