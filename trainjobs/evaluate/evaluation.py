@@ -127,8 +127,15 @@ def pictured(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
 def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     """What a commit keeps so that its samples can be drawn again without the data: JSON."""
     count = len(spec.evaluation.prompts) or spec.evaluation.samples or SAMPLES
-    found = asked(spec, source, torch.arange(count)) if role(spec) else {}
-    return {**account(spec, source.info, found), "micro": micro}
+    if spec.language is not None and not spec.reads_text:
+        found: Mapping[str, Tensor] = {}  # pictures are no words
+    else:
+        found = asked(spec, source, torch.arange(count)) if role(spec) or (spec.language and spec.language.task != "causal") else {}
+    told = account(spec, source.info, found)
+    if source.info.tokenizer is not None and "seen" in found:
+        rows = zip(found.get("source", found.get("tokens", found["seen"])), found["seen"].bool(), strict=True)
+        told |= {"for": [source.info.tokenizer.decode(row[seen].tolist()) for row, seen in rows]}
+    return {**told, "micro": micro}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:
