@@ -66,7 +66,9 @@ TECHNIQUES = (
         "1e-6 of a loss",
     ),
     Technique("BLEU", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_bleu_is_sacrebleu_s", "sacrebleu 2.6.0", "2e-14"),
-    Technique("ROUGE-L", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_rouge_is_rouge_score_s", "rouge-score 0.1.2", "0"),
+    Technique(
+        "ROUGE-L", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_rouge_is_rouge_score_s", "rouge-score 0.1.2", "0"
+    ),
     Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),
     Technique("rank-stabilised LoRA", "language.adapter.rankStabilized", (1,), _ADAPTERS, _PEFT, "4.5e-8"),
     Technique("LoRA beside whole layers", "language.adapter.modulesToSave", (2, 3), _ADAPTERS, _PEFT, "4.5e-8"),
