@@ -49,10 +49,14 @@ def shares_add_up(masking: Masking) -> Iterator[Breach]:
 def named(spec: Spec) -> dict[Path, str]:
     """Names of metrics that only models have that write what the data has as well, by their places."""
     best = spec.checkpoints.keep.best
-    places = {**followed(spec), **({("checkpoints", "keep", "best", "metric"): best.metric} if best else {})}
-    found: dict[Path, str] = {place: name for place, name in places.items() if name in WRITTEN}
-    asked = [name for name in spec.evaluation.metrics if f"heldout/{name}" in WRITTEN]
-    return found | ({("evaluation", "metrics"): asked[0]} if asked else {})
+    places = followed(spec)
+    if best is not None:
+        places["checkpoints", "keep", "best", "metric"] = best.metric
+    found = {place: name for place, name in places.items() if name in WRITTEN}
+    for name in reversed(spec.evaluation.metrics):
+        if f"heldout/{name}" in WRITTEN:
+            found["evaluation", "metrics"] = name
+    return found
 
 
 def writes(spec: Spec) -> Iterator[Breach]:

@@ -34,8 +34,10 @@ class Counts:
     reference: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        both = (tuple(map(sum, zip(one, two, strict=True))) for one, two in ((self.matches, other.matches), (self.written, other.written)))
-        return Counts(*both, self.length + other.length, self.reference + other.reference)
+        matches, written = (
+            tuple(map(sum, zip(one, two, strict=True))) for one, two in ((self.matches, other.matches), (self.written, other.written))
+        )
+        return Counts(matches, written, self.length + other.length, self.reference + other.reference)
 
 
 def tokens(text: str) -> list[str]:

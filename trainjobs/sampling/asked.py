@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.images import read
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.source import DataInfo
@@ -27,8 +28,8 @@ def data_of(task: str, texts: Sequence[str], info: DataInfo, context: int) -> Ma
     inside = torch.zeros_like(tokens)
     inside[:, len(tokenizer.before) : -1] = 1
     found = {"tokens": tokens, "seen": torch.ones_like(tokens), "maskable": inside}
-    hidden = tokens == tokenizer.mask
-    return {**found, "labels": torch.where(hidden, tokens, -100)} if hidden.any() else found
+    hidden = tokens.eq(-1 if tokenizer.mask is None else tokenizer.mask)
+    return {**found, "labels": tokens.masked_fill(~hidden, NOT_LEARNED)} if hidden.any() else found
 
 
 def ids(text: str, tokenizer: PretrainedTokenizer, context: int) -> list[int]:
