@@ -79,6 +79,9 @@ def opened(
         how = "name the run's folder instead"
         raise JobError("GTJ0108", "a custom model cannot be built from its weights alone", where=where, why=why, how=how)
     spec = on_base(sampled(spec, guidance, steps), facts, folder)
+    if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type == "pTuning":
+        why, how = "its export has what comes out of the small network, without that", "load the export with peft"
+        raise JobError("GTJ0108", "gtj cannot draw of a model with pTuning", where=where, why=why, how=how)
     info = info_of(spec, drawing, folder, scratch)
     torch.manual_seed(mix(spec.training.seed, "weights"))
     made = build(spec, info)
@@ -209,7 +212,7 @@ def adapt(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     except RuntimeError as error:
         told, why = None, str(error)
     else:
-        why = ", ".join(list(told.unexpected_keys)[:3])
+        why = ", ".join([name for name in told.unexpected_keys if name != "prompt_embeddings"][:3])  # those peft puts in itself
     if why:
         raise JobError(
             "GTJ0208", "the weights are not those of the adapter", where=where, why=why[:300], how="name the export as it was written"
