@@ -32,6 +32,8 @@ _ADAPTERS = "tests/equivalence/test_adapters.py::test_an_adapter_follows_plain_p
 _PEFT = "plain torch loop over plain peft, weights after 10 steps"
 _ALL = (0, 1, 2, 3)
 _ALIGNED = "tests/equivalence/test_alignment.py::test_weights_are_those_of_a_plain_loop"
+_TASKS = "tests/equivalence/test_tasks.py::test_weights_are_those_of_plain_transformers"
+_ROWS = "plain transformers, each row by itself, weights after 3 steps"
 
 TECHNIQUES = (
     Technique(
@@ -44,6 +46,29 @@ TECHNIQUES = (
     ),
     Technique(
         "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1.8e-7"
+    ),
+    Technique("masked model", "language.masking.share", _ALL, _TASKS, _ROWS, "1e-7"),
+    Technique("sequence to sequence", "language.task", _ALL, _TASKS, _ROWS, "1e-6"),
+    Technique("captions", "language.task", (0, 3), _TASKS, _ROWS, "1e-6"),
+    Technique(
+        "loss of masked tokens",
+        "language.masking",
+        (0,),
+        "tests/objectives/test_language_tasks.py::test_the_loss_of_a_masked_model_is_transformers_whatever_rows_are_filled_with",
+        "transformers' own loss for the same masks; shares of masks as DataCollatorForLanguageModeling's",
+        "1e-6 of a loss",
+    ),
+    Technique(
+        "label smoothing of what is written",
+        "language.loss.labelSmoothing",
+        (0,),
+        "tests/objectives/test_language_tasks.py::test_the_loss_of_a_translator_is_transformers",
+        "transformers' LabelSmoother",
+        "1e-6 of a loss",
+    ),
+    Technique("BLEU", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_bleu_is_sacrebleu_s", "sacrebleu 2.6.0", "2e-14"),
+    Technique(
+        "ROUGE-L", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_rouge_is_rouge_score_s", "rouge-score 0.1.2", "0"
     ),
     Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),
     Technique("rank-stabilised LoRA", "language.adapter.rankStabilized", (1,), _ADAPTERS, _PEFT, "4.5e-8"),

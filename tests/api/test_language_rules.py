@@ -16,6 +16,7 @@ def problems(language: dict[str, Any], source: str = "file:///data", size: int =
     return [(problem.code, f"{problem.what}; {problem.how}") for problem in check(Job.model_validate(job))]
 
 
+OWN = {"base": {"source": "file:///base"}}
 REWARDS = [{"function": "length", "target": 8}]
 TAUGHT = {"teacher": {"source": "file:///teacher"}}
 BASE = {"source": "file:///base"}
@@ -54,6 +55,19 @@ BASE = {"source": "file:///base"}
         ({"method": "distill", "distill": {"teacher": {"source": "file://models/one"}}}, {}, "GTJ0107", "copy the model to a bucket"),
         ({"method": "distill", "distill": {"teacher": {"source": "file:///a", "revision": "b"}}}, {}, "GTJ0108", "take revision out"),
         ({"method": "dpo", "base": BASE, "unfreezing": {"every": 5}}, {}, "GTJ0108", "has no effect with method: dpo"),
+        ({"task": "masked"}, {}, "GTJ0108", "name a trained model of that kind in language.base.source"),
+        ({"task": "masked", **OWN, "method": "dpo"}, {}, "GTJ0108", "method has no effect with task: masked"),
+        ({"task": "masked", **OWN, "packing": "bfd"}, {}, "GTJ0108", "packing has no effect with task: masked"),
+        ({"task": "seq2seq", **OWN, "loss": {"chunk": 8}}, {}, "GTJ0108", "take chunk out"),
+        ({"task": "seq2seq", **OWN, "loss": {"tokens": "all"}}, {}, "GTJ0108", "take tokens out"),
+        ({"task": "seq2seq", **OWN, "adapter": {"type": "prefix"}}, {}, "GTJ0108", "take lora, dora or ia3"),
+        ({"task": "caption", **OWN, "unfreezing": {"every": 3}}, {}, "GTJ0108", "unfreezing has no effect with task: caption"),
+        ({"masking": {"share": 0.3}}, {}, "GTJ0108", "share has no effect with task: causal"),
+        ({"task": "masked", **OWN, "masking": {"replaced": 0.9, "random": 0.2}}, {}, "GTJ0108", "lower one of them"),
+        ({"task": "masked", **OWN}, {"source": "builtin:stdlib-pairs"}, "GTJ0108", "use builtin:stdlib-text"),
+        ({"task": "seq2seq", **OWN}, {"source": "builtin:stdlib-chat"}, "GTJ0108", "use builtin:stdlib-pairs"),
+        ({"task": "caption", **OWN}, {"source": "builtin:stdlib-text"}, "GTJ0108", "builtin:shapes"),
+        ({"task": "seq2seq", **OWN}, {"source": "builtin:shapes"}, "GTJ0108", "builtin:stdlib-pairs"),
     ],
 )
 def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: dict[str, Any], code: str, words: str) -> None:
@@ -73,7 +87,28 @@ def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: di
         ({"method": "ppo", "ppo": {"rewards": REWARDS, "klCoefficient": 0}}, "builtin:stdlib-pairs"),
         ({"method": "distill", "distill": TAUGHT, "loss": {"labelSmoothing": 0.1}}, "builtin:stdlib-chat"),
         ({"method": "distill", "packing": "none", "distill": {**TAUGHT, "onPolicy": 0.5}}, "builtin:stdlib-pairs"),
+        ({"task": "masked", **OWN, "unfreezing": {"every": 3}, "masking": {"share": 0.3}}, "builtin:stdlib-text"),
+        ({"task": "seq2seq", **OWN, "adapter": {}, "loss": {"labelSmoothing": 0.1}}, "builtin:stdlib-pairs"),
+        ({"task": "caption", **OWN, "adapter": {"type": "ia3"}}, "builtin:shapes"),
     ],
 )
 def test_what_goes_together_is_not(language: dict[str, Any], source: str) -> None:
     assert problems(language, source) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "spec"),
+    [
+        ("evaluation.metrics", {"evaluation": {"metrics": ["loss", "bleu"]}}),
+        ("checkpoints.keep.best.metric", {"checkpoints": {"keep": {"best": {"metric": "heldout/rouge_l"}}}}),
+        ("training.earlyStopping.metric", {"training": {"steps": 1, "earlyStopping": {"metric": "heldout/bleu"}}}),
+    ],
+)
+def test_what_is_written_is_scored_of_models_that_write(place: str, spec: dict[str, Any]) -> None:
+    def found(language: dict[str, Any]) -> list[str]:
+        whole = {"language": language, "data": {"source": "file:///data"}, "training": {"steps": 1}, **spec}
+        job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": whole}
+        return [".".join(map(str, problem.path)) for problem in check(Job.model_validate(job))]
+
+    assert found({}) == [f"spec.{place}"]
+    assert found({"task": "seq2seq", **OWN}) == []

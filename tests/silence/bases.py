@@ -46,7 +46,7 @@ WHOLE = {
         ("gan.generator.architecture", "gan", "gan-wgan"),
         ("gan.discriminator.architecture", "gan", "gan-wgan"),
     )
-}
+} | {"language.task": ("language-masked", "language-seq2seq", "a task has bases of its own, so the base and the data change with it")}
 
 
 def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
@@ -196,6 +196,8 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 f"language-{name}": job("language", part, {"source": words, "holdout": 0.25}, plain)
                 for name, part in going_on(folder).items()
             },
+            "language-masked": job("language", of_task("masked", folder), {"source": words, "holdout": 0.25}, plain),
+            "language-seq2seq": job("language", of_task("seq2seq", folder), {"source": pairs(folder / "pairs"), "holdout": 0.25}, plain),
         },
         "custom": {
             "custom": job("custom", {"objective": "tests.silence.objective:build", "options": {"width": 4}}, small, plain),
@@ -297,6 +299,17 @@ def going_on(folder: Path) -> dict[str, dict[str, Any]]:
         "text": {**base, "adapter": {"type": "prompt", "virtualTokens": 2, "init": "text", "initText": "ab"}},
         "bottleneck": {**base, "adapter": {"type": "bottleneck", "reduction": 2}},
     }
+
+
+def of_task(task: str, folder: Path) -> dict[str, Any]:
+    base = pretrained.of_task(task, folder / f"base-{task}")
+    return {"task": task, "base": {"source": f"file://{base}"}, "network": {"contextLength": 24}}
+
+
+def pairs(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pairs.jsonl").write_text("".join(f'{{"source": "{n} and {n}", "target": "{2 * n}"}}\n' for n in range(40)))
+    return f"file://{folder}"
 
 
 def job(family: str, part: dict[str, Any], data: dict[str, Any], more: dict[str, Any]) -> Manifest:

@@ -52,6 +52,51 @@ def tokenizer() -> bytes:
     return inner.to_str().encode()
 
 
+TASK = {
+    "masked": {
+        "architectures": ["BertForMaskedLM"],
+        "model_type": "bert",
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": WIDTH,
+        "max_position_embeddings": POSITIONS,
+        "vocab_size": 260,
+        "pad_token_id": 257,
+    },
+    "seq2seq": {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "d_model": WIDTH,
+        "d_kv": WIDTH // 2,
+        "d_ff": WIDTH,
+        "num_layers": 1,
+        "num_heads": 2,
+        "vocab_size": 260,
+        "pad_token_id": 257,
+        "eos_token_id": 256,
+        "decoder_start_token_id": 257,
+    },
+}
+
+
+def of_task(task: str, folder: Path) -> Path:
+    """A BERT or a T5 of one block, by transformers, with the same tokenizer and a mask."""
+    import torch
+    from transformers import CONFIG_MAPPING, BertForMaskedLM, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    made = {"masked": BertForMaskedLM, "seq2seq": T5ForConditionalGeneration}[task]
+    config = CONFIG_MAPPING[TASK[task]["model_type"]](**{key: value for key, value in TASK[task].items() if key != "model_type"})
+    made(config).save_pretrained(folder)
+    told = json.loads(tokenizer())
+    special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    told["added_tokens"] += [{"id": 257 + number, "content": word, **special} for number, word in enumerate(("<pad>", "<mask>"))]
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "pad_token": "<pad>", "mask_token": "<mask>"}))
+    return folder
+
+
 def hub(folder: Path, name: str = "org/small") -> Path:
     """The hub's own cache with two revisions of a model, v1 and v2, as its client keeps them."""
     root = folder / f"models--{name.replace('/', '--')}"

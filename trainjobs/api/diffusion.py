@@ -199,8 +199,8 @@ RULES = (
         ddpo_has_a_density,
         "self.method != 'ddpo' || (self.ddpo.reward != '' && self.process.prediction != 'flow' && self.process.schedule != 'learned' && "
         "self.sampler.eta > 0.0 && self.sampler.steps > 1 && !has(self.latents) && self.ddpo.promptMinimum <= self.ddpo.promptBuffer)",
-        "ddpo needs a reward, a sampler.eta above 0, at least 2 steps, no flow, no learned schedule, no latents, and a promptMinimum of at most "
-        "promptBuffer",
+        "ddpo needs a reward, a sampler.eta above 0, at least 2 steps, no flow, no learned schedule, no latents, and a promptMinimum of at "
+        "most promptBuffer",
     ),
     Rule(
         "spec.diffusion",

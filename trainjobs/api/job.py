@@ -55,6 +55,16 @@ class Spec(Model):
     )
 
     @property
+    def reads_text(self) -> bool:
+        """Whether what it learns from is text."""
+        return self.language is not None and self.language.task != "caption"
+
+    @property
+    def learner(self) -> str:
+        """The family, but that a captioner, which is a language model, learns from pictures."""
+        return "captioner" if self.language is not None and not self.reads_text else self.family
+
+    @property
     def families(self) -> list[str]:
         """Those that the manifest gives, of which there must be one."""
         return [name for name in FAMILIES if getattr(self, name) is not None]

@@ -14,6 +14,8 @@ from trainjobs.api.pretrained import Adapter, Base, Unfreezing
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
+Task = Literal["causal", "masked", "seq2seq", "caption"]
+
 
 class Transformer(Model):
     """The network, built from its configuration."""
@@ -54,24 +56,44 @@ class LanguageLoss(Model):
     )
 
 
-class Language(Model):
-    """A causal language model: engine `model`."""
+class Masking(Model):
+    """Which tokens a masked model is asked for (Devlin et al., 2019)."""
 
+    share: Annotated[float, Field(ge=0.01, le=0.9)] = Field(
+        0.15, description="Share of the tokens that are predicted, of those that stand for text (transformers: mlm_probability)."
+    )
+    replaced: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="Share of them in whose place the mask stands (transformers: mask_replace_prob)."
+    )
+    random: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share in whose place any token stands; the others stay (transformers: random_replace_prob)."
+    )
+
+
+class Language(Model):
+    """A language model: engine `model`."""
+
+    task: Task = Field(
+        "causal",
+        description="causal: each token from those before it; masked: tokens that are hidden, from all around them (BERT); seq2seq: a text "
+        "from another (T5, BART); caption: a text from a picture. All but causal go on from a base of that kind.",
+    )
+    masking: Annotated[Masking, only(task="masked")] = Masking()
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
     base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
     adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
-    unfreezing: Annotated[Unfreezing | None, only(method="sft")] = Field(
+    unfreezing: Annotated[Unfreezing | None, only(method="sft"), only(task=("causal", "masked"))] = Field(
         None, description="Train the base from its last block down, one block more at a time."
     )
-    method: Literal["sft", "reward", "dpo", "grpo", "ppo", "distill"] = Field(
+    method: Annotated[Literal["sft", "reward", "dpo", "grpo", "ppo", "distill"], only(task="causal")] = Field(
         "sft",
         description="sft: the next token of text, of completions or of answers; reward: a model of rewards from preferences; dpo: "
         "preferences directly; grpo: reinforcement by rewards, of which a prompt's completions are compared; ppo: the same, compared with "
         "what a value head expects; distill: what a teacher says.",
     )
     loss: Annotated[LanguageLoss, only(method=("sft", "distill"))] = LanguageLoss()
-    packing: Annotated[Literal["auto", "bfd", "wrapped", "none"], only(method=("sft", "distill"))] = Field(
+    packing: Annotated[Literal["auto", "bfd", "wrapped", "none"], only(method=("sft", "distill")), only(task="causal")] = Field(
         "auto",
         description="How documents become sequences of contextLength. bfd: whole ones, several to a sequence; wrapped: cut where a "
         "sequence is full; none: one to a sequence. Attention sees one document at a time. auto: bfd, and plain text as one stream whose "

@@ -20,6 +20,7 @@ LEARNED = {
     "ppo": ("stdlib-pairs",),
     "distill": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
 }
+TASKS = {"masked": ("stdlib-text",), "seq2seq": ("stdlib-pairs",), "caption": ()}  # the same of the tasks that have one method alone
 STEADY = ("dpo", "grpo", "ppo")  # methods that compare probabilities of two passes
 NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
 
@@ -28,9 +29,10 @@ def method_fits_data(spec: Spec) -> Iterator[Breach]:
     name = builtin(spec.data.uri)
     if spec.language is None or name is None or not name.startswith("stdlib-"):
         return
-    good = LEARNED[spec.language.method]
-    if name not in good:
-        what = f"{spec.language.method} cannot learn from builtin:{name}"
+    task, method = spec.language.task, spec.language.method
+    good = LEARNED[method] if task == "causal" else TASKS[task]
+    if good and name not in good:  # that captions are of pictures, learners.py says
+        what = f"{method if task == 'causal' else task} cannot learn from builtin:{name}"
         how = f"use {listed(f'builtin:{one}' for one in good)}, or data of your own with the columns of the method"
         yield Breach(("data", "source"), what, "its columns are those of another method", how)
 
@@ -97,7 +99,10 @@ def whole(asked: RewardFunction) -> Iterator[Breach]:
 
 
 _METHODS = " || ".join(
-    f"(self.language.method == '{method}' && self.data.source in {[f'builtin:{one}' for one in good]})" for method, good in LEARNED.items()
+    f"(self.language.{field} == '{value}' && self.data.source in {[f'builtin:{one}' for one in good]}{more})"
+    for field, more, table in (("method", " && self.language.task == 'causal'", LEARNED), ("task", "", TASKS))
+    for value, good in table.items()
+    if good
 )
 
 RULES = (

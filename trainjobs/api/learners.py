@@ -47,7 +47,8 @@ def learners(spec: Spec) -> Iterator[tuple[Path, str, str]]:
     if spec.diffusion is not None:
         yield ("diffusion",), f"the {spec.diffusion.network.architecture} of a diffusion model", "image"
     if spec.language is not None:
-        yield ("language",), "a language model", "text"
+        pictures = spec.language.task == "caption"
+        yield ("language",), "a captioner" if pictures else "a language model", "image" if pictures else "text"
 
 
 def architecture_for(spec: Spec, kind: str) -> str | None:
@@ -136,6 +137,7 @@ def _unchanged(field: str, plain: Model) -> str:
 
 
 _IMAGES = f"!(has(self.data.source) && self.data.source in {holding('image', other=True)})"
+_CAPTIONS = "self.language.task == 'caption'"
 _LEARN = {  # family: that its data are of the right kind, in CEL and in words
     "gan": (
         f"[self.gan.generator.architecture, self.gan.discriminator.architecture].all(a, {suits('a', gan.LEARNS)})",
@@ -146,7 +148,10 @@ _LEARN = {  # family: that its data are of the right kind, in CEL and in words
         "mlp learns from points (builtin:ring), every other architecture from images",
     ),
     "diffusion": (_IMAGES, "a diffusion model learns from images"),
-    "language": (f"!(has(self.data.source) && self.data.source in {holding('text', other=True)})", "a language model learns from text"),
+    "language": (
+        f"!has(self.data.source) || !(self.data.source in ({_CAPTIONS} ? {holding('image', other=True)} : {holding('text', other=True)}))",
+        "a language model learns from text, a captioner from images",
+    ),
 }
 _LOOKED_AT = " || ".join(
     f"(has(self.{family}) && {network} in {[name for name, kind in known.items() if kind == 'image']})"
@@ -166,14 +171,15 @@ RULES = (
         "spec",
         "GTJ0108",
         images_are_looked_at,
-        f"has(self.custom) || has(self.diffusion) || {_LOOKED_AT} || ({_unchanged('images', Images())})",
+        f"has(self.custom) || has(self.diffusion) || (has(self.language) && {_CAPTIONS}) || {_LOOKED_AT} || "
+        f"({_unchanged('images', Images())})",
         "data.images has no effect: the model does not learn from images",
     ),
     Rule(
         "spec",
         "GTJ0108",
         text_is_read,
-        f"has(self.custom) || has(self.language) || ({_unchanged('text', Text())})",
+        f"has(self.custom) || (has(self.language) && !({_CAPTIONS})) || ({_unchanged('text', Text())})",
         "data.text has no effect: the model does not learn from text",
     ),
     Rule(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall"]
+Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l"]
 QUALITY: tuple[Asked, ...] = ("fid", "kid", "is", "precision", "recall")  # of generated pictures, by features of a network
 PICTURED = ("gan", "vae", "diffusion")
 UNPICTURED = ("ring", "stdlib-text", "stdlib-pairs", "stdlib-chat", "stdlib-preferences")  # of what is built in
@@ -112,6 +112,8 @@ METRICS = (
         noisy=False,
         mode="min",
     ),
+    Metric("heldout/bleu", "BLEU", "held-out", ("language",), noisy=False, tile="BLEU", asked="bleu", mode="max"),
+    Metric("heldout/rouge_l", "ROUGE-L", "held-out", ("language",), unit="share", noisy=False, asked="rouge_l", mode="max"),
     *(
         Metric(f"{where}rewards/{name}", "Implicit rewards" if name != "accuracy" else "Preferred answers", f"{name}{of}", ("language",))
         for name in ("chosen", "rejected", "margin", "accuracy")
@@ -174,6 +176,8 @@ EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
 SCOPES: dict[Asked, str] = {
     "perplexity": "is a measure of language models",
+    "bleu": "is the BLEU of what a language model of task seq2seq or caption writes, by the corpus, as sacreBLEU measures it",
+    "rouge_l": "is the mean ROUGE-L of the same texts",
     "modes": "counts the modes of builtin:ring",
     "bits": "is the variational bound of diffusion models, in bits per dimension",
     "active_units": "counts the latent dimensions that a vae uses",

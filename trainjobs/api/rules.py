@@ -20,6 +20,7 @@ from trainjobs.api import (
     quality,
     recovery,
     reserved,
+    task_rules,
     training,
     vae,
 )
@@ -45,6 +46,7 @@ RULES = (
     *language.RULES,
     *pretrained_rules.RULES,
     *language_rules.RULES,
+    *task_rules.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,
     *reserved.RULES,

@@ -22,7 +22,12 @@ BETWEEN = 6  # pictures between two, with --interpolate
 @name_argument
 @click.option("--count", type=click.IntRange(1, 100_000), help=f"How many; default: one for each prompt given, else {COUNT}.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Default: the run's own, whose samples are those of its evaluations.")
-@click.option("--prompt", "prompts", multiple=True, help="What to draw; may be repeated. Of a language model: what to go on from.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help="What to draw; may be repeated. Of a language model: what to go on from, or the file of a picture to caption.",
+)
 @click.option("--prompts", "file", type=click.Path(path_type=Path, dir_okay=False), help="A file with a prompt on each line.")
 @click.option("--label", "labels", multiple=True, help="A class to draw, by name or number; may be repeated.")
 @click.option("--guidance", type=float, help="Instead of sampler.guidance.")
@@ -55,7 +60,7 @@ def command(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory(prefix="gtj-sample-") as scratch:
         folder, job = exported(name, Path(scratch))
-        found = opened(folder, name, job, device, guidance=guidance, steps=steps)
+        found = opened(folder, name, job, device, guidance=guidance, steps=steps, scratch=Path(scratch))
         if labels and wanted(found) != "label":
             how = "give --prompt, or take it out" if wanted(found) else "take it out"
             raise JobError("GTJ0108", "the model has no classes", where="--label", how=how)

@@ -21,6 +21,7 @@ from trainjobs.data.tokens import Tokenizer as Tokenizer
 
 if TYPE_CHECKING:
     from trainjobs.data.dataset import Dataset, Reading
+    from trainjobs.data.formats import Format
     from trainjobs.data.found import Found
     from trainjobs.data.holdout import Rule
     from trainjobs.data.origin import Origin
@@ -70,7 +71,7 @@ def open_source(
 
     JobError GTJ0107, GTJ0108, GTJ0112, GTJ0113, GTJ0219 (see `preflight`), and GTJ0114 when `cache` cannot be written, or is too small.
     """
-    from trainjobs.data import conditions, dialogues, digits, documents, encoded_dialogues, pixels, ring, text
+    from trainjobs.data import captioned, conditions, dialogues, digits, documents, encoded_dialogues, pixels, ring, text
     from trainjobs.data.dataset import Reading
     from trainjobs.data.places.place import ALONE
 
@@ -80,7 +81,8 @@ def open_source(
             part = dialogues.of_builtin(spec, data.uri.removeprefix("builtin:"))
             return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text" and documents.by_document(spec):
-            part = dialogues.Dialogues(documents.stdlib().key, data.uri, "text", documents.stdlib_records)
+            form: Format = "masked" if spec.language and spec.language.task == "masked" else "text"
+            part = dialogues.Dialogues(documents.stdlib().key, data.uri, form, documents.stdlib_records)
             return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text":
             return text.open_texts(spec, [documents.stdlib()], cache, held_out, tokenizer)[0]
@@ -88,7 +90,7 @@ def open_source(
             return ring.open_ring(data)
         if data.uri == "builtin:digits":
             return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data, conditions.of_builtin(spec))
-        return pixels.open_shapes(data, cache, conditions.of_builtin(spec))
+        return captioned.described(pixels.open_shapes(data, cache, conditions.of_builtin(spec)), spec, cache, tokenizer)
     reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, say)
     return _opened(spec, found if found is not None else look(spec), reading, tokenizer, note)
 
@@ -100,7 +102,7 @@ def _opened(
     tokenizer: bytes | PretrainedTokenizer | None,
     note: Callable[[Dataset], None] = lambda dataset: None,
 ) -> Source:
-    from trainjobs.data import dialogues, documents, encoded_dialogues, exchanges, prepared, tables, text, wanted
+    from trainjobs.data import captioned, dialogues, documents, encoded_dialogues, exchanges, prepared, tables, text, wanted
     from trainjobs.data.dataset import open_dataset
     from trainjobs.data.mixed import Mixed
     from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -108,14 +110,14 @@ def _opened(
     shelf = reading.shelf(spec.data, derived=True)
     ahead = [(prepared.prepared(spec, one), one) for one in found]
     sources: list[Source] = []
-    if spec.language and any(made for made, _ in ahead):
+    if spec.reads_text and any(made for made, _ in ahead):
         if documents.by_document(spec):
             why, how = (
                 "what was prepared is one stream of tokens",
                 "take packing and loss.tokens out, or name the data itself",
             )
             raise JobError("GTJ0108", "prepared text cannot be read by document", where="language.packing", why=why, how=how)
-        if spec.language.base is not None:
+        if spec.language is not None and spec.language.base is not None:
             own = text.of_base(spec.language.base, reading.cache, tokenizer)
             prepared.together(ahead, own.file)
             tokenizer = own
@@ -126,7 +128,7 @@ def _opened(
         sources += text.open_texts(spec, ready, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
         return Mixed.of_parts(sources, found)
     datasets = [open_dataset(spec, one, reading, shelf) for one in found]
-    if spec.language and (documents.by_document(spec) or any(dataset.kind == "exchange" for dataset in datasets)):
+    if spec.reads_text and (documents.by_document(spec) or any(dataset.kind == "exchange" for dataset in datasets)):
         parts = [dialogues.of(spec, dataset, shelf) for dataset in datasets]
         sources += encoded_dialogues.open_dialogues(spec, parts, reading.cache, tokenizer)
         return Mixed.of_parts(sources, found)
@@ -145,7 +147,7 @@ def _opened(
     if kinds == {"text"}:
         texts = [documents.of(dataset, shelf) for dataset in datasets]
         sources += text.open_texts(spec, texts, reading.cache, reading.rule, tokenizer, reading.derived(spec.data, found))
-    return Mixed.of_parts(sources, found)
+    return captioned.described(Mixed.of_parts(sources, found), spec, reading.cache, tokenizer)
 
 
 def rule_of(spec: Spec) -> Rule:
@@ -199,7 +201,7 @@ def _of_builtin(spec: Spec) -> Literal["image", "point", "text"] | None:
     kind = _BUILTIN.get(source)
     if kind is None:
         raise JobError("GTJ0107", f"{source} does not exist", where="data.source", how=f"choose one of {', '.join(_BUILTIN)}")
-    wanted = "text" if spec.language else "image"
+    wanted = "text" if spec.reads_text else "image"
     if not spec.custom and (kind == "text") != (wanted == "text"):
         why, what = f"it needs {wanted}s and the source holds {kind}s", f"a {spec.family} job cannot learn from {source}"
         raise JobError("GTJ0108", what, where="data.source", why=why, how="choose another source")

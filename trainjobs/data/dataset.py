@@ -191,7 +191,7 @@ def open_dataset(spec: Spec, found: Found, reading: Reading, shelf: Shelf) -> Da
     if found.held is not None:
         apart = len(records.blocks)
         records = one_after_the_other(records, opened(found.place_held(), found.held))
-    recognised = roles(records.columns, data.columns, data.text.field, spec.family)
+    recognised = roles(records.columns, data.columns, data.text.field, spec.learner)
     if data.labels == "folder":
         recognised |= {"label": "folder"}
     kind, used = uses(spec, recognised)
@@ -209,7 +209,7 @@ def uses(spec: Spec, found: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
     manifest names it."""
     asked = {role for role in found if getattr(spec.data.columns, role) is not None}
     asked |= {"label"} if spec.data.labels == "folder" else set()
-    if "image" in found and not spec.language:
+    if "image" in found and not spec.reads_text:
         refuse_missing(spec, {*found, *asked}, listed([f"{column} ({role})" for role, column in found.items()], "and"))
         wanted = {"image", *asked, *carried(spec)}
         return "image", {role: found[role] for role in ("image", "caption", "label") if role in found and role in wanted}

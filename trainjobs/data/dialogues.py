@@ -39,6 +39,8 @@ def of_builtin(spec: Spec, kind: str) -> Dialogues:
     form = FORMS[kind]
     if spec.language and spec.language.rewarded:
         form = "prompts"
+    if spec.language and spec.language.task == "seq2seq":
+        form = "rewriting"
     records: Callable[[], Iterator[Record]] = lambda: stdlib.records(kind)  # noqa: E731
     if form == "prompts":
         records = lambda: (  # noqa: E731

@@ -119,7 +119,8 @@ def settings(spec: Spec) -> Language:
 
 def by_document(spec: Spec) -> bool:
     """Whether plain text is read document by document, not as one stream."""
-    return spec.language is not None and (spec.language.packing != "auto" or spec.language.loss.tokens != "auto")
+    own = spec.language
+    return own is not None and (own.packing != "auto" or own.loss.tokens != "auto" or own.task in ("masked", "seq2seq"))
 
 
 def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:

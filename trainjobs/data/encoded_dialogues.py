@@ -15,12 +15,15 @@ from trainjobs.data.dialogues import Dialogues
 from trainjobs.data.documents import settings
 from trainjobs.data.encoding import Encoder
 from trainjobs.data.files import fingerprinted
+from trainjobs.data.formats import TWO
+from trainjobs.data.masked import open_masked
 from trainjobs.data.preferences import open_preferences, open_prompts
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.sequences import Sequences, path_of, sequences
 from trainjobs.data.source import DataInfo, Source
 from trainjobs.data.text import of_base
 from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
+from trainjobs.data.translations import open_translations
 
 _VERSION = 1
 
@@ -51,6 +54,10 @@ def _open(spec: Spec, language: Language, part: Dialogues, tokenizer: Tokenizer,
         return open_preferences(found, info, tokenizer.end)
     if part.form == "prompts":
         return open_prompts(found, info, language.completions, tokenizer.end)
+    if isinstance(tokenizer, PretrainedTokenizer) and language.task == "masked":
+        return open_masked(found, info, tokenizer.pad)
+    if isinstance(tokenizer, PretrainedTokenizer) and language.task == "seq2seq":
+        return open_translations(found, info, tokenizer.pad, tokenizer.decoder_start)
     packing = "bfd" if language.packing == "auto" else language.packing
     return open_answers(found, info, packing, tokenizer.end, part.where)
 
@@ -61,13 +68,13 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
     room = language.network.context_length + 1
     if language.packing == "wrapped":
         room = 2**31  # what is longer than a context is cut there
-    if part.form == "preference":
-        room -= 1  # all tokens pass the network, the last one for its reward
+    if part.form in ("masked", *TWO):
+        room -= 1  # all tokens pass a network: the last one for its reward, or because nothing is predicted from those before it alone
     if language.rewarded:
         room -= 1 + language.rewarded.max_completion
     on, holdout = language.loss.tokens, None if part.apart else spec.data.holdout
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
-    made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on), room, part.where, holdout, path)
+    made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on, room), room, part.where, holdout, path)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)
     return made

@@ -21,11 +21,13 @@ Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
 
 @dataclass
 class Encoder:
-    """`on` is language.loss.tokens. `joined` counts prompts whose last tokens would be others together with their completion."""
+    """`on` is language.loss.tokens; `room` how many tokens a piece of a text may have whose tokens are masked. `joined` counts prompts
+    whose last tokens would be others together with their completion."""
 
     tokenizer: Tokenizer
     template: Template
     on: str = "auto"
+    room: int = 1 << 31
     joined: int = field(default=0, init=False)
 
     def text(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
@@ -66,6 +68,24 @@ class Encoder:
     def prompts(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         prompt = self._prompt(values, where)
         return [(prompt, [False] * len(prompt))]
+
+    def masked(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        """Pieces of the text, each between what begins and what ends one. Learned are those tokens that may be masked: all of the text."""
+        tokens = self.tokenizer.encode(_text(values["text"], "text", where))
+        each = max(1, self.room - len(self._begin) - 1)
+        parts = [tokens[at : at + each] for at in range(0, max(1, len(tokens)), each)]
+        before = [False] * len(self._begin)
+        return [([*self._begin, *part, self.tokenizer.end], [*before, *[True] * len(part), False]) for part in parts]
+
+    def translation(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        """What is read, of which nothing is learned, and what is to be written, all of which is; each as the model expects a text."""
+        role, other = ("source", "target") if "source" in values else ("prompt", "completion")
+        read, more = _text(values[role], role, where), values.get("input")
+        if more is not None and _text(more, "input", where):
+            read = f"{read}\n{more}"
+        begin = list(self.tokenizer.before)
+        first, second = ([*begin, *self.tokenizer.encode(text), self.tokenizer.end] for text in (read, _text(values[other], other, where)))
+        return [(first, [False] * len(first)), (second, [True] * len(second))]
 
     @property
     def _begin(self) -> list[int]:
@@ -130,6 +150,9 @@ def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str],
         "chat": encoder.chat,
         "preference": encoder.preference,
         "prompts": encoder.prompts,
+        "masked": encoder.masked,
+        "translation": encoder.translation,
+        "rewriting": encoder.translation,
     }[form]
 
 

@@ -55,7 +55,7 @@ def _said(spec: Spec, found: Found, patience: Patience) -> str:
     if local and (forms <= {"jsonl", "text", None} or (asked == "text" and "images" not in forms)):
         return _of_text(spec, found)
     told = glance(place, listed, spec.data, Straight(), wants=asked)
-    kind, used = uses(spec, roles(told.columns, spec.data.columns, spec.data.text.field, spec.family))
+    kind, used = uses(spec, roles(told.columns, spec.data.columns, spec.data.text.field, spec.learner))
     seen, notes, bad = Seen(), [*found.words], list[JobError]()
     first, *rest = told.words()
     if kind == "image":

@@ -10,7 +10,8 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language
 from trainjobs.api.problem import listed
 
-Format = Literal["text", "pair", "chat", "preference", "prompts"]
+Format = Literal["text", "pair", "chat", "preference", "prompts", "masked", "translation", "rewriting"]
+TWO: tuple[Format, ...] = ("preference", "translation", "rewriting")  # formats of which a record is two sequences
 COLUMN = "column."  # begins the name of a column that is carried for reward functions
 
 
@@ -30,6 +31,9 @@ SHAPES: dict[Format, Shape] = {
     "pair": Shape("prompt and completion", ("prompt", "completion"), ("input",), "prompt + completion, or instruction (+ input) + output"),
     "preference": Shape("preference", ("chosen", "rejected"), ("prompt",), "(prompt +) chosen + rejected"),
     "prompts": Shape("prompts", ("prompt",), ("input",), "prompt"),
+    "masked": Shape("text", ("text",), (), "text"),
+    "translation": Shape("source and target", ("source", "target"), (), "source + target"),
+    "rewriting": Shape("prompt and completion", ("prompt", "completion"), ("input",), "prompt + completion"),
 }
 LEARNS: Mapping[str, tuple[Format, ...]] = {
     "sft": ("text", "chat", "pair"),
@@ -39,27 +43,33 @@ LEARNS: Mapping[str, tuple[Format, ...]] = {
     "ppo": ("prompts",),
     "distill": ("text", "chat", "pair"),
 }
+ASKED: Mapping[str, tuple[Format, ...]] = {"masked": ("masked",), "seq2seq": ("translation", "rewriting")}  # by the tasks of one method
+
+
+def learned_by(language: Language) -> tuple[Format, ...]:
+    return ASKED.get(language.task, LEARNS[language.method])
 
 
 def format_of(language: Language, found: Mapping[str, str], asked: Collection[str] = ()) -> tuple[Format, dict[str, str]]:
     """The format of columns, given as role to column, and the roles that it uses. Of several, the one of which the manifest has `asked` for
     a role, else the first. JobError GTJ0113 where the method learns from none of them."""
-    known = [name for name in LEARNS[language.method] if all(role in found for role in SHAPES[name].needs)]
+    known = [name for name in learned_by(language) if all(role in found for role in SHAPES[name].needs)]
     preferred = [name for name in known if set(SHAPES[name].needs) & {*asked}]
     if not known:
-        raise none(language.method, found)
+        raise none(language, found)
     name = (preferred or known)[0]
     shape = SHAPES[name]
     return name, {role: found[role] for role in (*shape.needs, *shape.may) if role in found}
 
 
-def none(method: str, found: Mapping[str, str]) -> JobError:
-    """GTJ0113: the columns are of no format that the method learns from; the nearest is named."""
-    formats = LEARNS[method]
+def none(language: Language, found: Mapping[str, str]) -> JobError:
+    """GTJ0113: the columns are of no format that the method or the task learns from; the nearest is named."""
+    formats = learned_by(language)
+    which = f"method: {language.method}" if language.task == "causal" else f"task: {language.task}"
     lacking = {name: [role for role in SHAPES[name].needs if role not in found] for name in formats}
     near = min(formats, key=lambda name: (len(lacking[name]) == len(SHAPES[name].needs), len(lacking[name])))
     columns = listed((f"{column} ({role})" for role, column in found.items()), "and") or "no column that is known by its name"
-    why = f"there is {columns}; language.method: {method} learns from " + "; ".join(
+    why = f"there is {columns}; language.{which} learns from " + "; ".join(
         f"{SHAPES[name].words}: {SHAPES[name].columns}" for name in formats
     )
     how = f"nearest is {SHAPES[near].words}: name {listed((f'data.columns.{role}' for role in lacking[near]), 'and')}"

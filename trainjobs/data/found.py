@@ -53,7 +53,7 @@ def look(spec: Spec, resolved: Mapping[str, str], patience: Patience | None = No
 
 def wants(spec: Spec, listed: Listed) -> Wants:
     """What a family learns from; a custom job learns from pictures where there are any."""
-    if spec.language:
+    if spec.reads_text:
         return "text"
     return "image" if not spec.custom or any(form_of(one.name) == "images" for one in listed.objects) else ""
 

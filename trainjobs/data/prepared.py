@@ -64,10 +64,10 @@ def options(spec: Spec) -> dict[str, Any]:
     """The settings that what is prepared depends on, by their names in a manifest."""
     data = spec.data
     chosen = {"where": data.where, "limit": data.limit}
-    if spec.language:
+    if spec.reads_text:
         tokenizer = settings(spec).tokenizer
         size = tokenizer.vocabulary_size if tokenizer.type == "bpe" else None
-        kind = "base" if spec.language.base is not None else tokenizer.type
+        kind = "base" if settings(spec).base is not None else tokenizer.type
         return {"tokenizer": kind, "vocabularySize": size, "holdout": data.holdout, "piece": PIECE, **chosen}
     return {"size": data.images.size, "channels": data.images.channels, **chosen}
 
@@ -81,7 +81,7 @@ def prepared(spec: Spec, found: Found) -> Prepared | None:
         return None
     place = found.place()
     made = from_json(place.read(told, 0, told.size), place.where(told))
-    if (made.kind == "tokens") != bool(spec.language):
+    if (made.kind == "tokens") != spec.reads_text:
         what = f"a {spec.family} job cannot learn from {made.kind} that were prepared"
         raise JobError("GTJ0108", what, where=found.uri, how="name the data itself as data.source, or prepare it for this job")
     for name, value in options(spec).items():

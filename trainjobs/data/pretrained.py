@@ -27,8 +27,9 @@ from trainjobs.stores.store import Digest
 CONFIG, TENSORS = "config.json", ".safetensors"
 BESIDE = (
     *("generation_config.json", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"),
-    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer.model", "spiece.model"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "tokenizer.model", "spiece.model", "preprocessor_config.json"),
 )
+LATER = ("preprocessor_config.json",)  # checkpoints of before name a base without these
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf")
 SLOT = "base"  # of a commit's metadata
 BLOCK = 8 << 20
@@ -105,7 +106,8 @@ def together(ranks: Ranks, act: Any) -> list[Any]:
 
 def compare(before: Mapping[str, Any], now: Pretrained) -> None:
     """See that the base is the one that a commit's weights belong to. JobError GTJ0208."""
-    if before["digest"] != now.digest:
+    later = {name: digest for name, digest in now.files.items() if name in before["files"] or name not in LATER}
+    if before["digest"] != now.digest and before["files"] != later:
         field = "revision" if before["source"] == now.source and now.uri.startswith("hf://") else "source"
         why = f"{differing(before['files'], now.files)} in {now.uri}; the checkpoint's weights belong to {before['uri']} as it was"
         how = "put the base back as it was, or start afresh with gtj run --fresh"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PretrainedTokenizer:
     """`inner` is a tokenizers.Tokenizer. `before` are the tokens that the model expects before a text, `ends` those at which it stops, of
-    which `end` is the first; `pad` is `end` where there is no other."""
+    which `end` is the first; `pad` is `end` where there is no other, `mask` stands for a token that is to be told."""
 
     inner: Any
     base: Pretrained
@@ -33,6 +33,18 @@ class PretrainedTokenizer:
     bos: int | None
     pad: int
     before: tuple[int, ...]
+    mask: int | None = None
+
+    @property
+    def decoder_start(self) -> int:
+        """The token from which a decoder writes. JobError GTJ0109 where the model names none."""
+        config = self.base.json(CONFIG)
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            for told in (config, self.base.json("generation_config.json"), _text(config)):
+                if isinstance(told.get(name), int):
+                    return int(told[name])
+        why = "config.json has no decoder_start_token_id"
+        raise unusable("the base does not say from which token its decoder writes", self.base.uri, why, "add it to config.json")
 
     @property
     def vocabulary(self) -> int:
@@ -92,6 +104,7 @@ def read(base: Pretrained) -> PretrainedTokenizer:
             [*_numbers(named.get("eos_token")), *_numbers(generation.get("eos_token_id")), *_numbers(_text(config).get("eos_token_id"))]
         )
     )
+    ends = ends or tuple(_numbers(named.get("sep_token")))  # BERT's texts end so
     if not ends:
         why = "neither tokenizer_config.json nor config.json names an end of text"
         raise unusable("the base's tokenizer has no end of text", where, why, "add eos_token to tokenizer_config.json")
@@ -99,7 +112,7 @@ def read(base: Pretrained) -> PretrainedTokenizer:
     before = tuple(number for number in around if number not in ends)
     bos = named["bos_token"] if "bos_token" in named else (before[0] if before else None)
     inner.encode_special_tokens = True
-    made = PretrainedTokenizer(inner, base, ends[0], ends, bos, named.get("pad_token", ends[0]), before)
+    made = PretrainedTokenizer(inner, base, ends[0], ends, bos, named.get("pad_token", ends[0]), before, named.get("mask_token"))
     size = _text(config).get("vocab_size")
     if isinstance(size, int) and made.vocabulary > size:
         why = f"the tokenizer has {made.vocabulary:,} tokens, the model's embedding {size:,} rows"
@@ -108,13 +121,13 @@ def read(base: Pretrained) -> PretrainedTokenizer:
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a configuration says of its language model; of one that sees pictures, too, that is a part of it."""
-    inner = config.get("text_config")
+    """What a configuration says of its language model; of one that sees pictures as well, that is a part of it."""
+    inner = config.get("text_config", config.get("decoder"))
     return inner if isinstance(inner, dict) else config
 
 
 def _named(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("eos_token", "bos_token", "pad_token"):
+    for name in ("eos_token", "bos_token", "pad_token", "sep_token", "mask_token"):
         value = told.get(name)
         value = value.get("content") if isinstance(value, dict) else value
         if isinstance(value, str):

@@ -1,7 +1,7 @@
 """The sequences of a source's records, encoded once and kept in one file of the cache.
 
 The file: int64 [6 + groups + counts], then the tables below, little-endian. A group is a record: `each` sequences one after the other (two
-of a preference, else one). Records that are too long, or of which nothing is learned, are not in it, but counted.
+of a preference or a translation, else one). Records that are too long, or of which nothing is learned, are not in it, but counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.cache import cached
 from trainjobs.data.encoding import Encoder, encode
 from trainjobs.data.files import fingerprinted
-from trainjobs.data.formats import COLUMN, Format
+from trainjobs.data.formats import COLUMN, TWO, Format
 from trainjobs.data.holdout import position
 
 _VERSION = 1
@@ -84,7 +84,7 @@ def sequences(
     data = np.fromfile(cached(path, write), dtype=np.uint8)
     head = data[: 8 * _HEAD].view("<i8")
     count, tokens, columns = (int(one) for one in head[:3])
-    groups = count // (2 if form == "preference" else 1)
+    groups = count // (2 if form in TWO else 1)
     at = 8 * _HEAD
     parts: list[npt.NDArray[Any]] = []
     for kind, length in (("<i8", count + 1), ("<i8", groups + 1), ("<i4", tokens), ("u1", tokens), ("u1", groups), ("u1", columns)):
@@ -111,7 +111,8 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
         elif most > room:
             long, longest = long + 1, max(longest, most)
             continue
-        if form != "prompts" and not all(any(marks[1:]) for _, marks in found):
+        asked = found[1:] if form in ("translation", "rewriting") else found
+        if form != "prompts" and not all(any(marks[1:]) for _, marks in asked):
             empty += 1
             continue
         columns = {role.removeprefix(COLUMN): value for role, value in values.items() if role.startswith(COLUMN)}
@@ -119,7 +120,7 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
             ids.extend(tokens)
             learned += bytes(marks)
             starts.append(len(ids))
-            if form == "text" or number == 0:
+            if form in ("text", "masked") or number == 0:
                 texts += json.dumps(columns, default=str).encode() if columns else b""
                 offsets.append(len(texts))
                 held.append(apart if holdout is None else position(name) < holdout)

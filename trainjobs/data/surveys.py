@@ -29,7 +29,7 @@ def surveys(
 ) -> list[Survey]:
     """Of what was found of a job's sources; of data that is built in, of that. The index is kept in `cache`; nothing else is kept. Whoever
     has opened the data gives what came of it, `datasets` and `info`, and it is not opened again."""
-    if spec.language and len(found) == 1 and (ready := prepared(spec, found[0])) is not None:
+    if spec.reads_text and len(found) == 1 and (ready := prepared(spec, found[0])) is not None:
         info = info or open_source(spec, cache, found).info  # samples are sequences
         return [Survey(found[0].uri, (line(ready),), (), info.length, info.heldout, len(ready.shards), ready.total("bytes"))]
     if not found:

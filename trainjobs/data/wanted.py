@@ -15,6 +15,8 @@ def carried(spec: Spec) -> frozenset[str]:
     """The roles that its batches carry; an objective of the user's own gets what there is."""
     if spec.custom:
         return frozenset(ROLE.values())
+    if spec.language is not None and not spec.reads_text:
+        return frozenset(["caption"])
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
     if spec.gan and spec.gan.conditional:
         return frozenset([ROLE["class"]])
@@ -36,6 +38,6 @@ def refuse_missing(spec: Spec, there: Collection[str], columns: str) -> None:
         "label": "name the column in data.columns.label, or where folders are classes write data.labels: folder",
         "caption": "name the column in data.columns.caption, or write photo.txt beside each photo.png",
     }[role]
-    asking = "gan.conditional" if spec.gan else "diffusion.conditioning.type"
+    asking = "gan.conditional" if spec.gan else "diffusion.conditioning.type" if spec.diffusion else "language.task"
     what = f"the pictures have no {role}s, and {asking} asks for them"
     raise JobError("GTJ0113", what, where=spec.data.uri, why=f"of the data is known: {columns}", how=how)

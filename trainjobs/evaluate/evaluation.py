@@ -25,6 +25,7 @@ from trainjobs.evaluate.quality import Quality
 from trainjobs.evaluate.score import Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
+from trainjobs.evaluate.writing import WORDS, Writing, Written
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
 from trainjobs.objectives.vae import LatentObjective
@@ -81,6 +82,8 @@ def look(score: Score, setting: Setting, at: At, looking: Looking) -> None:
         batch = setting.heldout(rows, at)
         if counts:
             score.add(batch, None)
+        elif isinstance(score, Written):
+            score.alongside(batch)
         else:
             setting.objective.heldout(batch)  # the other ranks need this one's share of the weights
 
@@ -104,6 +107,8 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
     scores: list[Score] = [Heldout(objective.heldout)]
     if isinstance(objective, Encoding) and "active_units" in wanted:
         scores.append(ActiveUnits(objective.latents))
+    if isinstance(objective, Writing) and {*WORDS} & wanted:
+        scores.append(Written(objective))
     if spec.gan is not None and before is not None:
         scores.append(Spread(before))
     if source.info.modes is not None and "modes" in wanted:
@@ -127,10 +132,20 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
 def asked(spec: Spec, source: Source, rows: Tensor, *, shown: bool = True) -> Mapping[str, Tensor]:
     """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of. Of a GAN those that are `shown`
     are of one class after the other."""
+    if spec.language is not None and not spec.reads_text:
+        return pictured(spec, source, rows)
     found = prompted(spec, source.info, rows)
     if found is None and spec.gan and spec.gan.conditional and shown:
         return {"label": rows % len(source.info.classes)}
     return conditions(source, rows) if found is None else found
+
+
+def pictured(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
+    """Held-out pictures, one after the other and from the front again, of which captions are to be written; without any, training ones."""
+    if source.info.heldout:
+        return source.heldout_batch(rows % source.info.heldout)
+    places = rows % source.info.length
+    return source.batch(places, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", places))
 
 
 def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
@@ -139,9 +154,16 @@ def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     conditional = spec.gan is not None and spec.gan.conditional
     if conditional and not spec.evaluation.prompts:
         count = len(source.info.classes)  # whatever is drawn more begins with the first again
-    found = asked(spec, source, torch.arange(count)) if role(spec) else {}
+    if spec.language is not None and not spec.reads_text:
+        found: Mapping[str, Tensor] = {}  # pictures are no words
+    else:
+        found = asked(spec, source, torch.arange(count)) if role(spec) or (spec.language and spec.language.task != "causal") else {}
     labels = conditions(source, torch.arange(BATCHES * ROWS))["label"].tolist() if conditional else []
-    return {**account(spec, source.info, found), "micro": micro, **({"labels": labels} if labels else {})}
+    told = account(spec, source.info, found)
+    if source.info.tokenizer is not None and "seen" in found:
+        rows = zip(found.get("source", found.get("tokens", found["seen"])), found["seen"].bool(), strict=True)
+        told |= {"for": [source.info.tokenizer.decode(row[seen].tolist()) for row, seen in rows]}
+    return {**told, "micro": micro, **({"labels": labels} if labels else {})}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

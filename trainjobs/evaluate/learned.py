@@ -21,6 +21,12 @@ def texts(batch: Mapping[str, Tensor], cut: Cut) -> Iterator[str]:
             tokens_2L, labels_2L, lengths_2 = (batch[name][row] for name in ("tokens", "labels", "lengths"))
             sides = (pair(tokens_2L[side], labels_2L[side], int(lengths_2[side])) for side in (0, 1))
             yield "\n".join(f"{name}: {marked(side, cut)}" for name, side in zip(("chosen", "rejected"), sides, strict=True))
+        elif "source" in batch:
+            written_T = batch["labels"][row]
+            written = [(token, True) for token in written_T[written_T != NOT_LEARNED].tolist()]
+            yield f"{cut(batch['source'][row][batch['seen'][row].bool()].tolist())}\n{marked(written, cut)}"
+        elif "labels" not in batch:
+            yield cut(batch["tokens"][row][batch["seen"][row].bool()].tolist())
         else:
             whose = batch["documents"][row].tolist() if "documents" in batch else None
             tokens, labels = (batch[name][row].tolist() for name in ("tokens", "labels"))

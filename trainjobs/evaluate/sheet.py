@@ -58,7 +58,7 @@ def first(source: Source, seed: int) -> Sheet:
     batch = source.batch(positions, seed, Noise.of(seed, 0, "data", positions))
     if info.kind == "text":
         assert info.tokenizer is not None
-        if "labels" in batch:
+        if "labels" in batch or "seen" in batch:
             return Sheet(texts=tuple(learned.texts(batch, partial(cut, tokenizer=info.tokenizer))))
         if "tokens" in batch:
             return Sheet(texts=tuple(cut(row, info.tokenizer) for row in batch["tokens"].tolist()))

@@ -15,12 +15,19 @@ from typing import Any
 
 from trainjobs.api.alignment import HEADS
 from trainjobs.api.errors import JobError
-from trainjobs.api.language import Language
+from trainjobs.api.language import Language, Task
 from trainjobs.api.pretrained import VIRTUAL, Adapter, Base
 from trainjobs.data.pretrained import CONFIG, Pretrained, compare, fetched
 from trainjobs.export.huggingface import DTYPES, text
 
-TOKENS = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+TOKENS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+)
 RAW, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 
 
@@ -56,7 +63,7 @@ def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: 
         found = fetched(base, str(account["uri"]), Path(scratch), weights=merge or (frozen and adapter is None))
         _same(account, found)
         if adapter is None and frozen:
-            _complete(folder, found, dtype)
+            _complete(folder, found, language.task, dtype)
         elif adapter is None:
             for name in found.files:
                 if name in (*TOKENS, "generation_config.json"):
@@ -65,9 +72,9 @@ def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: 
             config.pop("torch_dtype", None)
             (folder / CONFIG).write_bytes(text(config))
         elif merge:
-            _merge(folder, found, adapter, dtype)
+            _merge(folder, found, adapter, language.task, dtype)
         else:
-            _adapter(folder, found, adapter, base)
+            _adapter(folder, found, adapter, base, language.task)
     return sorted(path.name for path in folder.glob("*.safetensors"))
 
 
@@ -89,7 +96,7 @@ def _tensors(folder: Path) -> dict[str, Any]:
     return {name: tensor for name, tensor in found.items() if name not in HEADS}
 
 
-def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> None:
+def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base, task: Task) -> None:
     """adapter_config.json and adapter_model.safetensors. The base is made without weights: only the names of its layers count."""
     import torch
     from peft import get_peft_model_state_dict
@@ -99,9 +106,9 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> N
     from trainjobs.models.pretrained import configured
 
     trained = _tensors(folder)
-    config, kind = configured(found)
+    config, kind = configured(found, task)
     with torch.device("meta"):
-        model: Any = adapted(kind(config), adapter)
+        model: Any = adapted(kind(config), adapter, task=task)
     _fill(model, trained)
     if adapter.type in VIRTUAL:
         model.prompt_tokens["default"] = torch.arange(adapter.virtual_tokens)  # no tensor of the module
@@ -119,11 +126,11 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base) -> N
     written.save_pretrained(str(folder))
 
 
-def _complete(folder: Path, found: Pretrained, dtype: str) -> None:
+def _complete(folder: Path, found: Pretrained, task: Task, dtype: str) -> None:
     """The base with what was trained of it, as transformers saves it."""
     from trainjobs.models.pretrained import load
 
-    model: Any = load(found, half=False, context=1)
+    model: Any = load(found, half=False, context=1, task=task)
     told = model.load_state_dict(_tensors(folder), strict=False)
     if told.unexpected_keys:
         why = f"it has no {', '.join(told.unexpected_keys[:3])}"
@@ -131,17 +138,17 @@ def _complete(folder: Path, found: Pretrained, dtype: str) -> None:
     _save(folder, model, found, dtype)
 
 
-def _merge(folder: Path, found: Pretrained, adapter: Adapter, dtype: str) -> None:
+def _merge(folder: Path, found: Pretrained, adapter: Adapter, task: Task, dtype: str) -> None:
     """The base with the adapter's changes in its weights, as transformers saves it."""
     from trainjobs.models.adapters import adapted, tied
     from trainjobs.models.pretrained import load
 
-    base = load(found, half=False, context=1)
+    base = load(found, half=False, context=1, task=task)
     if tied(base, adapter):
         why = "the embedding and the last layer of this base share their weights, and only one of them would be changed"
         how = "export the adapter (leave --merge out), or train with other targets"
         raise JobError("GTJ0108", "the adapter cannot be merged", where="--merge", why=why, how=how)
-    model: Any = adapted(base, adapter)
+    model: Any = adapted(base, adapter, task=task)
     _fill(model, _tensors(folder))
     _save(folder, model.merge_and_unload(safe_merge=True), found, dtype)
 

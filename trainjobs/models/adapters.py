@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from trainjobs.api.errors import JobError
+from trainjobs.api.language import Task
 from trainjobs.api.pretrained import ALL_LINEAR, VIRTUAL, Adapter
 from trainjobs.models.bottleneck import add_bottlenecks
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 CHANGEABLE = (nn.Linear, nn.Embedding)
 
 
-def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer | None = None) -> nn.Module:
+def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer | None = None, task: Task = "causal") -> nn.Module:
     """The model with an adapter, whose parameters alone ask for a gradient. They come from torch's global generator, which the caller
     seeds. `tokenizer` gives the first embeddings of a prompt; without it they are random.
 
@@ -40,7 +41,7 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
         if not add_bottlenecks(model, width, adapter.reduction):
             raise JobError("GTJ0109", "no layer for a bottleneck", where="language.adapter.type", why=names(model), how="take lora")
         return model
-    config = peft_config(model, adapter)
+    config = peft_config(model, adapter, task)
     from peft import get_peft_model
 
     from trainjobs.models.virtual_tokens import VirtualTokens
@@ -56,12 +57,12 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
     return prompted
 
 
-def peft_config(model: nn.Module, adapter: Adapter) -> Any:
+def peft_config(model: nn.Module, adapter: Adapter, task: Task = "causal") -> Any:
     """peft's configuration of an adapter. JobErrors of `adapted`."""
     import peft
     from transformers.pytorch_utils import Conv1D
 
-    common: dict[str, Any] = {"task_type": "CAUSAL_LM"}
+    common: dict[str, Any] = {"task_type": {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}.get(task)}
     turned = {"fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in model.modules())}  # GPT-2 has its weights the other way round
     whole: dict[str, Any] = {"modules_to_save": saved(model, adapter.modules_to_save) or None}
     match adapter.type:

@@ -110,7 +110,9 @@ def passes(spec: Spec) -> int:
     """Passes of a network, one after the other, that a sample takes. Of a custom objective nobody knows: one is taken."""
     if spec.diffusion:
         return spec.diffusion.evaluations
-    return min(spec.language.network.context_length, LONGEST_SAMPLE) if spec.language else 1
+    if spec.language is None or spec.language.task == "masked":
+        return 1
+    return min(spec.language.network.context_length, LONGEST_SAMPLE)
 
 
 def due(step: int, every: int | None) -> bool:

@@ -19,6 +19,7 @@ from trainjobs.evaluate.score import joined
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Samples
+from trainjobs.sampling.asked import data_of
 from trainjobs.sampling.opened import Opened, wanted
 
 
@@ -51,7 +52,10 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     JobErrors GTJ0102 and GTJ0113 as of `conditions_of`; GTJ0108 for prompts of a model that has none, and for ways between texts.
     """
     role = wanted(found)
-    asked = list(prompts) or ([] if role == "prompt" else found.prompts)
+    asked = list(prompts) or ([] if role == "prompt" and causal(found) else found.prompts)
+    if not asked and not causal(found):
+        how = "give --prompt: a picture's file" if found.spec.learner == "captioner" else "give --prompt: a text"
+        raise JobError("GTJ0108", "the model writes of something", where="--prompt", why="nothing is given", how=how)
     if prompts and not role:
         how = "take the prompt out, or train with diffusion.conditioning or gan.conditional"
         raise JobError("GTJ0108", "the model draws for nothing", where="--prompt", why="it was trained without a condition", how=how)
@@ -72,6 +76,11 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
             pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), at)))
             told += [_told(found, row, seed, text) for row, text in zip(rows, texts or [""] * len(rows), strict=True)]
     return Drawn(joined(pieces), tuple(told))
+
+
+def causal(found: Opened) -> bool:
+    """Whether it goes on from a prompt, or draws without any."""
+    return found.spec.language is None or found.spec.language.task == "causal"
 
 
 Turn = tuple[list[float], list[str], Noise]  # numbers of the samples, what each is for, and their noise
@@ -102,6 +111,8 @@ def _data(found: Opened, role: str, texts: list[str]) -> Mapping[str, Tensor]:
         return conditions_of(texts, found.spec, found.info.classes, "--prompt")
     assert found.spec.language is not None
     assert found.info.tokenizer is not None
+    if not causal(found):
+        return data_of(found.spec.language.task, texts, found.info, found.spec.language.network.context_length)
     tokens, most = found.info.tokenizer.encode(texts[0]), found.spec.language.network.context_length - 1
     if len(tokens) >= most:
         why = f"it has {len(tokens)} tokens, of the {most + 1} that the model sees at once"

@@ -20,6 +20,8 @@ from trainjobs.api.diffusion import Sampler, guidance_is_learned, timesteps_suff
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.checkpoints.tensors import SUFFIX, read_layout
+from trainjobs.data.pretrained import fetched, pinned
+from trainjobs.data.pretrained_tokenizer import read as read_base
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import TRAINED, ByteTokenizer, Tokenizer, read_tokenizer
 from trainjobs.engine.parts import DTYPES
@@ -61,9 +63,10 @@ def opened(
     *,
     guidance: float | None = None,
     steps: int | None = None,
+    scratch: Path | None = None,
 ) -> Opened:
     """The model of an export, on the device, in eval mode. `job` is the manifest's spec, where there is one; `guidance` and `steps` stand
-    for those of its sampler. JobError GTJ0118 for a folder
+    for those of its sampler; in `scratch` a base may be kept that lies elsewhere. JobError GTJ0118 for a folder
     that is none, GTJ0208 for weights that are not the model's, GTJ0108 for a model that cannot be built without its manifest."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -76,8 +79,11 @@ def opened(
         why = "only the manifest says with which options its objective is built"
         how = "name the run's folder instead"
         raise JobError("GTJ0108", "a custom model cannot be built from its weights alone", where=where, why=why, how=how)
-    spec = sampled(spec, guidance, steps)
-    info = info_of(spec, drawing, folder)
+    spec = on_base(sampled(spec, guidance, steps), facts, folder)
+    if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type == "pTuning":
+        why, how = "its export has what comes out of the small network, without that", "load the export with peft"
+        raise JobError("GTJ0108", "gtj cannot draw of a model with pTuning", where=where, why=why, how=how)
+    info = info_of(spec, drawing, folder, scratch)
     if facts.get("autoencoder"):
         from trainjobs.models.frozen_autoencoder import FrozenAutoencoder
 
@@ -86,7 +92,9 @@ def opened(
     made = build(spec, info)
     trained = facts["networks"]
     for name, network in made.networks.items():
-        if name in trained:
+        if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type != "bottleneck":
+            adapt(network.module, read(folder, trained[name], where), where)
+        elif name in trained:
             fill(name, network.module, read(folder, trained[name], where), where)
         network.module.to(device).eval()
     return Opened(spec, info, made, facts, drawing)
@@ -123,9 +131,9 @@ def sampled(spec: Spec, guidance: float | None, steps: int | None) -> Spec:
     return spec.model_copy(update={"diffusion": diffusion})
 
 
-def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path) -> DataInfo:
+def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path, scratch: Path | None = None) -> DataInfo:
     """What is known of the data."""
-    tokenizer = tokenizer_of(spec, folder) if spec.language else None
+    tokenizer = tokenizer_of(spec, folder, scratch) if spec.language else None
     images = spec.data.images
     shape = tuple(drawing.get("shape") or (images.channels, images.size, images.size))
     kind: Literal["image", "point", "text"] = drawing.get("kind") or ("text" if spec.language else "point" if points(spec) else "image")
@@ -136,13 +144,30 @@ def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path) -> DataInfo:
     return DataInfo(kind, shape, 1, 0, tokenizer.vocabulary if tokenizer else None, tokenizer, modes, classes)
 
 
+def on_base(spec: Spec, facts: Mapping[str, Any], folder: Path) -> Spec:
+    """With the base where it is: of one that was trained whole, or merged with its adapter, the export is all there is to it."""
+    language = spec.language
+    if language is None or language.base is None or ((folder / "config.json").is_file() is False and language.adapter is None):
+        return spec
+    if language.adapter is not None and not (folder / "config.json").is_file():
+        told = facts.get("base", {}).get("uri", language.base.source)
+        source, _, revision = str(told).partition("@")
+        base = language.base.model_copy(update={"source": source, "revision": revision or None})
+        return spec.model_copy(update={"language": language.model_copy(update={"base": base})})
+    base = language.base.model_copy(update={"source": f"file://{folder.absolute()}", "revision": None})
+    return spec.model_copy(update={"language": language.model_copy(update={"base": base, "adapter": None, "unfreezing": None})})
+
+
 def points(spec: Spec) -> bool:
     network = spec.gan.generator if spec.gan else spec.vae.network if spec.vae else None
     return network is not None and network.architecture == "mlp"
 
 
-def tokenizer_of(spec: Spec, folder: Path) -> Tokenizer:
+def tokenizer_of(spec: Spec, folder: Path, scratch: Path | None) -> Tokenizer:
     assert spec.language is not None
+    if spec.language.base is not None:
+        base = spec.language.base
+        return read_base(fetched(base, pinned(base, None), scratch or folder))
     if spec.language.tokenizer.type == "byte":
         return ByteTokenizer()
     told = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
@@ -182,6 +207,22 @@ def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str
     with torch.no_grad():
         for path, tensor in tensors.items():
             (state[path] if path in state else own[path]).copy_(tensor)
+
+
+def adapt(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Give a base's adapter its weights, as peft has them. JobError GTJ0208 where they are another's."""
+    from peft import set_peft_model_state_dict
+
+    try:
+        told: Any = set_peft_model_state_dict(module, dict(tensors))
+    except RuntimeError as error:
+        told, why = None, str(error)
+    else:
+        why = ", ".join([name for name in told.unexpected_keys if name != "prompt_embeddings"][:3])  # those peft puts in itself
+    if why:
+        raise JobError(
+            "GTJ0208", "the weights are not those of the adapter", where=where, why=why[:300], how="name the export as it was written"
+        )
 
 
 def wanted(found: Opened) -> str:

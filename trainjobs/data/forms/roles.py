@@ -44,7 +44,7 @@ def roles(columns: Mapping[str, Kind], asked: Columns, text_field: str, family: 
     images = family != "language" and (family != "custom" or "image" in (*found, *_usual(columns, ("image",), found)))
     found |= _usual(columns, OF_IMAGES if images else OF_TEXT, found)
     found = {role: found[role] for role in ROLES if role in found}
-    answered = {"messages", "completion", "chosen", "prompt"} & found.keys()  # what of these goes together, formats.py says
+    answered = {"messages", "completion", "chosen", "prompt", "target"} & found.keys()  # what of these goes together, formats.py says
     needed = ("" if answered else "text") if family == "language" else "image" if images else ""
     if needed and needed not in found:
         raise _without(columns, found, needed, family)

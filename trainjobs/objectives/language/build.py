@@ -13,17 +13,21 @@ from trainjobs.api.job import Spec
 from trainjobs.api.language import Language, LanguageLoss, heads_divide_hidden
 from trainjobs.api.language_rules import STEADY
 from trainjobs.api.pretrained import VIRTUAL
+from trainjobs.data.captioned import Captions
 from trainjobs.data.kinds import mismatch
+from trainjobs.data.pretrained import CONFIG, Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.language.grpo import GrpoObjective
 from trainjobs.objectives.language.headed import Projected, Valued
+from trainjobs.objectives.language.masked import MaskedObjective
 from trainjobs.objectives.language.ppo import PpoObjective
 from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
 from trainjobs.objectives.language.pretrained import trained
 from trainjobs.objectives.language.rewards import Rewards
+from trainjobs.objectives.language.seq2seq import Seq2SeqObjective
 from trainjobs.objectives.language.unfreezing import unfrozen
 from trainjobs.objectives.phase import Model, Network
 
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 def networks(family: Language, info: DataInfo, *, half: bool = False) -> dict[str, nn.Module]:
     from trainjobs.models.transformers import causal_language_model
 
-    if family.base is not None and info.kind == "text":
+    if family.base is not None and info.kind == ("image" if family.task == "caption" else "text"):
         return {"model": trained(family, info, half=half)}
     network = family.network
     if info.kind != "text" or info.vocabulary is None or info.tokenizer is None:
@@ -79,6 +83,8 @@ def build(spec: Spec, info: DataInfo) -> Model:
         made.leaves = Projected.begins_anew  # type: ignore[assignment]  # what an export has beside what text is drawn with
         own = DistillObjective(made, None, tokenizer, context, family.loss, family.distill, stream=not info.form)
         return Model({"model": Network(made, origin=origin)}, own)
+    if family.task != "causal":
+        return other(family, made, info, origin)
     network = Network(made, origin=origin)
     if family.unfreezing is not None:
         network = unfrozen("model", made, family.unfreezing, origin)
@@ -95,6 +101,40 @@ def steady(network: nn.Module) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             given.attention_dropout = 0.0
+
+
+def other(family: Language, made: nn.Module, info: DataInfo, origin: str) -> Model:
+    """A model that is not causal. JobError GTJ0109 for a masked one whose tokenizer has no mask, GTJ0108 for pictures of another size than
+    the encoder's."""
+    tokenizer, context, smoothing = info.tokenizer, family.network.context_length, family.loss.label_smoothing
+    assert isinstance(tokenizer, PretrainedTokenizer)
+    if family.task == "masked":
+        if tokenizer.mask is None:
+            why, how = "tokenizer_config.json names no mask_token", "take a model that was trained with masks"
+            raise JobError("GTJ0109", "the base has no mask", where=tokenizer.base.uri, why=why, how=how)
+        network = Network(made, origin=origin)
+        if family.unfreezing is not None:
+            network = unfrozen("model", made, family.unfreezing, origin)
+        return Model({"model": network}, MaskedObjective(made, tokenizer, tokenizer.mask, context, family.masking, smoothing))
+    networks_ = {"model": Network(made, origin=origin)}
+    if family.task == "seq2seq":
+        return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing))
+    mean, deviation = seen_as(tokenizer.base, info.shape)
+    return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing, mean, deviation), encode=Captions(tokenizer, context))
+
+
+def seen_as(base: Pretrained, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, deviation) of each channel, to which the base's encoder wants pictures normalised. JobError GTJ0108 for pictures of another
+    size or another number of channels."""
+    channels, size, _ = shape
+    encoder = base.json(CONFIG).get("encoder", {})
+    for field, has, wanted in (("size", size, encoder.get("image_size")), ("channels", channels, encoder.get("num_channels"))):
+        if isinstance(wanted, int) and has != wanted:
+            why, how = f"the base's encoder takes {wanted}", f"set data.images.{field} to {wanted}, or take another base"
+            raise JobError("GTJ0108", f"pictures of {field} {has}", where=f"data.images.{field}", why=why, how=how)
+    told = base.json("preprocessor_config.json")
+    usual = [0.5] * channels  # of transformers' ViT
+    return tuple(told.get("image_mean", usual)), tuple(told.get("image_std", usual))
 
 
 def referring(trained: nn.Module, origin: str) -> tuple[dict[str, Network], nn.Module | None]:

@@ -25,5 +25,6 @@ def trained(family: Language, info: DataInfo, *, half: bool) -> nn.Module:
     assert isinstance(tokenizer, PretrainedTokenizer)
     shifts = adapter.shifts if adapter else 0
     prefix = adapter is not None and adapter.type == "prefix"
-    model = load(tokenizer.base, half=half and adapter is not None, context=family.network.context_length + shifts, mask=prefix)
-    return adapted(model, adapter, tokenizer) if adapter else model
+    length = family.network.context_length + shifts
+    model = load(tokenizer.base, half=half and adapter is not None, context=length, mask=prefix, task=family.task)
+    return adapted(model, adapter, tokenizer, family.task) if adapter else model
