@@ -16,8 +16,9 @@ from pydantic_core import ErrorDetails
 
 from trainjobs.api import uris
 from trainjobs.api.fields import DNS_LABEL, DNS_SUBDOMAIN
+from trainjobs.api.foreign_names import ours
 from trainjobs.api.job import API_VERSION, KIND, Job
-from trainjobs.api.problem import Problem, did_you_mean, listed
+from trainjobs.api.problem import Problem, did_you_mean, listed, plain
 from trainjobs.api.profile import Profile
 from trainjobs.api.rules import check, check_profile
 from trainjobs.api.shape import Path, annotation_at, dotted, element, fields, is_list, literals, members, model_of, walk
@@ -163,9 +164,11 @@ def unknown_field(path: Path, model: type[Any]) -> Problem:
     key, parent = str(path[-1]), annotation_at(model, path[:-1])
     holder = model_of(parent)
     known = list(fields(holder)) if holder else []
-    how = did_you_mean(key, known)
+    elsewhere = [dotted(field.path[:-1]) for field in walk(model) if field.path[-1] == key]
+    own = elsewhere or any(plain(key) == plain(name) for name in known)  # spelt as we do, or nearly
+    how = "" if own else ours(key)
+    how = how or did_you_mean(key, known)
     if not how:
-        elsewhere = [dotted(field.path[:-1]) for field in walk(model) if field.path[-1] == key]
         how = f"{key} is a field of {listed(elsewhere)}" if elsewhere else f"fields here: {', '.join(known)}"
     return Problem("GTJ0101", path, f'unknown field "{key}" in {dotted(path[:-1]) or "the manifest"}', how=how, on_key=True)
 

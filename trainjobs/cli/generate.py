@@ -9,7 +9,7 @@ from typing import Any, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic_core import PydanticUndefined
 
-from trainjobs.api import crd
+from trainjobs.api import crd, foreign_names
 from trainjobs.api.codes import CODES, index, page
 from trainjobs.api.fields import Model
 from trainjobs.api.job import API_VERSION, KIND, Job
@@ -35,6 +35,7 @@ def generated() -> dict[Path, str]:
     files[Path("docs/reference/nodes.md")] = nodes_page()
     files[Path("docs/reference/generativetrainingjob.schema.json")] = schema_text()
     files[Path("docs/reference/pictures.md")] = modes.page()
+    files[Path("docs/reference/names.md")] = foreign_names.page()
     for folder in ("manifests/crd", "charts/gentrain/files/crd"):
         files |= {Path(folder) / name: text for name, text in crd.texts().items()}
     return files
