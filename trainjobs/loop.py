@@ -29,7 +29,7 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
-from trainjobs.data.ahead import ahead, close
+from trainjobs.data.curriculum import eased
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
@@ -107,8 +107,7 @@ def _train(
     base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
     began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base else began.tokenizer, "orders": began.orders}
     opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
-    source = ahead(opened, spec.data.workers, world)
-    ends.callback(close, source)
+    source = eased(opened, spec, world, ends)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
     model = with_teacher(build(spec, source.info), spec, source.info, world, run)

@@ -155,7 +155,7 @@ UNITS = {
 
 
 def ours(name: str) -> str:
-    """'this is training.batch.global here (over all GPUs)' for a name of another tool, whatever its case and underscores; "" for any other."""
+    """'this is training.batch.global here (over all GPUs)' for another tool's name, whatever its case and underscores, else nothing."""
     for tool, names in FOREIGN.items():
         for foreign, path in names.items():
             if plain(foreign) == plain(name):
@@ -169,7 +169,7 @@ def page() -> str:
     lines = [
         "# What others call it",
         "",
-        "Fields of a manifest's `spec`, by the names that other tools have for them; made from the table in `trainjobs/api/foreign_names.py`.",
+        "Fields of a manifest's `spec`, by the names that other tools have for them, made from `trainjobs/api/foreign_names.py`.",
         "`gtj validate` answers each of these names with the field.",
         "",
     ]
