@@ -63,10 +63,9 @@ def curriculum_fits(spec: Spec) -> Iterator[Breach]:
     elif alone and curriculum.by == "resolution" and spec.diffusion is not None:
         least = 2 ** len(spec.diffusion.network.multipliers)
         if not least <= curriculum.size < spec.data.images.size:
-            why = (
-                f"{len(spec.diffusion.network.multipliers)} multipliers need {least} pixels, and the pictures have {spec.data.images.size}"
-            )
-            how = f"write {least} to {spec.data.images.size // 2}, or larger pictures"
+            count, size = len(spec.diffusion.network.multipliers), spec.data.images.size
+            why = f"{count} multipliers need {least} pixels, and the pictures have {size}"
+            how = f"write {least} to {size // 2}, or larger pictures" if least < size else "give fewer multipliers, or larger pictures"
             yield Breach(("data", "curriculum", "size"), f"a first size of {curriculum.size}", why, how, beside=place)
 
 
