@@ -70,7 +70,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
     **{f"sparse-z{stage}": (VAE, {**ADAMW, "sparsity": {"weights": 1.0, "activations": 0.5, "layers": ["autoencoder.encoder.layers.*"]}},
                             stage, 4) for stage in (0, 2, 3)},
     **{f"taught-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75}}, stage, 4) for stage in (0, 3)},
-    **{f"hinted-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75, "features": HINTS}}, stage, 4) for stage in (0, 3)},
+    **{f"hinted-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75, "features": HINTS}}, stage, 4)
+       for stage in (0, 3)},
     **{f"halved-z{stage}": (HALVED, {**FAST, "distillation": {"teacher": "", "progressive": True}}, stage, 4) for stage in (0, 3)},
     "small-z2": (SMALL, FAST, 2, 3),
     "sync-z1": (GAN, {"optimizers": {"default": {"name": "sgd", "learningRate": 0.05}}, "syncBatchNorm": True}, 1, 4),

@@ -47,7 +47,7 @@ def curriculum_fits(spec: Spec) -> Iterator[Breach]:
     curriculum = spec.data.curriculum
     if curriculum is None:
         return
-    place, language, alone = ("data", "curriculum", "by"), spec.language is not None, len(spec.families) == 1
+    place, language, alone = ("data", "curriculum", "by"), spec.language is not None, len(spec.families) == 1 and spec.custom is None
     if spec.data.sources:
         why = "each source of a mixture goes through its own samples"
         yield Breach(("data", "curriculum"), "a curriculum of a mixture", why, "take it out, or name one source", on_key=True)
@@ -82,11 +82,11 @@ RULES = (
         "spec",
         "GTJ0108",
         curriculum_fits,
-        "!has(self.data.curriculum) || has(self.custom) || (self.data.sources.size() == 0 && "
-        "(self.data.curriculum.by == 'length' ? has(self.language) && self.language.packing == 'none' : "
+        "!has(self.data.curriculum) || (self.data.sources.size() == 0 && "
+        "(has(self.custom) || (self.data.curriculum.by == 'length' ? has(self.language) && self.language.packing == 'none' : "
         "self.data.curriculum.by == 'column' ? !has(self.language) && has(self.data.source) && !self.data.source.startsWith('builtin:') : "
         "has(self.diffusion) && self.diffusion.network.architecture == 'unet' && "
-        f"{_HALVED} <= self.data.curriculum.size && self.data.curriculum.size < self.data.images.size))",
+        f"{_HALVED} <= self.data.curriculum.size && self.data.curriculum.size < self.data.images.size)))",
         "a curriculum by length needs language.packing: none, by column pictures of your own, by resolution a diffusion model's unet and a "
         "size between what it halves and data.images.size; a mixture has none",
     ),

@@ -64,7 +64,7 @@ def _difficulty(opened: Source, curriculum: Curriculum, seed: int) -> tuple[Tens
         units[order(every, seed, length)] = opened.units(every, seed)
         return units.double(), lambda positions, seed: order(positions, seed, length)
     why = "of these records nobody counts the tokens" if curriculum.by == "length" else "these samples have no columns of numbers"
-    raise JobError("GTJ0108", f"there is no curriculum by {curriculum.by}", where="data.curriculum", why=why, how="take it out")
+    raise JobError("GTJ0108", f"there is no curriculum by {curriculum.by}", where="data.curriculum.by", why=why, how="take it out")
 
 
 @dataclass(frozen=True, eq=False)
