@@ -88,7 +88,7 @@ def teacher_of_a_kind(spec: Spec) -> Iterator[Breach]:
     yield Breach(("training", "distillation"), f"distillation of a {spec.family}", why, how, on_key=True)
 
 
-def halves_a_sampler(spec: Spec) -> Iterator[Breach]:
+def sampler_is_shortened(spec: Spec) -> Iterator[Breach]:
     """Progressive distillation is of steps between timesteps, in terms of the image."""
     if spec.training.distillation is None or not spec.training.distillation.progressive or len(spec.families) != 1:
         return
@@ -203,7 +203,7 @@ RULES = (
     Rule(
         "spec",
         "GTJ0108",
-        halves_a_sampler,
+        sampler_is_shortened,
         "!has(self.training.distillation) || !self.training.distillation.progressive || (has(self.diffusion) && "
         "self.diffusion.process.prediction in ['v', 'sample'] && self.diffusion.process.schedule != 'learned' && "
         "!self.diffusion.process.learnedVariance && self.diffusion.sampler.eta == 0.0 && "
