@@ -79,7 +79,8 @@ def main(folder: Path) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "demo.json").write_text(json.dumps({**head, **took, "obeyed": rows}, indent=1) + "\n")
     newest = max((folder / "gentrain-runs" / "diffusion-shapes" / "samples").glob("step-*.png"))
-    PICTURE.write_bytes(newest.read_bytes())
+    with Image.open(newest) as grid:
+        grid.resize((3 * grid.width, 3 * grid.height), Image.Resampling.NEAREST).save(PICTURE, optimize=True)
     print(took, *rows, sep="\n")
 
 

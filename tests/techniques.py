@@ -61,7 +61,7 @@ TECHNIQUES = (
         (2,),
         f"{_ANY}::test_pictures_that_begin_small_are_learned_as_a_plain_loop_learns_them",
         _LOOP,
-        "0",
+        "7.5e-8",
     ),
     Technique(
         "distillation of layers",
@@ -69,7 +69,7 @@ TECHNIQUES = (
         (0, 3),
         f"{_ANY}::test_a_pupil_learns_what_its_teachers_layers_say",
         _LOOP,
-        "0",
+        "1.5e-8",
     ),
     Technique(
         "progressive distillation",
@@ -77,7 +77,7 @@ TECHNIQUES = (
         (0, 3),
         f"{_ANY}::test_a_sampler_is_halved_as_a_plain_loop_halves_it",
         "plain torch loop over diffusers' DDIM, weights after 10 steps",
-        "0",
+        "3.4e-8",
     ),
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
     Technique("minimax loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),
