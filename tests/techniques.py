@@ -81,6 +81,30 @@ TECHNIQUES = (
     Technique(
         "bottleneck adapters", "language.adapter.type", (1, 3), _ADAPTERS, "the paper's equation by hand, weights after 10 steps", "3e-8"
     ),
+    Technique(
+        "curriculum by resolution",
+        "data.curriculum.by",
+        (2,),
+        f"{_ANY}::test_pictures_that_begin_small_are_learned_as_a_plain_loop_learns_them",
+        _LOOP,
+        "7.5e-8",
+    ),
+    Technique(
+        "distillation of layers",
+        "training.distillation.features",
+        (0, 3),
+        f"{_ANY}::test_a_pupil_learns_what_its_teachers_layers_say",
+        _LOOP,
+        "1.5e-8",
+    ),
+    Technique(
+        "progressive distillation",
+        "training.distillation.progressive",
+        (0, 3),
+        f"{_ANY}::test_a_sampler_is_halved_as_a_plain_loop_halves_it",
+        "plain torch loop over diffusers' DDIM, weights after 10 steps",
+        "3.4e-8",
+    ),
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
     Technique("minimax loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),
     Technique("least squares", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),

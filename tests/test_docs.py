@@ -74,3 +74,12 @@ def test_commands_of_a_page_work(page: Path, tmp_path: Path) -> None:
             continue
         done = run(command, tmp_path, alone=alone)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.parametrize("name", ["gan", "vae", "diffusion"])
+def test_a_tutorial_shows_what_its_runs_drew(name: str) -> None:
+    page = ROOT / "docs" / "tutorials" / f"{name}.md"
+    pictures = [page.parent / found for found in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())]
+    assert pictures
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert sum(picture.stat().st_size for picture in pictures) < 100_000

@@ -30,7 +30,6 @@ from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
-from trainjobs.data.ahead import close
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
@@ -108,8 +107,7 @@ def _train(
     base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
     began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base else began.tokenizer, "orders": began.orders}
     opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
-    source, companion = prepared(spec, opened, found, cache, world, began.metadata, said)
-    ends.callback(close, source)
+    source, companion = prepared(spec, opened, found, cache, world, began.metadata, said, ends)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
     model = with_teacher(build(spec, source.info), spec, source.info, world, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,4 +82,5 @@ def test_pixels_are_left_as_they_are(tmp_path: Path) -> None:
     given = Spec.model_validate({"diffusion": {}, "data": {"source": "builtin:digits", "images": {"size": 8}}, "training": {"steps": 1}})
     source = open_source(given, tmp_path)
     world = World(0, 1, torch.device("cpu"))
-    assert prepared(given, source, (), tmp_path, world, {}, lambda words: None) == (source, {})
+    with ExitStack() as ends:
+        assert prepared(given, source, (), tmp_path, world, {}, lambda words: None, ends) == (source, {})

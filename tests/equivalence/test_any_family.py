@@ -38,6 +38,9 @@ GPT = {
     "data": {"source": "builtin:stdlib-text"},
 }
 UNET = {"diffusion": {"network": {"channels": 8}, "sampler": {"steps": 2}}, "data": DIGITS}
+HINTS = ["denoiser.middle.0", "denoiser.up.0", "denoiser.up.4.res*l"]  # the teacher's of these names are as wide
+HALVED = {"diffusion": {"network": {"channels": 8}, "process": {"prediction": "v"}, "sampler": {"steps": 2}}, "data": DIGITS}
+SMALL = {**UNET, "data": {**DIGITS, "curriculum": {"by": "resolution", "size": 4, "steps": 5}}}
 GAN = {
     "gan": {
         "generator": {"architecture": "mlp", "channels": 8, "layers": 2, "latentDim": 4, "normalization": "batch"},
@@ -66,6 +69,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
     **{f"sparse-z{stage}": (VAE, {**ADAMW, "sparsity": {"weights": 1.0, "activations": 0.5, "layers": ["autoencoder.encoder.layers.*"]}},
                             stage, 4) for stage in (0, 2, 3)},
     **{f"taught-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75}}, stage, 4) for stage in (0, 3)},
+    **{f"hinted-z{stage}": (UNET, {**FAST, "distillation": {"teacher": "", "weight": 0.75, "features": HINTS}}, stage, 4)
+       for stage in (0, 3)},
+    **{f"halved-z{stage}": (HALVED, {**FAST, "distillation": {"teacher": "", "progressive": True}}, stage, 4) for stage in (0, 3)},
+    "small-z2": (SMALL, FAST, 2, 3),
     "sync-z1": (GAN, {"optimizers": {"default": {"name": "sgd", "learningRate": 0.05}}, "syncBatchNorm": True}, 1, 4),
     "early-z1": (VAE, {**ADAMW, **EARLY}, 1, 2),
     **{f"again-{name}-z{stage}": (family, {**ADAMW, "gradientCheckpointing": True}, stage, 0)
@@ -78,7 +85,7 @@ def spec(name: str, root: Path = Path("/")) -> dict[str, Any]:
     """`root` holds the teacher."""
     family, training, stage, stop = copy.deepcopy(CASES[name])
     if "distillation" in training:
-        training["distillation"]["teacher"] = f"file://{root}/teacher"
+        training["distillation"]["teacher"] = f"file://{root}/teacher{'-v' if training['distillation'].get('progressive') else ''}"
     return {
         **family,
         "training": {"steps": STEPS if stop else 3, "batch": {"global": BATCH}, "ema": {"decay": 0.9}, **training},
@@ -103,10 +110,10 @@ def teacher() -> UNet:
     return network.requires_grad_(False).eval()
 
 
-def export_teacher(folder: Path) -> None:
+def export_teacher(folder: Path, prediction: str = "epsilon") -> None:
     """As `gtj checkpoints export` leaves it."""
     folder.mkdir()
-    family = Diffusion.model_validate({"network": LARGER}).model_dump(mode="json", by_alias=True)
+    family = Diffusion.model_validate({"network": LARGER, "process": {"prediction": prediction}}).model_dump(mode="json", by_alias=True)
     (folder / "gentrain.json").write_text(json.dumps({"family": "diffusion", "spec": {"diffusion": family}}))
     save_file(teacher().state_dict(), folder / "denoiser.safetensors")
 
@@ -115,6 +122,7 @@ def export_teacher(folder: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("any")
     export_teacher(root / "teacher")
+    export_teacher(root / "teacher-v", "v")
     whole = [str(group.prepare(root / name, spec(name, root))) for name in CASES]
     halves = [str(group.prepare(root / f"{name}-resumed", spec(name, root))) for name in RESUMED]
     stopped = [f"{run}={CASES[name][3]}" for run, name in zip(halves, RESUMED, strict=True)]
@@ -345,3 +353,84 @@ def test_a_pupil_learns_what_a_plain_loop_teaches(stage: int, runs: Path, tmp_pa
     commit = json.loads(max((runs / f"taught-z{stage}" / "checkpoints" / "log").glob("*.json")).read_text())["body"]
     assert commit["metadata"]["frozen"].startswith("sha256:")
     assert not list(group.last_commit(runs / f"taught-z{stage}").glob("rank-*/teacher*"))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_pupil_learns_what_its_teachers_layers_say(stage: int, runs: Path, tmp_path: Path) -> None:
+    """Of the blocks that both have, with hooks of torch's own on either."""
+    loop, master = Plain(f"hinted-z{stage}", tmp_path), teacher()
+    layers = [path for path, _ in loop.network.named_modules() if path in ("middle.0", "up.0", "up.4.residual")]
+    assert len(layers) == 3
+    heard: dict[tuple[str, str], Tensor] = {}
+    for who, network in (("ours", loop.network), ("theirs", master)):
+        for path in layers:
+            network.get_submodule(path).register_forward_hook(
+                lambda layer, arguments, output, key=(who, path): heard.__setitem__(key, output)
+            )
+    calls: list[tuple[Any, Tensor]] = []
+    loop.network.register_forward_hook(lambda network, arguments, output: calls.append((arguments, output)))
+    optimizer = torch.optim.SGD(loop.network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for rank in range(WORKERS):
+            samples = torch.arange(step * BATCH + rank * BATCH // WORKERS, step * BATCH + (rank + 1) * BATCH // WORKERS)
+            noise = Noise.of(0, step, "train.0", samples)
+            calls.clear()
+            own = plain.diffusion_loss(loop.spec, loop.network, dict(loop.source.batch(samples, 0, noise)), noise)
+            ((arguments, output),) = calls
+            term = ((output - master(*arguments)) ** 2).mean()
+            hints = sum(((heard["ours", path] - heard["theirs", path]) ** 2).mean() for path in layers) / len(layers)
+            ((0.25 * own + 0.75 * (term + hints)) / WORKERS).backward()
+        optimizer.step()
+    difference = loop.differs(runs / f"hinted-z{stage}")
+    print(f"distillation of layers at stage {stage}: {difference:.1e}")
+    assert difference <= 1e-6
+    assert rows(runs / f"hinted-z{stage}", "distillation/features")
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_a_sampler_is_halved_as_a_plain_loop_halves_it(stage: int, runs: Path, tmp_path: Path) -> None:
+    """diffusers' DDIM takes the teacher's two steps, row by row: test_diffusion_progressive.py has the same against our sampler."""
+    from diffusers import DDIMScheduler
+
+    loop, master = Plain(f"halved-z{stage}", tmp_path), teacher()
+    scheduler = DDIMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing")
+    scheduler.set_timesteps(4)
+    alphas = scheduler.alphas_cumprod
+    optimizer = torch.optim.SGD(loop.network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        samples = torch.arange(step * BATCH, (step + 1) * BATCH)
+        noise = Noise.of(0, step, "train.0", samples)
+        x, eps = loop.source.batch(samples, 0, noise)["image"], noise.normal("epsilon", 1, 8, 8)
+        for row, number in enumerate(noise.integers("step", 2, 1)[:, 0].tolist()):
+            t, middle = (int(scheduler.timesteps[2 * number + offset]) for offset in (0, 1))
+            z = start = scheduler.add_noise(x[row : row + 1], eps[row : row + 1], torch.tensor([t]))
+            for time in (t, middle):
+                z = scheduler.step(master(z, torch.tensor([time])), time, z, use_clipped_model_output=True).prev_sample
+            a, s = alphas[t] ** 0.5, (1 - alphas[t]) ** 0.5
+            last = torch.tensor(1.0) if number else alphas[int(scheduler.timesteps[2])]
+            ratio = (1 - last) ** 0.5 / s
+            wanted = (z - ratio * start) / (last**0.5 - ratio * a)
+            found = a * start - s * loop.network(start, torch.tensor([t]))
+            (max(float(a**2 / s**2), 1.0) * ((wanted - found) ** 2).mean() / BATCH).backward()
+        optimizer.step()
+    difference = loop.differs(runs / f"halved-z{stage}")
+    print(f"progressive distillation at stage {stage}: {difference:.1e}")
+    assert difference <= 1e-5
+
+
+def test_pictures_that_begin_small_are_learned_as_a_plain_loop_learns_them(runs: Path, tmp_path: Path) -> None:
+    loop = Plain("small-z2", tmp_path)
+    optimizer = torch.optim.SGD(loop.network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        samples = torch.arange(step * BATCH, (step + 1) * BATCH)
+        noise = Noise.of(0, step, "train.0", samples)
+        image = loop.source.batch(samples, 0, noise)["image"]
+        image = nn.functional.avg_pool2d(image, 2) if step < 5 else image
+        plain.diffusion_loss(loop.spec, loop.network, {"image": image}, noise).backward()
+        optimizer.step()
+    difference = loop.differs(runs / "small-z2")
+    print(f"pictures that begin small: {difference:.1e}")
+    assert difference <= 1e-6

@@ -32,21 +32,32 @@ ADAMW = {"name": "adamw", "learningRate": 1e-2, "weightDecay": 0.01}
 SGD = {"name": "sgd", "learningRate": 1e-2, "momentum": 0.9}
 RMSPROP = {"name": "rmsprop", "learningRate": 1e-3, "momentum": 0.5}
 
-# name: (family, optimizer, (workers, stage) before, (workers, stage) after)
-CASES = {
+# What adapts, amid its course: one evaluation that was no better, the step before a thaw, and half of the signs that move p.
+PLATEAU = {"schedule": {"name": "plateau", "patience": 1, "threshold": 0.9, "factor": 0.5, "cooldown": 1}}
+THAW = {"freeze": ["autoencoder.encoder"], "unfreeze": [{"step": STOP + 1, "patterns": ["autoencoder.encoder.*"]}]}
+ADA = {**GAN, "gan": {**GAN["gan"], "augment": {"type": "ada", "everySteps": 2, "images": 40, "target": 0.0}}}
+
+# name: (family, optimizer, (workers, stage) before, (workers, stage) after), and what else is said of training
+CASES: dict[str, tuple[Any, ...]] = {
     **{f"language-z{z}-{a}-{b}": (LANGUAGE, ADAMW, (a, z), (b, z)) for z in (0, 1, 2, 3) for a, b in ((2, 1), (1, 2), (2, 4))},
     "gan-z0-2-1": (GAN, ADAMW, (2, 0), (1, 0)),
     "gan-z2-1-2": (GAN, ADAMW, (1, 2), (2, 2)),
     "vae-sgd-z3-2-1": (VAE, SGD, (2, 3), (1, 3)),
     "vae-rmsprop-z2-2-4": (VAE, RMSPROP, (2, 2), (4, 2)),
     "vae-rmsprop-z0-1-2": (VAE, RMSPROP, (1, 0), (2, 0)),
+    "vae-plateau-z1-2-1": (VAE, ADAMW, (2, 1), (1, 1), PLATEAU),
+    "vae-thaw-z2-1-2": (VAE, ADAMW, (1, 2), (2, 2), THAW),
+    "vae-thaw-z0-2-1": (VAE, ADAMW, (2, 0), (1, 0), THAW),
+    "gan-ada-z1-2-1": (ADA, ADAMW, (2, 1), (1, 1)),
+    "gan-ada-z0-1-2": (ADA, ADAMW, (1, 0), (2, 0)),
     "language-z0-z3": (LANGUAGE, ADAMW, (2, 0), (2, 3)),
     "language-z3-z1-2-4": (LANGUAGE, ADAMW, (2, 3), (4, 1)),
     "language-z2-z0-2-1": (LANGUAGE, ADAMW, (2, 2), (1, 0)),
 }
 
 
-def spec(family: dict[str, Any], optimizer: dict[str, Any], workers: int, stage: int) -> dict[str, Any]:
+def spec(name: str, workers: int, stage: int) -> dict[str, Any]:
+    family, optimizer, _, _, *more = CASES[name]
     return {
         **family,
         "training": {
@@ -56,11 +67,12 @@ def spec(family: dict[str, Any], optimizer: dict[str, Any], workers: int, stage:
             "schedule": {"name": "cosine", "warmupSteps": 2},
             "gradientClipping": 1.0,
             "ema": {"decay": 0.9},
+            **(more[0] if more else {}),
         },
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STOP}, "keep": {"last": 3}},
-        "evaluation": {"samples": 1, "everySteps": STEPS},
+        "evaluation": {"samples": 1, "everySteps": 1 if "plateau" in name else STEPS},
     }
 
 
@@ -69,16 +81,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     for workers in (1, 2):
         arguments = []
-        for name, (family, optimizer, before, _) in CASES.items():
+        for name, (_, _, before, *_) in CASES.items():
             if before[0] == workers:
-                arguments.append(str(group.prepare(root / f"{name}-undisturbed", spec(family, optimizer, *before))))
-                arguments.append(f"{group.prepare(root / name, spec(family, optimizer, *before))}={STOP}")
+                arguments.append(str(group.prepare(root / f"{name}-undisturbed", spec(name, *before))))
+                arguments.append(f"{group.prepare(root / name, spec(name, *before))}={STOP}")
         group.run_group(workers, arguments, root)
     for workers in (1, 2, 4):
         arguments = []
-        for name, (family, optimizer, _, after) in CASES.items():
+        for name, (_, _, _, after, *_) in CASES.items():
             if after[0] == workers:
-                arguments.append(str(group.prepare(root / name, spec(family, optimizer, *after))))
+                arguments.append(str(group.prepare(root / name, spec(name, *after))))
         group.run_group(workers, arguments, root, timeout=1800)
     return root
 
@@ -107,7 +119,18 @@ def test_canary_it_went_on_where_it_had_stopped(case: str, root: Path) -> None:
     events = [line for line in (root / case / "attempts.jsonl").read_text().splitlines() if '"resumed"' in line]
     assert len(events) == 1
     assert f'"step": {STOP}' in events[0]
-    before, after = CASES[case][2:]
+    before, after = CASES[case][2:4]
     assert f"the checkpoint is of {before[0]}, stage {before[1]}" in events[0]
     assert f"{after[0]} worker" in events[0]
     assert f"ZeRO stage {after[1]};" in events[0]
+
+
+def test_what_adapts_was_amid_its_course(root: Path) -> None:
+    """A rate that has been cut behind the stop, weights that thawed behind it, a p that rises behind it by signs of before, too."""
+    rates = group.losses(root / "vae-plateau-z1-2-1", "lr/autoencoder")
+    assert rates == group.losses(root / "vae-plateau-z1-2-1-undisturbed", "lr/autoencoder")
+    assert rates[STOP - 1] == rates[0] > rates[-1]
+    for case in ("gan-ada-z1-2-1", "gan-ada-z0-1-2"):
+        strength = group.losses(root / case, "augment/p")
+        assert strength == group.losses(root / f"{case}-undisturbed", "augment/p")
+        assert strength[STOP] == 0 < strength[-1] < 1

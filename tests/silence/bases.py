@@ -174,6 +174,12 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 small,
                 plain,
             ),
+            "diffusion-small": job(
+                "diffusion",
+                {"network": unet, "process": {"prediction": "v", "timesteps": 16}, "sampler": {"steps": 2}},
+                {**small, "images": {"size": 16, "channels": 1}, "curriculum": {"by": "resolution", "size": 4, "steps": 3}},
+                plain,
+            ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
         },
         "language": {
@@ -212,6 +218,7 @@ def any_family(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]
     inside = ["autoencoder.encoder.*"]
     return {
         "turned": (turned, {}),
+        "eased": ({"source": f"file://{ranked(folder / 'ranked')}", "curriculum": {"by": "column", "column": "hard", "steps": 4}}, {}),
         "plateau": ({}, {"schedule": {"name": "plateau", "warmupSteps": 1, "metric": "heldout/loss"}}),
         "rms": ({}, {"optimizers": {"default": {"name": "rmsprop", "learningRate": 1e-3}}}),
         "muon": ({}, {"optimizers": {"default": {"name": "muon", "learningRate": 1e-3}}}),
@@ -330,6 +337,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
         "data.sources.*.source": {"vae-mixed": elsewhere},
         "diffusion.latents.autoencoder": {"": f"file://{autoencoder(folder / 'other-autoencoder', seed=1)}"},
+        "data.curriculum.column": {"": "odd"},
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
         "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},
@@ -352,6 +360,13 @@ def images(folder: Path, shift: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(16):
         picture(folder / f"{number:02}.png", number + shift)
+    return folder
+
+
+def ranked(folder: Path) -> Path:
+    """With two opinions of what is hard."""
+    lines = (f'{{"file_name": "{number:02}.png", "hard": {number}, "odd": {-number}}}\n' for number in range(16))
+    (images(folder) / "metadata.jsonl").write_text("".join(lines))
     return folder
 
 

@@ -88,6 +88,25 @@ def teacher_of_a_kind(spec: Spec) -> Iterator[Breach]:
     yield Breach(("training", "distillation"), f"distillation of a {spec.family}", why, how, on_key=True)
 
 
+def sampler_is_shortened(spec: Spec) -> Iterator[Breach]:
+    """Progressive distillation is of steps between timesteps, in terms of the image."""
+    if spec.training.distillation is None or not spec.training.distillation.progressive or len(spec.families) != 1:
+        return
+    place, diffusion = ("training", "distillation", "progressive"), spec.diffusion
+    if diffusion is None:
+        yield Breach(place, f"progressive distillation of a {spec.family}", "there is no sampler to be halved", "take it out", on_key=True)
+        return
+    process, sampler = diffusion.process, diffusion.sampler
+    if process.prediction not in ("v", "sample") or process.schedule == "learned" or process.learned_variance:
+        why = "the image does not follow from the noise where there is nothing else, and the steps are those of a fixed schedule"
+        yield Breach(place, "progressive distillation of this process", why, "use prediction: v or sample, without learnedVariance")
+    elif process.timesteps % (2 * sampler.steps) or sampler.eta != 0:
+        what = f"a sampler of {sampler.steps} steps with eta {sampler.eta:g}, of {process.timesteps} timesteps"
+        why = "each step is two of the teacher's, which has twice as many, and no noise is added between them"
+        how = "write sampler.steps of which twice as many divide process.timesteps, and eta: 0"
+        yield Breach(place, what, why, how, beside=("diffusion", "sampler", "steps"))
+
+
 def one_beginning(spec: Spec) -> Iterator[Breach]:
     if spec.training.initial_weights is not None and spec.checkpoints.resume_from not in ("latest", "none"):
         what = "spec.training.initialWeights beside a checkpoint in spec.checkpoints.resumeFrom"
@@ -183,6 +202,17 @@ RULES = (
         teacher_of_a_kind,
         "!has(self.training.distillation) || has(self.diffusion) || has(self.language)",
         "training.distillation is for language and diffusion models",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        sampler_is_shortened,
+        "!has(self.training.distillation) || !self.training.distillation.progressive || (has(self.diffusion) && "
+        "self.diffusion.process.prediction in ['v', 'sample'] && self.diffusion.process.schedule != 'learned' && "
+        "!self.diffusion.process.learnedVariance && self.diffusion.sampler.eta == 0.0 && "
+        "self.diffusion.process.timesteps % (2 * self.diffusion.sampler.steps) == 0)",
+        "training.distillation.progressive needs a diffusion model that predicts v or sample, eta: 0, and a sampler.steps of which twice "
+        "as many divide process.timesteps",
     ),
     Rule(
         "spec",

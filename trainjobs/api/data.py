@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainjobs.api import uris
+from trainjobs.api.curriculum import Curriculum
 from trainjobs.api.fields import DataUri, Identifier, Model, PositiveInt
 from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
@@ -130,6 +131,7 @@ class Data(Model):
     images: Images = Images()
     text: Text = Text()
     holdout: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="Share of the data kept aside for the held-out loss.")
+    curriculum: Curriculum | None = Field(None, description="What is learned first; without it, everything from the start.")
     cache: Bytes | None = Field(
         None, description="Disk that fetched and prepared data may take on each machine, such as 200Gi; half of what is free."
     )

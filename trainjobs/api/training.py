@@ -10,6 +10,7 @@ from pydantic import Field
 
 from trainjobs.api import uris
 from trainjobs.api.fields import Model, PositiveInt, StoreUri
+from trainjobs.api.only import only
 from trainjobs.api.optimizer import EarlyStopping as EarlyStopping
 from trainjobs.api.optimizer import Optimizer as Optimizer
 from trainjobs.api.optimizer import Schedule as Schedule
@@ -93,8 +94,18 @@ class Distillation(Model):
     teacher: StoreUri = Field(
         description="Folder that gtj checkpoints export wrote, of the same family; its network may have any size [teacher_model]."
     )
-    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+    weight: Annotated[float, Field(gt=0, le=1), only(progressive=False, because="whose loss is the teacher's alone")] = Field(
         0.5, description="Share of the loss that is the difference from the teacher's outputs; the rest is the model's own [alpha]."
+    )
+    features: Annotated[list[Pattern], Field(max_length=32), only(progressive=False, because="whose loss is the teacher's alone")] = Field(
+        [],
+        description="Layers, by patterns on <network>.<path>, whose outputs shall be those of the teacher's layers of the same names and "
+        "shapes: the mean of their mean squared differences is added to that of the outputs [hidden states, hints].",
+    )
+    progressive: bool = Field(
+        False,
+        description="Of a diffusion model: each of the sampler.steps becomes what two of the teacher's are (Salimans and Ho, 2022). Begin "
+        "with the teacher's weights, by initialWeights, and halve sampler.steps with each run [progressive distillation].",
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,8 @@ from trainjobs.api.job import Spec
 from trainjobs.api.latents import KEPT
 from trainjobs.data import pixels, rule_of
 from trainjobs.data import tables as pictures
-from trainjobs.data.ahead import ahead
+from trainjobs.data.ahead import ahead, close
+from trainjobs.data.curriculum import eased
 from trainjobs.data.found import Found
 from trainjobs.data.latents import VERSION, CachedLatents, EncodedLatents, Tables
 from trainjobs.data.latents import tables as written
@@ -43,15 +45,16 @@ def prepared(
     world: World,
     before: Mapping[str, Any],
     say: Callable[[str], None],
+    ends: ExitStack,
 ) -> tuple[Source, dict[str, Any]]:
-    """(the source that is trained on, what a commit keeps of its companion). Every rank must call it; `before` is what the commit keeps
-    that the run goes on from.
+    """(the source that is trained on, prepared beside the steps until `ends`, what a commit keeps of its companion). Every rank must call
+    it; `before` is what the commit keeps that the run goes on from.
 
     JobErrors of companion.opened, and of data.latents.tables; GTJ0108 where the autoencoder is for other pictures.
     """
     latents = spec.diffusion.latents if spec.diffusion else None
     if latents is None:
-        return ahead(source, spec.data.workers, world), {}
+        return eased(source, spec, world, ends), {}
     companion = opened(latents.autoencoder, cache, world, before.get(SLOT))
     from trainjobs.models.frozen_autoencoder import FrozenAutoencoder  # with diffusers
 
@@ -62,7 +65,9 @@ def prepared(
     numbered = source if isinstance(source, Numbered) else None
     if numbered is None or not latents.cache:
         autoencoder.whole.to(device)
-        return EncodedLatents(ahead(source, spec.data.workers, world), autoencoder, info, device, numbered), account
+        pictures_ = ahead(source, spec.data.workers, world)
+        ends.callback(close, pictures_)
+        return EncodedLatents(pictures_, autoencoder, info, device, numbered), account
     stem = cache / f"latents-{key(spec, found, companion.digest, before, device.type)}"
     flips = any(change in KEPT for change in spec.data.images.augment)
     tables: list[Tables] = []
@@ -73,7 +78,9 @@ def prepared(
 
     together(world, lambda: patiently(encode, say))
     kept = CachedLatents(numbered, autoencoder, info, device, *tables[0], pin=device.type == "cuda")
-    return ahead(kept, spec.data.workers, world), account
+    latent = ahead(kept, spec.data.workers, world)
+    ends.callback(close, latent)
+    return latent, account
 
 
 def info_of(info: DataInfo, autoencoder: FrozenAutoencoder) -> DataInfo:

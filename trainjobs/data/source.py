@@ -29,6 +29,7 @@ class DataInfo:
     modes: tuple[tuple[float, float], ...] | None = None  # centres of builtin:ring
     classes: tuple[str, ...] = ()  # names of the classes, by number, where samples have a label
     form: str = ""  # of records for a language model (see formats.py); "" for text as one stream
+    difficulty: Tensor | None = None  # float64 [length], by data.curriculum.column, of each training sample in the source's own count
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
     decode: Callable[[Tensor], Tensor] | None = None  # of latents, what makes pictures of them, float [B, C, H, W]
 

@@ -16,10 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainjobs.api.errors import JobError
+from trainjobs.api.problem import did_you_mean
 from trainjobs.data.captions import LONGEST
 from trainjobs.data.conditions import Conditions, captioned
+from trainjobs.data.curriculum import numbers_of
 from trainjobs.data.dataset import Dataset, Reading, encoded
 from trainjobs.data.files import fingerprinted
+from trainjobs.data.forms.chosen import column_of
 from trainjobs.data.forms.records import Record
 from trainjobs.data.images import read
 from trainjobs.data.order import Order, chosen
@@ -47,14 +51,15 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     pixels = (len(train) + len(held)) * data.images.channels * data.images.size**2
     little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
     shelf = reading.shelf(data, derived=little)
+    ease = _difficulty(dataset, shelf, train)
     if little:
         source = _table(dataset, reading, shelf, train, held, caption)
-        return replace(source, info=replace(source.info, orders=(order.to_dict(),)))
+        return replace(source, info=replace(source.info, orders=(order.to_dict(),), difficulty=ease))
     classes = dataset.classes(shelf, reading)
     numbers = classes.numbers if classes else None
     roles, bad = dataset.roles, dataset.bad
     streamed = StreamedImages.of(train, held, order, data, shelf, roles, classes=numbers, caption=caption, bad=bad, pin=reading.pin)
-    info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),))
+    info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),), difficulty=ease)
     return replace(streamed, info=info)
 
 
@@ -72,6 +77,23 @@ def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: 
         return records.names(block)[row - int(begins[block])]
 
     return replace(source, called=called)
+
+
+def _difficulty(dataset: Dataset, shelf: Shelf, train: Rows) -> Tensor | None:
+    """float64 [training samples], in the order of blocks and rows; None without a curriculum by a column."""
+    curriculum, records = dataset.data.curriculum, dataset.records
+    if curriculum is None or curriculum.by != "column":
+        return None
+    column = str(curriculum.column)
+    if column not in records.columns:
+        how = did_you_mean(column, records.columns) or f"its columns: {', '.join(records.columns)}"
+        raise JobError("GTJ0108", f"the data has no column {column}", where="data.curriculum.column", how=how)
+    found = list[object]()
+    for block, length in enumerate(train.lengths.tolist()):
+        if length:
+            values = column_of(records, shelf, block, column)
+            found += [values[row] for row in train.block(block).tolist()]
+    return numbers_of(found, column, dataset.found.uri)
 
 
 def _flat(rows: Rows, begins: Tensor) -> Tensor:

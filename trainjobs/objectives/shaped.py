@@ -9,7 +9,9 @@ from functools import partial
 from torch import nn
 
 from trainjobs.api.job import Spec
-from trainjobs.objectives.distillation import taught
+from trainjobs.objectives.diffusion.objective import DiffusionObjective
+from trainjobs.objectives.diffusion.progressive import Halving
+from trainjobs.objectives.distillation import TEACHER, taught
 from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer_of
 from trainjobs.objectives.phase import Model, Objective, Phase, clocked
 from trainjobs.objectives.sparsity import cut_by_kind, marked, penalised
@@ -28,4 +30,9 @@ def shaped(model: Model, spec: Spec) -> tuple[dict[str, list[Group]], StillNorms
 
 def phases_of(objective: Objective, modules: Mapping[str, nn.Module], spec: Spec) -> tuple[Phase, ...]:
     """The phases of every step, with a teacher's term and that of activations."""
-    return taught(penalised(clocked(objective.phases), modules, spec.training.sparsity), modules, spec.training.distillation)
+    asked = spec.training.distillation
+    phases = objective.phases
+    if asked is not None and asked.progressive:
+        assert isinstance(objective, DiffusionObjective)
+        phases, asked = [replace(phase, loss=Halving(objective, modules[TEACHER]).loss) for phase in phases], None
+    return taught(penalised(clocked(phases), modules, spec.training.sparsity), modules, asked)
