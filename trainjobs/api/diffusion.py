@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainjobs.api import denoiser
 from trainjobs.api.denoiser import Conditioning, Denoiser
+from trainjobs.api.diffusion_pretrained import Adapt, Pipeline
 from trainjobs.api.fields import Model
 from trainjobs.api.only import only, unless
 from trainjobs.api.rule import Breach, Rule
@@ -104,9 +105,16 @@ class Diffusion(Model):
     """A denoising diffusion model: engines `denoiser`, and `noise_schedule` where the noise schedule is learned."""
 
     network: Denoiser = Denoiser()
+    pretrained: Pipeline | None = Field(None, description="A trained pipeline that the run goes on from, instead of a network of its own.")
+    adapt: Adapt | None = Field(None, description="What is trained of the pretrained pipeline; without it, all of its denoiser.")
     conditioning: Conditioning | None = Field(None, description="What samples are drawn for; without it, for nothing.")
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
+
+    @property
+    def adapted(self) -> Adapt:
+        """What is trained of a pretrained pipeline."""
+        return self.adapt or Adapt()
 
     @property
     def continuous(self) -> bool:
@@ -121,7 +129,7 @@ class Diffusion(Model):
 
 def guidance_is_learned(diffusion: Diffusion) -> Iterator[Breach]:
     """Guidance leads away from what the network says without a condition, which it must have learned."""
-    if diffusion.sampler.guidance == 1.0:
+    if diffusion.sampler.guidance == 1.0 or diffusion.pretrained is not None:  # pipelines have learned it
         return
     if diffusion.conditioning is None:
         why, how = "there is no condition to be guided by", "add diffusion.conditioning, or take guidance out"
@@ -183,7 +191,7 @@ RULES = (
         "spec.diffusion",
         "GTJ0108",
         guidance_is_learned,
-        "self.sampler.guidance == 1.0 || (has(self.conditioning) && self.conditioning.dropout > 0.0)",
+        "self.sampler.guidance == 1.0 || has(self.pretrained) || (has(self.conditioning) && self.conditioning.dropout > 0.0)",
         "sampler.guidance needs conditioning with a dropout above 0: what it leads away from must be learned",
     ),
     Rule(

@@ -22,8 +22,8 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
-    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation
-    and language.base.source, and what became of each."""
+    """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation,
+    language.base.source and diffusion.pretrained.source, and what became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
     for path, uri in found.items():
@@ -65,10 +65,11 @@ def rewritten(text: bytes, document: Document, folder: Folder) -> bytes:
 def _places(data: Any) -> Iterator[tuple[Path, str]]:
     """Where a manifest names data or a model, and what stands there; of any shape, since nothing is checked yet."""
     spec = data.get("spec") if isinstance(data, dict) else None
-    language = spec.get("language") if isinstance(spec, dict) else None
-    base = language.get("base") if isinstance(language, dict) else None
-    if isinstance(base, dict) and isinstance(base.get("source"), str):
-        yield ("spec", "language", "base", "source"), base["source"]
+    for name, field in (("language", "base"), ("diffusion", "pretrained")):
+        family = spec.get(name) if isinstance(spec, dict) else None
+        base = family.get(field) if isinstance(family, dict) else None
+        if isinstance(base, dict) and isinstance(base.get("source"), str):
+            yield ("spec", name, field, "source"), base["source"]
     told = spec.get("data") if isinstance(spec, dict) else None
     if not isinstance(told, dict):
         return

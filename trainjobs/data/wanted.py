@@ -15,6 +15,8 @@ def carried(spec: Spec) -> frozenset[str]:
     """The roles that its batches carry; an objective of the user's own gets what there is."""
     if spec.custom:
         return frozenset(ROLE.values())
+    if spec.diffusion and spec.diffusion.pretrained:
+        return frozenset(["caption"] if spec.diffusion.adapted.captioned else [])
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
     return frozenset([ROLE[conditioning.type]] if conditioning else [])
 
@@ -34,5 +36,6 @@ def refuse_missing(spec: Spec, there: Collection[str], columns: str) -> None:
         "label": "name the column in data.columns.label, or where folders are classes write data.labels: folder",
         "caption": "name the column in data.columns.caption, or write photo.txt beside each photo.png",
     }[role]
-    what = f"the pictures have no {role}s, and diffusion.conditioning.type asks for them"
+    asks = "a pretrained pipeline learns of" if spec.diffusion and spec.diffusion.pretrained else "diffusion.conditioning.type asks for"
+    what = f"the pictures have no {role}s, and {asks} them"
     raise JobError("GTJ0113", what, where=spec.data.uri, why=f"of the data is known: {columns}", how=how)

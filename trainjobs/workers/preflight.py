@@ -16,8 +16,9 @@ from trainjobs.stores.objects import Patience
 
 def preflight(job: Job, run: Path) -> None:
     """What can be found wrong before anything heavy starts: the base, the data, the store. Raises JobError."""
-    if job.spec.language is not None and job.spec.language.base is not None:
-        pretrained.look(job.spec.language.base)
+    base = pretrained.base_of(job.spec)
+    if base is not None:
+        pretrained.look(base)
     progress.update(run, data=data.preflight(job.spec))
     # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
     try:

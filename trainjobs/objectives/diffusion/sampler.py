@@ -38,13 +38,13 @@ class Visit:
 Look = Callable[[Tensor, Visit], tuple[Tensor, Tensor | None]]
 
 
-def ddim(look: Look, visits: Sequence[Visit], eta: float, noise: Noise, shape: tuple[int, ...]) -> Tensor:
-    """float32 [B, *shape] in [-1, 1], a sample for each row of the noise."""
+def ddim(look: Look, visits: Sequence[Visit], eta: float, noise: Noise, shape: tuple[int, ...], *, clip: bool = True) -> Tensor:
+    """float32 [B, *shape], a sample for each row of the noise; in [-1, 1] but where latents are not clipped."""
     x = noise.normal("start", *shape)
     for visit in visits:
         a_t, s_t = math.sqrt(visit.here), math.sqrt(1.0 - visit.here)
         x0, variance = look(x, visit)
-        x0 = x0.clamp(-1.0, 1.0)
+        x0 = x0.clamp(-1.0, 1.0) if clip else x0
         eps = (x - a_t * x0) / s_t
         beta = 1.0 - visit.here / visit.there
         posterior = (1.0 - visit.there) / (1.0 - visit.here) * beta
