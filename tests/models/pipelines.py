@@ -97,6 +97,7 @@ def pipeline(kind: str = "sd", *, prediction: str = "epsilon", width: int = 16) 
         prediction_type=prediction,
         clip_sample=False,
         timestep_spacing="trailing",
+        steps_offset=1,
     )
     if kind == "sd":
         return diffusers.StableDiffusionPipeline(

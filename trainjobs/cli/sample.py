@@ -98,7 +98,7 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
         run = find(name)
         uri, job = run.checkpoints_uri(), run.spec()
     checkpoints, commit = locate(uri)
-    export(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
+    export(checkpoints, commit, scratch / "export", weights=None, dtype="fp32", plain=True)
     return scratch / "export", job
 
 

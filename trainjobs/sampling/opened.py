@@ -28,6 +28,7 @@ from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Model
+from trainjobs.sampling import pipelines
 
 MICRO = 64  # rows at a time where it is not known how many passed together
 
@@ -78,11 +79,15 @@ def opened(
     spec = sampled(spec, guidance, steps)
     info = info_of(spec, drawing, folder)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    made = build(spec, info)
     trained = facts["networks"]
+    if spec.diffusion and spec.diffusion.pretrained:
+        made, tensors = pipelines.opened(spec, info, facts, folder, where, read)
+        trained = {"denoiser": ()} if tensors else {}
+    else:
+        made, tensors = build(spec, info), {}
     for name, network in made.networks.items():
         if name in trained:
-            fill(name, network.module, read(folder, trained[name], where), where)
+            fill(name, network.module, tensors or read(folder, trained[name], where), where)
         network.module.to(device).eval()
     return Opened(spec, info, made, facts, drawing)
 
