@@ -1,5 +1,5 @@
-"""A plain torch loop that fine-tunes a pipeline, as diffusers' training scripts do it: their schedulers, their networks, peft's layers. First
-weights, prompts' numbers and noise are the job's."""
+"""A plain torch loop that fine-tunes a pipeline, as diffusers' training scripts do it: their schedulers, their networks, peft's layers.
+First weights, prompts' numbers and noise are the job's."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def adapted(pipe: Any, spec: Spec, first: dict[str, Tensor]) -> dict[str, nn.Par
         lora = adapt.lora
         names = ["to_k", "to_q", "to_v", "to_out.0"] if part == denoiser else ["q_proj", "k_proj", "v_proj", "out_proj"]
         network.add_adapter(
-            LoraConfig(r=lora.rank, lora_alpha=lora.alpha or lora.rank, use_dora=lora.use_dora, target_modules=names, init_lora_weights="gaussian")
+            LoraConfig(
+                r=lora.rank, lora_alpha=lora.alpha or lora.rank, use_dora=lora.use_dora, target_modules=names, init_lora_weights="gaussian"
+            )
         )
     found = {f"{part}.{name}": p for part in parts for name, p in getattr(pipe, part).named_parameters() if p.requires_grad}
     with torch.no_grad():

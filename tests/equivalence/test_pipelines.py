@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -123,3 +123,150 @@ def test_follows_plain_diffusers(root: Path, plain: Any, name: str, workers: int
 def test_goes_on_at_another_stage_and_number_of_workers(root: Path, plain: Any) -> None:
     theirs, ours = plain("lora"), group.weights(root / "lora-resumed", "denoiser")
     assert max(float((ours[path] - theirs[path]).abs().max()) for path in theirs) < 1e-6
+
+
+def exported(root: Path, name: str, to: Path, **how: Any) -> Any:
+    checkpoints, commit = locate(f"file://{folder(root, name, WAYS[name][-1]) / 'checkpoints'}")
+    return export(checkpoints, commit, to, weights=how.pop("weights", "live"), dtype="fp32", **how)
+
+
+def ours(source: Path, prompt: str, count: int = 2) -> Tensor:
+    """What Gentrain draws from an export, with its own sampler."""
+    found = opened(source, "here", None, torch.device("cpu"))
+    images = drawn(found, count, 5, [prompt], torch.device("cpu")).samples.images
+    assert images is not None
+    return images
+
+
+def theirs(pipe: Any, prompt: str, count: int = 2) -> Tensor:
+    """What plain diffusers draws with its own scheduler, beginning with the same noise."""
+    channels = (pipe.unet if hasattr(pipe, "unet") else pipe.transformer).config.in_channels
+    start = Noise.of(5, 0, "samples", torch.arange(count)).normal("start", channels, SIZE // 2, SIZE // 2)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe([prompt] * count, height=SIZE, width=SIZE, num_inference_steps=4, guidance_scale=3.0, latents=start, output_type="pt")
+    return torch.as_tensor(made.images) * 2.0 - 1.0
+
+
+PROMPT = "a photo of a red <toy>"
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-text", "dora", "booth", "word", "full", "full-text", "xl", "xl-word", "sd3", "sd3-full"])
+def test_plain_diffusers_draws_the_same_pictures(root: Path, tmp_path: Path, name: str) -> None:
+    base = pipelined.loaded(root / "bases" / CASES[name][0])
+    before = theirs(base, PROMPT)
+    done = exported(root, name, tmp_path / "out")
+    assert done.pipeline
+    kind = CASES[name][1]["type"]
+    if kind == "full":
+        pipe = pipelined.loaded(tmp_path / "out")
+    elif kind == "lora":
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"gentrain.json", "pytorch_lora_weights.safetensors"}
+        pipe = base
+        pipe.load_lora_weights(tmp_path / "out")
+    else:
+        pipe = base
+        load_word(pipe, tmp_path / "out")
+    found, mine = theirs(pipe, PROMPT), ours(tmp_path / "out", PROMPT)
+    difference = float((found - mine).abs().max())
+    print(f"{name}: {difference:.1e}, training moved {float((found - before).abs().max()):.1e}")
+    assert difference < 2e-5
+    assert float((found - before).abs().max()) > 10 * difference
+
+
+def load_word(pipe: Any, source: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = load_file(source / "learned_embeds.safetensors")
+    if len(tensors) == 1:
+        pipe.load_textual_inversion(source / "learned_embeds.safetensors")
+        return
+    pipe.load_textual_inversion(tensors["clip_l"], token="<toy>", text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
+    pipe.load_textual_inversion(tensors["clip_g"], token="<toy>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-text", "dora", "xl"])
+def test_a_merged_pipeline_draws_what_the_changes_beside_it_do(root: Path, tmp_path: Path, name: str) -> None:
+    assert not exported(root, name, tmp_path / "merged", merge=True).adapter
+    exported(root, name, tmp_path / "beside")
+    merged = theirs(pipelined.loaded(tmp_path / "merged"), PROMPT)
+    assert torch.allclose(merged, ours(tmp_path / "beside", PROMPT), atol=2e-5)
+    assert torch.allclose(ours(tmp_path / "merged", PROMPT), merged, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-text"])
+def test_plain_diffusers_loads_kohya_s_keys(root: Path, tmp_path: Path, name: str) -> None:
+    from safetensors.torch import load_file
+
+    exported(root, name, tmp_path / "kohya", style="kohya")
+    exported(root, name, tmp_path / "plain")
+    tensors = load_file(tmp_path / "kohya" / "lora.safetensors")
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    assert {f"{layer}.lora_down.weight", f"{layer}.lora_up.weight", f"{layer}.alpha"} <= tensors.keys()
+    assert float(tensors[f"{layer}.alpha"]) == 3.0
+    assert any(key.startswith("lora_te_text_model_encoder_layers_0_self_attn_q_proj.") for key in tensors) == (name == "lora-text")
+    first, second = (pipelined.loaded(root / "bases" / "sd") for _ in range(2))
+    first.load_lora_weights(tmp_path / "kohya", weight_name="lora.safetensors")
+    second.load_lora_weights(tmp_path / "plain")
+    assert torch.allclose(theirs(first, PROMPT), theirs(second, PROMPT), atol=2e-5)
+
+
+def test_the_average_is_exported_where_nothing_else_is_asked_for(root: Path, tmp_path: Path) -> None:
+    exported(root, "lora", tmp_path / "ema", weights=None)
+    exported(root, "lora", tmp_path / "live")
+    assert not torch.equal(ours(tmp_path / "ema", PROMPT), ours(tmp_path / "live", PROMPT))
+
+
+def test_the_same_seed_draws_what_an_evaluation_drew(root: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from trainjobs.evaluate.pictures import grid
+
+    run = folder(root, "lora", (1, 0, 1))
+    checkpoints, commit = locate(f"file://{run / 'checkpoints'}")
+    export(checkpoints, commit, tmp_path / "plain", weights=None, dtype="fp32", plain=True)
+    found = opened(tmp_path / "plain", "here", None, torch.device("cpu"))
+    assert found.prompts[:2] == ["a red circle", "a blue square"]
+    images = drawn(found, 2, 0, [], torch.device("cpu")).samples.images
+    shown = max((run / "samples").glob("*.png"), key=lambda path: path.stem)
+    assert np.abs(np.asarray(Image.open(shown), dtype=int) - np.asarray(grid(images), dtype=int)).max() <= 1
+
+
+def test_a_checkpoint_holds_what_is_trained_alone_and_names_its_base(root: Path) -> None:
+    run = folder(root, "lora", (2, 3, 1))
+    metadata = json.loads((group.last_commit(run) / "MANIFEST.json").read_text())["metadata"]
+    files = metadata["base"]["files"]
+    assert {"model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"} <= set(files) | {
+        "tokenizer/vocab.json"
+    }
+    assert {path.name for path in group.last_commit(run).glob("rank-*/*.safetensors")} == {"denoiser.safetensors"}
+    assert all("lora_" in name for name in group.weights(run, "denoiser"))
+    held = group.weights(folder(root, "word", (2, 3, 2)), "denoiser")
+    assert {name: tuple(rows.shape) for name, rows in held.items()} == {"text_encoder.embeddings.token_embedding.rows": (2, 16)}
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "where"),
+    [("full", {"merge": True}, "--merge"), ("word", {"adapter": True}, "--adapter"), ("word", {"style": "kohya"}, "--style")],
+)
+def test_what_cannot_be_exported_is_refused(root: Path, tmp_path: Path, name: str, asked: dict[str, Any], where: str) -> None:
+    with pytest.raises(JobError) as error:
+        exported(root, name, tmp_path / "out", **asked)
+    assert (error.value.code, error.value.where) == ("GTJ0108", where)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_word_s_norm_and_distance_are_metrics(root: Path) -> None:
+    run = folder(root, "word", (1, 0, 1))
+    distances = group.losses(run, "word/distance")
+    assert distances[0] == 0.0
+    assert distances[-1] > distances[1] > 0.0
+    assert all(norm > 0.0 for norm in group.losses(run, "word/norm"))
+
+
+def test_pictures_of_the_class_are_the_same_whoever_draws_them_and_drawn_once(root: Path) -> None:
+    alone, shared = (folder(root, "booth", way) / "cache" / "class-images" for way in ((1, 0, 1), (2, 3, 1)))
+    names = sorted(path.relative_to(alone) for path in alone.rglob("*.png"))
+    assert len(names) == BOOTH["classImages"]
+    assert all((alone / name).read_bytes() == (shared / name).read_bytes() for name in names)
+    assert len({(alone / name).read_bytes() for name in names}) == len(names)
+    assert group.losses(folder(root, "booth", (1, 0, 1)), "loss/class")

@@ -91,7 +91,8 @@ def pull(name: str, folder: Path) -> None:
 def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bool, merge: bool, style: str | None) -> None:
     """Write a checkpoint's networks into FOLDER as safetensors: the newest of NAME, or the one that a URI names.
 
-    A language model is written in Hugging Face's layout, with its tokenizer; what was trained of a pipeline as diffusers loads it. FOLDER is new or empty.
+    A language model is written in Hugging Face's layout, with its tokenizer; what was trained of a pipeline as diffusers loads it. FOLDER
+    is new or empty.
     """
     from trainjobs.export.export import export as write
 

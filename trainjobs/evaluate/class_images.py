@@ -1,8 +1,8 @@
 """DreamBooth's pictures of the class, drawn by the pipeline as it begins, before anything of it is trained.
 
-Picture n is a pure function of the pipeline, the prompt, the sampler and n, whoever draws it: the ranks share pieces of a fixed size, so that
-each number is drawn among the same others. Every picture is a PNG in a folder whose name is a digest of all that; what lies there is not drawn
-again, so a start that was killed goes on where it was, and other runs from the same folder draw nothing.
+Picture n is a pure function of the pipeline, the prompt, the sampler, the seed and n, whoever draws it: the ranks share pieces of a fixed
+size, so that each number is drawn among the same others. Every picture is a PNG in a folder whose name is a digest of all that; what lies
+there is not drawn again, so a start that was killed goes on where it was.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def _lora(folder: Path, diffusion: Diffusion, trained: Mapping[str, Any]) -> Non
 
     from trainjobs.models.pipeline_adapters import config
 
-    tensors, told = {}, {}
+    tensors: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for part, own in by_part(trained).items():
         layers = sorted({path.rpartition(".lora_")[0] for path in own})
         for key, value in config(diffusion.adapted.lora, layers).to_dict().items():
@@ -110,7 +111,7 @@ def _kohya(folder: Path, diffusion: Diffusion, trained: Mapping[str, Any]) -> No
     names = {"unet": "lora_unet", "transformer": "lora_transformer", "text_encoder": "lora_te", "text_encoder_2": "lora_te2"}
     if "text_encoder_2" in parts:
         names["text_encoder"] = "lora_te1"
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for part, own in parts.items():
         for path, tensor in own.items():
             layer, _, which = _named(part, path).rpartition(".lora_")
@@ -157,7 +158,7 @@ def _whole(folder: Path, diffusion: Diffusion, found: Pretrained, trained: Mappi
     parts, kind = by_part(trained), KINDS[kind_of(found)]
     for name in found.files:
         part, _, file = name.rpartition("/")
-        if part not in parts or file not in PLAIN and not file.endswith(TENSORS):
+        if part not in parts or (file not in PLAIN and not file.endswith(TENSORS)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.folder / name, folder / name)
     for part, own in parts.items():

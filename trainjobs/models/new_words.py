@@ -18,6 +18,8 @@ class NewWords(nn.Module):
     `measured` is of the last forward pass, without gradient: the mean norm of the rows, and their mean distance from where they began.
     """
 
+    start: Tensor
+
     def __init__(self, embedding: nn.Embedding, first: int, initializer: int, count: int) -> None:
         super().__init__()
         self.embedding = embedding

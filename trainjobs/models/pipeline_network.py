@@ -76,7 +76,8 @@ class PipelineNetwork(nn.Module):
         if self._kind == "StableDiffusionPipeline":
             hidden: Tensor = self.encoders[0](ids[0]).last_hidden_state
             return hidden, hidden.new_zeros(len(hidden), 0)
-        states, pools = [], []
+        states: list[Tensor] = []
+        pools: list[Any] = []
         for encoder, own in zip(self.encoders, ids, strict=True):
             found = encoder(own, output_hidden_states=True)
             states.append(found.hidden_states[-2])

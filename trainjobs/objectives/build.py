@@ -31,8 +31,8 @@ FAMILIES: dict[str, Build] = {
 
 
 def build(spec: Spec, info: DataInfo, base: Pretrained | None = None) -> Model:
-    """The networks, by name, with random weights from torch's global generator, which the caller seeds, and what trains them. `base` is the trained
-    model that the job goes on from, where it does.
+    """The networks, by name, with random weights from torch's global generator, which the caller seeds, and what trains them.
+    `base` is the trained model that the job goes on from, where it does.
 
     JobError GTJ0108 when family and data do not go together, GTJ0102 when a custom objective cannot be imported, GTJ0214 when it raises.
     """

@@ -3,8 +3,8 @@
 epsilon, v, sample   mean (f(z_t, t, c) - target)^2, z_t = a_t z + s_t eps, t uniform, min-SNR's weights where asked for (objective.py)
 flow                 mean (f(z_t, T t, c) - (eps - z))^2, z_t = (1 - t) z + t eps, t shifted as the pipeline's scheduler does (flow.py)
 
-z is drawn from the autoencoder's posterior by the sample's own noise at each step. DreamBooth: L = L_instance + lambda L_class, B pictures of
-the class beside the B of the thing in one pass (Ruiz et al., 2023, arXiv 2208.12242, equation 2; their own pictures: class_images.py).
+z is drawn from the autoencoder's posterior by the sample's own noise at each step. DreamBooth: L = L_instance + lambda L_class, B pictures
+of the class beside the B of the thing in one pass (Ruiz et al., 2023, arXiv 2208.12242, equation 2; evaluate/class_images.py draws them).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class PipelineObjective:
 
         def look(x: Tensor, t: Tensor) -> Tensor:
             with_it, without = self.network(torch.cat([x, x]), torch.cat([t, t]), *both).chunk(2)
-            return without + w * (with_it - without)
+            return cast(Tensor, without + w * (with_it - without))
 
         return look
 
@@ -172,9 +172,9 @@ class PipelineObjective:
             return cast(Tensor, (predicted - (eps - z)).square())
         a, s = (table[u].view(-1, 1, 1, 1) for table in self._tables(z.device))
         predicted = self.network(a * z + s * eps, u, *ids)
-        errors = (predicted - target(self._prediction, z, eps, a, s)).square()
+        errors: Tensor = (predicted - target(self._prediction, z, eps, a, s)).square()
         gamma = self.family.process.min_snr_gamma
-        return cast(Tensor, errors if gamma is None else weight(self._prediction, gamma, a, s) * errors)
+        return errors if gamma is None else weight(self._prediction, gamma, a, s) * errors
 
     def _words_measured(self) -> dict[str, Tensor]:
         """Of a new word: the norm of its rows, and how far they are from where they began."""

@@ -20,7 +20,6 @@ from trainjobs.objectives.diffusion.texts import Texts, prompts_of, with_word
 from trainjobs.objectives.phase import Model, Network
 
 if TYPE_CHECKING:
-    from trainjobs.data.pretrained import Pretrained
     from trainjobs.data.source import DataInfo
 
 VAE = "vae"
@@ -99,5 +98,3 @@ def latents(parts: Parts, info: DataInfo) -> tuple[int, ...]:
         how = f"set data.images.size to a multiple of {unit}"
         raise JobError("GTJ0108", f"images of {size} pixels do not fit the pipeline", where="data.images.size", why=why, how=how)
     return (int(vae.config.latent_channels), size // factor, size // factor)
-
-

@@ -87,7 +87,7 @@ def with_word(tokenizers: Sequence[Any], word: str, initializer: str, vectors: i
         begins = tokenizer(initializer, add_special_tokens=False).input_ids
         if len(begins) != 1:
             pieces = tokenizer.convert_ids_to_tokens(begins)
-            why = f'the tokenizer makes {len(begins)} of it: {", ".join(pieces)}'
+            why = f"the tokenizer makes {len(begins)} of it: {', '.join(pieces)}"
             raise JobError(
                 "GTJ0102",
                 f"{initializer} is not one token",
