@@ -54,7 +54,7 @@ def train(manifest: dict[str, Any], base: Path, run: Path) -> dict[str, Tensor]:
         loss.backward()
         chosen.step()
     moved = {name for name, parameter in trained.items() if not torch.equal(parameter, first[name])}
-    assert moved >= {name for name in first if "lora_B" in name or name.endswith("rows")}
+    assert moved >= {name for name in first if ("lora_B" in name or "rows" in name) and trained[name].grad is not None}
     assert moved
     return {name: parameter.detach() for name, parameter in trained.items()}
 
@@ -62,7 +62,8 @@ def train(manifest: dict[str, Any], base: Path, run: Path) -> dict[str, Tensor]:
 def loaded(base: Path) -> Any:
     from diffusers import DiffusionPipeline
 
-    pipe = DiffusionPipeline.from_pretrained(base)
+    third = {"text_encoder_3": None, "tokenizer_3": None} if (base / "transformer").exists() else {}
+    pipe = DiffusionPipeline.from_pretrained(base, **third)
     for part in (*PARTS, "vae"):
         if getattr(pipe, part, None) is not None:
             getattr(pipe, part).requires_grad_(False).eval()
@@ -126,7 +127,7 @@ def texts_of(spec: Spec, data: dict[str, Tensor], noise: Noise) -> list[str]:
         return [adapt.dreambooth.instance_prompt] * count
     if adapt.textual_inversion:
         numbers = noise.integers("template", len(OBJECT), 1)[:, 0].tolist()
-        return [OBJECT[number].format("<toy> <toy>_1") for number in numbers]
+        return [OBJECT[number].format("<toy>") for number in numbers]
     told = [bytes(token for token in row if token < 256).decode() for row in data["caption"].tolist()]
     if spec.diffusion.conditioning:
         kept = noise.uniform("condition", 1)[:, 0] >= spec.diffusion.conditioning.dropout

@@ -23,7 +23,7 @@ from trainjobs.objectives.phase import Model
 
 pytestmark = pytest.mark.slow  # diffusers and transformers are imported
 
-WORD = {"placeholder": "<toy>", "initializer": "toy", "vectors": 3}
+WORD = {"placeholder": "<toy>", "initializer": "toy", "vectors": 2}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_a_placeholder_that_is_a_token_is_refused(bases: Path, refused: Callable
 def test_an_initializer_of_several_tokens_is_refused(bases: Path, refused: Callable[..., JobError]) -> None:
     error = refused(bases / "sd", adapt={"type": "textual-inversion", "textualInversion": {**WORD, "initializer": "elephant"}})
     assert (error.code, error.where) == ("GTJ0102", "diffusion.adapt.textualInversion.initializer")
-    assert "makes 8 of it" in error.why
+    assert "of it: e, l, e, p" in error.why
 
 
 def test_layers_that_are_not_there_are_refused(bases: Path, refused: Callable[..., JobError]) -> None:
@@ -181,11 +181,11 @@ def test_a_word_s_rows_are_all_that_is_trained_and_all_of_them_are_in_each_promp
     objective = model.objective
     assert isinstance(objective, PipelineObjective)
     (ids,) = objective.prompts
-    first = len(objective.texts.tokenizers[0]) - 3
-    assert ((ids >= first).sum(dim=1) == 3).all()
+    first = len(objective.texts.tokenizers[0]) - 2
+    assert ((ids >= first).sum(dim=1) == 2).all()
     for row in ids.tolist():
         place = row.index(first)
-        assert row[place : place + 3] == [first, first + 1, first + 2]
+        assert row[place : place + 2] == [first, first + 1]
 
 
 def test_new_rows_are_looked_up_beside_the_others() -> None:
@@ -200,7 +200,7 @@ def test_new_rows_are_looked_up_beside_the_others() -> None:
     assert torch.allclose(found[0, 3], table.weight[3] + 1.0)
     norm, distance = words.measured
     assert float(distance) == pytest.approx(1.0)  # 0 and 2
-    assert float(norm) == pytest.approx(float(words.rows.norm(dim=1).mean()))
+    assert float(norm) == pytest.approx(float(words.rows.detach().norm(dim=1).mean()))
 
 
 def test_frozen_parts_stay_in_eval_mode(bases: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.silence import pretrained
+from tests.silence import pipelines, pretrained
 from tests.silence.changes import Manifest
 
 STOPS = 2  # the step at which an attempt stops
@@ -130,6 +130,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 plain,
             ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
+            **{f"diffusion-{name}": job("diffusion", part, shapes, plain) for name, part in pipelines.named(folder).items()},
         },
         "language": {
             "language": job("language", {"network": letters}, {"source": words, "holdout": 0.25}, plain),
@@ -224,6 +225,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
         "data.sources.*.source": {"vae-mixed": elsewhere},
+        **pipelines.given(folder),
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
         "language.adapter.targets": {"": ["c_attn"]},

@@ -67,7 +67,7 @@ def kind_of(base: Pretrained) -> str:
             why = f"its {part} is {found or 'missing'}, and that of a {kind} is a {classes[0]}"
             raise unusable("the pipeline is of another class", where, why, "save it again with diffusers: pipeline.save_pretrained(folder)")
     if index.get("text_encoder_3", [None, None])[1] is not None:
-        how = "save the pipeline without it: from_pretrained(..., text_encoder_3=None, tokenizer_3=None), then save_pretrained"
+        how = "save the pipeline without it: from_pretrained(..., text_encoder_3=None, tokenizer_3=None).save_pretrained(folder)"
         raise unusable("the pipeline has a third text encoder", where, "T5 is not trained with here, and images are drawn without it", how)
     return kind
 
