@@ -1,5 +1,5 @@
-"""Tiny pipelines for the campaign, in a folder and on a hub that is all on this machine. `named` says what of them is trained, without their
-being there: diffusers, which makes them, is slow to import."""
+"""Tiny pipelines for the campaign, in a folder and on a hub that is all on this machine. `named` says what of them is trained, without
+their being there: diffusers, which makes them, is slow to import."""
 
 from __future__ import annotations
 
