@@ -4,8 +4,8 @@ torch, and Gentrain teaches it what it was kept from. A quarter of an hour on tw
     python -m tests.learned_pipelines FOLDER
 
 The base never sees a green triangle. Textual inversion learns a word from five green triangles, beginning as red; LoRA learns green
-triangles by their captions. Printed is how far the mean colour of what is drawn is from theirs, and in how many of 24 pictures of other captions the
-colour is the one that was asked for.
+triangles by their captions. Printed is how far the mean colour of what is drawn is from theirs, and in how many of 24 pictures of other
+captions the colour is the one that was asked for.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Stable Diffusion      the last hidden states of CLIP
 Stable Diffusion XL   the last but one of two CLIPs side by side; beside them the second's pooled output, and sizes and crop of the image
-Stable Diffusion 3    those of two CLIPs side by side, filled up to the transformer's width, and as many zeros in T5's place; beside them
-                      the pooled outputs of both
+Stable Diffusion 3    those of two CLIPs side by side, filled up to the transformer's width, and zeros in the place of T5's 256 tokens;
+                      beside them the pooled outputs of both
 These are what the pipelines of diffusers tell their networks. Where an XL pipeline says that an empty prompt is nothing at all
 (force_zeros_for_empty_prompt), it is zeros, in training as in sampling.
 """
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from trainjobs.data.pipelines import ENCODERS
 from trainjobs.models.pipelines import Parts
+
+T5 = 256  # tokens, as the pipeline of diffusers has them
 
 
 class PipelineNetwork(nn.Module):
@@ -89,7 +91,7 @@ class PipelineNetwork(nn.Module):
             pooled = torch.cat(pools, dim=-1)
             width: int = self.denoiser.config.joint_attention_dim  # type: ignore[union-attr, assignment]
             hidden = F.pad(hidden, (0, width - hidden.shape[-1]))
-            hidden = torch.cat([hidden, torch.zeros_like(hidden)], dim=1)
+            hidden = torch.cat([hidden, hidden.new_zeros(len(hidden), T5, width)], dim=1)
         if self._zeros:
             empty = torch.stack([(own == getattr(self, f"nothing_{n}")).all(dim=1) for n, own in enumerate(ids)]).all(dim=0)
             hidden = hidden.masked_fill(empty[:, None, None], 0.0)
