@@ -11,15 +11,19 @@ import pytest
 import torch
 
 from tests.models.pipelines import pipeline, saved
+from trainjobs.api.diffusion_pretrained import ATTENTION, Lora
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
+from trainjobs.data.captions import tokens
 from trainjobs.data.places.place import ALONE
 from trainjobs.data.pretrained import look, of_job
 from trainjobs.data.source import DataInfo
 from trainjobs.models.new_words import NewWords
+from trainjobs.models.pipeline_adapters import low_rank
+from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
 from trainjobs.objectives.diffusion.pipeline import PipelineObjective
-from trainjobs.objectives.phase import Model
+from trainjobs.objectives.phase import Batch, Model
 
 pytestmark = pytest.mark.slow  # diffusers and transformers are imported
 
@@ -34,18 +38,19 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def spec(folder: Path, **diffusion: Any) -> Spec:
+def spec(folder: Path, training: dict[str, Any] | None = None, **diffusion: Any) -> Spec:
     told = {
         "diffusion": {"pretrained": {"source": f"file://{folder}"}, **diffusion},
         "data": {"source": "builtin:shapes", "images": {"size": 8}},
-        "training": {"steps": 2, "batch": {"global": 4}},
+        "training": {"steps": 2, "batch": {"global": 4}, **(training or {})},
     }
     job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": told}
     return Job.model_validate(job).spec
 
 
-def made(folder: Path, cache: Path, *, size: int = 8, channels: int = 3, **diffusion: Any) -> Model:
-    chosen = spec(folder, **diffusion)
+def made(folder: Path, cache: Path, *, size: int = 8, channels: int = 3, training: dict[str, Any] | None = None, **diffusion: Any) -> Model:
+    chosen = spec(folder, training, **diffusion)
+    torch.manual_seed(0)
     return build(chosen, DataInfo("image", (channels, size, size), 8, 0), of_job(chosen, cache, ALONE))
 
 
@@ -221,3 +226,57 @@ def test_prediction_schedule_and_scale_are_the_pipeline_s(bases: Path, tmp_path:
     else:
         assert objective.process.prediction == "epsilon"
         assert torch.equal(objective.process.abar.float(), theirs.scheduler.alphas_cumprod)
+
+
+def step(model: Model, precision: torch.dtype) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of four pictures, and the gradients of what is trained."""
+    objective = model.objective
+    assert isinstance(objective, PipelineObjective)
+    noise = Noise.of(0, 0, "train.0", torch.arange(4))
+    caption = torch.from_numpy(tokens(["a red circle"] * 4, 16, [""] * 4))
+    data = objective.encode({"image": noise.normal("picture", 3, 8, 8).clamp(-1, 1), "caption": caption})
+    objective.network.train()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        loss, _ = objective.denoising(Batch(data, noise, 4))
+    loss.backward()
+    return float(loss.detach()), {name: p.grad for name, p in objective.network.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_changes_are_in_fp32_beside_a_base_in_bfloat16(bases: Path, tmp_path: Path, kind: str) -> None:
+    lora = {"type": "lora", "textEncoder": True}
+    half = made(bases / kind, tmp_path / "cache", training={"precision": "bf16"}, adapt=lora)
+    network = half.modules["denoiser"]
+    assert {p.dtype for p in network.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in network.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in half.modules["vae"].parameters()} == {torch.float32}
+    whole = made(bases / kind, tmp_path / "cache", adapt=lora)
+    ours, theirs = step(half, torch.bfloat16)[0], step(whole, torch.float32)[0]
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_blocks_that_are_computed_again_have_the_same_gradients(bases: Path, tmp_path: Path, kind: str) -> None:
+    again = made(bases / kind, tmp_path / "cache", training={"gradientCheckpointing": True}, adapt={"type": "lora"})
+    network: Any = again.modules["denoiser"]
+    assert network.denoiser.is_gradient_checkpointing
+    loss, found = step(again, torch.float32)
+    expected, gradients = step(made(bases / kind, tmp_path / "cache", adapt={"type": "lora"}), torch.float32)
+    assert loss == expected
+    assert found.keys() == gradients.keys()
+    assert all(torch.allclose(found[name], gradients[name], atol=1e-7) for name in gradients)
+
+
+def test_a_checkpoint_of_low_rank_changes_is_below_a_hundredth_of_a_real_base() -> None:
+    """Counted: the denoiser of Stable Diffusion 1.5, as diffusers' defaults describe it, without its weights."""
+    import diffusers
+
+    with torch.device("meta"):
+        network = diffusers.UNet2DConditionModel(cross_attention_dim=768)
+        whole = sum(p.numel() for p in network.parameters())
+        low_rank(network, Lora(), ATTENTION)
+    changes = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert whole > 800_000_000
+    assert 0 < changes < whole / 100
+    print(f"{changes:,} of {whole:,} weights, {100 * changes / whole:.2f} %")
