@@ -75,3 +75,16 @@ def test_dreambooth_without_a_pipeline_is_called_by_its_name() -> None:
 def test_two_beginnings_are_refused(field: str) -> None:
     value: Any = "s3://b/w" if field == "initialWeights" else {"teacher": "s3://b/t"}
     assert problems({"pretrained": BASE}, **{field: value}) == [("GTJ0108", f"spec.training.{field}")]
+
+
+def test_samples_are_drawn_for_prompts_without_a_condition_of_one_s_own() -> None:
+    spec = {
+        "diffusion": {"pretrained": BASE},
+        "data": {"source": "builtin:shapes"},
+        "training": {"steps": 1},
+        "evaluation": {"prompts": ["a red circle"]},
+    }
+    told = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": spec}
+    assert check(Job.model_validate(told)) == []
+    del spec["diffusion"]["pretrained"]
+    assert [problem.code for problem in check(Job.model_validate(told))] == ["GTJ0108"]

@@ -4,6 +4,8 @@ pictures from what is exported of it. One group of processes of each size trains
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import pipelined
 from tests.models.pipelines import saved
 from trainjobs.api.errors import JobError
 from trainjobs.checkpoints import locate
+from trainjobs.cli.main import status
 from trainjobs.export.export import export
 from trainjobs.noise import Noise
 from trainjobs.sampling.draw import drawn
@@ -270,3 +273,23 @@ def test_pictures_of_the_class_are_the_same_whoever_draws_them_and_drawn_once(ro
     assert all((alone / name).read_bytes() == (shared / name).read_bytes() for name in names)
     assert len({(alone / name).read_bytes() for name in names}) == len(names)
     assert group.losses(folder(root, "booth", (1, 0, 1)), "loss/class")
+
+
+def test_the_commands_of_the_page_work(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/how-to/fine-tuning.md says to type behind a run, of a run that has ended."""
+    page = (group.ROOT / "docs" / "how-to" / "fine-tuning.md").read_text()
+    block = re.search(r"```text\n(gtj run -f pipeline\.yaml\n.*?)```", page, re.DOTALL)
+    assert block
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{folder(root, 'lora', (1, 0, 1)) / 'checkpoints'}"
+    for line in block[1].splitlines()[1:]:
+        words = [uri if word == "pipeline" else word for word in shlex.split(line)[1:]]
+        words += ["--out", "drawn"] if words[0] == "sample" and "--out" not in words else []
+        assert status(words) == 0, line
+    assert (tmp_path / "lora" / "pytorch_lora_weights.safetensors").is_file()
+    assert (tmp_path / "lora-comfyui" / "lora.safetensors").is_file()
+    assert (tmp_path / "merged" / "model_index.json").is_file()
+    assert {"0000.png", "grid.png", "samples.json"} <= {path.name for path in (tmp_path / "drawn").iterdir()}
+    (told,) = json.loads((tmp_path / "drawn" / "samples.json").read_text())["drawn"]
+    assert (told["prompt"], told["guidance"]) == ("a red circle", 5.0)
+    assert (tmp_path / "from-the-export" / "grid.png").is_file()

@@ -12,7 +12,7 @@ WORDS = (
     *("a", "the", "of", "in", "photo", "picture", "red", "yellow", "green", "cyan", "blue", "magenta", "circle", "square", "triangle"),
     *("toy", "thing"),
 )
-LENGTH = 16  # tokens of a prompt
+LENGTH = 40  # tokens of a prompt
 
 
 def tokenizer() -> Any:

@@ -173,10 +173,10 @@ def test_captions_longer_than_the_tokenizer_are_told(bases: Path, tmp_path: Path
     objective = made(bases / "sd", tmp_path / "cache").objective
     assert isinstance(objective, PipelineObjective)
     with pytest.raises(JobError) as error:
-        objective.texts.ids(["a toy", "a " * 30, "a " * 20], "data.columns.caption")
+        objective.texts.ids(["a toy", "a " * 60, "a " * 50], "data.columns.caption")
     assert error.value.code == "GTJ0113"
     assert "2 of 3" in error.value.why
-    assert "up to 32" in error.value.why
+    assert "up to 62" in error.value.why
 
 
 def test_a_word_s_rows_are_all_that_is_trained_and_all_of_them_are_in_each_prompt(bases: Path, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def attention_fits(spec: Spec) -> Iterator[Breach]:
 
 def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
     """Prompts say what samples are drawn for."""
-    if spec.evaluation.prompts and spec.custom is None and (spec.diffusion is None or spec.diffusion.conditioning is None):
+    told = spec.diffusion is not None and (spec.diffusion.conditioning is not None or spec.diffusion.pretrained is not None)
+    if spec.evaluation.prompts and spec.custom is None and not told:
         how = "add diffusion.conditioning, or take prompts out"
         yield Breach(("evaluation", "prompts"), "evaluation.prompts without a condition", "samples are drawn for nothing", how, on_key=True)
 
@@ -159,7 +160,8 @@ RULES = (
         "spec",
         "GTJ0108",
         prompts_are_drawn,
-        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && has(self.diffusion.conditioning))",
+        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && "
+        "(has(self.diffusion.conditioning) || has(self.diffusion.pretrained)))",
         "evaluation.prompts without diffusion.conditioning: samples are drawn for nothing",
     ),
 )
