@@ -45,6 +45,8 @@ WHOLE = {
         ("gan.generator.architecture", "gan", "gan-wgan"),
         ("gan.discriminator.architecture", "gan", "gan-wgan"),
     )
+} | {
+    "diffusion.adapt.textualInversion": ("diffusion-lora", "diffusion-word", "a new word is there with its type alone, and both change"),
 }
 
 

@@ -14,7 +14,7 @@ from trainjobs.api.job import Job, Spec
 from trainjobs.api.uris import file_uri
 
 PACKAGE = Path(__file__).parents[1]
-DISTRIBUTIONS = ("gentrain", "torch", "deepspeed", "ray", "transformers", "peft", "tokenizers", "numpy")
+DISTRIBUTIONS = ("gentrain", "torch", "deepspeed", "ray", "transformers", "diffusers", "peft", "tokenizers", "numpy")
 
 
 def essentials(spec: Spec) -> dict[str, Any]:
