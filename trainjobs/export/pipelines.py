@@ -47,6 +47,8 @@ def finish(folder: Path, diffusion: Diffusion, account: Mapping[str, Any], dtype
     pipeline, adapt = diffusion.pretrained, diffusion.adapted
     assert pipeline is not None
     trained = taken(folder)
+    if adapt.type != "full":  # a checkpoint has the pipeline's buffers, too
+        trained = {name: tensor for name, tensor in trained.items() if ".lora_" in name or name.endswith(".rows")}
     if adapt.type == "textual-inversion":
         _word(folder, diffusion, trained)
     elif adapt.type == "lora" and not merge:
