@@ -34,6 +34,8 @@ _ALL = (0, 1, 2, 3)
 _ALIGNED = "tests/equivalence/test_alignment.py::test_weights_are_those_of_a_plain_loop"
 _TASKS = "tests/equivalence/test_tasks.py::test_weights_are_those_of_plain_transformers"
 _ROWS = "plain transformers, each row by itself, weights after 3 steps"
+_PIPELINES = "tests/equivalence/test_pipelines.py::test_follows_plain_diffusers"
+_DIFFUSERS = "plain torch loop over plain diffusers and peft, weights after 4 steps"
 
 TECHNIQUES = (
     Technique(
@@ -105,6 +107,12 @@ TECHNIQUES = (
         "plain torch loop over diffusers' DDIM, weights after 10 steps",
         "3.4e-8",
     ),
+    Technique("fine-tuning of a pipeline", "diffusion.pretrained.source", _ALL, _PIPELINES, _DIFFUSERS, "1.2e-7"),
+    Technique("text encoder trained along", "diffusion.adapt.textEncoder", (0, 3), _PIPELINES, _DIFFUSERS, "6e-8"),
+    Technique("LoRA of a pipeline", "diffusion.adapt.type", _ALL, _PIPELINES, _DIFFUSERS, "1.5e-8"),
+    Technique("DoRA of a pipeline", "diffusion.adapt.lora.useDora", (0, 3), _PIPELINES, _DIFFUSERS, "6e-8"),
+    Technique("DreamBooth", "diffusion.adapt.dreambooth", (0, 1, 3), _PIPELINES, _DIFFUSERS, "1.5e-8"),
+    Technique("textual inversion", "diffusion.adapt.textualInversion", (0, 2, 3), _PIPELINES, _DIFFUSERS, "1e-7"),
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
     Technique("minimax loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),
     Technique("least squares", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),

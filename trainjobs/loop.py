@@ -21,11 +21,11 @@ import torch
 
 from trainjobs.api.job import Job
 from trainjobs.checkpointer import before, initial, onward
+from trainjobs.checkpointer.built import built
 from trainjobs.checkpointer.identity import custom_code, essentials, store_uri, versions
 from trainjobs.checkpointer.latent import prepared
 from trainjobs.checkpointer.restorer import Restorer
 from trainjobs.checkpointer.saver import Saver
-from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.checkpointer.trained import Trained
 from trainjobs.checkpointer.untrained import frozen_digest, hidden_digest
 from trainjobs.checkpoints import Commit
@@ -33,7 +33,7 @@ from trainjobs.data import look, open_source, origin_of, rule_of
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
 from trainjobs.data.origin import NAME
-from trainjobs.data.pretrained import opened as open_base
+from trainjobs.data.pretrained import of_job as base_of
 from trainjobs.data.pretrained_tokenizer import read as base_tokenizer
 from trainjobs.data.surveys import surveys
 from trainjobs.data.tokens import kept
@@ -54,7 +54,6 @@ from trainjobs.monitor.reporter import Reporter
 from trainjobs.monitor.watches import tell_troubles
 from trainjobs.noise import mix
 from trainjobs.objectives.batches import Batches
-from trainjobs.objectives.build import build
 from trainjobs.objectives.dropout import masks
 from trainjobs.objectives.phase import At
 from trainjobs.objectives.precision import autocast as autocast_to
@@ -104,13 +103,13 @@ def _train(
     changed, rule = before.compare_data(began, data, spec), began.rule or rule_of(spec)
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     datasets, cache = list[Dataset](), run / "cache"
-    base = open_base(spec.language.base if spec.language else None, cache, world, began.base)
-    began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base else began.tokenizer, "orders": began.orders}
+    base = base_of(spec, cache, world, began.base)
+    began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base and spec.language else began.tokenizer, "orders": began.orders}
     opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
     source, companion = prepared(spec, opened, found, cache, world, began.metadata, said, ends)
     note("data")
     torch.manual_seed(mix(seed, "weights"))
-    model = with_teacher(build(spec, source.info), spec, source.info, world, run)
+    model = built(spec, source.info, base, world, run, tell=said)
     objective, modules = model.objective, model.modules
     if spec.training.initial_weights is not None:
         initial.copied(spec.training.initial_weights, {of: modules[name] for name, of in model.copies.items()}, world, run)
@@ -133,7 +132,7 @@ def _train(
         if model.networks[name].norm:
             engine.watch_norm()
     for name in groups.keys() - engines.keys():
-        freeze(modules[name], spec, stage, batch_cut.micro, world)
+        freeze(modules[name], spec, stage if model.networks[name].split else 0, batch_cut.micro, world)
     if model.encode is not None:
         source = Encoded(source, model.encode, world.device)
     state, phases = State(), phases_of(objective, modules, spec)

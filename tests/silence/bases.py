@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.silence import pretrained
+from tests.silence import pipelines, pretrained
 from tests.silence.changes import Manifest
 
 STOPS = 2  # the step at which an attempt stops
@@ -46,7 +46,10 @@ WHOLE = {
         ("gan.generator.architecture", "gan", "gan-wgan"),
         ("gan.discriminator.architecture", "gan", "gan-wgan"),
     )
-} | {"language.task": ("language-masked", "language-seq2seq", "a task has bases of its own, so the base and the data change with it")}
+} | {
+    "language.task": ("language-masked", "language-seq2seq", "a task has bases of its own, so the base and the data change with it"),
+    "diffusion.adapt.textualInversion": ("diffusion-lora", "diffusion-word", "a new word is there with its type alone, and both change"),
+}
 
 
 def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
@@ -181,6 +184,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 plain,
             ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
+            **{f"diffusion-{name}": job("diffusion", part, shapes, plain) for name, part in pipelines.named(folder).items()},
         },
         "language": {
             "language": job("language", {"network": letters}, {"source": words, "holdout": 0.25}, plain),
@@ -338,6 +342,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "data.sources.*.source": {"vae-mixed": elsewhere},
         "diffusion.latents.autoencoder": {"": f"file://{autoencoder(folder / 'other-autoencoder', seed=1)}"},
         "data.curriculum.column": {"": "odd"},
+        **pipelines.given(folder),
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
         "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},

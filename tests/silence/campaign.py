@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 
 from tests.checkpointer.at_once import AtOnce
-from tests.silence import inputs
+from tests.silence import inputs, pipelines
 from tests.silence.attempts import Bench, Row
 from tests.silence.bases import WHOLE, bases, given
 from tests.silence.changes import Change, change, different, dotted, dumped, fields_of, single
@@ -76,6 +76,8 @@ def of_fields(root: Path, families: list[str], only: set[str], before: list[Row]
     """Of every field of the families, or `only` some; with `part` also those of the other families that `before` has nothing of."""
     made, values = bases(root / "data"), given(root / "data")
     offline(root / "data" / "hub")
+    if {"diffusion"} & {*families, *(FAMILIES if part else ())}:
+        pipelines.write(root / "data")
     for family in [*families, *(name for name in FAMILIES if part and name not in families)]:
         benches: dict[str, Bench] = {}
         known = {row.what for row in before} - nowhere(before) if family not in families else set()

@@ -131,9 +131,11 @@ CODES: dict[str, Code] = {
         _page(
             "`language.base` is there, and cannot be trained: it is no causal language model of transformers, its weights are not in the "
             "format safetensors, some of them are missing, its class would come from code that lies beside it, or its tokenizer cannot be "
-            "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Code of "
-            "others is never run, and a pickled file can hold some.",
-            "Save the model and its tokenizer again with transformers (`save_pretrained`), which writes safetensors and `tokenizer.json`.",
+            "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Or "
+            "`diffusion.pretrained` is none of the pipelines of diffusers that are known here, has a part of another class, or a scheduler "
+            "that says not how it was trained. Code of others is never run, and a pickled file can hold some.",
+            "Save the model and its tokenizer again with transformers (`save_pretrained`), which writes safetensors and `tokenizer.json`; "
+            "a pipeline with diffusers (`pipeline.save_pretrained`).",
             "An adapter that does not know the layers of this model: take `lora`, which does.",
         ),
     ),
@@ -201,7 +203,8 @@ CODES: dict[str, Code] = {
         "run or checkpoint not found",
         NOT_FOUND,
         _page(
-            "There is no such file, run folder or checkpoint; or the model of `language.base` does not lie where it was looked for.",
+            "There is no such file, run folder or checkpoint; or the model of `language.base` or `diffusion.pretrained` does not lie where "
+            "it was looked for.",
             "`gtj ls` lists runs, `gtj checkpoints ls` lists a run's checkpoints. Old ones are deleted by `checkpoints.keep`.",
         ),
     ),
@@ -418,8 +421,9 @@ CODES: dict[str, Code] = {
             "The checkpoint has other tensors than the manifest's model: the message names the first that differ, with their "
             "shapes. Or it has the state of another optimizer, or no moving average. The number of workers and the ZeRO stage "
             "may differ: every rank takes the elements that are its own. The weights of `training.initialWeights` must be those of the "
-            "manifest's model just so. Or `language.base` is another model than the one that the checkpoint's adapter belongs to, or has "
-            "more tokens than its embedding has rows; or `diffusion.latents.autoencoder` another one than the checkpoint's latents are of.",
+            "manifest's model just so. Or `language.base` or `diffusion.pretrained` is another than the one that the checkpoint's weights "
+            "belong to, or has more tokens than its embedding has rows; or `diffusion.latents.autoencoder` another one than the "
+            "checkpoint's latents are of.",
             "Resume with the manifest that wrote it.",
             "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",

@@ -10,6 +10,7 @@ from pydantic import Field
 from trainjobs.api import denoiser
 from trainjobs.api.ddpo import Ddpo
 from trainjobs.api.denoiser import Conditioning, Denoiser
+from trainjobs.api.diffusion_pretrained import Adapt, Pipeline
 from trainjobs.api.fields import Model
 from trainjobs.api.latents import Latents
 from trainjobs.api.only import only, unless
@@ -107,6 +108,8 @@ class Diffusion(Model):
 
     network: Denoiser = Denoiser()
     latents: Latents | None = Field(None, description="Diffuses latents of a frozen autoencoder; without it, pixels.")
+    pretrained: Pipeline | None = Field(None, description="A trained pipeline that the run goes on from, instead of a network of its own.")
+    adapt: Adapt | None = Field(None, description="What is trained of the pretrained pipeline; without it, all of its denoiser.")
     conditioning: Conditioning | None = Field(None, description="What samples are drawn for; without it, for nothing.")
     process: DiffusionProcess = DiffusionProcess()
     sampler: Sampler = Sampler()
@@ -116,6 +119,11 @@ class Diffusion(Model):
         "(training.initialWeights).",
     )
     ddpo: Annotated[Ddpo, only(method="ddpo")] = Ddpo()
+
+    @property
+    def adapted(self) -> Adapt:
+        """What is trained of a pretrained pipeline."""
+        return self.adapt or Adapt()
 
     @property
     def continuous(self) -> bool:
@@ -130,7 +138,7 @@ class Diffusion(Model):
 
 def guidance_is_learned(diffusion: Diffusion) -> Iterator[Breach]:
     """Guidance leads away from what the network says without a condition, which it must have learned."""
-    if diffusion.sampler.guidance == 1.0:
+    if diffusion.sampler.guidance == 1.0 or diffusion.pretrained is not None:  # pipelines have learned it
         return
     if diffusion.conditioning is None:
         why, how = "there is no condition to be guided by", "add diffusion.conditioning, or take guidance out"
@@ -221,7 +229,7 @@ RULES = (
         "spec.diffusion",
         "GTJ0108",
         guidance_is_learned,
-        "self.sampler.guidance == 1.0 || (has(self.conditioning) && self.conditioning.dropout > 0.0)",
+        "self.sampler.guidance == 1.0 || has(self.pretrained) || (has(self.conditioning) && self.conditioning.dropout > 0.0)",
         "sampler.guidance needs conditioning with a dropout above 0: what it leads away from must be learned",
     ),
     Rule(

@@ -218,8 +218,8 @@ RULES = (
         "spec",
         "GTJ0108",
         prompts_are_drawn,
-        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && has(self.diffusion.conditioning)) || "
-        "(has(self.gan) && self.gan.conditional)",
+        "size(self.evaluation.prompts) == 0 || has(self.custom) || (has(self.diffusion) && "
+        "(has(self.diffusion.conditioning) || has(self.diffusion.pretrained))) || (has(self.gan) && self.gan.conditional)",
         "evaluation.prompts without diffusion.conditioning or gan.conditional: samples are drawn for nothing",
     ),
 )

@@ -85,21 +85,28 @@ def pull(name: str, folder: Path) -> None:
 )
 @click.option("--adapter", is_flag=True, help="Of a model trained with an adapter, that adapter as peft loads it (what is written anyway).")
 @click.option("--merge", is_flag=True, help="Of a model trained with an adapter, the base with the adapter's changes in its weights.")
-def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bool, merge: bool) -> None:
+@click.option(
+    "--style", type=click.Choice(["diffusers", "kohya"]), help="Keys of a pipeline's low-rank changes; default: diffusers, ComfyUI: kohya."
+)
+def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bool, merge: bool, style: str | None) -> None:
     """Write a checkpoint's networks into FOLDER as safetensors: the newest of NAME, or the one that a URI names.
 
-    A language model is written in Hugging Face's layout, with its tokenizer. FOLDER is new or empty.
+    A language model is written in Hugging Face's layout, with its tokenizer; what was trained of a pipeline as diffusers loads it. FOLDER
+    is new or empty.
     """
     from trainjobs.export.companion import whole as write
 
     checkpoints, commit = locate(store_of(name))
-    done = write(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)
+    done = write(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style)
     which = "moving average" if done.weights == "ema" else "live weights"
     which += f" (live weights of {', '.join(done.live)})" if done.live else ""
     form = "Hugging Face's layout" if done.hugging_face else "plain safetensors"
+    form = "diffusers' layout" if done.pipeline else form
     form = "adapter" if done.adapter else form
     click.echo(f"step {commit.step}  {which}  {dtype}  {', '.join(done.networks)}  {size(done.size)}  {form}  {folder}")
-    if done.adapter:
+    if done.adapter and done.pipeline:
+        click.echo("the pipeline is not in the export: gentrain.json names it", err=True)
+    elif done.adapter:
         click.echo("the base is not in the export: gentrain.json and adapter_config.json name it, --merge writes both as one", err=True)
     elif done.frozen:
         click.echo("weights that were not trained are neither in the checkpoint nor in the export", err=True)

@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
     """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source,
-    language.distill.teacher.source and diffusion.latents.autoencoder, and what became of each."""
+    language.distill.teacher.source, diffusion.pretrained.source and diffusion.latents.autoencoder, and what became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
     for path, uri in found.items():
@@ -65,13 +65,16 @@ def rewritten(text: bytes, document: Document, folder: Folder) -> bytes:
 def _places(data: Any) -> Iterator[tuple[Path, str]]:
     """Where a manifest names data or a model, and what stands there; of any shape, since nothing is checked yet."""
     spec = data.get("spec") if isinstance(data, dict) else None
-    language = spec.get("language") if isinstance(spec, dict) else None
+    language, diffusion = (spec.get(name) if isinstance(spec, dict) else None for name in ("language", "diffusion"))
     distill = language.get("distill") if isinstance(language, dict) else None
-    for holder, path in ((language, ("base",)), (distill, ("distill", "teacher"))):
+    for holder, path in (
+        (language, ("language", "base")),
+        (distill, ("language", "distill", "teacher")),
+        (diffusion, ("diffusion", "pretrained")),
+    ):
         base = holder.get(path[-1]) if isinstance(holder, dict) else None
         if isinstance(base, dict) and isinstance(base.get("source"), str):
-            yield ("spec", "language", *path, "source"), base["source"]
-    diffusion = spec.get("diffusion") if isinstance(spec, dict) else None
+            yield ("spec", *path, "source"), base["source"]
     latents = diffusion.get("latents") if isinstance(diffusion, dict) else None
     if isinstance(latents, dict) and isinstance(latents.get("autoencoder"), str):
         yield ("spec", "diffusion", "latents", "autoencoder"), latents["autoencoder"]

@@ -104,7 +104,7 @@ def exported(name: str, scratch: Path) -> tuple[Path, Mapping[str, Any] | None]:
         run = find(name)
         uri, job = run.checkpoints_uri(), run.spec()
     checkpoints, commit = locate(uri)
-    whole(checkpoints, commit, scratch / "export", weights=None, dtype="fp32")
+    whole(checkpoints, commit, scratch / "export", weights=None, dtype="fp32", plain=True)
     return scratch / "export", job
 
 

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainjobs.api.diffusion_pretrained import Pipeline
 from trainjobs.api.errors import JobError
+from trainjobs.api.job import Spec
 from trainjobs.api.pretrained import Base
+from trainjobs.data import pipelines
 from trainjobs.data.places.open import AMID, BEFORE, open_place
 from trainjobs.data.places.place import Object, Place, Ranks
 from trainjobs.stores.patience import Patience
@@ -37,12 +40,13 @@ BLOCK = 8 << 20
 
 @dataclass(frozen=True)
 class Pretrained:
-    """`files` are digests by name. `uri` is the source with its revision pinned."""
+    """`files` are digests by name. `uri` is the source with its revision pinned, `field` where a manifest names it."""
 
     source: str
     uri: str
     folder: Path
     files: Mapping[str, str]
+    field: str = "language.base"
 
     @property
     def digest(self) -> str:
@@ -66,6 +70,20 @@ class Pretrained:
             return found
         except (OSError, ValueError) as error:
             raise unusable(f"{name} cannot be read", str(path), str(error), "fetch or save the model again") from error
+
+
+def base_of(spec: Spec) -> Base | None:
+    """What a job goes on from, where it does: a language model, or a pipeline of diffusers."""
+    return (spec.language.base if spec.language else None) or (spec.diffusion.pretrained if spec.diffusion else None)
+
+
+def field_of(base: Base) -> str:
+    return "diffusion.pretrained" if isinstance(base, Pipeline) else "language.base"
+
+
+def of_job(spec: Spec, cache: Path, ranks: Ranks, before: Mapping[str, Any] | None = None) -> Pretrained | None:
+    """`opened`, of the base of a job."""
+    return opened(base_of(spec), cache, ranks, before)
 
 
 def opened(base: Base | None, cache: Path, ranks: Ranks, before: Mapping[str, Any] | None = None) -> Pretrained | None:
@@ -111,23 +129,23 @@ def compare(before: Mapping[str, Any], now: Pretrained) -> None:
         field = "revision" if before["source"] == now.source and now.uri.startswith("hf://") else "source"
         why = f"{differing(before['files'], now.files)} in {now.uri}; the checkpoint's weights belong to {before['uri']} as it was"
         how = "put the base back as it was, or start afresh with gtj run --fresh"
-        raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=f"language.base.{field}", why=why, how=how)
+        raise JobError("GTJ0208", "the base is another one than the checkpoint's", where=f"{now.field}.{field}", why=why, how=how)
 
 
 def look(base: Base) -> None:
     """See that there is a model, cheaply: nothing is fetched. JobErrors of `opened`."""
     with _told(base):
         place = _place(pinned(base, None), BEFORE)
-        _chosen(place.listed().objects, place, True)
+        _files(base, place, True)
 
 
 def fetched(base: Base, uri: str, cache: Path, weights: bool = True) -> Pretrained:
     """The files of a base whose URI is pinned; without `weights` only those beside them, and no safetensors are asked for."""
     place = _place(uri)
     with _told(base):
-        objects = _chosen(place.listed().objects, place, weights)
+        objects = _files(base, place, weights)
         if all(one.path is not None for one in objects) and uri.startswith("file://"):
-            folder = objects[0].path.parent if objects[0].path else cache
+            folder = objects[0].path.parent if objects[0].path else cache  # the first is config.json or model_index.json
         else:
             names = json.dumps([[one.name, one.tag] for one in objects])
             folder = cache / "base" / hashlib.sha256(f"{uri}\n{names}".encode()).hexdigest()[:24]
@@ -135,7 +153,7 @@ def fetched(base: Base, uri: str, cache: Path, weights: bool = True) -> Pretrain
             for one in objects:
                 _fetch(place, one, folder / one.name)
             files = digests(folder, objects, cache / "base")
-    return Pretrained(base.source, uri, folder, files)
+    return Pretrained(base.source, uri, folder, files, field_of(base))
 
 
 def pinned(base: Base, before: Mapping[str, Any] | None) -> str:
@@ -165,8 +183,12 @@ def _told(base: Base) -> Iterator[None]:
     except JobError as error:
         if error.code != "GTJ0113":
             raise
-        how = "mend language.base.source, or put the model there" if "data" in error.how else error.how
+        how = f"mend {field_of(base)}.source, or put the model there" if "data" in error.how else error.how
         raise JobError("GTJ0118", "the base does not exist or is not whole", where=base.source, why=error.what, how=how) from error
+
+
+def _files(base: Base, place: Place, weights: bool) -> list[Object]:
+    return (pipelines.chosen if isinstance(base, Pipeline) else _chosen)(place.listed().objects, place, weights)
 
 
 def _chosen(objects: Sequence[Object], place: Place, weights: bool) -> list[Object]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # `gtj run` looks at the data before it starts anything, and 
     import torch
     from torch import Tensor
 
+    from trainjobs.data.pretrained import Pretrained
     from trainjobs.noise import Noise
 
 
@@ -30,6 +31,7 @@ class DataInfo:
     classes: tuple[str, ...] = ()  # names of the classes, by number, where samples have a label
     form: str = ""  # of records for a language model (see formats.py); "" for text as one stream
     difficulty: Tensor | None = None  # float64 [length], by data.curriculum.column, of each training sample in the source's own count
+    base: Pretrained | None = None  # the trained model that the job goes on from, where it does
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
     decode: Callable[[Tensor], Tensor] | None = None  # of latents, what makes pictures of them, float [B, C, H, W]
 

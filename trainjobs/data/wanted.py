@@ -17,6 +17,8 @@ def carried(spec: Spec) -> frozenset[str]:
         return frozenset(ROLE.values())
     if spec.language is not None and not spec.reads_text:
         return frozenset(["caption"])
+    if spec.diffusion and spec.diffusion.pretrained:
+        return frozenset(["caption"] if spec.diffusion.adapted.captioned else [])
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
     if spec.gan and spec.gan.conditional:
         return frozenset([ROLE["class"]])
@@ -38,6 +40,9 @@ def refuse_missing(spec: Spec, there: Collection[str], columns: str) -> None:
         "label": "name the column in data.columns.label, or where folders are classes write data.labels: folder",
         "caption": "name the column in data.columns.caption, or write photo.txt beside each photo.png",
     }[role]
-    asking = "gan.conditional" if spec.gan else "diffusion.conditioning.type" if spec.diffusion else "language.task"
-    what = f"the pictures have no {role}s, and {asking} asks for them"
+    asking = (
+        "gan.conditional asks for" if spec.gan else "diffusion.conditioning.type asks for" if spec.diffusion else "language.task asks for"
+    )
+    asking = "a pretrained pipeline learns of" if spec.diffusion and spec.diffusion.pretrained else asking
+    what = f"the pictures have no {role}s, and {asking} them"
     raise JobError("GTJ0113", what, where=spec.data.uri, why=f"of the data is known: {columns}", how=how)

@@ -20,7 +20,7 @@ _SHOWN = 12  # classes in a message
 
 def role(spec: Spec) -> str:
     """What samples are drawn for: "label", "caption", or "" where for nothing. An objective of the user's own gets texts."""
-    if spec.custom:
+    if spec.custom or (spec.diffusion and spec.diffusion.pretrained):
         return "caption"
     return next(iter(carried(spec)), "")
 

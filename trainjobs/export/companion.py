@@ -104,17 +104,26 @@ def fetched(source: str, uri: str, cache: Path) -> Pretrained:
 
 
 def whole(
-    checkpoints: Checkpoints, commit: Commit, folder: Path, *, weights: str | None, dtype: str, adapter: bool = False, merge: bool = False
+    checkpoints: Checkpoints,
+    commit: Commit,
+    folder: Path,
+    *,
+    weights: str | None,
+    dtype: str,
+    adapter: bool = False,
+    merge: bool = False,
+    style: str | None = None,
+    plain: bool = False,
 ) -> Exported:
     """`export`, and of a diffusion model of latents its autoencoder beside it, so that what was exported draws by itself. JobErrors of
     `export` and of `opened`."""
     account = commit.metadata.get(SLOT)
     if account is None:
-        return export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)
+        return export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style, plain=plain)
     with tempfile.TemporaryDirectory(prefix="gentrain-autoencoder-") as scratch:
         found = fetched(str(account["source"]), str(account["uri"]), Path(scratch))
         compare(account, found)
-        made = export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge)
+        made = export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style, plain=plain)
         try:
             (folder / FOLDER).mkdir()
             for name in found.files:

@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout
 from trainjobs.data.tokens import TRAINED
-from trainjobs.export import autoencoders, pretrained
+from trainjobs.export import autoencoders, pipelines, pretrained
 from trainjobs.export.half_precision import STORED, converter
 from trainjobs.export.huggingface import files, text
 from trainjobs.models.configuration import EMBEDDING
@@ -44,6 +45,7 @@ class Exported:
     live: tuple[str, ...]  # networks whose last weights these are, because they are not averaged, beside the averages of others
     frozen: bool  # there are weights that were not trained: neither the checkpoint has them nor this
     adapter: bool = False  # it is an adapter of a base
+    pipeline: bool = False  # it is what diffusers loads
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,12 @@ def export(
     limit: int = LIMIT,
     adapter: bool = False,
     merge: bool = False,
+    style: str | None = None,
+    plain: bool = False,
 ) -> Exported:
     """Write a checkpoint into `folder`, which does not exist or is empty. `weights`: ema, live, or None for ema where there is one. Of a
     language model with an adapter that adapter, or with `merge` the base that it has changed; `adapter` insists on one.
+    Of a pretrained pipeline what diffusers loads, or by `style` kohya's keys; `plain`: as the checkpoint has it.
 
     Raises Corrupt; JobError GTJ0108 for an average that the checkpoint has not, GTJ0114 when the folder cannot be written.
     """
@@ -88,7 +93,10 @@ def export(
         raise JobError("GTJ0208", "the checkpoint cannot be exported", where=commit.prefix, why=why, how="resume from it and save again")
     family = told["spec"].get("language")
     language = Language.model_validate(family) if family else None
-    pretrained.allowed(language, adapter, merge)
+    diffusion = Diffusion.model_validate(told["spec"]["diffusion"]) if "diffusion" in told["spec"] else None
+    if diffusion is None:
+        pretrained.allowed(language, adapter, merge)
+    pipelines.allowed(diffusion, adapter and diffusion is not None, merge and diffusion is not None, style)
     averaged = {*told.get("averaged", told["parameters"])} if told["ema"] else set()  # checkpoints of before averaged every network
     if weights == "ema" and not averaged:
         raise JobError("GTJ0108", "the checkpoint has no moving average", where=commit.prefix, how="take --weights live")
@@ -113,19 +121,25 @@ def export(
                 (partial / name).write_bytes(data)
             if language is not None and language.base is not None:
                 written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
-                pretrained.facts(partial, FACTS, written, told["base"])
+                pretrained.facts(partial, FACTS, "model", written, told["base"])
+            if diffusion is not None and diffusion.pretrained is not None:
+                written = sorted(path.name for path in partial.glob(f"*{SUFFIX}"))
+                if not plain:
+                    written = pipelines.finish(partial, diffusion, told["base"], dtype, merge=merge, style=style)
+                pretrained.facts(partial, FACTS, "denoiser", written, told["base"])
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         why, how = error.strerror or str(error), "free disk space there, or make it writable"
         raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=how) from error
-    size = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
+    size = sum(path.stat().st_size for path in folder.rglob(f"*{SUFFIX}"))
     live = tuple(name for name, kind in kinds.items() if kind == "fp32") if weights == "ema" else ()
     part = language is not None and language.adapter is not None and not merge
-    return Exported(
-        weights, tuple(kinds), size, layout_of_others, live, bool(told.get("frozen")) and (language is None or language.base is None), part
-    )
+    pipeline = diffusion is not None and diffusion.pretrained is not None and not plain
+    small = pipeline and diffusion is not None and diffusion.adapted.type != "full" and not merge
+    missing = bool(told.get("frozen")) and not pipeline and (language is None or language.base is None)
+    return Exported(weights, tuple(kinds), size, layout_of_others, live, missing, part or small, pipeline)
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: RankManifest) -> Index:

@@ -173,7 +173,7 @@ def _fill(model: Any, trained: Mapping[str, Any]) -> None:
     model.load_state_dict(trained, strict=False, assign=True)
 
 
-def facts(folder: Path, name: str, weights: list[str], account: Mapping[str, Any]) -> None:
+def facts(folder: Path, name: str, network: str, weights: list[str], account: Mapping[str, Any]) -> None:
     """What gentrain.json says of the files, as they are now."""
     told = json.loads((folder / name).read_bytes())
-    (folder / name).write_bytes(text({**told, "networks": {"model": weights}, "base": {key: account[key] for key in ("uri", "digest")}}))
+    (folder / name).write_bytes(text({**told, "networks": {network: weights}, "base": {key: account[key] for key in ("uri", "digest")}}))

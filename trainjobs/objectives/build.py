@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainjobs.api.job import NOISE_SCHEDULE, Spec
@@ -15,6 +16,7 @@ from trainjobs.objectives.language import build as language
 from trainjobs.objectives.phase import Model
 
 if TYPE_CHECKING:
+    from trainjobs.data.pretrained import Pretrained
     from trainjobs.data.source import DataInfo
 
     Build = Callable[[Spec, DataInfo], Model]
@@ -28,12 +30,13 @@ FAMILIES: dict[str, Build] = {
 }
 
 
-def build(spec: Spec, info: DataInfo) -> Model:
+def build(spec: Spec, info: DataInfo, base: Pretrained | None = None) -> Model:
     """The networks, by name, with random weights from torch's global generator, which the caller seeds, and what trains them.
+    `base` is the trained model that the job goes on from, where it does.
 
     JobError GTJ0108 when family and data do not go together, GTJ0102 when a custom objective cannot be imported, GTJ0214 when it raises.
     """
-    made = FAMILIES[spec.family](spec, info)
+    made = FAMILIES[spec.family](spec, info if base is None else replace(info, base=base))
     if spec.training.gradient_checkpointing:
         trained = {phase.trains for phase in made.objective.phases} - {NOISE_SCHEDULE}
         for name in sorted(trained):

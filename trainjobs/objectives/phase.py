@@ -137,6 +137,8 @@ class Network:
     after     what is done to its trained weights in place after each optimizer step, within it. It is given flat pieces of them, so it
               must be elementwise: clipping
     norm      whether the norm of its gradient, before clipping, is a metric: gradient_norm/<network>
+    split     whether a frozen network is split over the ranks at ZeRO stage 3, in the numbers of the run's precision; else it is whole
+              and as it was made
     origin    digest of the files that its frozen weights were read from, where there are such: the weights themselves are not hashed then
     renews    steps at which the optimizer of all of it begins anew
     """
@@ -147,6 +149,7 @@ class Network:
     averaged: bool = True
     after: Callable[[Tensor], object] | None = None
     norm: bool = False
+    split: bool = True
     origin: str = ""
     renews: tuple[int, ...] = ()
 

@@ -128,5 +128,5 @@ def _told(found: Opened, row: float, seed: int, text: str) -> dict[str, Any]:
     if found.spec.diffusion:
         sampler = found.spec.diffusion.sampler
         told |= {"sampler": sampler.name, "steps": found.spec.diffusion.evaluations, "eta": sampler.eta}
-        told |= {"guidance": sampler.guidance} if found.spec.diffusion.conditioning else {}
+        told |= {"guidance": sampler.guidance} if found.spec.diffusion.conditioning or found.spec.diffusion.pretrained else {}
     return told

@@ -31,6 +31,7 @@ from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Model
+from trainjobs.sampling import pipelines
 
 MICRO = 64  # rows at a time where it is not known how many passed together
 
@@ -89,13 +90,17 @@ def opened(
 
         info = replace(info, decode=FrozenAutoencoder.of(folder / AUTOENCODER, where).decode)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    made = build(spec, info)
     trained = facts["networks"]
+    if spec.diffusion and spec.diffusion.pretrained:
+        made, tensors = pipelines.opened(spec, info, facts, folder, where, read)
+        trained = {"denoiser": ()} if tensors else {}
+    else:
+        made, tensors = build(spec, info), {}
     for name, network in made.networks.items():
         if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type != "bottleneck":
             adapt(network.module, read(folder, trained[name], where), where)
         elif name in trained:
-            fill(name, network.module, read(folder, trained[name], where), where)
+            fill(name, network.module, tensors or read(folder, trained[name], where), where)
         network.module.to(device).eval()
     return Opened(spec, info, made, facts, drawing)
 

@@ -18,8 +18,7 @@ from trainjobs.stores.objects import Patience
 def preflight(job: Job, run: Path) -> None:
     """What can be found wrong before anything heavy starts: the base and the teacher, the autoencoder, the data, the store. Raises
     JobError."""
-    language = job.spec.language
-    for base in (language.base, language.distill.teacher) if language else ():
+    for base in (pretrained.base_of(job.spec), job.spec.language.distill.teacher if job.spec.language else None):
         if base is not None:
             pretrained.look(base)
     if job.spec.diffusion is not None and job.spec.diffusion.latents is not None:

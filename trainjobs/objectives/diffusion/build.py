@@ -15,6 +15,7 @@ from trainjobs.data.wanted import ROLE
 from trainjobs.models.dit import DiT
 from trainjobs.models.noise_schedule import NoiseSchedule
 from trainjobs.models.unet import UNet
+from trainjobs.objectives.diffusion import pipeline_build
 from trainjobs.objectives.diffusion.ddpo import FIELD, DdpoObjective
 from trainjobs.objectives.diffusion.flow import FlowObjective
 from trainjobs.objectives.diffusion.guidance import NONE, Guidance
@@ -74,6 +75,8 @@ def guidance(family: Diffusion, info: DataInfo) -> Guidance:
 def build(spec: Spec, info: DataInfo) -> Model:
     """The denoiser and what it learns to undo."""
     assert spec.diffusion is not None
+    if spec.diffusion.pretrained is not None:
+        return pipeline_build.build(spec, info)
     made = networks(spec.diffusion, info)
     process, sampler, led = spec.diffusion.process, spec.diffusion.sampler, guidance(spec.diffusion, info)
     objective: Objective

@@ -43,6 +43,11 @@ def in_bounds(x: Tensor) -> Tensor:
     return x.clamp(-1.0, 1.0)
 
 
+def unbounded(x: Tensor) -> Tensor:
+    """Latents are not clipped."""
+    return x
+
+
 def ddim(
     look: Look, visits: Sequence[Visit], eta: float, noise: Noise, shape: tuple[int, ...], clip: Callable[[Tensor], Tensor] = in_bounds
 ) -> Tensor:

@@ -1,0 +1,282 @@
+"""What is refused of a pretrained pipeline, with what, where and why; and words that are learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.pipelines import pipeline, saved
+from trainjobs.api.diffusion_pretrained import ATTENTION, Lora
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job, Spec
+from trainjobs.data.captions import tokens
+from trainjobs.data.places.place import ALONE
+from trainjobs.data.pretrained import look, of_job
+from trainjobs.data.source import DataInfo
+from trainjobs.models.new_words import NewWords
+from trainjobs.models.pipeline_adapters import low_rank
+from trainjobs.noise import Noise
+from trainjobs.objectives.build import build
+from trainjobs.objectives.diffusion.pipeline import PipelineObjective
+from trainjobs.objectives.phase import Batch, Model
+
+pytestmark = pytest.mark.slow  # diffusers and transformers are imported
+
+WORD = {"placeholder": "<toy>", "initializer": "toy", "vectors": 2}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bases")
+    for kind in ("sd", "sd3"):
+        saved(root / kind, kind)
+    return root
+
+
+def spec(folder: Path, training: dict[str, Any] | None = None, **diffusion: Any) -> Spec:
+    told = {
+        "diffusion": {"pretrained": {"source": f"file://{folder}"}, **diffusion},
+        "data": {"source": "builtin:shapes", "images": {"size": 8}},
+        "training": {"steps": 2, "batch": {"global": 4}, **(training or {})},
+    }
+    job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": told}
+    return Job.model_validate(job).spec
+
+
+def made(folder: Path, cache: Path, *, size: int = 8, channels: int = 3, training: dict[str, Any] | None = None, **diffusion: Any) -> Model:
+    chosen = spec(folder, training, **diffusion)
+    torch.manual_seed(0)
+    return build(chosen, DataInfo("image", (channels, size, size), 8, 0), of_job(chosen, cache, ALONE))
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., JobError]:
+    def refusal(folder: Path, **diffusion: Any) -> JobError:
+        with pytest.raises(JobError) as error:
+            made(folder, tmp_path / "cache", **diffusion)
+        return error.value
+
+    return refusal
+
+
+def copy(base: Path, to: Path, change: Callable[[Path], object]) -> Path:
+    import shutil
+
+    shutil.copytree(base, to)
+    change(to)
+    return to
+
+
+def edit(file: str, **values: Any) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return change
+
+
+def each(part: str, change: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The change of all weights of a part."""
+    return lambda folder: [change(path) for path in (folder / part).glob("*.safetensors")]
+
+
+def test_another_prediction_than_the_pipeline_s_is_refused(bases: Path, refused: Callable[..., JobError]) -> None:
+    error = refused(bases / "sd", process={"prediction": "v"})
+    assert (error.code, error.where) == ("GTJ0108", "diffusion.process.prediction")
+    assert "predict epsilon" in error.why
+    assert refused(bases / "sd3", process={"prediction": "sample"}).code == "GTJ0108"
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"process": {"minSnrGamma": 5.0}}, "diffusion.process.minSnrGamma"),
+        ({"sampler": {"eta": 1.0}}, "diffusion.sampler.eta"),
+    ],
+)
+def test_what_a_flow_has_not_is_refused(bases: Path, refused: Callable[..., JobError], more: dict[str, Any], where: str) -> None:
+    error = refused(bases / "sd3", **more)
+    assert (error.code, error.where) == ("GTJ0108", where)
+
+
+def test_images_that_cannot_become_latents_are_refused(bases: Path, refused: Callable[..., JobError]) -> None:
+    assert refused(bases / "sd", channels=1).where == "data.images.channels"
+    error = refused(bases / "sd", size=10)  # 2 pixels to a latent, halved once
+    assert (error.code, error.where) == ("GTJ0108", "data.images.size")
+    assert "a multiple of 4" in error.how
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (each("unet", lambda path: path.rename(path.with_suffix(".bin"))), "GTJ0109", "may run code"),
+        (each("vae", lambda path: path.unlink()), "GTJ0118", "no .safetensors lie in vae"),
+        (lambda folder: (folder / "model_index.json").unlink(), "GTJ0118", "model_index.json is missing"),
+        (edit("model_index.json", _class_name="FluxPipeline"), "GTJ0109", "it is a FluxPipeline"),
+        (edit("model_index.json", unet=["mine", "MyNetwork"]), "GTJ0109", "its unet is MyNetwork"),
+        (edit("scheduler/scheduler_config.json", prediction_type="mine"), "GTJ0109", "names no betas"),
+        (lambda folder: (folder / "unet" / "config.json").write_text("{"), "GTJ0109", ""),
+    ],
+)  # fmt: skip
+def test_a_base_that_cannot_be_used_is_refused(
+    bases: Path, tmp_path: Path, refused: Callable[..., JobError], change: Callable[[Path], object], code: str, words: str
+) -> None:
+    import re
+
+    error = refused(copy(bases / "sd", tmp_path / "base", change))
+    assert error.code == code
+    assert re.search(words, error.line())
+
+
+def test_a_base_is_looked_at_before_anything_starts(bases: Path, tmp_path: Path) -> None:
+    broken = copy(bases / "sd", tmp_path / "base", lambda folder: (folder / "model_index.json").unlink())
+    pretrained = spec(broken).diffusion
+    assert pretrained is not None
+    assert pretrained.pretrained is not None
+    with pytest.raises(JobError, match="GTJ0118"):
+        look(pretrained.pretrained)
+
+
+def test_another_base_on_resume_is_refused(bases: Path, tmp_path: Path) -> None:
+    chosen = spec(bases / "sd")
+    before = of_job(chosen, tmp_path / "cache", ALONE)
+    assert before is not None
+    other = copy(bases / "sd", tmp_path / "other", edit("scheduler/scheduler_config.json", beta_end=0.02))
+    with pytest.raises(JobError, match=r"scheduler_config\.json differs") as error:
+        of_job(spec(other), tmp_path / "cache", ALONE, before.account)
+    assert (error.value.code, error.value.where) == ("GTJ0208", "diffusion.pretrained.source")
+
+
+def test_a_placeholder_that_is_a_token_is_refused(bases: Path, refused: Callable[..., JobError]) -> None:
+    error = refused(bases / "sd", adapt={"type": "textual-inversion", "textualInversion": {**WORD, "placeholder": "red</w>"}})
+    assert (error.code, error.where) == ("GTJ0102", "diffusion.adapt.textualInversion.placeholder")
+
+
+def test_an_initializer_of_several_tokens_is_refused(bases: Path, refused: Callable[..., JobError]) -> None:
+    error = refused(bases / "sd", adapt={"type": "textual-inversion", "textualInversion": {**WORD, "initializer": "elephant"}})
+    assert (error.code, error.where) == ("GTJ0102", "diffusion.adapt.textualInversion.initializer")
+    assert "of it: e, l, e, p" in error.why
+
+
+def test_layers_that_are_not_there_are_refused(bases: Path, refused: Callable[..., JobError]) -> None:
+    error = refused(bases / "sd", adapt={"type": "lora", "lora": {"targetModules": ["to_z"]}})
+    assert (error.code, error.where) == ("GTJ0102", "diffusion.adapt.lora.targetModules")
+    assert "down_blocks.*.attentions.*.transformer_blocks.*.attn1.to_q" in error.how
+
+
+def test_captions_longer_than_the_tokenizer_are_told(bases: Path, tmp_path: Path) -> None:
+    objective = made(bases / "sd", tmp_path / "cache").objective
+    assert isinstance(objective, PipelineObjective)
+    with pytest.raises(JobError) as error:
+        objective.texts.ids(["a toy", "a " * 60, "a " * 50], "data.columns.caption")
+    assert error.value.code == "GTJ0113"
+    assert "2 of 3" in error.value.why
+    assert "up to 62" in error.value.why
+
+
+def test_a_word_s_rows_are_all_that_is_trained_and_all_of_them_are_in_each_prompt(bases: Path, tmp_path: Path) -> None:
+    model = made(bases / "sd", tmp_path / "cache", adapt={"type": "textual-inversion", "textualInversion": WORD})
+    network = model.modules["denoiser"]
+    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["text_encoder.embeddings.token_embedding.rows"]
+    objective = model.objective
+    assert isinstance(objective, PipelineObjective)
+    (ids,) = objective.prompts
+    first = len(objective.texts.tokenizers[0]) - 2
+    assert ((ids >= first).sum(dim=1) == 2).all()
+    for row in ids.tolist():
+        place = row.index(first)
+        assert row[place : place + 2] == [first, first + 1]
+
+
+def test_new_rows_are_looked_up_beside_the_others() -> None:
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(10, 4)
+    words = NewWords(table, first=10, initializer=3, count=2)
+    with torch.no_grad():
+        words.rows[1] += 1.0
+    found = words(torch.tensor([[0, 3, 10, 11]]))
+    assert torch.equal(found[0, :2], table.weight[[0, 3]])
+    assert torch.equal(found[0, 2], table.weight[3])
+    assert torch.allclose(found[0, 3], table.weight[3] + 1.0)
+    norm, distance = words.measured
+    assert float(distance) == pytest.approx(1.0)  # 0 and 2
+    assert float(norm) == pytest.approx(float(words.rows.detach().norm(dim=1).mean()))
+
+
+def test_frozen_parts_stay_in_eval_mode(bases: Path, tmp_path: Path) -> None:
+    network: Any = made(bases / "sd", tmp_path / "cache", adapt={"type": "lora"}).modules["denoiser"]
+    network.train()
+    assert network.unet.training
+    assert not network.text_encoder.training
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_prediction_schedule_and_scale_are_the_pipeline_s(bases: Path, tmp_path: Path, kind: str) -> None:
+    objective = made(bases / kind, tmp_path / "cache").objective
+    assert isinstance(objective, PipelineObjective)
+    theirs = pipeline(kind)
+    assert objective.process.scale == theirs.vae.config.scaling_factor
+    if kind == "sd3":
+        assert (objective.process.prediction, objective.process.time_shift, objective.process.shift) == ("flow", 3.0, 0.0609)
+    else:
+        assert objective.process.prediction == "epsilon"
+        assert torch.equal(objective.process.abar.float(), theirs.scheduler.alphas_cumprod)
+
+
+def step(model: Model, precision: torch.dtype) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of four pictures, and the gradients of what is trained."""
+    objective = model.objective
+    assert isinstance(objective, PipelineObjective)
+    noise = Noise.of(0, 0, "train.0", torch.arange(4))
+    caption = torch.from_numpy(tokens(["a red circle"] * 4, 16, [""] * 4))
+    data = objective.encode({"image": noise.normal("picture", 3, 8, 8).clamp(-1, 1), "caption": caption})
+    objective.network.train()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        loss, _ = objective.denoising(Batch(data, noise, 4))
+    loss.backward()
+    return float(loss.detach()), {name: p.grad for name, p in objective.network.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_changes_are_in_fp32_beside_a_base_in_bfloat16(bases: Path, tmp_path: Path, kind: str) -> None:
+    lora = {"type": "lora", "textEncoder": True}
+    half = made(bases / kind, tmp_path / "cache", training={"precision": "bf16"}, adapt=lora)
+    network = half.modules["denoiser"]
+    assert {p.dtype for p in network.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in network.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in half.modules["vae"].parameters()} == {torch.float32}
+    whole = made(bases / kind, tmp_path / "cache", adapt=lora)
+    ours, theirs = step(half, torch.bfloat16)[0], step(whole, torch.float32)[0]
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_blocks_that_are_computed_again_have_the_same_gradients(bases: Path, tmp_path: Path, kind: str) -> None:
+    again = made(bases / kind, tmp_path / "cache", training={"gradientCheckpointing": True}, adapt={"type": "lora"})
+    network: Any = again.modules["denoiser"]
+    assert network.denoiser.is_gradient_checkpointing
+    loss, found = step(again, torch.float32)
+    expected, gradients = step(made(bases / kind, tmp_path / "cache", adapt={"type": "lora"}), torch.float32)
+    assert loss == expected
+    assert found.keys() == gradients.keys()
+    assert all(torch.allclose(found[name], gradients[name], atol=1e-7) for name in gradients)
+
+
+def test_a_checkpoint_of_low_rank_changes_is_below_a_hundredth_of_a_real_base() -> None:
+    """Counted: the denoiser of Stable Diffusion 1.5, as diffusers' defaults describe it, without its weights."""
+    import diffusers
+
+    with torch.device("meta"):
+        network = diffusers.UNet2DConditionModel(cross_attention_dim=768)
+        whole = sum(p.numel() for p in network.parameters())
+        low_rank(network, Lora(), ATTENTION)
+    changes = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert whole > 800_000_000
+    assert 0 < changes < whole / 100
+    print(f"{changes:,} of {whole:,} weights, {100 * changes / whole:.2f} %")
