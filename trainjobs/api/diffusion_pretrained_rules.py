@@ -34,6 +34,11 @@ def pipeline_or_network(diffusion: Diffusion) -> Iterator[Breach]:
         if path[-1] not in _TOLD:
             why = "what noise is added, and how, is the pipeline's"
             yield Breach(path, f"{path[-1]} beside pretrained", why, f"take {path[-1]} out", on_key=True)
+    if diffusion.latents is not None:
+        why = "a pipeline has its own autoencoder"
+        yield Breach(("latents",), "latents beside pretrained", why, "keep one of them", on_key=True)
+    if diffusion.method != "denoising":
+        yield Breach(("method",), "ddpo beside pretrained", "its steps are those of pixels", "take one of them out")
     given = diffusion.conditioning
     if given is None:
         return
@@ -62,6 +67,9 @@ def one_beginning(spec: Spec) -> Iterator[Breach]:
     if spec.training.initial_weights is not None:
         what, why = "training.initialWeights beside diffusion.pretrained", "both say which weights the run begins with"
         yield Breach(("training", "initialWeights"), what, why, "keep one of them", on_key=True)
+    if spec.data.curriculum is not None:
+        what, why = "data.curriculum beside diffusion.pretrained", "a pipeline draws pictures of one size, in the data's own order"
+        yield Breach(("data", "curriculum"), what, why, "take curriculum out", on_key=True)
     if spec.training.distillation is not None:
         what, why = "training.distillation beside diffusion.pretrained", "a teacher is a network of Gentrain's own kind"
         yield Breach(("training", "distillation"), what, why, "keep one of them", on_key=True)
@@ -101,8 +109,8 @@ def _rules() -> tuple[Rule, ...]:
             "spec.diffusion",
             "GTJ0108",
             pipeline_or_network,
-            f"has(self.pretrained) ? ({own} && (!has(self.conditioning) || ({told} && {captioned}))) : !has(self.adapt)",
-            "pretrained beside network, or beside process but for prediction, minSnrGamma and timeSampling; conditioning of a class, or "
+            f"has(self.pretrained) ? (!has(self.latents) && self.method == 'denoising' && {own} && (!has(self.conditioning) || ({told} && {captioned}))) : !has(self.adapt)",
+            "pretrained beside network, latents or ddpo, or beside process but for prediction, minSnrGamma and timeSampling; conditioning of a class, or "
             "beside dreambooth or textualInversion; or adapt without pretrained",
         ),
         Rule(
@@ -117,8 +125,8 @@ def _rules() -> tuple[Rule, ...]:
             "GTJ0108",
             one_beginning,
             "!has(self.diffusion) || !has(self.diffusion.pretrained) || "
-            "(!has(self.training.initialWeights) && !has(self.training.distillation))",
-            "training.initialWeights or training.distillation beside diffusion.pretrained",
+            "(!has(self.training.initialWeights) && !has(self.training.distillation) && !has(self.data.curriculum))",
+            "training.initialWeights, training.distillation or data.curriculum beside diffusion.pretrained",
         ),
     )
 
