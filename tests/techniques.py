@@ -139,7 +139,7 @@ TECHNIQUES = (
         "class-conditional GAN, networks",
         "gan.conditional",
         (),
-        "tests/models/test_classes_of_gans.py::test_the_score_of_a_class_is_that_of_none_and_a_product_with_its_row",
+        "tests/models/test_projection_classes.py::test_the_score_of_a_class_is_that_of_none_and_a_product_with_its_row",
         "the equations by hand",
         "1e-6",
     ),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
@@ -51,6 +51,15 @@ def last(events: Iterable[Object]) -> Word | None:
     return max(words, key=lambda word: word.at or datetime.datetime.min.replace(tzinfo=datetime.UTC), default=None)
 
 
+def about(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Object]]:
+    """Events by the UID of what they are about, through either API for events."""
+    found: dict[str, list[Object]] = {}
+    for event in events:
+        whom = event.get("regarding") or event.get("involvedObject") or {}
+        found.setdefault(str(whom.get("uid", "")), []).append(dict(event))
+    return found
+
+
 def field(said: str) -> str:
     """Which of a profile's fields to look at, to be put behind a message; "" where the words do not tell."""
     named = [fields for pattern, fields in _FIELDS if re.search(pattern, said, re.IGNORECASE)]
@@ -58,8 +67,9 @@ def field(said: str) -> str:
 
 
 def _word(event: Object) -> Word | None:
-    who = str(event.get("reportingController") or (event.get("deprecatedSource") or {}).get("component") or "")
-    reason, said = str(event.get("reason", "")), clean(str(event.get("note", "")), 400)
+    source = event.get("deprecatedSource") or event.get("source") or {}
+    who = str(event.get("reportingController") or event.get("reportingComponent") or source.get("component") or "")
+    reason, said = str(event.get("reason", "")), clean(str(event.get("note") or event.get("message") or ""), 400)
     if reason in COMING:
         return Word("coming", _name(who), said, _at(event))
     if reason in REFUSING or (reason == "FailedScheduling" and "karpenter" in who):
@@ -74,6 +84,6 @@ def _name(who: str) -> str:
 def _at(event: Object) -> datetime.datetime | None:
     """When it was last said: each API for events, and each way to count repeated ones, has a field of its own."""
     series = event.get("series") or {}
-    times = (series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("eventTime"))
+    times = (series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("lastTimestamp"), event.get("eventTime"))
     said = [time for text in times if (time := parsed_time(text)) is not None]
     return max(said, default=None) or parsed_time((event.get("metadata") or {}).get("creationTimestamp"))

@@ -200,7 +200,7 @@ def test_a_worker_that_fits_no_profile_is_told_both_numbers() -> None:
     spec = Spec.model_validate(
         {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1}, "compute": {"profiles": ["l4"], "gpusPerWorker": 8}}
     )
-    refused = chosen(spec, {"l4": {"spec": {"accelerator": {"perNode": 4}}}}, {})
+    refused = chosen(spec, {"l4": {"spec": {"accelerator": {"perNode": 4}}}}, {}, NOW)
     assert isinstance(refused, Condition)
     found = told(job("Pending", condition(refused.type, refused.status, refused.reason, refused.message)))
     assert (found.what, found.code, found.fault) == ("it fits none of its profiles", "GTJ0108", True)

@@ -13,6 +13,7 @@ from tests.data.streams import Kept, Pictures, greys, streamed
 from trainjobs import loop
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.data import curriculum
 from trainjobs.data.ahead import BYTES, Ahead, Expecting, Preparing, close, threads
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.mixed import Mixed
@@ -202,12 +203,12 @@ def test_the_end_of_a_run_ends_what_is_fetched(mixed: bool) -> None:
 def test_a_run_that_fails_ends_what_is_fetched(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Kept()
 
-    def refused(*given: object) -> None:
+    def refused(*given: object, **named: object) -> None:
         raise error
 
     monkeypatch.setattr(loop, "connect", lambda world: None)
-    monkeypatch.setattr(loop, "ahead", lambda opened, asked, world: Ahead(streamed(Pictures([40]), Order(), shelf=shelf), 1))
-    monkeypatch.setattr(loop, "build", refused)
+    monkeypatch.setattr(curriculum, "ahead", lambda opened, asked, world: Ahead(streamed(Pictures([40]), Order(), shelf=shelf), 1))
+    monkeypatch.setattr(loop, "built", refused)
     spec = {"gan": {}, "data": {"source": "builtin:ring"}, "training": {"steps": 1}}
     job = Job.model_validate(
         {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "x"}, "spec": spec}

@@ -144,3 +144,19 @@ def test_events_are_asked_for_by_pod_and_a_role_without_them_is_no_fault() -> No
     assert asked == [(EVENTS, "team", f"regarding.uid=u{n}") for n in range(LOOKED)]
     Server.refuse = True
     assert told(Server(), "team", pods) == {}
+
+
+def test_events_of_the_older_api_say_the_same() -> None:
+    """As `kubectl get events` and `gtj explain` read them."""
+    old = {
+        **{
+            "involvedObject": {"uid": "p1"},
+            "reason": "NotTriggerScaleUp",
+            "message": "pod didn't trigger scale-up: 1 max node group size reached",
+        },
+        **{"source": {"component": CA}, "lastTimestamp": "2026-01-01T11:30:00Z"},
+    }
+    assert autoscaler.about([old]) == {"p1": [old]}
+    word = autoscaler.last([old])
+    assert word is not None
+    assert (word.kind, word.who, word.at is not None) == ("sold out", CA, True)

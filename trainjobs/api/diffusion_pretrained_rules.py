@@ -109,9 +109,10 @@ def _rules() -> tuple[Rule, ...]:
             "spec.diffusion",
             "GTJ0108",
             pipeline_or_network,
-            f"has(self.pretrained) ? (!has(self.latents) && self.method == 'denoising' && {own} && (!has(self.conditioning) || ({told} && {captioned}))) : !has(self.adapt)",
-            "pretrained beside network, latents or ddpo, or beside process but for prediction, minSnrGamma and timeSampling; conditioning of a class, or "
-            "beside dreambooth or textualInversion; or adapt without pretrained",
+            "has(self.pretrained) ? (!has(self.latents) && self.method == 'denoising' && "
+            f"{own} && (!has(self.conditioning) || ({told} && {captioned}))) : !has(self.adapt)",
+            "pretrained beside network, latents or ddpo, or beside process but for prediction, minSnrGamma and timeSampling; conditioning "
+            "of a class, or beside dreambooth or textualInversion; or adapt without pretrained",
         ),
         Rule(
             "spec.diffusion.adapt",

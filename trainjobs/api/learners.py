@@ -118,7 +118,9 @@ def prompts_are_drawn(spec: Spec) -> Iterator[Breach]:
 
 def _told(spec: Spec) -> bool:
     """Whether its model draws for something."""
-    return (spec.diffusion is not None and spec.diffusion.conditioning is not None) or (spec.gan is not None and spec.gan.conditional)
+    if spec.diffusion is not None:
+        return spec.diffusion.conditioning is not None or spec.diffusion.pretrained is not None
+    return spec.gan is not None and spec.gan.conditional
 
 
 def holding(kind: str, *, other: bool = False) -> list[str]:

@@ -109,11 +109,11 @@ def _cuts(spec: Spec) -> Iterator[list[Cut]]:
         if batch.global_ % ranks:
             continue
         part = batch.global_ // ranks
-        sizes = [batch.micro] if batch.micro else list(_halves(part))
+        sizes = [batch.micro] if batch.micro else list(_halved_down(part))
         yield [Cut(ranks, micro, part // micro) for micro in sizes if part % micro == 0]
 
 
-def _halves(part: int) -> Iterator[int]:
+def _halved_down(part: int) -> Iterator[int]:
     while True:
         yield part
         if part % 2 or part == 1:

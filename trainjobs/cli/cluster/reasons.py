@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gentrain_operator.autoscaler import about
 from gentrain_operator.names import ATTEMPT_LABEL
 from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
@@ -195,7 +196,7 @@ def _between(seen: Seen) -> Explanation | None:
 
 def _stuck(seen: Seen) -> Explanation | None:
     pods = _current(seen)
-    found = waiting(pods, seen.rayjob or {})
+    found = waiting(pods, seen.rayjob or {}, about(seen.events))
     if found is None:
         return None
     code, text = coded(found.message)
@@ -204,7 +205,9 @@ def _stuck(seen: Seen) -> Explanation | None:
     namespace = seen.job["metadata"].get("namespace")
     look = f"kubectl describe pod {sick[0]['metadata']['name']} -n {namespace}" if sick else f"kubectl get events -n {namespace}"
     told = (f"gtj explain {code}",) if code else ()
-    return Explanation(what, (text, *_warnings(seen)), _remedies(code), (look, *told), code, True, tuple(map(described, pods)))
+    return Explanation(
+        what, (text, *_warnings(seen)), _remedies(code), (look, *told), code, found.reason != "ScalingUp", tuple(map(described, pods))
+    )
 
 
 def _coming(seen: Seen) -> Explanation | None:

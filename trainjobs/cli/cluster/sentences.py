@@ -30,6 +30,8 @@ STUCK = {
     "SecretNotFound": "its pods wait for a secret or a config map",
     "ImagePullFailed": "its image cannot be pulled",
     "Unschedulable": "its pods fit no node",
+    "NoCapacity": "there are no machines to be had for its pods",
+    "ScalingUp": "machines for its pods are on their way",
 }
 
 # What was before a pause between two attempts, where it is no failure.
