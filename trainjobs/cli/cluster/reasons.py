@@ -202,12 +202,10 @@ def _stuck(seen: Seen) -> Explanation | None:
     code, text = coded(found.message)
     what = STUCK.get(found.reason, "its pods do not come up")
     sick = [pod for pod in pods if described(pod)[1] not in ("Running", "Succeeded")]
-    namespace = seen.job["metadata"].get("namespace")
-    look = f"kubectl describe pod {sick[0]['metadata']['name']} -n {namespace}" if sick else f"kubectl get events -n {namespace}"
-    told = (f"gtj explain {code}",) if code else ()
-    return Explanation(
-        what, (text, *_warnings(seen)), _remedies(code), (look, *told), code, found.reason != "ScalingUp", tuple(map(described, pods))
-    )
+    space = seen.job["metadata"].get("namespace")
+    look = f"kubectl describe pod {sick[0]['metadata']['name']} -n {space}" if sick else f"kubectl get events -n {space}"
+    next_, fault = (look, *((f"gtj explain {code}",) if code else ())), found.reason != "ScalingUp"
+    return Explanation(what, (text, *_warnings(seen)), _remedies(code), next_, code, fault, tuple(map(described, pods)))
 
 
 def _coming(seen: Seen) -> Explanation | None:
