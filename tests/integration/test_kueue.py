@@ -198,3 +198,27 @@ def test_the_queues_that_ship_admit_and_pin_no_head_to_gpus(cluster: ControlPlan
         bench.until(lambda: "nvidia.com/gpu" in quota(bench, "second")[1], 60)
         bench.apply("plain", compute=compute(queue="training", priorityClass="low"))
         bench.until(lambda: quota(bench, "plain")[0] == "Admitted", 60)
+        # With a topology, workers get nodes whose places are known, and the head still none of them.
+        standing(cluster, "near-1")
+        near = {"required": "topology.kubernetes.io/zone"}
+        bench.apply("near", compute={"workers": 2, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "topology": near})
+        bench.until(lambda: quota(bench, "near")[0] == "Admitted", 60)
+        placed = {
+            one["name"]: (set(one["flavors"].values()), "topologyAssignment" in one)
+            for made in bench.client.list(WORKLOADS, "team-a")["items"]
+            if "near" in made["metadata"]["name"]
+            for one in made["status"]["admission"]["podSetAssignments"]
+        }
+        assert placed == {"head": ({"cpu"}, False), "workers": ({"gpu-near"}, True)}
+
+
+def standing(cluster: ControlPlane, name: str) -> None:
+    """A node with eight GPUs of those that the shipped topology knows."""
+    room = {"cpu": "96", "memory": "400Gi", "pods": "30", "nvidia.com/gpu": "8"}
+    labels = {"gentrain.dev/pool": "gpu-near", "topology.kubernetes.io/zone": "a", "kubernetes.io/hostname": name}
+    ready = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}]
+    node: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    node["status"] = {"capacity": room, "allocatable": room, "conditions": ready}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(node))
+    cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(node))
+    cluster.kubectl("taint", "nodes", name, "node.kubernetes.io/not-ready-", check=False)

@@ -1,4 +1,4 @@
-"""manifests/nodepools: the NodePools make nodes of which each profile's workers may have one and its heads another. Karpenter's reckoning in
+"""manifests/nodepools: the NodePools make nodes of which each profile's workers may have one, its heads another. Karpenter's reckoning in
 short: a pod fits where it tolerates the taints, and a node of a type that the requirements allow has the labels that it selects."""
 
 from __future__ import annotations
@@ -93,7 +93,12 @@ def made(cloud: str, pool: Object) -> list[dict[str, str]]:
     template = pool["spec"]["template"]
     required = template["spec"]["requirements"]
     (capacity,) = next(one["values"] for one in required if one["key"] == "karpenter.sh/capacity-type")
-    own = {**template["metadata"]["labels"], "karpenter.sh/capacity-type": capacity, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    own = {
+        **template["metadata"]["labels"],
+        "karpenter.sh/capacity-type": capacity,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": "amd64",
+    }
     found = [{**own, **labels} for labels in types(cloud)]
     return [labels for labels in found if all(holds(one, labels) for one in required)]
 
