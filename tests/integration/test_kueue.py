@@ -210,6 +210,13 @@ def test_the_queues_that_ship_admit_and_pin_no_head_to_gpus(cluster: ControlPlan
             for one in made["status"]["admission"]["podSetAssignments"]
         }
         assert placed == {"head": ({"cpu"}, False), "workers": ({"gpu-near"}, True)}
+        # What was borrowed goes back to its owner when the owner needs it, whatever the priorities.
+        owner = Bench(cluster, "team-b", driver)
+        stack.callback(owner.stop)
+        owner.apply("mine", compute={"workers": 2, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "priorityClass": "low"})
+        bench.until(lambda: suspended(bench, "job-a1"), 60)
+        bench.kuberay.suspend("job-a1")
+        owner.until(lambda: quota(owner, "mine")[0] == "Admitted", 60)
 
 
 def standing(cluster: ControlPlane, name: str) -> None:
