@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +165,67 @@ def test_a_priority_class_that_is_not_there_is_asked_about(bench: Bench) -> None
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="team", priorityClass="urgnet"))
     bench.until(lambda: "is there a WorkloadPriorityClass urgnet (compute.priorityClass)?" in quota(bench)[1], 60)
+
+
+SHIPPED = Path(__file__).parents[2] / "manifests" / "queues"
+
+
+def test_the_queues_that_ship_admit_and_pin_no_head_to_gpus(cluster: ControlPlane, driver: Driver) -> None:
+    for team in ("team-a", "team-b"):
+        cluster.kubectl("create", "namespace", team)
+    cluster.kubectl("apply", "--server-side", "--validate=strict", "-f", str(SHIPPED))
+    for team in ("team-a", "team-b"):
+        cluster.kubectl("-n", team, "wait", "--for=condition=Active", "localqueue/training", "--timeout=60s")
+    profile = {"accelerator": {"perNode": 4}, "node": {"cpu": "44", "memory": "160Gi"}}
+    made = {"apiVersion": JOBS.api_version, "kind": "ComputeProfile", "metadata": {"name": "four"}, "spec": profile}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(made))
+    with contextlib.ExitStack() as stack:
+        bench = Bench(cluster, "team-a", driver)
+        stack.callback(bench.stop)
+        # Sixteen GPUs: eight more than its own, which the other team lends.
+        bench.apply(compute={"workers": 4, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "priorityClass": "high"})
+        bench.until(lambda: quota(bench)[0] == "Admitted", 60)
+        found = workload(bench)
+        assert found is not None
+        assert found["spec"]["priority"] == 1000
+        given = {one["name"]: set(one["flavors"].values()) for one in found["status"]["admission"]["podSetAssignments"]}
+        assert given == {"head": {"cpu"}, "workers": {"gpu"}}
+        made = rayjob(bench, "job-a1")["spec"]["rayClusterSpec"]
+        for template in (made["headGroupSpec"]["template"], made["workerGroupSpecs"][0]["template"]):
+            assert not template["spec"].get("nodeSelector"), "a flavor has put a label of nodes there"
+        # Eight more do not fit now, and wait; a job without GPUs does not wait behind them.
+        bench.apply("second", compute={"workers": 2, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "priorityClass": "low"})
+        bench.until(lambda: "nvidia.com/gpu" in quota(bench, "second")[1], 60)
+        bench.apply("plain", compute=compute(queue="training", priorityClass="low"))
+        bench.until(lambda: quota(bench, "plain")[0] == "Admitted", 60)
+        # With a topology, workers get nodes whose places are known, and the head still none of them.
+        standing(cluster, "near-1")
+        near = {"required": "topology.kubernetes.io/zone"}
+        bench.apply("near", compute={"workers": 2, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "topology": near})
+        bench.until(lambda: quota(bench, "near")[0] == "Admitted", 60)
+        placed = {
+            one["name"]: (set(one["flavors"].values()), "topologyAssignment" in one)
+            for made in bench.client.list(WORKLOADS, "team-a")["items"]
+            if "near" in made["metadata"]["name"]
+            for one in made["status"]["admission"]["podSetAssignments"]
+        }
+        assert placed == {"head": ({"cpu"}, False), "workers": ({"gpu-near"}, True)}
+        # What was borrowed goes back to its owner when the owner needs it, whatever the priorities.
+        owner = Bench(cluster, "team-b", driver)
+        stack.callback(owner.stop)
+        owner.apply("mine", compute={"workers": 2, "gpusPerWorker": 4, "profiles": ["four"], "queue": "training", "priorityClass": "low"})
+        bench.until(lambda: suspended(bench, "job-a1"), 60)
+        bench.kuberay.suspend("job-a1")
+        owner.until(lambda: quota(owner, "mine")[0] == "Admitted", 60)
+
+
+def standing(cluster: ControlPlane, name: str) -> None:
+    """A node with eight GPUs of those that the shipped topology knows."""
+    room = {"cpu": "96", "memory": "400Gi", "pods": "30", "nvidia.com/gpu": "8"}
+    labels = {"gentrain.dev/pool": "gpu-near", "topology.kubernetes.io/zone": "a", "kubernetes.io/hostname": name}
+    ready = [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}]
+    node: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    node["status"] = {"capacity": room, "allocatable": room, "conditions": ready}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(node))
+    cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(node))
+    cluster.kubectl("taint", "nodes", name, "node.kubernetes.io/not-ready-", check=False)
