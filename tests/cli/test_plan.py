@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.models import bases
 from trainjobs.cli.main import status
 
 pytestmark = pytest.mark.slow
@@ -71,3 +72,14 @@ def test_as_data_and_a_rank_that_fits_nowhere_ends_with_4(folder: Path, capsys: 
 def test_what_nobody_knows_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert status(["plan", "-f", "job.yaml", *arguments]) in (3, 7)
     assert said in capsys.readouterr().err
+
+
+def test_a_model_that_goes_on_from_a_trained_one_is_counted_with_what_is_frozen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bases.model("gpt2").save_pretrained(folder / "base")
+    bases.tokenizer(folder / "base")
+    language = {"base": {"source": f"file://{folder}/base"}, "adapter": {"type": "lora"}, "network": {"contextLength": 64}}
+    spec = {"language": language, "data": {"source": "builtin:stdlib-pairs"}, "training": {"steps": 10, "batch": {"global": 8}}}
+    kind = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "based"}, "spec": spec}
+    (folder / "based.yaml").write_text(json.dumps(kind))
+    assert status(["plan", "-f", "based.yaml", "--gpu", "l4"]) == 0
+    assert "trained  model 16,384 weights; 46,144 frozen" in capsys.readouterr().out

@@ -29,6 +29,8 @@ def test_what_a_micro_batch_needs_lies_on_the_line_of_the_two_that_were_seen() -
     assert [STEP.beside(micro).whole for micro in (1, 4, 8, 32)] == [2500, 4000, 6000, 18_000]
     assert STEP.flops(16) == 160 * 10**9
     assert Step(STEP.weights, {}).beside(4) == Beside(0, 0)
+    spec = job_spec(training={"steps": 10, "batch": {"global": 8}}, compute={"gpusPerWorker": 1})
+    assert options(spec, Step(STEP.weights, {}), [SMALL])[0].hours is None, "of a step that nobody knows there is no time"
 
 
 def test_time_and_cost_by_hand() -> None:

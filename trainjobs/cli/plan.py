@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.job import Job
+from trainjobs.api.job import Job, Spec
 from trainjobs.api.parse import parse_profile
 from trainjobs.api.problem import did_you_mean
 from trainjobs.api.profile import ProfileSpec
@@ -28,6 +28,8 @@ from trainjobs.plan.memory import SPARE
 from trainjobs.plan.options import BEST, Option, Pool, Step, options
 
 if TYPE_CHECKING:
+    from trainjobs.data.pretrained import Pretrained
+    from trainjobs.data.source import DataInfo, Source
     from trainjobs.objectives.phase import Rows
 
 LOOKED = (4, 8)  # micro-batches that are looked at: what a larger one needs follows
@@ -62,27 +64,47 @@ def command(source: str, sets: tuple[str, ...], profiles: tuple[str, ...], gpus:
 def _looked(job: Job) -> tuple[Step, int, str]:
     """The step of a rank, the highest ZeRO stage it can have, and what could not be found."""
     with cache_of(job) as cache:
-        from trainjobs.data import open_source
         from trainjobs.engine.fake_step import Unknown, counted, trace
         from trainjobs.objectives.build import build
 
-        opened = open_source(job.spec, cache, sources(job.spec))
-        make = partial(build, job.spec, opened.info)
+        opened, info, base = _opened(job.spec, cache)
+        make = partial(build, job.spec, info, base)
         weights, highest = counted(job.spec, make)
         try:
-            found = {size: trace(job.spec, make, _rows(opened, size), 1) for size in LOOKED}
+            found = {size: trace(job.spec, make, _rows(opened, info, size), 1) for size in LOOKED}
         except Unknown as error:
             return Step(weights, {}), highest, str(error)
         return Step(found[LOOKED[0]].weights, {size: (one.beside, one.flops) for size, one in found.items()}), highest, ""
 
 
-def _rows(source: Any, size: int) -> Rows:
+def _opened(spec: Spec, cache: Path) -> tuple[Source, DataInfo, Pretrained | None]:
+    """The data, what the model sees of it, and the base that the job goes on from, where it does."""
+    from trainjobs.checkpointer.latent import info_of
+    from trainjobs.data import open_source
+    from trainjobs.data.places.place import ALONE
+    from trainjobs.data.pretrained import of_job
+    from trainjobs.data.pretrained_tokenizer import read as tokenizer_of
+    from trainjobs.export import companion
+
+    base = of_job(spec, cache, ALONE)
+    found = open_source(spec, cache, sources(spec), tokenizer=tokenizer_of(base) if base and spec.language else None)
+    if spec.diffusion is None or spec.diffusion.latents is None:
+        return found, found.info, base
+    from trainjobs.models.frozen_autoencoder import FrozenAutoencoder
+
+    kept = companion.opened(spec.diffusion.latents.autoencoder, cache, ALONE, None)
+    return found, info_of(found.info, FrozenAutoencoder.of(kept.folder, kept.uri)), base
+
+
+def _rows(source: Source, info: DataInfo, size: int) -> Rows:
     import torch
 
     from trainjobs.noise import Noise
 
     positions = torch.arange(size)
-    rows: Rows = source.batch(positions, 0, Noise.of(0, 0, "plan", positions))
+    rows = dict(source.batch(positions, 0, Noise.of(0, 0, "plan", positions)))
+    if "image" in rows and rows["image"].shape[1:] != info.shape:  # latents of them
+        rows["image"] = torch.zeros(size, *info.shape)
     return rows
 
 

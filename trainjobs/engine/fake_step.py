@@ -9,6 +9,7 @@ What a step reads back from the device, and sizes that follow from contents, can
 
 from __future__ import annotations
 
+import copy
 import sys
 import weakref
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -81,8 +82,9 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def counted(spec: Spec, make: Callable[[], Model]) -> tuple[Weights, int]:
     """The weights of the job's networks, and the highest ZeRO stage at which they train."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = make()
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    model = _made(fake, make, spec)
+    with fake:
         groups, _ = shaped(model, spec)
     trained = {name: sum(parameter.numel() for group in own for _, parameter in group.parameters) for name, own in groups.items() if own}
     every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
@@ -109,6 +111,16 @@ def trace(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int) 
     return Traced(whole.weights, Beside(whole.beside.whole, halved), whole.flops)
 
 
+def _made(fake: FakeTensorMode, make: Callable[[], Model], spec: Spec) -> Model:
+    """The networks without contents; those that go on from trained weights are read first, as whoever reads them handles real tensors."""
+    if not (spec.language and spec.language.base) and not (spec.diffusion and spec.diffusion.pretrained):
+        with fake:
+            return make()
+    read = make()
+    with FakeCopyMode(fake):
+        return copy.deepcopy(read)
+
+
 def _forget() -> None:
     """Empty the trainer's own caches of constants: what a fake step has put there has no contents, and the next real step would use it."""
     for name, module in list(sys.modules.items()):
@@ -120,8 +132,8 @@ def _forget() -> None:
 
 def _traced(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int, *, halved: bool) -> Traced:
     fake = FakeTensorMode(allow_non_fake_inputs=True)
+    model = _made(fake, make, spec)
     with fake:
-        model = make()
         if halved:
             _halve(model.modules, LOW[spec.training.precision])
         groups, _ = shaped(model, spec)

@@ -131,7 +131,7 @@ def _option(spec: Spec, step: Step, pool: Pool, stage: int, cut: Cut) -> Option:
 
 def _hours(spec: Spec, step: Step, pool: Pool, cut: Cut) -> tuple[float, float] | None:
     rate = pool.device.peak(spec.training.precision) if pool.device else 0.0
-    if not rate:
+    if not rate or not step.flops(cut.micro):
         return None
     seconds = step.flops(cut.micro) * cut.accumulation * spec.training.steps / rate
     slow, quick = REACHED[spec.family]
