@@ -113,6 +113,21 @@ TECHNIQUES = (
     Technique("DoRA of a pipeline", "diffusion.adapt.lora.useDora", (0, 3), _PIPELINES, _DIFFUSERS, "6e-8"),
     Technique("DreamBooth", "diffusion.adapt.dreambooth", (0, 1, 3), _PIPELINES, _DIFFUSERS, "1.5e-8"),
     Technique("textual inversion", "diffusion.adapt.textualInversion", (0, 2, 3), _PIPELINES, _DIFFUSERS, "1e-7"),
+    *(
+        Technique(
+            name,
+            field,
+            (),
+            "tests/evaluate/test_quality_figures.py::test_figures_are_those_of_others",
+            "torchmetrics 1.9.0, pytorch-fid 0.3.0, clean-fid 0.1.35 and prdc 0.2, on the same features",
+            "1e-8",
+        )
+        for name, field in (
+            ("FID, KID, inception score, precision and recall", "evaluation.metrics"),
+            ("features of other networks", "evaluation.features"),
+            ("samples of FID", "evaluation.fidSamples"),
+        )
+    ),
     Technique("non-saturating loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "3e-8"),
     Technique("minimax loss", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),
     Technique("least squares", "gan.loss.type", _GAN, _MATRIX, _LOOP, "6e-8"),

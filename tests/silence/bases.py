@@ -73,6 +73,8 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             "vae-mixed": job("vae", {"network": {"channels": 4, "latentDim": 2}}, {**mixed, "holdout": 0.25}, plain),
             "vae-kl": job("vae", {"network": {**KL}, "loss": {"reconstruction": "l1"}}, small, plain),
             "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
+            "vae-scored": job("vae", auto, small, {"evaluation": {"metrics": ["loss", "fid"], "fidSamples": 6}}),
+            "vae-queued": job("vae", auto, small, {"compute": {"queue": "team", "priorityClass": "low", "topology": {"required": "rack"}}}),
             **{
                 f"vae-{name}": job("vae", auto, {**small, **data}, {"training": training})
                 for name, (data, training) in any_family(folder).items()
@@ -263,6 +265,13 @@ def distilled(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def features(path: Path) -> Path:
+    """A network whose features are compared, as TorchScript."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
+    torch.jit.trace(network.eval(), torch.zeros(2, 3, 8, 8)).save(str(path))
+    return path
+
+
 def autoencoder(folder: Path, seed: int = 0) -> Path:
     """Of grey pictures, as diffusers leaves it: random weights, of which one seed differs from another's."""
     from diffusers import AutoencoderKL
@@ -340,6 +349,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
     return {
         "data.source": {"": elsewhere, "language": words, "language-bpe": words},
         "data.sources.*.source": {"vae-mixed": elsewhere},
+        "evaluation.features": {"": f"file://{features(folder / 'features.pt')}"},
         "diffusion.latents.autoencoder": {"": f"file://{autoencoder(folder / 'other-autoencoder', seed=1)}"},
         "data.curriculum.column": {"": "odd"},
         **pipelines.given(folder),

@@ -85,7 +85,7 @@ def pinned(source: str, before: Mapping[str, Any] | None = None) -> str:
             continue
         return checkpoints.uri(commit)
     why = f"there is neither {CONFIG} nor a checkpoint"
-    raise JobError("GTJ0118", "there is no autoencoder", where=source, why=why, how=ADVICE)
+    raise JobError("GTJ0118", f"there is no autoencoder at {source}", where=FIELD, why=why, how=ADVICE)
 
 
 def fetched(source: str, uri: str, cache: Path) -> Pretrained:
@@ -153,7 +153,7 @@ def _of_store(uri: str, folder: Path) -> tuple[Path, list[str]]:
     store = open_store(uri)
     inner = next((inner for inner in FOLDERS if _get(store, f"{inner}{CONFIG}") is not None), None)
     if inner is None:
-        raise JobError("GTJ0118", "there is no autoencoder", where=uri, why=f"{CONFIG} is missing", how=ADVICE)
+        raise JobError("GTJ0118", f"there is no autoencoder at {uri}", where=FIELD, why=f"{CONFIG} is missing", how=ADVICE)
     names = [CONFIG, *_weights(lambda name: _get(store, f"{inner}{name}"))]
     if uri.startswith("file://"):
         folder = Path(file_path(uri)) / inner
@@ -177,7 +177,7 @@ def _of_hub(uri: str, folder: Path) -> list[str]:
     objects = {one.name: one for one in place.listed().objects}
     inner = next((inner for inner in FOLDERS if f"{inner}{CONFIG}" in objects), None)
     if inner is None:
-        raise JobError("GTJ0118", "there is no autoencoder", where=uri, why=f"{CONFIG} is missing", how=ADVICE)
+        raise JobError("GTJ0118", f"there is no autoencoder at {uri}", where=FIELD, why=f"{CONFIG} is missing", how=ADVICE)
     names = [
         CONFIG, *_weights(lambda name: place.contents(objects[f"{inner}{name}"]) if f"{inner}{name}" in objects else None)
     ]  # fmt: skip
