@@ -177,7 +177,7 @@ TECHNIQUES = (
         "1e-6",
     ),
     *(
-        Technique("progressive growing", f"gan.progressive.{field}", (), _MATRIX, _LOOP, "7.8e-7")
+        Technique("progressive growing", f"gan.progressive.{field}", _GAN, _MATRIX, _LOOP, "7.8e-7")
         for field in ("start", "fadeImages", "stableImages")
     ),
     Technique("self-attention, generator", "gan.generator.attention", _GAN, _MATRIX, _LOOP, "7.5e-8"),

@@ -42,6 +42,7 @@ def test_no_other_size_is_one(size: float) -> None:
     assert set(codes(OTHERS["unet"], size)) & {"GTJ0102", "GTJ0105"}  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_unet_halves_what_divides() -> None:
     assert codes({"diffusion": {"network": {"multipliers": [1, 2, 4, 4]}}}, 24) == []
     assert codes({"diffusion": {"network": {"multipliers": [1, 2, 4, 4, 4]}}}, 24) == ["GTJ0108"]

@@ -132,6 +132,7 @@ def test_what_cannot_be_known_is_said() -> None:
         trace(spec, reads_back, rows, 1)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_fake_step_is_left_behind() -> None:
     """Constants that the trainer keeps were tensors without contents after one: the next real step then trained on nothing."""
     spec, info, rows = job("diffusion")

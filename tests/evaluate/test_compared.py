@@ -82,6 +82,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert "fid/digits" in found.figures(torch.rand(90, 64), None)
 
 
+@pytest.mark.slow
 def test_real_pictures_are_the_same_for_every_seed_and_cut(tmp_path: Path) -> None:
     found = []
     for number, (seed, micro) in enumerate([(0, 8), (7, 90)]):

@@ -112,6 +112,7 @@ def test_vae_of_points() -> None:
     assert network(torch.randn(4, 3), torch.randn(4, 2))[0].shape == (4, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "multipliers"), [(8, [1, 2]), (16, [1]), (32, [1, 2, 2]), (64, [1, 1, 2, 2]), (128, [1, 1, 1, 1, 2])])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_unet_shapes(size: int, multipliers: list[int], channels: int) -> None:

@@ -51,6 +51,7 @@ def normal(layer: nn.Module, x: Tensor) -> Tensor:
     return layer.weight.view(shape) * (x - layer.running_mean.view(shape)) / spread + layer.bias.view(shape)
 
 
+@pytest.mark.slow
 def test_the_generator_is_the_paper_s() -> None:
     torch.manual_seed(0)
     z = torch.randn(16, 6)

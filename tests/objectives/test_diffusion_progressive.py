@@ -43,6 +43,7 @@ def batch(seed: int = 0, size: int = BATCH) -> Batch:
     return Batch({"image": x}, Noise.of(seed, 0, "train.0", samples), size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["v", "sample"])
 def test_the_loss_is_that_of_two_steps_of_diffusers(prediction: Prediction) -> None:
     from diffusers import DDIMScheduler
