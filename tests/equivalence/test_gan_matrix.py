@@ -127,7 +127,7 @@ ONE_TURN = {
 JOBS = {**PAIRS, **WHOLE, **CUT_FREE, **ONE_TURN}
 # Features that are normalised pixel by pixel, before a deviation of four: a plain loop whose weights begin a ten-millionth away has
 # norms of the generator's gradient that are up to 4e-3 away, and weights that end within 7e-6.
-LOOSELY, LOOSE = ("pggan", "growing", "growing-adam"), 5e-3
+LOOSELY, LOOSE = ("pggan", "growing", "growing-adam"), 2e-2
 EVERYWHERE = list(product((0, 1, 2), (1, 2), (1, 2)))  # stage, workers, accumulation
 CASES = [
     *((name, *where) for name in (*WHOLE, *CUT_FREE) for where in EVERYWHERE),
