@@ -64,12 +64,12 @@ def main() -> None:
     rank, size = int(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.FileStore(sys.argv[3], size), rank=rank, world_size=size)
-    build = loop.build
+    build = loop.built
     for run in map(Path, sys.argv[4:]):
         poison = json.loads((run / "poison.json").read_text())
 
-        def poisoned(*arguments: Any, poison: dict[str, int] = poison) -> Any:
-            model = build(*arguments)
+        def poisoned(*arguments: Any, poison: dict[str, int] = poison, **named: Any) -> Any:
+            model = build(*arguments, **named)
             return replace(model, objective=Poisoned(model.objective, model.modules, poison))
 
         def heartbeat(step: int, run: Path = run, poison: dict[str, int] = poison) -> None:
@@ -77,7 +77,7 @@ def main() -> None:
                 (run / "stopped").touch()
                 (run / "stop").touch()
 
-        loop.build = poisoned
+        loop.built = poisoned
         at_once.choose(run)
         dist.barrier()
         if rank == 0:

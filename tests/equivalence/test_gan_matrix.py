@@ -189,7 +189,7 @@ def test_follows_plain_torch(name: str, stage: int, workers: int, accumulation: 
         for key, parameter in module.named_parameters():
             difference = (ours[key] - parameter).abs().max().item()
             moved = max(moved, difference)
-            assert difference <= (1e-5 if name == "pggan" else 1e-6), f"{network}.{key} differs by {difference}"
+            assert difference <= (3e-5 if name == "pggan" else 1e-6), f"{network}.{key} differs by {difference}"
         print(f"{name} stage {stage}, {workers} workers, accumulation {accumulation}: {network} {moved:.1e}")
 
 
