@@ -14,7 +14,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import _lru_cache_wrapper
 from typing import Any
 
@@ -26,12 +26,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from trainjobs.api.job import Spec
+from trainjobs.data.pretrained import base_of
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Model, Phase, Rows
 from trainjobs.objectives.precision import LOW, autocast
-from trainjobs.objectives.shaped import phases_of, shaped
+from trainjobs.objectives.shaped import highest_of, phases_of, shaped, weights_of
 from trainjobs.optim import optimizers
-from trainjobs.plan.memory import Beside, Weights, moments
+from trainjobs.plan.memory import Beside, Weights
 
 CPU = torch.device("cpu")
 
@@ -83,14 +84,13 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def counted(spec: Spec, make: Callable[[], Model]) -> tuple[Weights, int]:
     """The weights of the job's networks, and the highest ZeRO stage at which they train."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    model = _made(fake, make, spec)
-    with fake:
-        groups, _ = shaped(model, spec)
-    trained = {name: sum(parameter.numel() for group in own for _, parameter in group.parameters) for name, own in groups.items() if own}
-    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
-    kinds = {group.settings.name for own in groups.values() for group in own}
-    highest = 0 if "muon" in kinds else model.objective.highest_stage
-    return Weights(trained, every - sum(trained.values()), moments(kinds)), highest
+    try:
+        model = _made(fake, make, spec)
+        with fake:
+            groups, _ = shaped(model, spec)
+    finally:
+        _forget()
+    return weights_of(model, groups), highest_of(model, groups)
 
 
 def trace(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int) -> Traced:
@@ -113,7 +113,7 @@ def trace(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int) 
 
 def _made(fake: FakeTensorMode, make: Callable[[], Model], spec: Spec) -> Model:
     """The networks without contents; those that go on from trained weights are read first, as whoever reads them handles real tensors."""
-    if not (spec.language and spec.language.base) and not (spec.diffusion and spec.diffusion.pretrained):
+    if base_of(spec) is None:
         with fake:
             return make()
     read = make()
@@ -157,10 +157,9 @@ def _traced(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int
             for phase in phases:
                 for _ in range(phase.repeat):
                     _turn(spec, model, phase, made, given, positions, step, min(accumulation, 2))
-    trained = {name: sum(parameter.numel() for group in own for _, parameter in group.parameters) for name, own in groups.items() if own}
-    count = max(1, sum(trained.values()))
-    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
-    found = Weights(trained, every - sum(trained.values()), (states - first) / (weights / every) / count if every else 0.0)
+    counts = weights_of(model, groups)
+    each = weights / max(1, counts.total + counts.frozen)  # bytes of a weight
+    found = replace(counts, moments=(states - first) / each / max(1, counts.total) if each else 0.0)
     return Traced(found, Beside(live.peak - states, 0), live.flops * accumulation // min(accumulation, 2))
 
 

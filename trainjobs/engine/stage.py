@@ -8,14 +8,16 @@ from functools import partial
 import torch
 
 from trainjobs.api.job import Spec
+from trainjobs.data.pretrained import base_of
 from trainjobs.data.source import Source
 from trainjobs.engine.memory import device_memory
 from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Model
+from trainjobs.objectives.shaped import highest_of, weights_of
 from trainjobs.optim.groups import Group
 from trainjobs.plan.batch import Cut
-from trainjobs.plan.memory import NEGLIGIBLE, NOTHING, Beside, Weights, lowest, moments, states
+from trainjobs.plan.memory import NEGLIGIBLE, NOTHING, Beside, lowest, states
 from trainjobs.world import World
 
 UNKNOWN_SHARE = 0.4  # of the memory, left for a step of which nothing can be found out
@@ -27,26 +29,23 @@ def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]]
     and an objective of the user's own may keep what such a look has made."""
     if spec.deepspeed.stage != "auto":
         return spec.deepspeed.stage
-    trained = {name: sum(parameter.numel() for group in own for _, parameter in group.parameters) for name, own in groups.items() if own}
-    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
-    kinds = {group.settings.name for own in groups.values() for group in own}
-    weights = Weights(trained, every - sum(trained.values()), moments(kinds))
+    weights = weights_of(model, groups)
     memory = world.share(device_memory(world.device))  # the same answer on unequal machines
     ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
-    precision, highest = spec.training.precision, 0 if "muon" in kinds else model.objective.highest_stage
-    if (
-        states(weights, 0, ranks, precision) <= NEGLIGIBLE * memory or ranks == 1 or spec.custom
-    ):  # a custom one may keep what a fake step made
-        return lowest(weights, NOTHING, ranks, precision, memory, highest)
-    return lowest(weights, world.lead(_beside, spec, source, cut, memory), ranks, precision, memory, highest)
+    precision, highest = spec.training.precision, highest_of(model, groups)
+    beside = NOTHING
+    if states(weights, 0, ranks, precision) > NEGLIGIBLE * memory and ranks > 1 and not spec.custom:
+        beside = world.lead(_beside, spec, model, source, cut, memory)
+    return lowest(weights, beside, ranks, precision, memory, highest)
 
 
-def _beside(spec: Spec, source: Source, cut: Cut, memory: int) -> Beside:
+def _beside(spec: Spec, model: Model, source: Source, cut: Cut, memory: int) -> Beside:
     from trainjobs.engine.fake_step import Unknown, trace  # torch's fake tensors take a second to import, and few runs need them
 
     positions = torch.arange(cut.micro)
     rows = source.batch(positions, spec.training.seed, Noise.of(spec.training.seed, 0, "plan", positions))
+    make = partial(build, spec, source.info) if base_of(spec) is None else lambda: model  # weights that were read are not read again
     try:
-        return trace(spec, partial(build, spec, source.info), {name: value.cpu() for name, value in rows.items()}, cut.accumulation).beside
+        return trace(spec, make, {name: value.cpu() for name, value in rows.items()}, cut.accumulation).beside
     except Unknown:
         return Beside(round(UNKNOWN_SHARE * memory), round(UNKNOWN_SHARE * memory))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from trainjobs.objectives.freezing import StillNorms, divided_by_thaw, optimizer
 from trainjobs.objectives.phase import Model, Objective, Phase, clocked
 from trainjobs.objectives.sparsity import cut_by_kind, marked, penalised
 from trainjobs.optim.groups import Group, divided
+from trainjobs.plan.memory import Weights, moments
 
 
 def shaped(model: Model, spec: Spec) -> tuple[dict[str, list[Group]], StillNorms]:
@@ -36,3 +37,16 @@ def phases_of(objective: Objective, modules: Mapping[str, nn.Module], spec: Spec
         assert isinstance(objective, DiffusionObjective)
         phases, asked = [replace(phase, loss=Halving(objective, modules[TEACHER]).loss) for phase in phases], None
     return taught(penalised(clocked(phases), modules, spec.training.sparsity), modules, asked)
+
+
+def weights_of(model: Model, groups: Mapping[str, Sequence[Group]]) -> Weights:
+    """How many weights are trained, and how many are not, with the optimizer state of those."""
+    trained = {name: sum(parameter.numel() for group in own for _, parameter in group.parameters) for name, own in groups.items() if own}
+    every = sum(parameter.numel() for module in model.modules.values() for parameter in module.parameters())
+    return Weights(trained, every - sum(trained.values()), moments({group.settings.name for own in groups.values() for group in own}))
+
+
+def highest_of(model: Model, groups: Mapping[str, Sequence[Group]]) -> int:
+    """The highest ZeRO stage at which the networks train with their optimizers."""
+    muon = any(group.settings.name == "muon" for own in groups.values() for group in own)
+    return 0 if muon else model.objective.highest_stage
