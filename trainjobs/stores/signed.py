@@ -44,12 +44,16 @@ class Signed:
         from botocore.awsrequest import AWSRequest
         from botocore.exceptions import ClientError
         from botocore.parsers import create_parser
+        from botocore.response import StreamingBody
 
         request = AWSRequest("GET", self.base + quote(key, safe="/~"), headers={**headers, "User-Agent": self.agent})
         S3SigV4Auth(self.credentials.get_frozen_credentials(), self.service, self.region).add_auth(request)
-        answer = self.client._endpoint.http_session.send(request.prepare())
+        prepared = request.prepare()
+        prepared.stream_output = True  # else botocore puts the body together from pieces of 64 KiB: twice the processor's time
+        answer = self.client._endpoint.http_session.send(prepared)
         if answer.status_code in (200, 206):
-            return answer.headers, answer.content
+            with StreamingBody(answer.raw, answer.headers.get("content-length")) as body:
+                return answer.headers, body.read()
         if answer.status_code not in PLAIN:
             return None
         told = {"headers": answer.headers, "status_code": answer.status_code, "body": answer.content}
