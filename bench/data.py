@@ -1,8 +1,10 @@
 """The input path: how fast it is, what it holds, and how long it takes to begin; beside torch's DataLoader and `tokenizers`.
 
-`python -m bench.data <rounds>` prints JSON. Each round reads every picture once, ours and the DataLoader's taking turns, with as many
-threads of ours as processes of its, and the same decoding. Of a bucket everything is fetched anew in each round. GENTRAIN_PICTURES says how
-many pictures there are, GENTRAIN_OBJECTS how many objects lie in the bucket of which the first batch is timed.
+`python -m bench.data <rounds>` prints JSON. Each round reads every picture, ours and the DataLoader's taking turns, with as many threads of
+ours as processes of its, and the same decoding; both begin with no more than where the data is, and ours makes its index first. Of a
+bucket everything is fetched anew in each round; a second epoch of ours, timed by itself, finds the index and what fits the cache on this
+machine. GENTRAIN_PICTURES says how many pictures there are, GENTRAIN_OBJECTS how many objects lie in the bucket of which the first batch is
+timed.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from trainjobs.data.order import chosen
 from trainjobs.data.pixels import scaled
 from trainjobs.data.rows import divided
 from trainjobs.data.streamed import StreamedImages
+from trainjobs.engine.memory import keep_freed_memory
 from trainjobs.noise import Noise
 from trainjobs.world import World
 
@@ -63,13 +66,13 @@ def opened(uri: str, form: str, cache: Path, threads: int) -> Ahead:
     return Ahead(StreamedImages.of(train, held, chosen(train, shelf.limit, uri), data, shelf, roles), threads)
 
 
-def stretches(length: int) -> list[torch.Tensor]:
+def stretches(length: int, epoch: int = 0) -> list[torch.Tensor]:
     """The positions of an epoch's batches."""
-    return list(torch.arange(length // BATCH * BATCH).split(BATCH))
+    return list((epoch * length + torch.arange(length // BATCH * BATCH)).split(BATCH))
 
 
-def ours(source: Ahead) -> Iterator[torch.Tensor]:
-    batches = stretches(source.info.length)
+def ours(source: Ahead, epoch: int = 0) -> Iterator[torch.Tensor]:
+    batches = stretches(source.info.length, epoch)
     depth = source.depth(batches[0])
     for number, positions in enumerate(batches):
         source.expect(batches[number : number + 1 + depth], SEED)
@@ -97,17 +100,17 @@ def processor() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def names_of(uri: str, folder: Path) -> tuple[list[str], str | None]:
+def names_of(uri: str) -> tuple[list[str], str | None]:
     """What the DataLoader reads: paths, or keys of a bucket."""
-    names = sorted(path.name for path in folder.iterdir())
     if uri.startswith("file"):
-        return [str(folder / name) for name in names], None
-    prefix = uri.removeprefix(f"s3://{BUCKET}/")
-    return [f"{prefix}/{name}" for name in names], BUCKET
+        return sorted(str(path) for path in Path(uri.removeprefix("file://")).iterdir()), None
+    pages = client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=uri.removeprefix(f"s3://{BUCKET}/") + "/")
+    return sorted(item["Key"] for page in pages for item in page["Contents"]), BUCKET
 
 
-def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+def reading(places: dict[str, str], scratch: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
     """By form and place, the rates of each round. The first round warms up. Peers that are not installed are left out."""
+    keep_freed_memory()  # as every worker does
     found: dict[str, list[dict[str, float]]] = {}
     versions = installed()
     for turn in range(-1, rounds):
@@ -115,32 +118,43 @@ def reading(places: dict[str, str], folders: dict[str, Path], scratch: Path, rou
             form = key.split()[0]
             cache = scratch / "cache"
             shutil.rmtree(cache, ignore_errors=True)
-            names, bucket = names_of(uri, folders[form])
 
-            def theirs() -> Speed:
-                return speed(scaled(rows) for rows in loader(form, names, WORKERS, bucket))  # noqa: B023
+            def theirs() -> dict[str, Speed]:
+                def read() -> Iterator[torch.Tensor]:
+                    names, bucket = names_of(uri)  # noqa: B023
+                    yield from (scaled(rows) for rows in loader(form, names, WORKERS, bucket))  # noqa: B023
 
-            def mine() -> Speed:
-                with closing(opened(uri, form, cache, WORKERS)) as source:  # noqa: B023
-                    return speed(ours(source))
+                return {"loader": speed(read())}
 
-            pair = {"ours": mine(), "loader": theirs()} if turn % 2 else {"loader": theirs(), "ours": mine()}
-            for peer in (peer for peer, of in PEERS.items() if of == form and bucket is None and versions[peer]):
-                pair[peer] = speed(scaled(rows) for rows in batches(peer, names, WORKERS))
+            def mine() -> dict[str, Speed]:
+                kept: list[Ahead] = []
+
+                def read() -> Iterator[torch.Tensor]:
+                    kept.append(opened(uri, form, cache, WORKERS))  # noqa: B023
+                    yield from ours(kept[0])
+
+                try:
+                    return {"ours": speed(read()), "second": speed(ours(kept[0], 1))}
+                finally:
+                    kept[0].close()
+
+            pair = mine() | theirs() if turn % 2 else theirs() | mine()
+            for peer in (peer for peer, of in PEERS.items() if of == form and uri.startswith("file") and versions[peer]):
+                pair[peer] = speed(scaled(rows) for rows in batches(peer, names_of(uri)[0], WORKERS))
             if turn >= 0:
                 rates = {name: each.rate for name, each in pair.items()}
                 found.setdefault(key, []).append(rates | {f"{name}{BUSY}": each.busy for name, each in pair.items()})
     return found
 
 
-def memory(uri: str, folder: Path, scratch: Path) -> dict[str, float]:
+def memory(uri: str, scratch: Path) -> dict[str, float]:
     """Bytes that preparing takes, by worker: what a process of ours grows by while its threads prepare, beyond what reading one batch took;
     and what is their own alone of the DataLoader's processes."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # which has not grown yet
         grown = pool.submit(growth, uri, scratch / "memory").result()
     process = psutil.Process()
     before, their = set(process.children()), 0  # what multiprocessing keeps beside
-    for _ in loader("tar", names_of(uri, folder)[0], WORKERS):
+    for _ in loader("tar", names_of(uri)[0], WORKERS):
         their = max(their, sum(child.memory_full_info().uss for child in {*process.children()} - before))
     return {"ours": grown / WORKERS, "loader": their / WORKERS}
 
@@ -203,11 +217,10 @@ def waiting(folder: Path, scratch: Path) -> dict[str, float]:
     """The share of the steps' time that training waits for data: a DCGAN on shards of pictures, a language model on text."""
     import torch.distributed as dist
 
-    from trainjobs.engine.memory import keep_freed_memory
     from trainjobs.loop import train
     from trainjobs.world import backend
 
-    keep_freed_memory()  # as every worker does
+    keep_freed_memory()
     dist.init_process_group(backend(False), init_method=f"file://{scratch}/store", rank=0, world_size=1)
     found = {}
     for family, source in (("gan", {"source": f"file://{folder}", "images": {"size": 32, "channels": 3}}), ("language", None)):
@@ -287,9 +300,9 @@ def measure(rounds: int) -> dict[str, Any]:
             shutil.copytree(folders["files"], stored / BUCKET / "files")
             places = {f"{form} local": f"file://{folders[form]}" for form in FORMS}
             places |= {f"{form} s3": f"s3://{BUCKET}/{form}" for form in FORMS}
-            row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, folders, scratch, rounds)}
+            row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, scratch, rounds)}
             row["peers"] = installed()
-            row["memory"] = memory(places["tar local"], folders["tar"], scratch)
+            row["memory"] = memory(places["tar local"], scratch)
             row["index"] = index(scratch)
             row["first"] = first_batch(server, stored, scratch)
         row["tokens"] = tokens(scratch)
