@@ -15,9 +15,11 @@ from typing import Any
 
 import ray
 from ray._private.node import Node
+from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.execution.controller.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
+from ray.train.v2.api import data_parallel_trainer
 
 from trainjobs.workers.ray_train.trainer import Trainer
 
@@ -69,6 +71,11 @@ class NoCollectives:
 class LocalGroup(WorkerGroup):  # type: ignore[misc]
     """Workers whose controller is this process, and no actor that they could call."""
 
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: dict[str, Any]) -> dict[str, Any]:
+        """None where the job asks for none: a fork has the environment of the raylet, and nobody makes runtime environments."""
+        return WorkerGroup._get_worker_runtime_env(custom_runtime_env) if custom_runtime_env else {}
+
     def _init_train_context_on_workers(self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]) -> None:
         common = {
             "train_run_context": self._train_run_context,
@@ -91,11 +98,26 @@ class LocalController(TrainController):  # type: ignore[misc]
     worker_group_cls = LocalGroup
 
 
+class NoDatasets(DatasetsCallback):  # type: ignore[misc]
+    """In place of what hands Ray's datasets to workers, and asks Ray Data for that. Trainer leaves it out."""
+
+    def __init__(self, **parts: Any) -> None:
+        pass
+
+
 class LocalTrainer(Trainer):
     """On a cluster that lives and dies with this process: no nodes to ask for, and the controller runs here. Ray Train would start a
     process for it and another for its collectives, each of which imports Ray again."""
 
     pods = False
+
+    def _create_default_callbacks(self) -> list[Any]:
+        real = data_parallel_trainer.DatasetsCallback
+        data_parallel_trainer.DatasetsCallback = NoDatasets
+        try:
+            return list(super()._create_default_callbacks())
+        finally:
+            data_parallel_trainer.DatasetsCallback = real
 
     def _fixed(self, parts: dict[str, Any]) -> Any:
         return OneMachine(self.scaling_config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,28 @@ from trainjobs.api.job import Spec
 from trainjobs.plan.group import group
 from trainjobs.run import progress
 from trainjobs.workers.process import connected, stoppable, threads
+from trainjobs.workers.ray_train.lighter import Forks, forking
+from trainjobs.workers.ray_train.unneeded import without_types
+
+WARM = "trainjobs.workers.ray_train.local.warm"
 
 
 def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
+    with ExitStack() as stack:
+        train_on_ray(run, settings, spec, stack)
+
+
+def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitStack) -> None:
+    """`stack` ends what is started beside Ray."""
     elastic = spec.compute.elastic
     progress.update(run, message="starting Ray")
     note = progress.timeline(run, settings["since"])
     note("checks")
     local = "RAY_ADDRESS" not in os.environ
+    forks = Forks.begun(gpus=spec.compute.gpus_per_worker > 0) if local else None
+    if forks is not None:
+        stack.callback(forks.close)
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a manifest's relative paths are relative to where the user stands
     # 60 s are exceeded on a busy machine. An elastic group is put where there is room, and elsewhere if that room was a node that has died.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30" if elastic else "300")
@@ -28,17 +43,20 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
         os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    with without_types() if forks else ExitStack():
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-    from trainjobs.workers.ray_train.local import LocalTrainer, without_idle_services
+        from trainjobs.workers.ray_train.local import LocalTrainer, without_idle_services
     from trainjobs.workers.ray_train.remote import collector
     from trainjobs.workers.ray_train.rendezvous import Rendezvous
     from trainjobs.workers.ray_train.trainer import Trainer
 
     note("import ray")
     if local:
-        with without_idle_services():
+        # Ray Train's own print would write every line of a worker twice.
+        theirs = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
+        with without_idle_services(), forking(forks, theirs, partial(print, flush=True)) if forks else ExitStack():
             most = spec.compute.worker_range[1] * spec.compute.each
             ray.init(address="local", num_cpus=most, include_dashboard=False, object_store_memory=100 * 2**20)
     else:
@@ -48,10 +66,10 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     stoppable(run)  # Ray has set its own handlers
     progress.update(run, message="starting workers")
     ranks = group(spec, int(ray.cluster_resources().get("GPU", 0)) if local else None)
-    # Ray Train's own print would write every line of a worker twice.
     environment = {"DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
     if local:
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads(ranks.sizes[-1]))
+        settings = {**settings, "threads": int(environment["OMP_NUM_THREADS"])}
     trainer = (LocalTrainer if local else Trainer)(
         on_worker if local else elsewhere,
         run=run,
@@ -71,10 +89,7 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
             name="ray",
             storage_path=str(run),
             failure_config=FailureConfig(max_failures=-1),
-            worker_runtime_env={
-                "worker_process_setup_hook": "trainjobs.workers.ray_train.local.warm",
-                "env_vars": environment,
-            },
+            worker_runtime_env={} if forks else {"worker_process_setup_hook": WARM, "env_vars": environment},
         ),
     )
     trainer.fit()
@@ -83,10 +98,12 @@ def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
 
 def on_worker(settings: dict[str, Any]) -> None:
     """Ray Train calls this in every worker beside the driver, and again after every restart of the group."""
+    import torch
     from ray.train import get_context
 
     context = get_context()
     rank = context.get_world_rank()
+    torch.set_num_threads(settings.pop("threads"))  # Ray allows one
     log = (Path(settings["run"]) / "logs" / f"worker-{rank}.log").open("a")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -1,0 +1,187 @@
+"""A process that imports what training needs while Ray starts, and becomes a worker, by a fork, whenever one is asked for.
+
+    python -m trainjobs.workers.ray_train.forks SOCKET [--gpus]
+
+A worker that starts by itself imports torch, DeepSpeed and Ray for four seconds of a processor and 300 MB; a fork has both already. It is
+sound as long as the process has one thread and no GPU is open in it, which is looked at before the first fork; where it is not, whoever
+asks is left alone and starts by itself. A fork dies with this process, and with the launcher (launcher.py) that asked for it.
+
+    launcher -> here    the length of the order (8 bytes) with files 0, 1 and 2; the order: JSON of argv, environ and cwd
+    here -> launcher    the exit status, when the fork has ended; nothing where there is none
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainjobs.workers.ray_train.unneeded import without_types
+
+SOUND = ("jemalloc_bg_thd",)  # pyarrow's allocator, which starts another in a fork
+MODULES = (
+    "trainjobs.loop",
+    "trainjobs.workers.ray_train.local",
+    "trainjobs.workers.ray_train.start",
+    "ray.train.v2._internal.execution.worker_group.worker",
+    "ray.train.v2.api.train_fn_utils",
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    argv: Sequence[str]
+    environ: dict[str, str]
+    cwd: str
+    files: Sequence[int]
+
+
+def main(arguments: Sequence[str]) -> None:
+    path = Path(arguments[0])
+    ended_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(64)
+    order = None
+    try:
+        accelerator(gpus="--gpus" in arguments)
+        with without_types():
+            importlib.import_module("ray.train")
+            importlib.import_module("trainjobs.workers.ray_train.local")
+        for name in MODULES:
+            importlib.import_module(name)
+        if why := unfit():
+            print(f"workers start by themselves: {why}", flush=True)
+            return
+        order = serve(listener)
+    finally:
+        if order is None:  # not in a fork
+            listener.close()
+            shutil.rmtree(path.parent, ignore_errors=True)
+    become(order)
+
+
+def accelerator(*, gpus: bool) -> None:
+    """What DeepSpeed, which asks once, when it is imported, is told. To look for GPUs by CUDA's own way would open them."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    import torch
+
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus and torch.cuda.is_available() else "cpu")
+
+
+def unfit() -> str:
+    """Why this process must not be forked, "" where it may be."""
+    names = [Path(f"/proc/self/task/{number}/comm").read_text().strip() for number in os.listdir("/proc/self/task")]
+    if more := [name for name in names[1:] if name not in SOUND]:
+        return f"beside its own the threads {', '.join(more)} run"
+    opened = [name for name in files() if name.startswith("/dev/nvidia")]
+    return f"{opened[0]} is open" if opened else ""
+
+
+def files() -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+def serve(listener: socket.socket) -> Order:
+    """Fork whenever somebody asks; returns in the fork."""
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    pids: dict[socket.socket, int] = {}
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                line, _ = listener.accept()
+                with contextlib.suppress(OSError, EOFError, ValueError):
+                    if (order := received(line)) is not None:
+                        if not (pid := os.fork()):
+                            shut(selector)
+                            return order
+                        for file in order.files:
+                            os.close(file)
+                        pids[line] = pid
+                        selector.register(line, selectors.EVENT_READ)
+                        selector.register(os.pidfd_open(pid), selectors.EVENT_READ, line)
+                        continue
+                line.close()
+            elif key.data is None:  # a launcher has ended, or been ended
+                line = key.fileobj  # type: ignore[assignment]
+                os.kill(pids[line], signal.SIGKILL)
+                selector.unregister(line)
+            else:
+                line, pidfd = key.data, int(key.fd)
+                selector.unregister(pidfd)
+                os.close(pidfd)
+                status = os.waitstatus_to_exitcode(os.waitpid(pids.pop(line), 0)[1])
+                with contextlib.suppress(KeyError):
+                    selector.unregister(line)
+                with contextlib.suppress(OSError):
+                    line.sendall(str(status).encode())
+                line.close()
+
+
+def received(line: socket.socket) -> Order | None:
+    head, files, _, _ = socket.recv_fds(line, 8, 3)
+    length, data = int.from_bytes(head, "little"), b""
+    while len(data) < length:
+        part = line.recv(length - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    told: dict[str, Any] = json.loads(data)
+    return Order(told["argv"], told["environ"], told["cwd"], files) if len(files) == 3 else None
+
+
+def shut(selector: selectors.BaseSelector) -> None:
+    """In a fork: what belongs to the process that it comes from."""
+    for key in list(selector.get_map().values()):
+        os.close(key.fd) if isinstance(key.fileobj, int) else key.fileobj.close()  # type: ignore[attr-defined]
+        if isinstance(key.data, socket.socket):
+            key.data.close()
+    selector.close()
+
+
+def become(order: Order) -> None:
+    """The program of an order, in this process."""
+    ended_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, file in enumerate(order.files):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(order.environ)
+    os.chdir(order.cwd)
+    sys.argv = list(order.argv)
+    if raylet := sys.modules.get("ray._raylet"):
+        raylet.Config.initialize("")  # it has read the environment, as it was when it was imported
+    random.seed()  # forks would draw the same
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    runpy.run_path(order.argv[0], run_name="__main__")
+
+
+def ended_with_parent(number: int) -> None:
+    """Have the kernel send this signal when the process that this one comes from dies; at once where it is dead already."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

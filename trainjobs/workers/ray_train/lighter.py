@@ -1,0 +1,103 @@
+"""What the raylet of this machine's own cluster starts: forks instead of workers, and nothing instead of its agents.
+
+The dashboard's agent and that of runtime environments are Python processes that import Ray, 1.5 s of a processor and 100 MB each, and
+`ray.init` waits for the files in which they tell their ports. Nobody asks them anything here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainjobs.workers.ray_train.launcher import LINE
+
+SWITCH = "GENTRAIN_FORK"  # 0: no forks
+HERE = Path(__file__).parent
+PORTS = ("METRICS_AGENT", "METRICS_EXPORT", "DASHBOARD_AGENT_LISTEN", "RUNTIME_ENV_AGENT")
+
+
+class Moved(Exception):
+    """Ray is not as it was when this was written."""
+
+
+class Forks:
+    """The process of forks.py. It ends with this one."""
+
+    @classmethod
+    def begun(cls, *, gpus: bool) -> Forks | None:
+        """None where workers start in Ray's own way: where SWITCH says so, and where the kernel is not Linux."""
+        return cls(gpus=gpus) if sys.platform == "linux" and os.environ.get(SWITCH) != "0" else None
+
+    def __init__(self, *, gpus: bool) -> None:
+        folder = tempfile.mkdtemp(prefix="gentrain-forks-")  # for this user alone; that process removes it
+        self.line = f"{folder}/line"
+        command = [sys.executable, "-m", "trainjobs.workers.ray_train.forks", self.line, *(["--gpus"] if gpus else [])]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def lighter(command: Sequence[str], python: str, setup: str) -> list[str]:
+    """The command of a raylet whose workers are asked for as forks and whose agents are idle; raises Moved where it is none that is known."""
+    workers = subprocess.list2cmdline([python, setup])
+    ours = {
+        f"--python_worker_command={workers} ": f"--python_worker_command={subprocess.list2cmdline([python, str(HERE / 'launcher.py')])} ",
+    }
+    idle = subprocess.list2cmdline([python, "-S", str(HERE / "idle.py")])
+    agents = [f"--{name}_command=" for name in ("dashboard_agent", "runtime_env_agent")]
+    made = list[str]()
+    for argument in command:
+        known = next((key for key in ours if argument.startswith(key)), None)
+        agent = next((key for key in agents if argument.startswith(key)), None)
+        if known is not None:
+            made.append(ours.pop(known) + argument.removeprefix(known))
+        elif agent is not None:
+            agents.remove(agent)
+            made.append(agent + idle)
+        else:
+            made.append(argument)
+    if ours or agents:
+        raise Moved(f"its raylet is started without {', '.join([*ours, *agents])}")
+    return made
+
+
+def flag(command: Sequence[str], name: str) -> str:
+    found = next((argument for argument in command if argument.startswith(f"--{name}=")), None)
+    if found is None:
+        raise Moved(f"its raylet is started without --{name}")
+    return found.partition("=")[2]
+
+
+@contextmanager
+def forking(forks: Forks, environment: dict[str, str], say: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, a raylet that is started has its workers forked, with `environment` beside this process's."""
+    from ray import _raylet
+    from ray._private import services
+
+    start = services.start_ray_process
+
+    def started(command: list[str], process_type: str, *arguments: Any, **options: Any) -> Any:
+        if process_type == "raylet":
+            options["env_updates"] = {**(options.get("env_updates") or {}), **environment, LINE: forks.line}
+            try:
+                setup = str(Path(services.__file__).parent / "workers" / "setup_worker.py")
+                command, folder, node = lighter(command, sys.executable, setup), flag(command, "session_dir"), flag(command, "node_id")
+                for name in PORTS:
+                    _raylet.persist_port(folder, node, getattr(_raylet, f"{name}_PORT_NAME"), -1)
+            except (Moved, AttributeError) as moved:
+                say(f"workers start in Ray's own way: {moved}")
+        return start(command, process_type, *arguments, **options)
+
+    services.start_ray_process = started
+    try:
+        yield
+    finally:
+        services.start_ray_process = start
