@@ -1,6 +1,7 @@
-"""kill -9 of a worker, of the driver, of everything, at random moments: the run resumes by itself and ends with the same weights.
+"""kill -9 of a worker, of the driver, of everything, of the process that workers are forked from, of the raylet, at random moments: the run
+resumes by itself and ends with the same weights.
 
-Three kills by default, one of each kind; GENTRAIN_KILLS=20 for the campaign, GENTRAIN_SEED to repeat one. A hash covers every tensor
+Five kills by default, one of each kind; GENTRAIN_KILLS=20 for the campaign, GENTRAIN_SEED to repeat one. A hash covers every tensor
 of the last commit: weights, optimizer state and moving average of both networks of a GAN.
 """
 
@@ -25,9 +26,16 @@ from safetensors.torch import load_file
 pytestmark = pytest.mark.slow
 
 STEPS, EVERY = 120, 10
-KILLS = int(os.environ.get("GENTRAIN_KILLS", "3"))
+KILLS = int(os.environ.get("GENTRAIN_KILLS", "5"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
-TARGETS = ("worker", "driver", "everything")
+# By what stands in the command of the process.
+TARGETS = {
+    "worker": "RayTrainWorker",
+    "driver": "trainjobs.workers.launch",
+    "everything": "",
+    "forks": "trainjobs.workers.ray_train.forks",
+    "raylet": "--raylet_socket_name",
+}
 
 MANIFEST = {
     "apiVersion": "gentrain.dev/v1alpha1",
@@ -79,12 +87,9 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def victims(process: subprocess.Popen[bytes], target: str, dice: random.Random) -> list[psutil.Process]:
     everybody = family(process)
-    if target == "everything":
-        return everybody
-    sign = "trainjobs.workers.launch" if target == "driver" else "RayTrainWorker"
-    found = [p for p in everybody if sign in " ".join(_words(p)) and "raylet" not in _words(p)[0]]
+    found = [p for p in everybody if TARGETS[target] in " ".join(_words(p)) and (target == "raylet" or "raylet" not in _words(p)[0])]
     assert found, f"no {target} among {[_words(p)[:4] for p in everybody]}"
-    return found if target == "driver" else [dice.choice(found)]
+    return [dice.choice(found)] if target == "worker" else found
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -141,7 +146,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("number", range(KILLS))
 def test_resumes_to_the_same_weights(number: int, undisturbed: dict[str, str], tmp_path: Path) -> None:
     dice = random.Random(f"{SEED}-{number}")
-    target, at = TARGETS[number % 3], dice.randrange(1, STEPS - EVERY)
+    target, at = [*TARGETS][number % len(TARGETS)], dice.randrange(1, STEPS - EVERY)
     process = start(tmp_path)
     run = tmp_path / "run"
     wait_for(run, at, process)

@@ -11,6 +11,7 @@ from ray.train import ScalingConfig
 from ray.train.v2._internal.execution.scaling_policy import ResizeDecision
 from ray.train.v2._internal.execution.worker_group import state, worker_group
 
+from trainjobs.api.errors import JobError
 from trainjobs.workers.ray_train import local
 from trainjobs.workers.ray_train.local import LocalGroup, LocalTrainer, NoCollectives, OneMachine, without_idle_services
 
@@ -111,3 +112,33 @@ def test_a_worker_imports_training_beside_its_start(monkeypatch: pytest.MonkeyPa
     local.warm()
     ((options),) = begun
     assert (options["target"], options["args"], options["daemon"]) == (local.importlib.import_module, ("trainjobs.loop",), True)
+
+
+def test_a_machine_too_busy_for_rays_patience_is_asked_twice() -> None:
+    asked: list[Any] = []
+
+    def busy(**options: Any) -> None:
+        asked.append(options)
+        if len(asked) < 2:
+            raise Exception("The current node timed out during startup. This could happen because ...")
+
+    ended: list[int] = []
+    local.begin(2, busy, lambda: ended.append(1))
+    assert [each["num_cpus"] for each in asked] == [2, 2]
+    assert ended == [1]
+
+
+def test_ray_that_does_not_start_says_so_in_its_own_words() -> None:
+    def never(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    def broken(**options: Any) -> None:
+        raise ValueError("no such option")
+
+    with pytest.raises(JobError, match=r"Ray did not start on this machine, twice") as told:
+        local.begin(2, never, lambda: None)
+    assert told.value.code == "GTJ0213"
+    assert told.value.why == "The current node timed out during startup."
+    assert "--no-ray" in told.value.how
+    with pytest.raises(ValueError, match="no such option"):
+        local.begin(2, broken, lambda: pytest.fail("nothing was started"))

@@ -2,7 +2,8 @@
 
     python -m trainjobs.workers.ray_train.forks SOCKET [--gpus]
 
-A worker that starts by itself imports torch, DeepSpeed and Ray for four seconds of a processor and 300 MB; a fork has both already. It is
+A worker that starts by itself imports torch and DeepSpeed for three seconds of a processor and 300 MB; a fork has them already. It imports
+Ray itself, which reads the environment of its worker while it is imported. A fork is
 sound as long as the process has one thread and no GPU is open in it, which is looked at before the first fork; where it is not, whoever
 asks is left alone and starts by itself. A fork dies with this process, and with the launcher (launcher.py) that asked for it.
 
@@ -31,14 +32,9 @@ from typing import Any
 
 from trainjobs.workers.ray_train.unneeded import without_types
 
+MODULES = ("trainjobs.loop", "trainjobs.workers.worker", "torch._dynamo", "tensorboardX", "tensorboardX.proto.event_pb2")
+THEIRS = "trainjobs.workers.ray_train.local"
 SOUND = ("jemalloc_bg_thd",)  # pyarrow's allocator, which starts another in a fork
-MODULES = (
-    "trainjobs.loop",
-    "trainjobs.workers.ray_train.local",
-    "trainjobs.workers.ray_train.start",
-    "ray.train.v2._internal.execution.worker_group.worker",
-    "ray.train.v2.api.train_fn_utils",
-)
 
 
 @dataclass(frozen=True)
@@ -59,9 +55,6 @@ def main(arguments: Sequence[str]) -> None:
     order = None
     try:
         accelerator(gpus="--gpus" in arguments)
-        with without_types():
-            importlib.import_module("ray.train")
-            importlib.import_module("trainjobs.workers.ray_train.local")
         for name in MODULES:
             importlib.import_module(name)
         if why := unfit():
@@ -121,8 +114,9 @@ def serve(listener: socket.socket) -> Order:
                 line.close()
             elif key.data is None:  # a launcher has ended, or been ended
                 line = key.fileobj  # type: ignore[assignment]
-                os.kill(pids[line], signal.SIGKILL)
-                selector.unregister(line)
+                if line in pids:
+                    os.kill(pids[line], signal.SIGKILL)
+                    selector.unregister(line)
             else:
                 line, pidfd = key.data, int(key.fd)
                 selector.unregister(pidfd)
@@ -167,11 +161,11 @@ def become(order: Order) -> None:
     os.environ.update(order.environ)
     os.chdir(order.cwd)
     sys.argv = list(order.argv)
-    if raylet := sys.modules.get("ray._raylet"):
-        raylet.Config.initialize("")  # it has read the environment, as it was when it was imported
     random.seed()  # forks would draw the same
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
+    with without_types():
+        importlib.import_module(THEIRS)
     runpy.run_path(order.argv[0], run_name="__main__")
 
 

@@ -7,6 +7,7 @@ The dashboard's agent and that of runtime environments are Python processes that
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,18 +36,19 @@ class Forks:
         return cls(gpus=gpus) if sys.platform == "linux" and os.environ.get(SWITCH) != "0" else None
 
     def __init__(self, *, gpus: bool) -> None:
-        folder = tempfile.mkdtemp(prefix="gentrain-forks-")  # for this user alone; that process removes it
-        self.line = f"{folder}/line"
+        self._folder = tempfile.mkdtemp(prefix="gentrain-forks-")  # for this user alone; that process removes it, too
+        self.line = f"{self._folder}/line"
         command = [sys.executable, "-m", "trainjobs.workers.ray_train.forks", self.line, *(["--gpus"] if gpus else [])]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def lighter(command: Sequence[str], python: str, setup: str) -> list[str]:
-    """The command of a raylet whose workers are asked for as forks and whose agents are idle; raises Moved where it is none that is known."""
+    """The command of a raylet whose workers are asked for as forks and whose agents are idle; Moved where it is no such command."""
     workers = subprocess.list2cmdline([python, setup])
     ours = {
         f"--python_worker_command={workers} ": f"--python_worker_command={subprocess.list2cmdline([python, str(HERE / 'launcher.py')])} ",
@@ -79,8 +81,10 @@ def flag(command: Sequence[str], name: str) -> str:
 @contextmanager
 def forking(forks: Forks, environment: dict[str, str], say: Callable[[str], None]) -> Iterator[None]:
     """Within the block, a raylet that is started has its workers forked, with `environment` beside this process's."""
-    from ray import _raylet
+    import ray._raylet
     from ray._private import services
+
+    theirs: Any = ray._raylet
 
     start = services.start_ray_process
 
@@ -91,7 +95,7 @@ def forking(forks: Forks, environment: dict[str, str], say: Callable[[str], None
                 setup = str(Path(services.__file__).parent / "workers" / "setup_worker.py")
                 command, folder, node = lighter(command, sys.executable, setup), flag(command, "session_dir"), flag(command, "node_id")
                 for name in PORTS:
-                    _raylet.persist_port(folder, node, getattr(_raylet, f"{name}_PORT_NAME"), -1)
+                    theirs.persist_port(folder, node, getattr(theirs, f"{name}_PORT_NAME"), -1)
             except (Moved, AttributeError) as moved:
                 say(f"workers start in Ray's own way: {moved}")
         return start(command, process_type, *arguments, **options)

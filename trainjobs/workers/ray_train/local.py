@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPo
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api import data_parallel_trainer
 
+from trainjobs.api.errors import JobError
 from trainjobs.workers.ray_train.trainer import Trainer
 
 
@@ -41,6 +42,25 @@ def without_idle_services() -> Iterator[None]:
             setattr(Node, name, start)
 
 
+SLOW = "timed out during startup"  # what Ray says of a raylet that was not up within its 30 s
+
+
+def begin(cpus: int, init: Callable[..., Any] = ray.init, shutdown: Callable[[], None] = ray.shutdown) -> None:
+    """A Ray cluster of this machine alone. A machine that is too busy for Ray's patience is asked twice; then JobError GTJ0213."""
+    for last in (False, True):
+        try:
+            init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=100 * 2**20)
+            return
+        except Exception as error:
+            if SLOW not in str(error):
+                raise
+            shutdown()
+            print(f"Ray has not started: {error}", flush=True)
+            if last:
+                how = "run it again when the machine has less to do; `gtj run --no-ray` does without Ray"
+                raise JobError("GTJ0213", "Ray did not start on this machine, twice", why=str(error), how=how) from error
+
+
 def warm() -> None:
     """Called in a worker's process before anything else: import what training needs while Ray still puts the group together."""
     threading.Thread(target=importlib.import_module, args=("trainjobs.loop",), daemon=True).start()
@@ -53,6 +73,9 @@ class OneMachine(FixedScalingPolicy):  # type: ignore[misc]
         pass
 
     def _maybe_send_resource_request(self) -> None:
+        pass
+
+    def _cancel_resource_request(self) -> None:
         pass
 
 

@@ -41,6 +41,9 @@ class Elastic(ScalingPolicy):  # type: ignore[misc]
         self._asked: list[dict[str, float]] = []
         self._last, self._fruitless, self._looked = 0, 0, float("-inf")
 
+    def _cancel_resource_request(self) -> None:
+        """None was sent."""
+
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         self._give_up_a_size()
         size = self._size()

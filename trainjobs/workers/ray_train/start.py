@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,11 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
         os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    with without_types() if forks else ExitStack():
+    with without_types() if forks else nullcontext():
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
 
-        from trainjobs.workers.ray_train.local import LocalTrainer, without_idle_services
+        from trainjobs.workers.ray_train.local import LocalTrainer, begin, without_idle_services
     from trainjobs.workers.ray_train.remote import collector
     from trainjobs.workers.ray_train.rendezvous import Rendezvous
     from trainjobs.workers.ray_train.trainer import Trainer
@@ -56,9 +56,8 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
     if local:
         # Ray Train's own print would write every line of a worker twice.
         theirs = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
-        with without_idle_services(), forking(forks, theirs, partial(print, flush=True)) if forks else ExitStack():
-            most = spec.compute.worker_range[1] * spec.compute.each
-            ray.init(address="local", num_cpus=most, include_dashboard=False, object_store_memory=100 * 2**20)
+        with without_idle_services(), forking(forks, theirs, partial(print, flush=True)) if forks else nullcontext():
+            begin(spec.compute.worker_range[1] * spec.compute.each)
     else:
         ray.init()
         settings = {**settings, "job": (run / "job.json").read_text(), "collector": collector(run, settings["since"])}

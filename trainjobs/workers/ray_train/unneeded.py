@@ -6,7 +6,7 @@ Only while Ray Train is imported do placeholders stand for them. Whoever imports
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -19,7 +19,7 @@ NAMES = ("ray.data", "pandas")
 class Placeholder(ModuleType):
     """A module of which every name is a class of its own."""
 
-    __path__: Sequence[str] = ()
+    __path__ = []  # noqa: RUF012  # a package, whatever is asked for in it
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
