@@ -1,8 +1,10 @@
-"""Does fine-tuning learn, measured on pictures: a pipeline of about a million weights learns captioned shapes of six colours, of which it is
-never told the word green ("a circle" is all that is said of a green one), and is taught green by a new word, by low-rank changes, and by
-DreamBooth with and without pictures of the class.
+"""Does fine-tuning learn, measured on pictures: a pipeline of a million weights learns captioned shapes of six colours, of which it is
+never told the word green ("a circle" is all that is said of a green one). A new word that begins as red is to find green from five
+pictures; low-rank changes, and DreamBooth with and without pictures of the class, are to learn that "a red toy circle" is green while
+"a red circle" stays red. Every other caption of the base has the form of those that a new word is learned with ("a photo of a red
+circle"), as captions of large pipelines have.
 
-python -m bench.fine_tuning [FOLDER]: writes bench/results/fine-tuning.json. FOLDER keeps bases and runs, and what is there is not made again.
+python -m bench.fine_tuning [FOLDER]: writes bench/results/fine-tuning.json. FOLDER keeps bases and runs; what is there is not made again.
 
 Every weight is trained by Gentrain: the autoencoder by the vae family, the denoiser and its text encoder, random at first, by adapt.type
 full, and what follows from the exported folder. Colours are told by a judge of pixels (tests/sampling/judge.py). The distance is that of
@@ -14,8 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +33,43 @@ from trainjobs.checkpoints import locate
 from trainjobs.data import shapes
 from trainjobs.export.export import export
 from trainjobs.loop import train
+from trainjobs.objectives.diffusion.texts import OBJECT
 from trainjobs.sampling.draw import drawn
 from trainjobs.sampling.opened import Opened, opened
 from trainjobs.world import World
 
-SIZE, WIDTH, SEED = 16, 40, 3
+SIZE, WIDTH, SEED, RATE = 16, 40, 3, 1e-3
 HELD = "green"
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 KNOWN = [colour for colour in shapes.COLOURS if colour != HELD]
 ASKED = [f"a {colour} {shape}" for colour in KNOWN for shape in shapes.SHAPES] * 4
+Trainer = Callable[[Job, Path], None]
 FEW = 5  # pictures of a word and of DreamBooth
+TOY = "a red toy"
 WORD = {"type": "textual-inversion", "textualInversion": {"placeholder": "<new>", "initializer": "red"}}
 LORA = {"type": "lora", "textEncoder": True, "lora": {"rank": 4}}
-BOOTH = {"instancePrompt": "a toy triangle", "classPrompt": "a red triangle", "classImages": 16}
+BOOTH = {"instancePrompt": f"{TOY} triangle", "classPrompt": "a red triangle", "classImages": 16}
 # By name: what is trained, its pictures, the prompts that are to be green, steps and rate.
 CASES: Mapping[str, tuple[dict[str, Any], str, Sequence[str], int, float]] = {
     "textual inversion": (WORD, "few", ["a photo of a <new>"], 100, 0.02),
-    "LoRA": (LORA, "captioned", [f"a {HELD} {shape}" for shape in shapes.SHAPES], 100, 1e-3),
+    "LoRA": (LORA, "captioned", [f"{TOY} {shape}" for shape in shapes.SHAPES], 100, 1e-3),
     "DreamBooth": ({**LORA, "dreambooth": BOOTH}, "few", [BOOTH["instancePrompt"]], 100, 1e-3),
     "DreamBooth without class": ({**LORA, "dreambooth": BOOTH | {"priorLossWeight": 0.0}}, "few", [BOOTH["instancePrompt"]], 100, 1e-3),
 }
 
 
-def pictures(folder: Path) -> Tensor:
-    """Writes those that the base learns, those of the held colour with their word, and a few of them without any; the last, in [0, 1]."""
+def pictures(folder: Path, among: Sequence[str] = shapes.COLOURS) -> Tensor:
+    """Writes those that the base learns, of the colours `among`, those of the held one with their word, and a few of them without
+    any; the last, in [0, 1]."""
     found, captions = shapes.draw(torch.arange(2048), SIZE), shapes.captions(3)[:2048]
     held = [number for number, caption in enumerate(captions) if HELD in caption]
     few = [number for number in held if "triangle" in captions[number]][:FEW]
+    taken = [number for number, caption in enumerate(captions) if caption.split()[1] in among]
     untold = [caption.replace(f"{HELD} ", "") for caption in captions]
-    for name, numbers, told in (("base", range(len(captions)), untold), ("captioned", held[:60], captions), ("few", few, [])):
+    for number in range(0, len(untold), 2):
+        untold[number] = OBJECT[number // 2 % len(OBJECT)].format(untold[number].removeprefix("a "))
+    renamed = [caption.replace(f"a {HELD}", TOY) for caption in captions]
+    for name, numbers, told in (("base", taken, untold), ("captioned", held[:60], renamed), ("few", few, [])):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in numbers:
             pixels = (found[number] * 255.0).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -84,12 +93,17 @@ def job(name: str, learner: Mapping[str, Any], data: Path, steps: int, rate: flo
     return Job.model_validate(told)
 
 
-def exported(job: Job, run: Path) -> Path:
+def here(job: Job, run: Path) -> None:
+    """Train the job within this process."""
+    train(job, run, World(0, 1, torch.device("cpu")), sync_every=10)
+
+
+def exported(job: Job, run: Path, by: Trainer) -> Path:
     """The run's export, of a run that may have been made before."""
     to = run.with_name(f"{run.name}-export")
     if not to.exists():
         run.mkdir(parents=True, exist_ok=True)
-        train(job, run, World(0, 1, torch.device("cpu")), sync_every=10)
+        by(job, run)
         checkpoints, commit = locate(f"file://{run.absolute()}/checkpoints")
         export(checkpoints, commit, to, weights=None, dtype="fp32")
     return to
@@ -152,7 +166,7 @@ def measured(found: Opened, prompts: Sequence[str], held: Tensor) -> dict[str, A
     return {"distance": round(distance, 3), "held": sum(judged(picture)[0] == HELD for picture in images), "kept": obeyed(found)}
 
 
-def taught(root: Path, name: str, base: Path, held: Tensor, *, steps: int | None = None) -> dict[str, Any]:
+def taught(root: Path, name: str, base: Path, held: Tensor, by: Trainer = here, *, steps: int | None = None) -> dict[str, Any]:
     """Before and after a case: distance, how many of 24 pictures have the held colour, how many of the others theirs."""
     adapt, data, prompts, usual, rate = CASES[name]
     learner = {
@@ -161,21 +175,20 @@ def taught(root: Path, name: str, base: Path, held: Tensor, *, steps: int | None
     figures: dict[str, Any] = {"case": name, "steps": steps or usual}
     for when, count, at in (("before", 1, 1e-12), ("after", steps or usual, rate)):
         run = root / f"{name.replace(' ', '-').lower()}-{when}"
-        found = opened(
-            exported(job(run.name.lower(), learner, root / "pictures" / data, count, at), run), str(run), None, torch.device("cpu")
-        )
+        to = exported(job(run.name, learner, root / "pictures" / data, count, at), run, by)
+        found = opened(to, str(to), None, torch.device("cpu"))
         figures[when] = measured(found, prompts, held)
     return figures
 
 
-def made(root: Path, autoencoder_steps: int, steps: int) -> tuple[Path, int]:
+def made(root: Path, autoencoder_steps: int, steps: int, by: Trainer = here) -> tuple[Path, int]:
     """The base, learned from random weights, and how many weights of it are trained."""
     vae = {"network": {"architecture": "autoencoder-kl", "channels": 16, "multipliers": [1, 2], "blocks": 1, "groups": 4}}
-    calm = {"gradientClipping": 100.0, "schedule": {"name": "cosine", "warmupSteps": 20, "finalRatio": 0.05}}
+    calm: dict[str, Any] = {"gradientClipping": 100.0, "schedule": {"name": "cosine", "warmupSteps": 20, "finalRatio": 0.05}}
     first = job(
         "autoencoder", {"vae": vae | {"loss": {"reconstruction": "mse"}}}, root / "pictures" / "base", autoencoder_steps, 2e-3, **calm
     )
-    autoencoder = exported(first, root / "autoencoder")
+    autoencoder = exported(first, root / "autoencoder", by)
     count = pipeline(root / "random", autoencoder)
     learner = {
         "diffusion": {
@@ -186,11 +199,11 @@ def made(root: Path, autoencoder_steps: int, steps: int) -> tuple[Path, int]:
         }
     }
     calm = {"gradientClipping": 1.0, "schedule": {"name": "cosine", "warmupSteps": 20, "finalRatio": 0.1}}
-    return exported(job("base", learner, root / "pictures" / "base", steps, 1e-3, **calm), root / "base"), count
+    return exported(job("base", learner, root / "pictures" / "base", steps, RATE, **calm), root / "base", by), count
 
 
 def main(root: Path) -> None:
-    head, began = header("fine-tuning"), time.process_time()
+    head = header("fine-tuning")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     held = pictures(root / "pictures")
@@ -207,7 +220,6 @@ def main(root: Path) -> None:
     told = {
         "weights": weights,
         "pictures": len(ASKED),
-        "processorSeconds": round(time.process_time() - began),
         "guided": guided,
         "cases": cases,
     }

@@ -12,9 +12,9 @@ def section(run: dict[str, Any] | None) -> list[str]:
     lines = [
         "## What fine-tuning learns",
         "",
-        f"A pipeline of {run['weights'] / 1e6:.1f} million trained weights (`bench/fine_tuning.py`), in the form of Stable Diffusion, all of it trained here:",
-        "captioned shapes of six colours, of which green is never named. Then it is taught what green is called, by 100 steps of 32 pictures.",
-        f"Colours are told from pixels; all of it took {run['processorSeconds']} s of processors.",
+        f"A pipeline in the form of Stable Diffusion, {run['weights'] / 1e6:.1f} million weights trained here (`bench/fine_tuning.py`) on",
+        "captioned shapes of six colours, of which green is never named. A new word that begins as red is to find it from five pictures;",
+        'low-rank changes and DreamBooth are to learn that "a red toy circle" is green. Colours are told from pixels.',
         "",
         "| Guidance of the base | pictures of the five colours it can be asked for | have the colour that was asked for |",
         "| --- | --- | --- |",
@@ -22,10 +22,10 @@ def section(run: dict[str, Any] | None) -> list[str]:
     lines += [f"| {row['guidance']:g} | {row['pictures']} | {row['colours']} |" for row in run["guided"]]
     lines += [
         "",
-        "Held is of 24 pictures that ask for what is learned how many are green, distance how far their mean colour is from that of the green",
-        f"pictures in RGB of [0, 1], kept of {run['pictures']} pictures of the other five colours how many have theirs.",
+        "Of 24 pictures that ask for what is learned: how many are green, and how far their mean colour is from that of the green ones, in",
+        f"RGB of [0, 1]. Kept: of {run['pictures']} pictures of the other five colours how many have theirs.",
         "",
-        "| What is trained | steps | held, before and after | distance, before and after | kept, before and after |",
+        "| What is trained | steps of 32 pictures | green, before and after | distance, before and after | kept, before and after |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in run["cases"]:

@@ -320,3 +320,17 @@ def test_parts_in_several_files_are_read_by_their_index(bases: Path, tmp_path: P
     found = made(tmp_path / "base", tmp_path / "cache", adapt={"type": "lora"}).modules["denoiser"].state_dict()
     whole = made(bases / "sd3-t5", tmp_path / "cache", adapt={"type": "lora"}).modules["denoiser"].state_dict()
     assert all(torch.equal(tensor, whole[name]) for name, tensor in found.items() if "lora_" not in name)
+
+
+def test_the_third_text_encoder_learns_a_word_without_dropout(bases: Path, tmp_path: Path) -> None:
+    network: Any = made(bases / "sd3-t5", tmp_path / "cache", adapt={"type": "textual-inversion", "textualInversion": WORD}).modules[
+        "denoiser"
+    ]
+    network.train()
+    assert network.text_encoder.training
+    assert not network.text_encoder_3.training
+    assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == {
+        "text_encoder.text_model.embeddings.token_embedding.rows",
+        "text_encoder_2.text_model.embeddings.token_embedding.rows",
+        "text_encoder_3.shared.rows",
+    }

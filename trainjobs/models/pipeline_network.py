@@ -47,10 +47,10 @@ class PipelineNetwork(nn.Module):
         return [getattr(self, name) for name in ENCODERS[: self._count]]
 
     def train(self, mode: bool = True) -> PipelineNetwork:
-        """What is not trained stays in eval mode."""
+        """What is not trained stays in eval mode; so does T5, whose dropout belongs to no sample, while it learns a word."""
         super().train(mode)
-        for part in (self.denoiser, *self.encoders):
-            part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
+        for number, part in enumerate((self.denoiser, *self.encoders)):
+            part.train(mode and number < 3 and any(parameter.requires_grad for parameter in part.parameters()))
         return self
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any]) -> None:
