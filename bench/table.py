@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from bench import data_table
+from bench import data_table, fine_tuning_table
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.on_cluster import section
@@ -36,6 +36,7 @@ def page(results: Path) -> str:
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
         *demo(found.get("demo")),
+        *fine_tuning_table.section(found.get("fine-tuning")),
     ]
     parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart"))]
     parts += [*operator_scale(found.get("operator-scale")), *section(results / "e2e")]

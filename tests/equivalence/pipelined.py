@@ -21,7 +21,7 @@ from trainjobs.noise import Noise, mix
 from trainjobs.objectives.build import build
 from trainjobs.objectives.diffusion.texts import OBJECT
 
-PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def train(manifest: dict[str, Any], base: Path, run: Path) -> dict[str, Tensor]:
@@ -62,8 +62,8 @@ def train(manifest: dict[str, Any], base: Path, run: Path) -> dict[str, Tensor]:
 def loaded(base: Path) -> Any:
     from diffusers import DiffusionPipeline
 
-    third = {"text_encoder_3": None, "tokenizer_3": None} if (base / "transformer").exists() else {}
-    pipe = DiffusionPipeline.from_pretrained(base, **third)
+    without = (base / "transformer").exists() and not (base / "text_encoder_3").exists()
+    pipe = DiffusionPipeline.from_pretrained(base, **({"text_encoder_3": None, "tokenizer_3": None} if without else {}))
     for part in (*PARTS, "vae"):
         if getattr(pipe, part, None) is not None:
             getattr(pipe, part).requires_grad_(False).eval()
@@ -107,7 +107,7 @@ def words(pipe: Any, encoders: list[str], first: dict[str, Tensor]) -> dict[str,
         tokenizer, encoder = getattr(pipe, part.replace("text_encoder", "tokenizer")), getattr(pipe, part)
         tokenizer.add_tokens(["<toy>", "<toy>_1"])
         (start,) = tokenizer("toy", add_special_tokens=False).input_ids
-        table = encoder.get_input_embeddings()
+        table = encoder.encoder.embed_tokens if part == "text_encoder_3" else encoder.get_input_embeddings()
         rows = nn.Parameter(table.weight[[start, start]].detach().clone())
         assert torch.equal(rows, first[name])
         known = table.weight.detach()
@@ -146,6 +146,7 @@ def embedded(pipe: Any, texts: list[str]) -> tuple[Tensor, Tensor | None]:
     if kind == "StableDiffusionPipeline":
         return pipe.encode_prompt(texts, "cpu", 1, False)[0], None
     if kind == "StableDiffusion3Pipeline":
+        texts = [text.replace("<toy>", "<toy> <toy>_1") for text in texts]  # this pipeline alone does not do it itself
         told, _, pooled, _ = pipe.encode_prompt(texts, texts, texts, do_classifier_free_guidance=False)
         return told, pooled
     told, _, pooled, _ = pipe.encode_prompt(texts, device="cpu", do_classifier_free_guidance=False)

@@ -53,6 +53,32 @@ def encoder(tokens: Any, width: int, *, projected: bool = False, layers: int = 2
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
+def third_tokenizer() -> Any:
+    """T5's own class, whose words are those above and the letters."""
+    from transformers import T5TokenizerFast
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    pieces += [(f"\u2581{word}", -3.0) for word in WORDS] + [(chr(code), -8.0) for code in range(33, 127)]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0)
+
+
+def third(tokens: Any, width: int) -> Any:
+    """A T5 of one block."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokens),
+            d_model=width,
+            d_kv=8,
+            d_ff=2 * width,
+            num_layers=1,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",  # smooth, as T5 1.1 is: at the kink of a ReLU rounding chooses the side
+        )
+    )
+
+
 def autoencoder(channels: int = 4, width: int = 8, **more: Any) -> Any:
     from diffusers import AutoencoderKL
 
@@ -85,7 +111,7 @@ def unet(told: int, width: int = 16, **more: Any) -> Any:
 
 
 def pipeline(kind: str = "sd", *, prediction: str = "epsilon", width: int = 16) -> Any:
-    """sd, xl or sd3; images of 8 pixels and more, of latents half as large."""
+    """sd, xl, sd3 or sd3-t5, which has the third text encoder; images of 8 pixels and more, of latents half as large."""
     import diffusers
 
     torch.manual_seed(7)
@@ -141,14 +167,15 @@ def pipeline(kind: str = "sd", *, prediction: str = "epsilon", width: int = 16) 
         out_channels=4,
         pos_embed_max_size=16,
     )
+    words = third_tokenizer() if kind == "sd3-t5" else None
     return diffusers.StableDiffusion3Pipeline(
         vae=autoencoder(scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=encoder(tokens, 16, projected=True),
         text_encoder_2=encoder(tokens, 16, projected=True),
-        text_encoder_3=None,
+        text_encoder_3=third(words, 32) if words else None,
         tokenizer=tokens,
         tokenizer_2=tokenizer(),
-        tokenizer_3=None,
+        tokenizer_3=words,
         transformer=transformer,
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
     )

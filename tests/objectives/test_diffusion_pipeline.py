@@ -33,7 +33,7 @@ WORD = {"placeholder": "<toy>", "initializer": "toy", "vectors": 2}
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bases")
-    for kind in ("sd", "sd3"):
+    for kind in ("sd", "sd3", "sd3-t5"):
         saved(root / kind, kind)
     return root
 
@@ -242,7 +242,7 @@ def step(model: Model, precision: torch.dtype) -> tuple[float, dict[str, torch.T
     return float(loss.detach()), {name: p.grad for name, p in objective.network.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("kind", ["sd", "sd3"])
+@pytest.mark.parametrize("kind", ["sd", "sd3", "sd3-t5"])
 def test_changes_are_in_fp32_beside_a_base_in_bfloat16(bases: Path, tmp_path: Path, kind: str) -> None:
     lora = {"type": "lora", "textEncoder": True}
     half = made(bases / kind, tmp_path / "cache", training={"precision": "bf16"}, adapt=lora)
@@ -280,3 +280,57 @@ def test_a_checkpoint_of_low_rank_changes_is_below_a_hundredth_of_a_real_base() 
     assert whole > 800_000_000
     assert 0 < changes < whole / 100
     print(f"{changes:,} of {whole:,} weights, {100 * changes / whole:.2f} %")
+
+
+def test_the_third_text_encoder_is_read_and_never_trained(bases: Path, tmp_path: Path) -> None:
+    model = made(bases / "sd3-t5", tmp_path / "cache", adapt={"type": "full", "textEncoder": True})
+    network: Any = model.modules["denoiser"]
+    network.train()
+    trained = {name.partition(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {"transformer", "text_encoder", "text_encoder_2"}
+    assert not network.text_encoder_3.training  # its dropout is off
+    objective = model.objective
+    assert isinstance(objective, PipelineObjective)
+    ids = objective.texts.ids(["a red circle"], "here")
+    assert [own.shape[1] for own in ids] == [40, 40, 256]
+    theirs = pipeline("sd3-t5")
+    theirs.text_encoder_3.eval()
+    with torch.no_grad():
+        told, pooled = network.eval().told(ids)
+        expected, _, pools, _ = theirs.encode_prompt("a red circle", None, None, do_classifier_free_guidance=False)
+        other = network.told([ids[0], ids[1], objective.texts.ids(["a blue square"], "here")[2]])[0]
+    assert torch.equal(told, expected)
+    assert torch.equal(pooled, pools)
+    assert not torch.equal(told, other)
+
+
+def test_another_third_text_encoder_is_refused(bases: Path, tmp_path: Path, refused: Callable[..., JobError]) -> None:
+    error = refused(
+        copy(bases / "sd3-t5", tmp_path / "base", edit("model_index.json", text_encoder_3=["transformers", "UMT5EncoderModel"]))
+    )
+    assert error.code == "GTJ0109"
+    assert "its text_encoder_3 is UMT5EncoderModel, and that of a StableDiffusion3Pipeline is a T5EncoderModel" in error.why
+
+
+def test_parts_in_several_files_are_read_by_their_index(bases: Path, tmp_path: Path) -> None:
+    theirs = pipeline("sd3-t5")
+    theirs.save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    assert (tmp_path / "base" / "text_encoder_3" / "model.safetensors.index.json").is_file()
+    assert (tmp_path / "base" / "transformer" / "diffusion_pytorch_model.safetensors.index.json").is_file()
+    found = made(tmp_path / "base", tmp_path / "cache", adapt={"type": "lora"}).modules["denoiser"].state_dict()
+    whole = made(bases / "sd3-t5", tmp_path / "cache", adapt={"type": "lora"}).modules["denoiser"].state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in found.items() if "lora_" not in name)
+
+
+def test_the_third_text_encoder_learns_a_word_without_dropout(bases: Path, tmp_path: Path) -> None:
+    network: Any = made(bases / "sd3-t5", tmp_path / "cache", adapt={"type": "textual-inversion", "textualInversion": WORD}).modules[
+        "denoiser"
+    ]
+    network.train()
+    assert network.text_encoder.training
+    assert not network.text_encoder_3.training
+    assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == {
+        "text_encoder.text_model.embeddings.token_embedding.rows",
+        "text_encoder_2.text_model.embeddings.token_embedding.rows",
+        "text_encoder_3.shared.rows",
+    }

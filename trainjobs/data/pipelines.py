@@ -45,8 +45,14 @@ def chosen(objects: Sequence[Object], place: Place, weights: bool) -> list[Objec
     return found
 
 
+def is_index(name: str) -> bool:
+    """Whether a file says which of several safetensors a weight lies in: model.safetensors.index.json, ....index.fp16.json."""
+    return f"{TENSORS}.index." in name
+
+
 def tensors(part: str, own: dict[str, Object], place: Place) -> list[Object]:
-    """The safetensors of a part: those without a variant (.fp16., .non_ema.) where there are such, else those in half precision."""
+    """The safetensors of a part: those without a variant (.fp16., .non_ema.) where there are such, else those in half precision. With them
+    their index, where there are several."""
     every = [name for name in sorted(own) if name.endswith(TENSORS)]
     plain = [name for name in every if not any(f".{variant}" in name for variant in ("fp16", "non_ema", "bf16"))]
     taken = plain or [name for name in every if ".fp16" in name] or every
@@ -57,4 +63,6 @@ def tensors(part: str, own: dict[str, Object], place: Place) -> list[Object]:
             raise JobError("GTJ0109", "the pipeline has no safetensors", where=place.uri, why=why, how=how)
         why, how = f"no .safetensors lie in {part}", "copy the pipeline as a whole"
         raise JobError("GTJ0118", "the pipeline has no weights", where=place.uri, why=why, how=how)
-    return [own[name] for name in taken]
+    variants = any(".fp16" in name for name in taken)
+    indices = [name for name in sorted(own) if is_index(name) and (".fp16" in name) == variants and len(taken) > 1]
+    return [own[name] for name in (*taken, *indices)]

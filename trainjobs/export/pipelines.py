@@ -19,11 +19,12 @@ from typing import Any
 
 from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.errors import JobError
-from trainjobs.data.pipelines import ENCODERS, PLAIN, TENSORS
+from trainjobs.data.pipelines import ENCODERS, PLAIN, TENSORS, is_index
 from trainjobs.data.pretrained import Pretrained, compare, fetched
 from trainjobs.export.huggingface import DTYPES
 
 LORA, WORD, KOHYA = "pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "lora.safetensors"
+ENCODED = ("clip_l", "clip_g", "t5xxl")  # the text encoders, as others call them in files of words
 _ADAPTER = ".default"  # peft's name of an adapter, within the names of its parameters
 
 
@@ -141,13 +142,13 @@ def names_for_others(names: Iterable[str]) -> dict[str, str]:
 
 
 def _word(folder: Path, diffusion: Diffusion, trained: Mapping[str, Any]) -> None:
-    """{placeholder: [vectors, width]}; of two text encoders {clip_l, clip_g}, as pipe.load_textual_inversion is given each of them."""
+    """{placeholder: [vectors, width]}; of several text encoders one for each of ENCODED, as pipe.load_textual_inversion is given them."""
     from safetensors.torch import save_file
 
     word = diffusion.adapted.textual_inversion
     assert word is not None
     rows = [tensor.contiguous() for _, tensor in sorted(trained.items())]
-    names = [word.placeholder] if len(rows) == 1 else ["clip_l", "clip_g"]
+    names = [word.placeholder] if len(rows) == 1 else ENCODED[: len(rows)]
     save_file(dict(zip(names, rows, strict=True)), folder / WORD, metadata={"format": "pt"})
 
 
@@ -160,7 +161,7 @@ def _whole(folder: Path, diffusion: Diffusion, found: Pretrained, trained: Mappi
     parts, kind = by_part(trained), KINDS[kind_of(found)]
     for name in found.files:
         part, _, file = name.rpartition("/")
-        if part not in parts or (file not in PLAIN and not file.endswith(TENSORS)):
+        if part not in parts or not (file in PLAIN or file.endswith(TENSORS) or is_index(file)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found.folder / name, folder / name)
     for part, own in parts.items():

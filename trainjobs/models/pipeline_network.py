@@ -2,8 +2,8 @@
 
 Stable Diffusion      the last hidden states of CLIP
 Stable Diffusion XL   the last but one of two CLIPs side by side; beside them the second's pooled output, and sizes and crop of the image
-Stable Diffusion 3    those of two CLIPs side by side, filled up to the transformer's width, and zeros in the place of T5's 256 tokens;
-                      beside them the pooled outputs of both
+Stable Diffusion 3    those of two CLIPs side by side, filled up to the transformer's width, and behind them the last of T5's 256 tokens, or
+                      zeros in their place where the pipeline is saved without it; beside them the pooled outputs of both CLIPs
 These are what the pipelines of diffusers tell their networks. Where an XL pipeline says that an empty prompt is nothing at all
 (force_zeros_for_empty_prompt), it is zeros, in training as in sampling.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from trainjobs.data.pipelines import ENCODERS
 from trainjobs.models.pipelines import Parts
 
-T5 = 256  # tokens, as the pipeline of diffusers has them
+T5 = 256  # tokens, padding among them, to which no mask is told: max_sequence_length of diffusers' pipeline
 
 
 class PipelineNetwork(nn.Module):
@@ -47,10 +47,10 @@ class PipelineNetwork(nn.Module):
         return [getattr(self, name) for name in ENCODERS[: self._count]]
 
     def train(self, mode: bool = True) -> PipelineNetwork:
-        """What is not trained stays in eval mode."""
+        """What is not trained stays in eval mode; so does T5, whose dropout belongs to no sample, while it learns a word."""
         super().train(mode)
-        for part in (self.denoiser, *self.encoders):
-            part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
+        for number, part in enumerate((self.denoiser, *self.encoders)):
+            part.train(mode and number < 3 and any(parameter.requires_grad for parameter in part.parameters()))
         return self
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class PipelineNetwork(nn.Module):
             return hidden, hidden.new_zeros(len(hidden), 0)
         states: list[Tensor] = []
         pools: list[Any] = []
-        for encoder, own in zip(self.encoders, ids, strict=True):
+        for encoder, own in zip(self.encoders[:2], ids, strict=False):
             found = encoder(own, output_hidden_states=True)
             states.append(found.hidden_states[-2])
             pools.append(getattr(found, "text_embeds", None))
@@ -91,7 +91,8 @@ class PipelineNetwork(nn.Module):
             pooled = torch.cat(pools, dim=-1)
             width: int = self.denoiser.config.joint_attention_dim  # type: ignore[union-attr, assignment]
             hidden = F.pad(hidden, (0, width - hidden.shape[-1]))
-            hidden = torch.cat([hidden, hidden.new_zeros(len(hidden), T5, width)], dim=1)
+            third = self.encoders[2](ids[2])[0] if len(ids) > 2 else hidden.new_zeros(len(hidden), T5, width)
+            hidden = torch.cat([hidden, third], dim=1)
         if self._zeros:
             empty = torch.stack([(own == getattr(self, f"nothing_{n}")).all(dim=1) for n, own in enumerate(ids)]).all(dim=0)
             hidden = hidden.masked_fill(empty[:, None, None], 0.0)

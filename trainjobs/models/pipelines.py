@@ -1,7 +1,7 @@
 """The parts of a trained pipeline of diffusers, from safetensors alone: its denoiser, its autoencoder, its text encoders and tokenizers.
 
 Three kinds: Stable Diffusion (Rombach et al., 2022, arXiv 2112.10752), Stable Diffusion XL (Podell et al., 2023, arXiv 2307.01952) and
-Stable Diffusion 3 (Esser et al., 2024, arXiv 2403.03206), the last without its T5, which it may be sampled without. A class that a folder
+Stable Diffusion 3 (Esser et al., 2024, arXiv 2403.03206), the last with its T5 or without, as it lies there. A class that a folder
 names and diffusers or transformers does not have is never looked for among code that lies beside the weights.
 
 diffusers and transformers are imported inside the functions: they take seconds.
@@ -22,7 +22,8 @@ from trainjobs.data.pretrained import unusable
 if TYPE_CHECKING:
     from trainjobs.data.pretrained import Pretrained
 
-CLIP, PROJECTED = "CLIPTextModel", "CLIPTextModelWithProjection"
+CLIP, PROJECTED, T5 = "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel"
+OPTIONAL = "text_encoder_3"  # which a pipeline that has it may be saved without
 KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "StableDiffusionPipeline": {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",), "text_encoder": (CLIP,)},
     "StableDiffusionXLPipeline": {
@@ -36,6 +37,7 @@ KINDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "vae": ("AutoencoderKL",),
         "text_encoder": (PROJECTED,),
         "text_encoder_2": (PROJECTED,),
+        OPTIONAL: (T5,),
     },
 }
 
@@ -62,14 +64,17 @@ def kind_of(base: Pretrained) -> str:
         known = ", ".join(KINDS)
         raise unusable("the pipeline is of another class", where, f"it is a {kind}", f"take one of {known}")
     for part, classes in KINDS[kind].items():
-        found = (index.get(part) or [None, None])[1]
-        if found not in classes:
+        found = class_in(index, part)
+        if found not in classes and not (part == OPTIONAL and found is None):
             why = f"its {part} is {found or 'missing'}, and that of a {kind} is a {classes[0]}"
             raise unusable("the pipeline is of another class", where, why, "save it again with diffusers: pipeline.save_pretrained(folder)")
-    if index.get("text_encoder_3", [None, None])[1] is not None:
-        how = "save the pipeline without it: from_pretrained(..., text_encoder_3=None, tokenizer_3=None).save_pretrained(folder)"
-        raise unusable("the pipeline has a third text encoder", where, "T5 is not trained with here, and images are drawn without it", how)
     return kind
+
+
+def class_in(index: Mapping[str, Any], part: str) -> str | None:
+    """The class of a part, as the pipeline's index has it; None where it is saved without."""
+    found: str | None = (index.get(part) or [None, None])[1]
+    return found
 
 
 def load(base: Pretrained, *, half: bool) -> Parts:
@@ -82,7 +87,8 @@ def load(base: Pretrained, *, half: bool) -> Parts:
     dtype = torch.bfloat16 if half else torch.float32
     parts = KINDS[kind]
     name = next(iter(parts))
-    encoders = [part for part in ENCODERS if part in parts]
+    index = base.json(INDEX)
+    encoders = [part for part in ENCODERS if part in parts and class_in(index, part) is not None]
     return Parts(
         kind,
         name,
@@ -91,7 +97,7 @@ def load(base: Pretrained, *, half: bool) -> Parts:
         tuple(part_of(base, part, parts[part][0], dtype) for part in encoders),
         tuple(tokenizer_of(base, part) for part in TOKENIZERS[: len(encoders)]),
         base.json("scheduler/scheduler_config.json"),
-        base.json(INDEX),
+        index,
     )
 
 
@@ -128,10 +134,11 @@ def part_of(base: Pretrained, part: str, named: str, dtype: torch.dtype) -> nn.M
 
 def tokenizer_of(base: Pretrained, part: str) -> Any:
     """JobError GTJ0109."""
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizer, T5TokenizerFast
 
+    kind: Any = T5TokenizerFast if part == TOKENIZERS[ENCODERS.index(OPTIONAL)] else CLIPTokenizer
     try:
-        return CLIPTokenizer.from_pretrained(str(base.folder / part), local_files_only=True)
+        return kind.from_pretrained(str(base.folder / part), local_files_only=True)
     except Exception as error:  # whatever is in these files
         how = "copy all files of the pipeline"
         raise unusable(f"the pipeline's {part} cannot be read", base.uri, f"{type(error).__name__}: {error}", how) from error

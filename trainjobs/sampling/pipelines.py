@@ -15,7 +15,7 @@ from trainjobs.api.uris import file_uri
 from trainjobs.data.pipelines import INDEX
 from trainjobs.data.pretrained import fetched, pinned
 from trainjobs.data.source import DataInfo
-from trainjobs.export.pipelines import KOHYA, LORA, WORD, names_for_others
+from trainjobs.export.pipelines import ENCODED, KOHYA, LORA, WORD, names_for_others
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import Model
 
@@ -57,9 +57,9 @@ def opened(
         ours = names_for_others(trained)
         tensors = {ours.get(name, name): tensor for name, tensor in tensors.items()}
     elif files == [WORD]:
-        tensors = dict(zip(sorted(trained), tensors.values(), strict=True)) if len(trained) == 1 else _of_two(trained, tensors)
+        tensors = dict(zip(sorted(trained), tensors.values(), strict=True)) if len(trained) == 1 else _of_several(trained, tensors)
     return made, tensors
 
 
-def _of_two(trained: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[key] for name, key in zip(sorted(trained), ("clip_l", "clip_g"), strict=True)}
+def _of_several(trained: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[key] for name, key in zip(sorted(trained), ENCODED, strict=False)}

@@ -12,7 +12,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.kinds import image
 from trainjobs.models.new_words import NewWords
 from trainjobs.models.pipeline_adapters import low_rank
-from trainjobs.models.pipeline_network import PipelineNetwork
+from trainjobs.models.pipeline_network import T5, PipelineNetwork
 from trainjobs.models.pipelines import Parts, load
 from trainjobs.objectives.diffusion.pipeline import PipelineObjective
 from trainjobs.objectives.diffusion.pipeline_process import process_of
@@ -60,14 +60,15 @@ def trained(parts: Parts, family: Diffusion) -> Texts:
     """Have what `adapt` names be trained: these parameters alone ask for a gradient. New ones come from torch's global generator, which the
     caller seeds."""
     adapt, word, tokens = family.adapted, "", tuple[str, ...]()
-    lengths = tuple(cast(Any, encoder).config.max_position_embeddings for encoder in parts.encoders)
+    lengths = tuple(getattr(cast(Any, encoder).config, "max_position_embeddings", T5) for encoder in parts.encoders)
+    clips = parts.encoders[:2]  # T5 is never trained, as in diffusers' script of low-rank changes; a new word it learns, too
     if adapt.type == "full":
         parts.denoiser.requires_grad_(True)
-        for encoder in parts.encoders if adapt.text_encoder else ():
+        for encoder in clips if adapt.text_encoder else ():
             encoder.requires_grad_(True)
     elif adapt.type == "lora":
         low_rank(parts.denoiser, adapt.lora, adapt.lora.target_modules)
-        for encoder in parts.encoders if adapt.text_encoder else ():
+        for encoder in clips if adapt.text_encoder else ():
             low_rank(encoder, adapt.lora, ("q_proj", "k_proj", "v_proj", "out_proj"))
     else:
         assert adapt.textual_inversion is not None
