@@ -7,6 +7,7 @@ something, so it is a condition of the job and not an error of the operator. A s
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass
 
 from gentrain_operator.conditions import Condition
@@ -29,6 +30,9 @@ WHAT = {
 }
 
 
+_NO_ACCOUNT = re.compile(r'serviceaccount "([^"]+)" not found')
+
+
 @dataclass(frozen=True)
 class Refusal:
     """`reason` in CamelCase, of the condition ResourcesReady for a quota, of Accepted for the rest; `message` begins with a code."""
@@ -48,6 +52,26 @@ class Refusal:
                 since = datetime.datetime.fromisoformat(one["lastTransitionTime"])
                 return min(AGAIN[1], max(AGAIN[0], (now - since).total_seconds()))
         return AGAIN[0]
+
+
+class Refused(Exception):
+    """The API server does not take a child of the job."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def of_pod(error: ApiError, pod: Object) -> Refusal | None:
+    """The same of a pod that the operator itself creates: whose account and whose security are looked at."""
+    told = clean(error.message or error.reason, 700)
+    missing = _NO_ACCOUNT.search(error.message)
+    if missing:
+        where = f"service account {clean(missing[1], 253)}, which spec.pod.serviceAccountName or the profile names"
+        return Refusal("AccountNotFound", f"GTJ0111 the namespace has no {where}. It goes on by itself once that exists")
+    if error.status == 403 and "violates PodSecurity" in error.message:
+        return Refusal("PodsForbidden", f"GTJ0303 the namespace's Pod Security level does not allow pod {pod['metadata']['name']}: {told}")
+    return refusal(error, str(pod["kind"]))
 
 
 def refusal(error: ApiError, kind: str) -> Refusal | None:
