@@ -1,12 +1,13 @@
 """One small pod before the first attempt: what is wrong with image, account, store or data is found before accelerators are held. Pure.
 
-The pod is the head of the attempt with another command (trainjobs/cli/preflight.py): the same image, account, environment, volumes, security
-and place, so that a node which takes it takes the head, and without an accelerator. It is called by its job, so there is one of it at most.
-Its annotation says what it looks at; a pod that looks at something else goes. What it found stands in `status.preflight`, and is remembered
+The pod is the head of the attempt with another command (trainjobs/cli/preflight.py): the same image, account, environment, volumes,
+security and place, so that a node which takes it takes the head, and no accelerator. It is called by its job, so there is one at most. Its
+annotation says what it looks at; a pod that looks at something else goes. What it found stands in `status.preflight`, and is remembered
 for a day: written first, before the pod is deleted, so that an operator that dies in between knows it.
 
-A verdict that refuses keeps the job waiting, with the code in the condition Accepted, and is asked for again. A pod that ends without one
-(an image with a trainer of before, which does not know the command; a node that took it along) proves nothing: the job goes on, and says so.
+A verdict that refuses keeps the job waiting, with the code in the condition Accepted, and is asked for again. A pod that ends without
+one (an image with a trainer of before, which does not know the command; a node that took it along) proves nothing: the job goes on, and
+says so.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import PODS, Object
 from gentrain_operator.names import JOB_LABEL, MANAGED_BY, MANAGED_LABEL, label_value, preflight_name
-from gentrain_operator.rayjob import HEAD, MOUNT
+from gentrain_operator.rayjob import MOUNT
 from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.codes import CODES
@@ -88,7 +89,7 @@ def remembered(status: Object, looks_at: str, now: datetime.datetime) -> Object 
 
 def pause(entry: Object, now: datetime.datetime) -> float:
     """Seconds until it is looked at again after a verdict that refuses; 0: now."""
-    wait = min(AGAIN[1], AGAIN[0] * 2.0 ** min(entry.get("tries", 1) - 1, 16))
+    wait: float = min(AGAIN[1], AGAIN[0] * 2.0 ** min(int(entry.get("tries", 1)) - 1, 16))
     since = (now - (parsed_time(entry.get("at")) or now)).total_seconds()
     return min(wait, max(0.0, wait - since))
 

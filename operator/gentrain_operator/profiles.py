@@ -65,9 +65,9 @@ def forbidden(name: str, profile: ProfileSpec, enforced: str) -> str:
     if takes(enforced, level):
         return ""
     return (
-        f"GTJ0303 the pods of ComputeProfile {name} need the Pod Security level {level} (fabric: {profile.fabric}), and the job's namespace "
-        f"has the label {ENFORCE}={enforced}: name a profile with fabric none or efa, submit to a namespace that allows {level}, or have "
-        f"the label changed (kubectl label --overwrite namespace NAMESPACE {ENFORCE}={level})"
+        f"GTJ0303 the pods of ComputeProfile {name} need the Pod Security level {level} (fabric: {profile.fabric}), and the namespace of "
+        f"the job has the label {ENFORCE}={enforced}: name a profile with fabric none or efa, submit to a namespace that allows {level}, "
+        f"or have the label changed (kubectl label --overwrite namespace NAMESPACE {ENFORCE}={level})"
     )
 
 

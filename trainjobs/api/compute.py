@@ -49,8 +49,8 @@ class Compute(Model):
     )
     queue_elastic: bool = Field(
         False,
-        description="An elastic job in a queue scales there as well, its quota with it (Kueue's feature gate ElasticJobsViaWorkloadSlices); "
-        "else it asks for its largest size.",
+        description="An elastic job in a queue scales there as well, its quota with it (Kueue's gate ElasticJobsViaWorkloadSlices); else "
+        "it asks for its largest size.",
     )
     topology: Topology | None = Field(
         None, description="How near the workers have to be to each other, of a queue that knows its topology."
