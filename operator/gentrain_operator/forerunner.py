@@ -28,7 +28,6 @@ from trainjobs.api.profile import ProfileSpec
 log = logging.getLogger(__name__)
 
 AT_ONCE = 0.05  # seconds: what was written a moment ago is read back
-_WHERE = ". It is the preflight, which goes where the head goes: the profile's head.selector and head.tolerations"
 
 
 class Forerunner:
@@ -87,9 +86,8 @@ class Forerunner:
         if rest is not None:
             self._gone(seen.job, there, "")
             return self._waits(seen.job, now, _looking(seen.job, None), again=AT_ONCE, changes=rest)
-        place = _WHERE if stuck.reason in ("Unschedulable", "NoCapacity") else ""
-        kind = "ResourcesReady" if stuck.reason == "ScalingUp" else "Accepted"
-        condition = Condition(kind, False, stuck.reason, stuck.message[: 1000 - len(place)] + place)
+        kind = "ResourcesReady" if stuck.condition == "ResourcesReady" else "Accepted"
+        condition = Condition(kind, False, stuck.reason, stuck.message)
         return self._waits(seen.job, now, condition, again=preflight.poll(there, now))
 
     def _rest(self, seen: Observed, there: Object, stuck: Waiting, now: datetime.datetime) -> Object | None:

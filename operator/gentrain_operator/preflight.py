@@ -42,6 +42,9 @@ _MISSING = re.compile(
 )
 
 
+_WHERE = ". It is the preflight, which goes where the head goes: the profile's head.selector and head.tolerations"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a pod that has ended says. `said` begins with a code unless all is well."""
@@ -127,7 +130,14 @@ def stuck(pod: Object, told: Mapping[str, Sequence[Object]]) -> Waiting | None:
     if missing or (found and found.reason == "Unschedulable" and "persistentvolumeclaim" in found.message and "not found" in found.message):
         words = missing or found.message.removeprefix("GTJ0202 ") if found else missing
         return Waiting("Accepted", "SecretNotFound", f"GTJ0111 {words}. It goes on by itself once that exists")
-    return found
+    if found is None or found.reason in ("ScalingUp", "SecretNotFound"):
+        return found
+    if found.reason == "ImagePullFailed":
+        return Waiting("Accepted", "ImagePullFailed", found.message)
+    message = found.message[: 1000 - len(_WHERE)] + _WHERE
+    if found.reason == "NoCapacity":
+        return Waiting("Accepted", "NoCapacity", message)
+    return Waiting("Accepted", "Unschedulable", message)
 
 
 def poll(pod: Object, now: datetime.datetime) -> float:

@@ -27,6 +27,7 @@ WHAT = {
     "TooLarge": "the server does not take a {kind} of this size",
     "KubeRayMissing": "the cluster does not know RayJobs: is KubeRay installed?",
     "Invalid": "the server does not take the {kind}",
+    "AccountNotFound": "the service account of the {kind} does not exist",
 }
 
 
@@ -67,8 +68,9 @@ def of_pod(error: ApiError, pod: Object) -> Refusal | None:
     told = clean(error.message or error.reason, 700)
     missing = _NO_ACCOUNT.search(error.message)
     if missing:
-        where = f"service account {clean(missing[1], 253)}, which spec.pod.serviceAccountName or the profile names"
-        return Refusal("AccountNotFound", f"GTJ0111 the namespace has no {where}. It goes on by itself once that exists")
+        what, who = WHAT["AccountNotFound"].format(kind="preflight pod"), clean(missing[1], 253)
+        how = "(spec.pod.serviceAccountName, or the profile's). It goes on by itself once it does"
+        return Refusal("AccountNotFound", f"GTJ0111 {what}: {who} {how}")
     if error.status == 403 and "violates PodSecurity" in error.message:
         return Refusal("PodsForbidden", f"GTJ0303 the namespace's Pod Security level does not allow pod {pod['metadata']['name']}: {told}")
     return refusal(error, str(pod["kind"]))

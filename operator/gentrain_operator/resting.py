@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.kube.events import clean
@@ -112,7 +113,7 @@ def noted(status: Object, sick: Mapping[str, str], now: datetime.datetime) -> Ob
     return {"avoidedNodes": [*others, *entries][-MOST:]}
 
 
-def avoided(status: Object, now: datetime.datetime, sick: Mapping[str, str]) -> list[str]:
+def avoided(status: Object, now: datetime.datetime, sick: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """The nodes that the pods of the next attempt keep off, in the order of their names: as many as the status has room for."""
     entries = noted(status, sick, now).get("avoidedNodes") or status.get("avoidedNodes") or ()
     return sorted(one["name"] for one in entries if (one.get("failures", 0) >= SUSPICION or one.get("why")) and _recent(one, now))

@@ -42,6 +42,14 @@ def ended(message: str, code: int = 0, reason: str = "Completed", phase: str = "
     return {"phase": phase, "containerStatuses": [{"name": "preflight", "state": {"terminated": terminated}}]}
 
 
+def waits(reason: str, message: str) -> Object:
+    return {"containerStatuses": [{"name": "preflight", "state": {"waiting": {"reason": reason, "message": message}}}]}
+
+
+def nowhere(message: str) -> Object:
+    return {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": message}]}
+
+
 def test_the_pod_is_the_head_without_its_ports_secrets_and_access() -> None:
     wishes = {
         "serviceAccountName": "trainer",
@@ -102,7 +110,7 @@ def test_what_an_end_means(status: Object, passed: bool, said: str) -> None:
     assert (found.passed, said in found.said) == (passed, True), found
 
 
-@pytest.mark.parametrize("status", [{}, {"phase": "Pending"}, {"phase": "Running", "containerStatuses": [{"name": "preflight", "state": {}}]}])
+@pytest.mark.parametrize("status", [{}, {"phase": "Pending"}, {"containerStatuses": [{"name": "preflight", "state": {}}]}])
 def test_no_verdict_before_the_end(status: Object) -> None:
     assert preflight.verdict({**made(), "status": status}) is None
 
@@ -253,13 +261,17 @@ def test_a_spec_that_was_mended_is_looked_at_at_once() -> None:
     ("status", "events", "reason", "said"),
     [
         (
-            {"containerStatuses": [{"name": "preflight", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}]},
+            waits("ImagePullBackOff", "no such tag"),
             [],
             "ImagePullFailed",
             "GTJ0204 preflight cannot pull its image: no such tag",
         ),
         (
-            {"containerStatuses": [{"name": "preflight", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s"'}}}]},
+            {
+                "containerStatuses": [
+                    {"name": "preflight", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s"'}}}
+                ]
+            },
             [],
             "SecretNotFound",
             'GTJ0111 secret "s". It goes on',
@@ -272,19 +284,23 @@ def test_a_spec_that_was_mended_is_looked_at_at_once() -> None:
         ),
         ({}, [{"reason": "FailedMount", "note": "timed out waiting"}], "Preflight", "looks at image"),
         (
-            {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": 'persistentvolumeclaim "runs" not found'}]},
+            nowhere('persistentvolumeclaim "runs" not found'),
             [],
             "SecretNotFound",
             'GTJ0111 pod job-preflight fits no node: persistentvolumeclaim "runs" not found',
         ),
         (
-            {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}]},
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}
+                ]
+            },
             [],
             "Unschedulable",
             "GTJ0202 pod job-preflight fits no node: 0/3 nodes are available: 3 Insufficient cpu.",
         ),
         (
-            {"conditions": [{"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes are available"}]},
+            nowhere("0/3 nodes are available"),
             [{"reason": "TriggeredScaleUp", "note": "pool 1->2", "reportingController": "cluster-autoscaler"}],
             "ScalingUp",
             "a node for pod job-preflight is on its way",
@@ -328,7 +344,7 @@ def test_a_profile_whose_nodes_do_not_take_the_pod_gives_way_to_the_next() -> No
         (
             'pods "job-preflight" is forbidden: error looking up service account team/trainer: serviceaccount "trainer" not found',
             "AccountNotFound",
-            "GTJ0111 the namespace has no service account trainer",
+            "GTJ0111 the service account of the preflight pod does not exist: trainer (",
         ),
         ('pods "job-preflight" is forbidden: violates PodSecurity "restricted:latest": x', "PodsForbidden", "GTJ0303"),
         ('pods "job-preflight" is forbidden: exceeded quota: q, requested: pods=1', "QuotaExceeded", "GTJ0203"),

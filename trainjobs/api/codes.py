@@ -622,7 +622,7 @@ CODES: dict[str, Code] = {
         ),
     ),
     "GTJ0306": Code(
-        "the preflight ended without a verdict",
+        "note: the preflight ended without a verdict",
         OK,
         _page(
             "Before a job's first attempt a small pod looks whether it can run: image, account, store, data. This one ended without saying "
