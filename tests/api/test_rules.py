@@ -836,6 +836,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "attention where there are maps": manifest(
         "diffusion", {"network": {"attentionResolutions": [16, 8]}}, data=data("builtin:shapes", images={"size": 16})
     ),
+    "an elastic job in a queue that scales": manifest(compute={"workers": "1-2", "queue": "team", "queueElastic": True}),
     "every change of pictures": manifest(
         "diffusion",
         data=data(
