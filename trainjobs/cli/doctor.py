@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,8 @@ import click
 
 from trainjobs.cli.cluster.options import place_options
 from trainjobs.cli.cluster.target import Target
+from trainjobs.cli.finding import COLOURS
+from trainjobs.cli.finding import Finding as Finding
 from trainjobs.cli.output import RUNS, columns, emit, folded, format_option, painted
 from trainjobs.cli.prepare import cores
 from trainjobs.cli.version import installed
@@ -27,15 +29,6 @@ from trainjobs.run.numbers import size
 
 GIB = 1024**3
 TRAIN = "in a clone of Gentrain: make install, or pip install '.[train]'"
-COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: Literal["ok", "warn", "fail"]
-    subject: str
-    detail: str
-    mend: str = ""
 
 
 @click.command("doctor", short_help="Check that this machine, or a cluster, can train; say what to mend.")

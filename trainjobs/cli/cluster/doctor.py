@@ -19,7 +19,7 @@ from gentrain_operator.surroundings import sick
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import Profile, ProfileSpec
 from trainjobs.cli.cluster.server import Cluster
-from trainjobs.cli.doctor import Finding
+from trainjobs.cli.finding import Finding
 
 # By the first of a node's labels that stands here, or begins so.
 KINDS = (
