@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from gentrain_operator import nodepools
 from gentrain_operator.kube.resource import NODES, PROFILES, Object
+from gentrain_operator.nodepools import INSTANCE_TYPE, workers
 from gentrain_operator.quantity import amount
 from gentrain_operator.surroundings import sick
 from trainjobs.api.problem import listed
@@ -101,7 +101,7 @@ def pools(nodes: Sequence[Object], profiles: Mapping[str, ProfileSpec]) -> list[
     alike: dict[tuple[str, str, str, int, bool], list[Object]] = {}
     for node in nodes:
         labels = labels_of(node)
-        key = (kind(labels), labels.get(nodepools.INSTANCE_TYPE, ""), accelerator(labels), devices(node), spot(labels))
+        key = (kind(labels), labels.get(INSTANCE_TYPE, ""), accelerator(labels), devices(node), spot(labels))
         alike.setdefault(key, []).append(node)
     return [
         Pool(*key, tuple(map(name_of, members)), tuple(name for name, one in profiles.items() if any(fits(one, node) for node in members)))
@@ -146,7 +146,7 @@ def findings(nodes: Sequence[Object], profiles: Mapping[str, ProfileSpec]) -> It
 
 def fits(profile: ProfileSpec, node: Object, *, resources: bool = True) -> bool:
     """Whether a worker that uses a whole node of the profile would be scheduled on this one."""
-    place, labels = nodepools.workers(profile, profile.accelerator.per_node), labels_of(node)
+    place, labels = workers(profile, profile.accelerator.per_node), labels_of(node)
     if any(labels.get(name) != value for name, value in place.selector.items()):
         return False
     if not all(holds(expression, labels) for expression in place.expressions):
