@@ -81,9 +81,10 @@ class Controller:
         run_as: RunAs | None = DEFAULT,
         preflight: bool = False,
     ) -> None:
-        self._forerunner, self._around = Forerunner(client, enabled=preflight, run_as=run_as), Surroundings(client)
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
+        self._forerunner = Forerunner(client, enabled=preflight, run_as=run_as, keeps=self._served.keeps)
+        self._around = Surroundings(client)
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
     def reconcile(self, key: Key) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gentrain_operator import preflight, present, profiles, resting
 from gentrain_operator.conditions import Condition
@@ -31,15 +31,16 @@ AT_ONCE = 0.05  # seconds: what was written a moment ago is read back
 
 
 class Forerunner:
-    """`enabled`: whether this operator asks for preflights at all; `run_as` as of every pod of a job."""
+    """`enabled`: whether this operator asks for preflights at all; `run_as` as of every pod of a job; `keeps`: whether the server keeps a
+    field of the status. Where it does not keep verdicts there are no preflights, which would never end."""
 
-    def __init__(self, client: Client, *, enabled: bool, run_as: RunAs | None) -> None:
-        self._client, self._enabled, self._run_as = client, enabled, run_as
+    def __init__(self, client: Client, *, enabled: bool, run_as: RunAs | None, keeps: Callable[[str], bool] = lambda name: True) -> None:
+        self._client, self._enabled, self._run_as, self._keeps = client, enabled, run_as, keeps
 
     def before(self, seen: Observed, decision: Decision, now: datetime.datetime) -> Decision:
         """What to do in place of a decision that begins the first attempt; any other decision as it is. Raises Taken, Refused, ApiError."""
         job, status = seen.job, seen.job.get("status") or {}
-        if not self._enabled or status.get("attempts", 0) or seen.rayjobs:
+        if not self._enabled or status.get("attempts", 0) or seen.rayjobs or not self._keeps("preflight"):
             return decision
         configmap, rayjob = (next((one for one in decision.create if one["kind"] == kind.kind), None) for kind in (CONFIGMAPS, RAYJOBS))
         if configmap is None or rayjob is None or not (job.get("spec") or {}).get("preflight", True):

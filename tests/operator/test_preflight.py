@@ -18,7 +18,11 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import CONFIGMAPS, PODS, Object, Resource
 from gentrain_operator.names import preflight_name
 from gentrain_operator.refusals import Refused
+from gentrain_operator.served import Served
 from tests.operator.test_decide import IMAGE, NOW, at, child, job, profile, reasons
+from trainjobs.api.crd import structural
+from trainjobs.api.job import Spec
+from trainjobs.api.status import Status
 
 PASSED = {"passed": True, "found": ["1797 images, 8x8 grey", "s3://runs/faces can be written as arn:aws:iam::1:role/trainer"]}
 REFUSED = {
@@ -58,10 +62,9 @@ def test_the_pod_is_the_head_without_its_ports_secrets_and_access() -> None:
         "files": [{"secret": "token", "mountPath": "/run/hf"}],
     }
     whole = job(pod=wishes, compute={"gpusPerWorker": 0, "workers": "1-2"})
-    head = decide(Observed(whole), NOW, IMAGE).create[1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
-    pod = preflight.pod(whole, head := {"spec": {"rayClusterSpec": {"headGroupSpec": {"template": head}}}})
-    template = head["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
-    theirs, (container,) = template["spec"], pod["spec"]["containers"]
+    rayjob = decide(Observed(whole), NOW, IMAGE).create[1]
+    pod, theirs = preflight.pod(whole, rayjob), rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (container,) = pod["spec"]["containers"]
     for same in ("securityContext", "serviceAccountName", "imagePullSecrets", "volumes"):
         assert pod["spec"][same] == theirs[same]
     for same in ("image", "resources", "securityContext", "volumeMounts"):
@@ -401,6 +404,24 @@ def test_the_pod_goes_when_the_job_is_not_to_begin(change: Object) -> None:
     desk.job["spec"].update(change)
     assert desk.look().create == ()
     assert desk.world.pod() is None
+
+
+def test_an_older_definition_that_keeps_no_verdicts_begins_without() -> None:
+    desk = Desk()
+    seen = Observed(desk.job)
+    forerunner = Forerunner(desk.world, enabled=True, run_as=DEFAULT, keeps=lambda name: name != "preflight")  # type: ignore[arg-type]
+    assert forerunner.before(seen, decide(seen, NOW, IMAGE), NOW).create
+    assert desk.world.made == 0
+
+    def older() -> Object:
+        schema = copy.deepcopy(structural(Status))
+        del schema["properties"]["preflight"]
+        return {"properties": {"spec": structural(Spec), "status": schema}}
+
+    served = Served(older)
+    assert served.keeps("preflight"), "nothing is known yet"
+    served.look()
+    assert (served.keeps("preflight"), served.keeps("phase")) == (False, True)
 
 
 def test_names_fit_whatever_the_job_is_called() -> None:
