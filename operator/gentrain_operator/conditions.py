@@ -35,6 +35,7 @@ MEANINGS = {
     "Ready": "head and workers are running",
     "ScalingUp": "pods are being scheduled, or images pulled",
     "Stepping": "steps are advancing",
+    "Preflight": "a small pod looks at image, account, data and store first",
     "Starting": "no step has been made yet",
     "Recovering": "goes on from the last checkpoint",
     "GaveBack": "it gave its pods back, because the others did not come",
@@ -109,7 +110,8 @@ _BESIDE = ("CheckpointReady", "TrainingHealthy", "Suspended", "WithinBudget")  #
 _WARNINGS = {
     *("UploadFailed", "Troubled", "BudgetReached", "BudgetNearlySpent"),
     *("KueueNotInstalled", "QueueNotFound", "QueueStopped", "ExceedsQuota"),
-    *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "PlanDoesNotFit", "NameTaken"),
+    *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "AccountNotFound", "PlanDoesNotFit", "NameTaken"),
+    *("PreflightFailed", "PreflightInconclusive"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),
     *(
         "Unschedulable",

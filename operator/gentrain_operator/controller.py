@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
+from gentrain_operator.forerunner import Forerunner
 from gentrain_operator.gang import holding
 from gentrain_operator.identity import DEFAULT, RunAs, running_as
 from gentrain_operator.kube.apply import Taken, create_child, write_status
@@ -27,11 +28,13 @@ from gentrain_operator.pace import Pace
 from gentrain_operator.pods import of_job, told
 from gentrain_operator.polls import Endpoint, Polls
 from gentrain_operator.present import starting, taken_up
+from gentrain_operator.profiles import Profiles, demanding, pools
 from gentrain_operator.queues import UNKNOWN, look
 from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
-from gentrain_operator.refusals import Refusal, refusal
+from gentrain_operator.refusals import Refused, refusal
 from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
+from gentrain_operator.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +64,9 @@ def job_of(obj: Object) -> Key | None:
     return Key(obj["metadata"]["namespace"], name) if name else None
 
 
-class Refused(Exception):
-    """The API server does not take a child of the job."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
 class Controller:
-    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none; `served` the definition that the server serves."""
+    """Reconciles jobs. `image` is the trainer image of jobs and profiles that name none; `served` the definition that the server serves;
+    `preflight`: whether a pod looks before a job's first attempt."""
 
     def __init__(
         self,
@@ -83,9 +79,12 @@ class Controller:
         now: Callable[[], datetime.datetime] = _now,
         served: Served | None = None,
         run_as: RunAs | None = DEFAULT,
+        preflight: bool = False,
     ) -> None:
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
+        self._forerunner = Forerunner(client, enabled=preflight, run_as=run_as, keeps=self._served.keeps)
+        self._around = Surroundings(client)
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
     def reconcile(self, key: Key) -> float | None:
@@ -105,6 +104,7 @@ class Controller:
         if wait > 0:  # only a pod has spoken, and what it said last is not old enough
             decision = replace(decision, status=None, again=min(wait, decision.again or wait))
         try:
+            decision = self._forerunner.before(seen, decision, self._now())
             self.apply(seen.job, decision)
         except Taken as taken:
             decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
@@ -129,7 +129,16 @@ class Controller:
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals, told=events)
+        found = Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals, told=events)
+        enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""
+        return replace(found, enforced=enforced, sick=self._sick(job, profiles))
+
+    def _sick(self, job: Object, known: Profiles) -> Mapping[str, str]:
+        """Before an attempt with accelerators: nodes of its pools that have a bad one."""
+        status = job.get("status") or {}
+        if status.get("finishedAt") or status.get("attempts", 0) > status.get("ended", 0):
+            return {}
+        return {name: why for selector in pools(job, known) for name, why in self._around.sick(selector).items()}
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""

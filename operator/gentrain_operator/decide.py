@@ -110,9 +110,9 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
         message = awaited(seen.pods)
         conditions = [_ACCEPTED, gang.pausing(status, message)]
         return Decision(status=present.status(job, now, phase, conditions, spec, {}, message), again=5.0)
-    choice = profiles.chosen(spec, seen.profiles or {}, status, now)
+    choice = profiles.chosen(spec, seen.profiles or {}, status, now, seen.enforced)
     if isinstance(choice, Condition):
-        return Decision(status=present.status(job, now, "Pending", [choice], spec))
+        return Decision(status=present.status(job, now, "Pending", [choice], spec), again=60.0 if seen.enforced else None)
     name, profile = choice
     if seen.taken:
         told = present.status(job, now, "Pending", [Condition("Accepted", False, "NameTaken", seen.taken)], spec)
@@ -120,10 +120,10 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
     if seen.refused is not None:
         told = present.status(job, now, phase, seen.refused.conditions(), spec)
         return Decision(status=told, again=seen.refused.again(status, now))
-    child = rayjob(job, spec, profile, attempt, image, resting.avoided(status, now))
+    child = rayjob(job, spec, profile, attempt, image, resting.avoided(status, now, seen.sick))
     begun = {**{name: value for name, value in status.items() if name != "retryAt"}, "attempts": attempt}
     begun |= {"startedAt": status.get("startedAt") or time(now)}
-    begun |= {"plan": spending.frozen(spec, name, profile)}
+    begun |= {"plan": spending.frozen(spec, name, profile), **resting.noted(status, seen.sick, now)}
     # What the look after the next would say as well, so that the new RayJob's own event is no reason to write.
     afterwards = _running(replace(seen, job={**job, "status": begun}, report=None), spec, now, attempt, child, None)
     return Decision(create=(configmap(job, spec, attempt), child), status=afterwards, delete=_outdated(seen, attempt))
@@ -158,7 +158,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     if given is not None:
         return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
     stuck = waiting(pods, child, seen.told) if present.starting(child) else None
-    fitting = profiles.fitting(spec, seen.profiles or {})
+    fitting = profiles.fitting(spec, seen.profiles or {}, seen.enforced)
     mine = fitting.get(resting.present(job.get("status") or {}, fitting, now), ProfileSpec())
     if stuck and len(fitting) > 1 and given_up(stuck, present.begun(child), mine.unschedulable_seconds, now):
         code, _, why = stuck.message.partition(" ") if stuck.message.startswith("GTJ") else ("GTJ0202", "", stuck.message)
@@ -256,7 +256,7 @@ def _ended(
         tries, end = since["free"], free_restarts.exhausted(since, failure)
         if end is not None:
             return _failed(seen, spec, now, attempt, child, end)
-    fitting, status = profiles.fitting(spec, seen.profiles or {}), job.get("status") or {}
+    fitting, status = profiles.fitting(spec, seen.profiles or {}, seen.enforced), job.get("status") or {}
     name = resting.present(status, fitting, now)
     spot = fitting.get(name, ProfileSpec()).capacity == "spot"
     worn = bool(since) and free_restarts.worn(since)

@@ -55,6 +55,7 @@ class Settings:
     port: int = 8080
     workers: int = 8
     run_as: RunAs | None = DEFAULT
+    preflight: bool = False
 
 
 class Operator:
@@ -72,7 +73,11 @@ class Operator:
         self.polls = Polls(self.queue.add, vouch=partial(of_a_pod, self.client))
         self.served = Served(lambda: self.client.schema(JOBS))
         self.controller = Controller(
-            self.client, self.stores, self.polls, self.recorder, image=settings.image, served=self.served, run_as=settings.run_as
+            *(self.client, self.stores, self.polls, self.recorder),
+            image=settings.image,
+            served=self.served,
+            run_as=settings.run_as,
+            preflight=settings.preflight,
         )
         self.workers = Workers(
             self.queue, self._reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
@@ -189,12 +194,17 @@ def main() -> int:
     parser.add_argument("--home", default=os.environ.get("POD_NAMESPACE", "default"), help="namespace of the lease")
     parser.add_argument("--port", type=int, default=8080, help="of /livez, /readyz and /metrics")
     parser.add_argument("--run-as", type=run_as, default=DEFAULT, metavar="UID:GID", help="of jobs' pods; empty: whom the cluster chooses")
+    parser.add_argument("--preflight", action="store_true", help="before a job's first attempt, a small pod looks whether it can run")
     parser.add_argument("--kubeconfig", help="default: the pod's service account, or KUBECONFIG outside a cluster")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     inside = "KUBERNETES_SERVICE_HOST" in os.environ and not arguments.kubeconfig
     configuration = in_cluster() if inside else from_kubeconfig(arguments.kubeconfig)
-    settings = Settings(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port, run_as=arguments.run_as)
+    settings = Settings(
+        *(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port),
+        run_as=arguments.run_as,
+        preflight=arguments.preflight,
+    )
     gc.set_threshold(*COLLECT)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -25,6 +25,12 @@ def rayjob_name(job: str, attempt: int) -> str:
     return _hashed(job, RAYJOB_LENGTH - len(suffix)) + suffix
 
 
+def preflight_name(job: str) -> str:
+    """`<job>-preflight`, a pod: trimmed, and kept unique by a hash, where that is no name of a host."""
+    plain = f"{job}-preflight"
+    return plain if len(plain) <= 63 and "." not in plain else f"{_hashed(job, 53)}-preflight"
+
+
 def label_value(job: str) -> str:
     """The job's name as a label value: itself up to 63 characters, else trimmed and hashed."""
     return job if len(job) <= 63 else _hashed(job, 63)

@@ -30,6 +30,8 @@ class Observed:
     holding: Holding | None = None
     rivals: Sequence[Holding] = ()
     told: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # events about pods that fit no node, by the pod's UID
+    enforced: str = ""  # the Pod Security level of its namespace, where one of its profiles needs more than the strictest
+    sick: Mapping[str, str] = field(default_factory=dict)  # nodes with a bad accelerator, and what is said of them
     poor: str = ""  # why it is suspended without having asked: its budget
 
 

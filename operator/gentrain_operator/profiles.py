@@ -16,6 +16,7 @@ from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.quantity import amount
 from gentrain_operator.rayjob import worker_resources
+from gentrain_operator.surroundings import ENFORCE, takes
 from trainjobs.api.job import API_VERSION, Spec
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import Profile, ProfileSpec
@@ -24,30 +25,71 @@ from trainjobs.api.rules import check_profile
 Profiles = Mapping[str, Object]
 
 
-def chosen(spec: Spec, profiles: Profiles, status: Object, now: datetime.datetime) -> tuple[str, ProfileSpec] | Condition:
-    """The name and the profile of the next attempt ("" and the defaults when the job names none), or why there is none."""
+def chosen(
+    spec: Spec, profiles: Profiles, status: Object, now: datetime.datetime, enforced: str = ""
+) -> tuple[str, ProfileSpec] | Condition:
+    """The name and the profile of the next attempt ("" and the defaults when the job names none), or why there is none. `enforced`: the
+    Pod Security level of its namespace."""
     if not spec.compute.profiles:
         unpriced = misfit(spec, "", ProfileSpec()) if spec.budget else ""
         return Condition("Accepted", False, "PlanDoesNotFit", unpriced) if unpriced else ("", ProfileSpec())
     found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
     good = {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec)}
-    fits = [name for name, profile in good.items() if not misfit(spec, name, profile)]
+    fits = fitting(spec, profiles, enforced)
     if fits:
         name = resting.order(status, fits, now)[0]
-        return name, good[name]
+        return name, fits[name]
     broken = [f"GTJ0111 ComputeProfile {name} is not usable: {said}" for name, said in found.items() if isinstance(said, str)]
     absent = [name for name in spec.compute.profiles if name not in profiles]
     missing = [f"GTJ0111 there is no ComputeProfile {listed(absent)}. The job goes on by itself once one exists"] if absent else []
     if good:
-        unfit = [misfit(spec, name, profile) for name, profile in good.items()]
-        return Condition("Accepted", False, "PlanDoesNotFit", ". ".join([*unfit, *broken, *missing]))
+        unfit = [misfit(spec, name, profile) or forbidden(name, profile, enforced) for name, profile in good.items()]
+        reason = "PodsForbidden" if any(one.startswith("GTJ0303") for one in unfit) else "PlanDoesNotFit"
+        return Condition("Accepted", False, reason, ". ".join([*unfit, *broken, *missing]))
     return Condition("Accepted", False, "ProfileNotFound", ". ".join([*broken, *missing]))
 
 
-def fitting(spec: Spec, profiles: Profiles) -> dict[str, ProfileSpec]:
+def fitting(spec: Spec, profiles: Profiles, enforced: str = "") -> dict[str, ProfileSpec]:
     """Those of its profiles that the job could run on now, as it prefers them."""
     found = {name: _read(profiles[name]) for name in spec.compute.profiles if name in profiles}
-    return {name: profile for name, profile in found.items() if isinstance(profile, ProfileSpec) and not misfit(spec, name, profile)}
+    return {
+        name: profile
+        for name, profile in found.items()
+        if isinstance(profile, ProfileSpec) and not misfit(spec, name, profile) and not forbidden(name, profile, enforced)
+    }
+
+
+def forbidden(name: str, profile: ProfileSpec, enforced: str) -> str:
+    """Why a namespace that enforces a Pod Security level will not take the profile's pods, and the ways out; "" when it will."""
+    level = nodepools.level(profile)
+    if takes(enforced, level):
+        return ""
+    return (
+        f"GTJ0303 the pods of ComputeProfile {name} need the Pod Security level {level} (fabric: {profile.fabric}), and the namespace of "
+        f"the job has the label {ENFORCE}={enforced}: name a profile with fabric none or efa, submit to a namespace that allows {level}, "
+        f"or have the label changed (kubectl label --overwrite namespace NAMESPACE {ENFORCE}={level})"
+    )
+
+
+def demanding(job: Object, profiles: Profiles) -> bool:
+    """Whether the pods of one of the job's profiles need more than the strictest Pod Security level."""
+    return any(nodepools.level(one) != "restricted" for one in _named(job, profiles))
+
+
+def pools(job: Object, profiles: Profiles) -> list[dict[str, str]]:
+    """The labels of the nodes on which the job's workers may run, by profile; none of a job without accelerators, or that is suspended."""
+    spec = job.get("spec") or {}
+    gpus = (spec.get("compute") or {}).get("gpusPerWorker", 1)
+    if spec.get("suspend") or not isinstance(gpus, int) or gpus <= 0:
+        return []
+    return [nodepools.workers(one, gpus).selector for one in _named(job, profiles) if one.accelerator.per_node]
+
+
+def _named(job: Object, profiles: Profiles) -> list[ProfileSpec]:
+    """The profiles that the job names, as far as they can be read, whatever else is wrong with it."""
+    names = ((job.get("spec") or {}).get("compute") or {}).get("profiles") or ()
+    found = [_read(profiles[name]) for name in names if name in profiles]
+    return [one for one in found if isinstance(one, ProfileSpec)]
 
 
 def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:

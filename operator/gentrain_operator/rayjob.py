@@ -34,6 +34,7 @@ HEAD = "ray-head"  # the container
 SUBMITTER = "ray-job-submitter"  # the container that KubeRay puts beside the head: it ends as the driver does
 NONCE = "gentrain.dev/nonce"  # annotation: what the head repeats in its record of a failure
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+ELASTIC = "kueue.x-k8s.io/elastic-job"  # annotation (Kueue 0.17, pkg/workloadslicing): RayJobs and RayClusters among others
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 UID = 1000
 # Of every container; with what a pod sets for all its containers it meets the `restricted` pod security standard.
@@ -74,8 +75,9 @@ def configmap(job: Object, spec: Spec, attempt: int) -> Object:
 def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: str, avoided: Sequence[str] = ()) -> Object:
     """The RayJob of an attempt. `image` is the trainer's when neither job nor profile names one; `avoided`: nodes no pod goes to."""
     low, high = spec.compute.worker_range
-    # Kueue admits no job that scales itself: quota is asked for the largest group then, which still shrinks when it loses a pod.
-    scales = spec.compute.elastic and spec.compute.queue is None
+    # Kueue admits a job that scales itself only where it is told to, behind a gate of its own. Else quota is asked for the largest group,
+    # which still shrinks when it loses a pod.
+    scales = spec.compute.elastic and (spec.compute.queue is None or spec.compute.queue_elastic)
     marks = labels(job, attempt)
     # Whoever counts cost or sets policy by labels meets the RayJob first, and Kueue reads its priority class there.
     metadata: Object = {
@@ -85,6 +87,7 @@ def rayjob(job: Object, spec: Spec, profile: ProfileSpec, attempt: int, image: s
     }
     if spec.compute.queue:
         metadata["labels"][QUEUE_LABEL] = spec.compute.queue
+        metadata["annotations"] |= {ELASTIC: "true"} if scales else {}
     if spec.compute.priority_class:
         metadata["labels"][PRIORITY_LABEL] = spec.compute.priority_class
     pod = _Pod(job, spec, profile, attempt, spec.pod.image or profile.image or image, avoided, scales=scales)

@@ -7,6 +7,7 @@ something, so it is a condition of the job and not an error of the operator. A s
 from __future__ import annotations
 
 import datetime
+import re
 from dataclasses import dataclass
 
 from gentrain_operator.conditions import Condition
@@ -26,7 +27,11 @@ WHAT = {
     "TooLarge": "the server does not take a {kind} of this size",
     "KubeRayMissing": "the cluster does not know RayJobs: is KubeRay installed?",
     "Invalid": "the server does not take the {kind}",
+    "AccountNotFound": "the service account of the {kind} does not exist",
 }
+
+
+_NO_ACCOUNT = re.compile(r'serviceaccount "([^"]+)" not found')
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,27 @@ class Refusal:
                 since = datetime.datetime.fromisoformat(one["lastTransitionTime"])
                 return min(AGAIN[1], max(AGAIN[0], (now - since).total_seconds()))
         return AGAIN[0]
+
+
+class Refused(Exception):
+    """The API server does not take a child of the job."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def of_pod(error: ApiError, pod: Object) -> Refusal | None:
+    """The same of a pod that the operator itself creates: whose account and whose security are looked at."""
+    told = clean(error.message or error.reason, 700)
+    missing = _NO_ACCOUNT.search(error.message)
+    if missing:
+        what, who = WHAT["AccountNotFound"].format(kind="preflight pod"), clean(missing[1], 253)
+        how = "(spec.pod.serviceAccountName, or the profile's). It goes on by itself once it does"
+        return Refusal("AccountNotFound", f"GTJ0111 {what}: {who} {how}")
+    if error.status == 403 and "violates PodSecurity" in error.message:
+        return Refusal("PodsForbidden", f"GTJ0303 the namespace's Pod Security level does not allow pod {pod['metadata']['name']}: {told}")
+    return refusal(error, str(pod["kind"]))
 
 
 def refusal(error: ApiError, kind: str) -> Refusal | None:

@@ -5,13 +5,14 @@ are spot, when they were taken back three times within an hour. It rests a quart
 four hours; four hours after a rest it counts as one that never rested. Whoever rests is passed over, not given up: the next attempt takes
 the first profile of `compute.profiles` that does not rest, and where all of them do, the one whose rest is over first.
 
-A node that two failed attempts name is avoided for a day.
+A node that two failed attempts name is avoided for a day, and so is one with a bad accelerator (surroundings.py) when an attempt begins.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.kube.events import clean
@@ -96,12 +97,26 @@ def suspected(status: Object, node: str | None, now: datetime.datetime) -> list[
         return None
     known = [one for one in status.get("avoidedNodes") or () if one["name"] != node and _recent(one, now)]
     before = next((one for one in status.get("avoidedNodes") or () if one["name"] == node and _recent(one, now)), {"failures": 0})
-    return [*known, {"name": node, "failures": before["failures"] + 1, "since": time(now)}][-MOST:]
+    return [*known, {**before, "name": node, "failures": before["failures"] + 1, "since": time(now)}][-MOST:]
 
 
-def avoided(status: Object, now: datetime.datetime) -> list[str]:
-    """The nodes that the pods of the next attempt keep off, in the order of their names."""
-    return sorted(one["name"] for one in status.get("avoidedNodes") or () if one.get("failures", 0) >= SUSPICION and _recent(one, now))
+def noted(status: Object, sick: Mapping[str, str], now: datetime.datetime) -> Object:
+    """What of the status changes as an attempt begins while nodes have a bad accelerator: `sick`, with what is said of them."""
+    if not sick:
+        return {}
+    known = {one["name"]: one for one in status.get("avoidedNodes") or () if _recent(one, now)}
+    others = [one for name, one in known.items() if name not in sick]
+    entries = [
+        {"name": name, "failures": known.get(name, {}).get("failures", 0), "since": time(now), "why": clean(why, 256)}
+        for name, why in sorted(sick.items())
+    ]
+    return {"avoidedNodes": [*others, *entries][-MOST:]}
+
+
+def avoided(status: Object, now: datetime.datetime, sick: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The nodes that the pods of the next attempt keep off, in the order of their names: as many as the status has room for."""
+    entries = noted(status, sick, now).get("avoidedNodes") or status.get("avoidedNodes") or ()
+    return sorted(one["name"] for one in entries if (one.get("failures", 0) >= SUSPICION or one.get("why")) and _recent(one, now))
 
 
 def _entry(status: Object, name: str) -> Object:

@@ -90,6 +90,12 @@ class Served:
         with self._lock:
             return self._told
 
+    def keeps(self, name: str) -> bool:
+        """Whether a field of the status would be there when it is read back."""
+        with self._lock:
+            fields = self._status.get("properties")
+        return fields is None or name in fields
+
     def fitting(self, status: Object) -> Object:
         """The status as the server takes it; with something left out, the condition Accepted says what."""
         with self._lock:

@@ -56,6 +56,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "no family": (manifest("vae", vae=None), "GTJ0105", "spec.vae", "write `vae: {}`"),
     "two families": (manifest("vae", diffusion={}), "GTJ0106", "spec.diffusion", "keep one of vae or diffusion"),
+    "an elastic queue without a queue": (
+        manifest(compute={"workers": "1-2", "queueElastic": True}),
+        "GTJ0108",
+        "spec.compute.queueElastic",
+        "needs a queue",
+    ),
+    "an elastic queue of a fixed group": (
+        manifest(compute={"workers": 2, "queue": "team", "queueElastic": True}),
+        "GTJ0108",
+        "spec.compute.queueElastic",
+        "needs an elastic group",
+    ),
+    "an elastic queue of one size": (
+        manifest(compute={"workers": "2-2", "queue": "team", "queueElastic": True}),
+        "GTJ0108",
+        "spec.compute.queueElastic",
+        'such as "2-8"',
+    ),
     "batch and workers": (manifest(compute={"workers": 3}), "GTJ0103", "spec.training.batch.global", "63 or 66"),
     "batch smaller than workers": (
         manifest(training=training(batch={"global": 2}), compute={"workers": 4}),
@@ -818,6 +836,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "attention where there are maps": manifest(
         "diffusion", {"network": {"attentionResolutions": [16, 8]}}, data=data("builtin:shapes", images={"size": 16})
     ),
+    "an elastic job in a queue that scales": manifest(compute={"workers": "1-2", "queue": "team", "queueElastic": True}),
     "every change of pictures": manifest(
         "diffusion",
         data=data(

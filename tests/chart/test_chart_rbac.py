@@ -16,7 +16,7 @@ from gentrain_operator import controller as controller_module
 from gentrain_operator import decide as decide_module
 from gentrain_operator import polls as polls_module
 from gentrain_operator.kube.client import from_kubeconfig
-from gentrain_operator.kube.resource import EVENTS, JOBS, RAYJOBS
+from gentrain_operator.kube.resource import EVENTS, JOBS, PODS, RAYJOBS
 from gentrain_operator.main import Operator, Settings
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
 from tests.cluster.at_work import IMAGE, Bench, Driver, report
@@ -45,10 +45,13 @@ class Confined(Bench):
         self._stopped = threading.Event()
         token = self.cluster.kubectl("-n", NAMESPACE, "create", "token", RELEASE).stdout.strip()
         kubeconfig = self.cluster.write_kubeconfig("operator", token)
-        settings = Settings(IMAGE, NAMESPACE, self.watched, port=0)
+        settings = Settings(IMAGE, NAMESPACE, self.watched, port=0, preflight=True)
         self.operator = Operator(from_kubeconfig(str(kubeconfig)), settings)
         self._thread = threading.Thread(target=self.operator.run, args=(self._stopped,))
         self._thread.start()
+
+    def apply(self, name: str = "job", **spec: Any) -> dict[str, Any]:
+        return super().apply(name, **{"preflight": False, **spec})
 
 
 @pytest.fixture(params=["team,other", ""], ids=["two-namespaces", "all-namespaces"])
@@ -135,6 +138,19 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.cluster.kubectl("-n", "team", "wait", "--for=condition=Finished", "gtj/plain", "--timeout=15s")
     assert bench.phase("Succeeded", "plain")["progress"]["percent"] == 100
 
+    # A pod looks first, on machines with accelerators whose pods need a namespace that lets them do much.
+    fabric = {"provider": "azure", "pool": "pool", "fabric": "azure-ib", "accelerator": {"type": "h100-80gb", "perNode": 8}}
+    spec = {**fabric, "node": {"instanceType": "Standard_ND96isr_H100_v5", "cpu": "90", "memory": "1700Gi"}}
+    rdma = {"apiVersion": JOBS.api_version, "kind": "ComputeProfile", "metadata": {"name": "rdma"}, "spec": spec}
+    bench.cluster.kubectl("create", "-f", "-", stdin=json.dumps(rdma))
+    bench.apply("looked", preflight=True, compute={"profiles": ["rdma"], "gpusPerWorker": 8, "workers": 2})
+    pod = bench.until(lambda: bench.client.get(PODS, "team", "looked-preflight"))
+    ended = {"exitCode": 0, "reason": "Completed", "message": '{"passed": true}'}
+    done = {"phase": "Succeeded", "containerStatuses": [{"name": "preflight", "state": {"terminated": ended}}]}
+    path = "/api/v1/namespaces/team/pods/looked-preflight/status"
+    bench.cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps({**pod, "status": done}))
+    bench.running("looked")
+
     # Suspended twice: the second event of a kind is a patch of the first.
     bench.apply("pausing")
     name = bench.running("pausing")
@@ -191,5 +207,5 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     given = granted(bench.cluster)
     assert used(bench.cluster) == {(one.group, one.resource, one.verb) for one in given}
     outside = {(one.group, one.resource) for one in given if one.everywhere}
-    assert bench.watched is None or outside == {("gentrain.dev", "computeprofiles")}
+    assert bench.watched is None or outside == {("gentrain.dev", "computeprofiles"), ("", "nodes")}
     assert documented() == {(one.group or "core", one.resource, one.verb) for one in given}

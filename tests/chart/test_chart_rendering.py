@@ -139,7 +139,7 @@ def test_watched_namespaces_take_a_role_each() -> None:
         where = {one["metadata"]["namespace"] for one in found if one["kind"] == kind and one["metadata"]["name"] == "gentrain"}
         assert where == {"red", "blue"}
     (role,) = [one for one in found if one["kind"] == "ClusterRole" and one["metadata"]["name"] == f"{NAMESPACE}-gentrain"]
-    assert [rule["resources"] for rule in role["rules"]] == [["computeprofiles"]]
+    assert [rule["resources"] for rule in role["rules"]] == [["computeprofiles"], ["nodes"]], "which belong to no namespace"
     (deployment,) = [one for one in found if one["kind"] == "Deployment"]
     assert "--namespace=red,blue" in deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     (binding,) = [one for one in found if one["kind"] == "ValidatingAdmissionPolicyBinding"]

@@ -71,7 +71,7 @@ def test_every_refusal_and_every_reason_of_waiting_pods_has_a_sentence_of_its_ow
     assert blaming("Waiting") <= set(STUCK)
     refused = {node for node in constants(ast.parse((SOURCE / "refusals.py").read_text())) if node in conditions._WARNINGS}
     assert refused <= set(REFUSED)
-    assert len(refused) == 8
+    assert len(refused) == 10
 
 
 @pytest.mark.parametrize("reason", sorted(REFUSED))

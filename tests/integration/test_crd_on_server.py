@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,12 @@ def leaves(
         yield path, {"anyOf": members}
 
 
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    """Short ones where both bounds are such: hypothesis takes no others."""
+    short = all(struct.unpack("f", struct.pack("f", bound))[0] == bound for bound in (low, high))
+    return st.floats(low, high, width=32 if short else 64)
+
+
 def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a leaf: what is allowed, what is just outside, and what is of another type."""
     if "anyOf" in schema:
@@ -158,7 +165,7 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if kind in ("integer", "number"):
         low, high = schema.get("minimum", schema.get("exclusiveMinimum", -9)), schema.get("maximum", schema.get("exclusiveMaximum", 9))
         edges = st.sampled_from([low, high, low - 1, high + 1])
-        inside = st.integers(int(low), min(int(low) + 200, int(high))) if kind == "integer" else st.floats(low, high, width=32)
+        inside = st.integers(int(low), min(int(low) + 200, int(high))) if kind == "integer" else floats(low, high)
         return st.one_of(*[inside] * 6, edges, other)
     if kind == "string":
         alike = st.from_regex(schema.get("pattern", "^a+$"), alphabet=st.characters(codec="ascii"))

@@ -155,6 +155,22 @@ def test_a_job_that_asks_nothing_has_the_plain_pods() -> None:
     assert not {"nodeSelector", "affinity", "priorityClassName", "runtimeClassName"} & set(body)
 
 
+def test_an_elastic_job_in_a_queue_scales_only_where_it_is_asked_to() -> None:
+    def made(**compute: Any) -> tuple[Object, Object]:
+        whole = rayjob(JOB, spec(compute={"workers": "2-4", "gpusPerWorker": 0, **compute}), ProfileSpec(), 1, "image")
+        return whole["metadata"]["annotations"], whole["spec"]["rayClusterSpec"]
+
+    annotations, cluster = made(queue="q", queueElastic=True)
+    assert annotations["kueue.x-k8s.io/elastic-job"] == "true"
+    assert cluster["enableInTreeAutoscaling"]
+    assert cluster["workerGroupSpecs"][0]["replicas"] == 2
+    annotations, cluster = made(queue="q")
+    assert "kueue.x-k8s.io/elastic-job" not in annotations
+    assert "enableInTreeAutoscaling" not in cluster
+    assert cluster["workerGroupSpecs"][0]["replicas"] == 4, "it asks for its largest size"
+    assert "kueue.x-k8s.io/elastic-job" not in made()[0]
+
+
 def test_priority_and_topology_go_where_kueue_reads_them() -> None:
     asked = spec(compute={"queue": "q", "priorityClass": "high", "topology": {"preferred": "cloud.google.com/gce-topology-block"}})
     made = rayjob(JOB, asked, ProfileSpec(), 1, "image")

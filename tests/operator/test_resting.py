@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from gentrain_operator import resting
+from gentrain_operator.decide import Observed, decide
 from gentrain_operator.diagnose import Failure
 from gentrain_operator.rayjob import rayjob
 from tests.operator.test_decide import NOW, ONE, UNSCHEDULABLE, at, child, decided, failed, job, pod, profile, running, seen
 from tests.operator.test_rayjob import spec as job_spec
 from trainjobs.api.profile import ProfileSpec
+from trainjobs.api.status import Status as StatusModel
 
 BOTH = profile("spot", capacity="spot") | profile("sure")
 TWO: dict[str, Any] = {
@@ -171,3 +173,32 @@ def test_a_job_goes_back_to_the_profile_that_it_prefers_at_its_next_checkpoint()
 )
 def test_it_stays_where_it_is_otherwise(why_not: Any) -> None:
     assert returned(**why_not).status.get("ended", 0) == 0
+
+
+def test_a_node_with_a_bad_accelerator_is_avoided_at_once_and_for_a_day() -> None:
+    sick = {"n9": "AcceleratedHardwareReady is False: NvidiaXID79Error", "n1": "XIDErrors is True"}
+    once = lemon({}, "n1")
+    status: Any = {**once, **resting.noted(once, sick, NOW)}
+    assert [(one["name"], one["failures"], one["why"]) for one in status["avoidedNodes"]] == [
+        ("n1", 1, "XIDErrors is True"),
+        ("n9", 0, "AcceleratedHardwareReady is False: NvidiaXID79Error"),
+    ]
+    assert resting.avoided(once, NOW, sick) == ["n1", "n9"]
+    assert resting.avoided(status, NOW + datetime.timedelta(hours=23)) == ["n1", "n9"]
+    assert resting.avoided(status, NOW + datetime.timedelta(hours=25)) == []
+    assert resting.noted(status, {}, NOW) == {}, "nothing is written where nothing is bad"
+    many = {f"n{number:02}": "bad" for number in range(20)}
+    assert len(resting.noted({}, many, NOW)["avoidedNodes"]) == len(resting.avoided({}, NOW, many)) == resting.MOST
+
+
+def test_the_next_attempt_keeps_off_them_and_the_status_says_why() -> None:
+    compute = {"gpusPerWorker": 1, "profiles": ["gpu"]}
+    profiles = {"gpu": {"metadata": {"name": "gpu"}, "spec": {"accelerator": {"type": "l4", "perNode": 1}}}}
+    seen = Observed(job(compute=compute), profiles=profiles, sick={"n9": "XIDErrors is True"})
+    decision = decide(seen, NOW, "image")
+    assert decision.status is not None
+    assert decision.status["avoidedNodes"][0]["why"] == "XIDErrors is True"
+    assert StatusModel.model_validate(decision.status)
+    workers = decision.create[1]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+    terms = workers["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["n9"]} in terms[0]["matchExpressions"]

@@ -75,6 +75,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             "vae-mlp": job("vae", {"network": {**mlp, "latentDim": 2}}, {"source": "builtin:ring"}, momentum),
             "vae-scored": job("vae", auto, small, {"evaluation": {"metrics": ["loss", "fid"], "fidSamples": 6}}),
             "vae-queued": job("vae", auto, small, {"compute": {"queue": "team", "priorityClass": "low", "topology": {"required": "rack"}}}),
+            "vae-queued-elastic": job("vae", auto, small, {"compute": {"queue": "team", "workers": "1-2"}}),
             **{
                 f"vae-{name}": job("vae", auto, {**small, **data}, {"training": training})
                 for name, (data, training) in any_family(folder).items()

@@ -380,6 +380,7 @@ CODES: dict[str, Code] = {
         _page(
             "A node could not fetch the trainer's image: no such tag, no permission, or no route to the registry.",
             "Check `pod.image` and `pod.imagePullSecrets`.",
+            "An image that can be pulled and has no Python in it is none of a trainer: name one that holds Gentrain.",
         ),
     ),
     "GTJ0205": Code(
@@ -605,6 +606,8 @@ CODES: dict[str, Code] = {
         _page(
             "The credentials are not accepted, the user lacks a permission, the namespace does not exist, or a policy of the "
             "cluster refuses the job. The message says which, and as whom.",
+            "A fabric such as RDMA needs pods that stricter Pod Security levels refuse: the message names the level, the profile and "
+            "the label of the namespace. Nothing is started before they agree.",
             "`kubectl auth can-i --list -n NAMESPACE` shows what is allowed.",
             "The chart brings the roles `gentrain-viewer` and `gentrain-editor`; whoever administers the namespace binds them.",
         ),
@@ -616,6 +619,20 @@ CODES: dict[str, Code] = {
             "The server does not know the kind `GenerativeTrainingJob`.",
             "Look at the context in the message: is it the cluster you mean?",
             "Install it: `helm install gentrain charts/gentrain`.",
+        ),
+    ),
+    "GTJ0306": Code(
+        "note: the preflight ended without a verdict",
+        OK,
+        _page(
+            "Before a job's first attempt a small pod looks whether it can run: image, account, store, data. This one ended without saying "
+            "so: its image holds a trainer of before that does not know how to look, its node went away, or the operator may not create "
+            "pods. That proves nothing against the job, so it goes on as if nobody had looked; what is wrong is then found by its first "
+            "attempt, which holds its machines meanwhile.",
+            "The message ends with the last line that the pod wrote.",
+            "Use a trainer image of the operator's version: `pod.image`, the profile's image, or the chart's.",
+            "Of a missing permission: `helm upgrade` the chart; its roles belong to the operator's version.",
+            "`preflight: false` in the job's spec, or `preflight.enabled=false` of the chart, begins without one.",
         ),
     ),
     "GTJ0307": Code(

@@ -47,6 +47,11 @@ class Compute(Model):
     priority_class: LabelName | None = Field(
         None, description="WorkloadPriorityClass: the job's place in the queue, and whose quota it may take back."
     )
+    queue_elastic: bool = Field(
+        False,
+        description="An elastic job in a queue scales there as well, its quota with it (Kueue's gate ElasticJobsViaWorkloadSlices); else "
+        "it asks for its largest size.",
+    )
     topology: Topology | None = Field(
         None, description="How near the workers have to be to each other, of a queue that knows its topology."
     )
@@ -142,6 +147,13 @@ def queue_is_named(compute: Compute) -> Iterator[Breach]:
             )
 
 
+def queue_is_elastic(compute: Compute) -> Iterator[Breach]:
+    if compute.queue_elastic and (compute.queue is None or not compute.elastic):
+        lacks = "a queue" if compute.queue is None else "an elastic group"
+        how = "name the LocalQueue" if compute.queue is None else 'write workers as a range, such as "2-8"'
+        yield Breach(("queueElastic",), f"compute.queueElastic needs {lacks}", "it is how an elastic job scales in a queue", how)
+
+
 def topology_has_one_level(topology: Topology) -> Iterator[Breach]:
     if (topology.required is None) == (topology.preferred is None):
         what = "a topology needs required or preferred" if topology.required is None else "a topology has both required and preferred"
@@ -198,6 +210,14 @@ RULES = (
         queue_is_named,
         "has(self.queue) || !has(self.priorityClass) && !has(self.topology)",
         "priorityClass and topology need a queue",
+    ),
+    Rule(
+        "spec.compute",
+        "GTJ0108",
+        queue_is_elastic,
+        "!has(self.queueElastic) || !self.queueElastic || has(self.queue) && has(self.workers) && type(self.workers) == string"
+        " && string(self.workers).split('-')[0] != string(self.workers).split('-')[1]",
+        "queueElastic needs a queue, and workers as a range",
     ),
     Rule(
         "spec.compute.topology",

@@ -48,6 +48,10 @@ class Spec(Model):
     evaluation: Evaluation = Evaluation()
     recovery: Recovery = Recovery()
     budget: Budget | None = Field(None, description="Limit on cost.")
+    preflight: bool = Field(
+        True,
+        description="On a cluster, before the first attempt, a small pod without accelerators looks at image, account, store and data.",
+    )
     suspend: bool = Field(False, description="True releases the job's resources after a checkpoint.")
     active_deadline_seconds: PositiveInt | None = Field(None, description="The job fails when it has run this long over all attempts.")
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(

@@ -67,7 +67,20 @@ class AvoidedNode(Model):
 
     name: Name = Field(description="Node.")
     failures: Count = Field(description="How many attempts named it; with two of them pods keep off it for a day.")
-    since: Time = Field(description="When the last of them did.")
+    since: Time = Field(description="When the last of them did, or when an accelerator of it was found bad.")
+    why: Annotated[str, Field(max_length=256)] | None = Field(
+        None, description="What a condition of the node says of its accelerators: then no attempt has to fail on it first."
+    )
+
+
+class Preflight(Model):
+    """What a small pod found before the first attempt."""
+
+    key: Short = Field(description="What it looked at: a digest of job, image, account and all else that its pod was made of.")
+    at: Time = Field(description="When it said so; it is remembered for a day.")
+    passed: bool = Field(description="Whether the job may begin.")
+    tries: Count = Field(1, description="Verdicts in a row that refused it.")
+    said: Line = Field("", description="What was found; with a code, what is to be mended.")
 
 
 class Metric(Model):
@@ -197,6 +210,7 @@ class Status(Model):
     avoided_nodes: Annotated[list[AvoidedNode], Field(max_length=16)] | None = Field(
         None, description="Nodes that have failed it lately. Read at the next attempt."
     )
+    preflight: Preflight | None = None
     failure: FailureStatus | None = None
     ray: RayStatus | None = None
     summary: Summary | None = None

@@ -26,8 +26,8 @@ from trainjobs.data.tokens import TRAINED
 # What has no part in the result of a run that goes on: where it runs, how long it may, who pays. That it does not go on, because
 # checkpoints.uri or resumeFrom say so, is told as the run starts.
 WITHOUT_EFFECT = (
-    *("pod", "budget", "suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished"),
-    *("compute.profiles", "compute.queue", "recovery.maxRetries", "recovery.stallTimeout"),
+    *("pod", "budget", "suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "preflight"),
+    *("compute.profiles", "compute.queue", "compute.queueElastic", "recovery.maxRetries", "recovery.stallTimeout"),
     *("checkpoints.uri", "checkpoints.every", "checkpoints.resumeFrom", "checkpoints.allowDataChange", "checkpoints.allowOptimizerReset"),
     *("data.cache", "data.workers"),  # how much disk and how many threads: order and samples are the same
     "diffusion.latents.cache",  # when pictures are encoded: the latents are the same

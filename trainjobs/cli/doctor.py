@@ -12,34 +12,33 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from trainjobs.cli.output import RUNS, emit, format_option, painted
+from trainjobs.cli.cluster.options import place_options
+from trainjobs.cli.cluster.target import Target
+from trainjobs.cli.finding import COLOURS
+from trainjobs.cli.finding import Finding as Finding
+from trainjobs.cli.output import RUNS, columns, emit, folded, format_option, painted
 from trainjobs.cli.prepare import cores
 from trainjobs.cli.version import installed
 from trainjobs.run.numbers import size
 
 GIB = 1024**3
 TRAIN = "in a clone of Gentrain: make install, or pip install '.[train]'"
-COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    level: Literal["ok", "warn", "fail"]
-    subject: str
-    detail: str
-    mend: str = ""
-
-
-@click.command("doctor", short_help="Check that this machine can train; say what to mend.")
+@click.command("doctor", short_help="Check that this machine, or a cluster, can train; say what to mend.")
+@place_options
 @format_option
-def command(form: str) -> int:
-    """Check Python, packages, GPU, cores, memory, disk and compiler. Ends with 4 when something keeps `gtj run` from working."""
+def command(target: Target | None, form: str) -> int:
+    """Check Python, packages, GPU, cores, memory, disk and compiler. With --cluster, list a cluster's node pools, the compute profiles that
+    fit them, and what is missing. Ends with 4 when something keeps jobs from training."""
+    if target is not None:
+        return of_cluster(target, form)
     findings = list(checked())
     if form == "table":
         for finding in findings:
@@ -49,6 +48,35 @@ def command(form: str) -> int:
                 click.echo(f"      {'':<14}{finding.mend}")
     else:
         emit([asdict(finding) for finding in findings], form)
+    return 4 if any(finding.level == "fail" for finding in findings) else 0
+
+
+def of_cluster(target: Target, form: str) -> int:
+    """The same of a cluster's nodes and profiles."""
+    from trainjobs.cli.cluster.doctor import looked
+    from trainjobs.cli.cluster.server import connect
+
+    cluster = connect(target)
+    pools, findings = looked(cluster)
+    if form != "table":
+        emit({"pools": [pool.as_data() for pool in pools], "findings": [asdict(finding) for finding in findings]}, form)
+        return 4 if any(finding.level == "fail" for finding in findings) else 0
+    wide = max(60, columns())
+    for line in folded("", cluster.where, wide):
+        click.echo(painted(line, dim=True))
+    for pool in pools:
+        has = f"{pool.gpus} x {pool.accelerator or 'GPU'}" if pool.gpus or pool.accelerator else "no accelerators"
+        many = f"{len(pool.nodes)} node{'s' if len(pool.nodes) > 1 else ''}"
+        what = ", ".join(filter(None, (pool.instance, has, many, "spot" if pool.spot else "")))
+        for line in folded(f"{pool.kind:<14}", what, wide):
+            click.echo(line)
+        for line in folded(f"{'':<14}", f"profiles: {', '.join(pool.profiles) or 'none fits'}", wide):
+            click.echo(line)
+    for finding in findings:
+        head, *rest = folded(f"{finding.level:<4}  {finding.subject:<17}", finding.detail, wide)
+        click.echo(painted(head[:4], COLOURS[finding.level]) + head[4:])
+        for line in (*rest, *(folded(" " * 23, finding.mend, wide) if finding.mend else ())):
+            click.echo(line)
     return 4 if any(finding.level == "fail" for finding in findings) else 0
 
 

@@ -37,6 +37,7 @@ IGNORED = (
     "spec.pod",
     "spec.budget",
     "spec.suspend",
+    "spec.preflight",
     "spec.activeDeadlineSeconds",
     "spec.ttlSecondsAfterFinished",
 )

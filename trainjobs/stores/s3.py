@@ -127,6 +127,14 @@ class S3:
             credentials = self._session.get_credentials()
             return f"access key {credentials.access_key}" if credentials else ""
 
+    def region(self) -> str:
+        """Where the bucket is; "" where that cannot be told."""
+        try:
+            found = self._client.head_bucket(Bucket=self.bucket)
+        except Exception:
+            return ""
+        return str(found.get("BucketRegion") or found["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region") or "")
+
     def trouble(self, error: Exception) -> Trouble | None:
         errors = self._errors
         if isinstance(error, errors.ClientError):

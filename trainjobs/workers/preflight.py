@@ -15,9 +15,9 @@ from trainjobs.run import progress
 from trainjobs.stores.objects import Patience
 
 
-def preflight(job: Job, run: Path) -> None:
-    """What can be found wrong before anything heavy starts: the base and the teacher, the autoencoder, the data, the store. Raises
-    JobError."""
+def preflight(job: Job, run: Path, *, patience: float = 20.0) -> None:
+    """What can be found wrong before anything heavy starts: the base and the teacher, the autoencoder, the data, the store. `patience`:
+    seconds for a store that does not answer. Raises JobError."""
     for base in (pretrained.base_of(job.spec), job.spec.language.distill.teacher if job.spec.language else None):
         if base is not None:
             pretrained.look(base)
@@ -26,7 +26,7 @@ def preflight(job: Job, run: Path) -> None:
     progress.update(run, data=data.preflight(job.spec))
     # Nothing is lost yet: a wrong endpoint shall be told soon, not after as long as a checkpoint would be worth.
     try:
-        Checkpoints(open_store(store_uri(job, run), patience=Patience(20.0)), keep=job.spec.checkpoints.keep).probe()
+        Checkpoints(open_store(store_uri(job, run), patience=Patience(patience)), keep=job.spec.checkpoints.keep).probe()
     except JobError as error:
         if getattr(error.__cause__, "reason", "") != "failed":
             raise

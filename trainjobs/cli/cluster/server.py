@@ -132,6 +132,10 @@ class Cluster:
             return [str(one["metadata"]["name"]) for one in self._pages(PROFILES, None, "list the compute profiles")]
         return None
 
+    def everything(self, resource: Resource, doing: str) -> list[Object]:
+        """All objects of a kind that belongs to no namespace."""
+        return list(self._pages(resource, None, doing))
+
     def kueue(self, queue: str, owner: str) -> Kueue:
         """What Kueue knows about the object with uid `owner`."""
         for version in ("v1beta2", "v1beta1"):
