@@ -55,6 +55,22 @@ def steady(language: Language) -> Iterator[Breach]:
         yield Breach(("network", "dropout"), what, why, "take dropout out", on_key=True)
 
 
+def attentive(spec: Spec) -> Iterator[Breach]:
+    own = spec.language
+    if own is None or own.attention not in ("flex", "varlen"):
+        return
+    at, what = ("language", "attention"), f"attention: {own.attention}"
+    if spec.compute.gpus_per_worker == 0:
+        yield Breach(at, f"{what} without a GPU", "on a CPU it has no backward pass", "set compute.gpusPerWorker, or attention: sdpa")
+    if own.packing == "none":
+        how = "take attention out, or set packing: bfd"
+        yield Breach(at, f"{what} has no effect with packing: none", "every row is one document", how)
+    if own.network.dropout:
+        yield Breach(at, f"{what} with dropout {own.network.dropout:g}", "it has none", "set attention: sdpa, or take dropout out")
+    if own.attention == "varlen" and spec.training.precision == "fp32":
+        yield Breach(at, f"{what} with precision: fp32", "its kernel is of half precision", "set training.precision: bf16")
+
+
 def rewarded(language: Language) -> Iterator[Breach]:
     method, own = language.method, language.rewarded
     if own is None:
@@ -119,6 +135,15 @@ RULES = (
         groups_fill_batch,
         "!has(self.language) || self.language.method != 'grpo' || self.training.batch.global % self.language.grpo.generations == 0",
         "language.grpo.generations does not divide training.batch.global",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        attentive,
+        "!has(self.language) || !(self.language.attention in ['flex', 'varlen']) || (self.compute.gpusPerWorker > 0 && "
+        "self.language.packing != 'none' && self.language.network.dropout == 0.0 && "
+        "(self.language.attention == 'flex' || self.training.precision != 'fp32'))",
+        "attention: flex and varlen need a GPU, a packing other than none and no dropout, and varlen half precision",
     ),
     Rule(
         "spec.language",
