@@ -114,6 +114,12 @@ def whole(asked: RewardFunction) -> Iterator[Breach]:
             yield Breach((needed,), f"{needed} has no effect with {asked.function}; use {name}", how=f"or take {needed} out", on_key=True)
 
 
+def needed_by(path: str) -> Rule:
+    """What the functions of ours need, of rewards at a path."""
+    cel = " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
+    return Rule(path, "GTJ0108", whole, cel, "regex needs pattern, length target, match column, and no other function has them")
+
+
 _METHODS = " || ".join(
     f"(self.language.{field} == '{value}' && self.data.source in {[f'builtin:{one}' for one in good]}{more})"
     for field, more, table in (("method", " && self.language.task == 'causal'", LEARNED), ("task", "", TASKS))
@@ -171,14 +177,5 @@ RULES = (
         "distill needs a teacher, no loss.chunk, and with onPolicy packing: none and a maxCompletion below network.contextLength; without "
         "onPolicy it has no effect",
     ),
-    *(
-        Rule(
-            f"spec.language.{method}.rewards.*",
-            "GTJ0108",
-            whole,
-            " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
-            "regex needs pattern, length target, match column, and no other function has them",
-        )
-        for method in ("grpo", "ppo")
-    ),
+    *(needed_by(f"spec.language.{method}.rewards.*") for method in ("grpo", "ppo")),
 )

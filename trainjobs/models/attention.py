@@ -37,7 +37,8 @@ def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mas
         return by_bounds(query, key, value, told["cu_seq_lens_q"], told["max_length_q"], told.get("scaling")), None
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **told)
+    found: tuple[Tensor, Any] = sdpa_attention_forward(module, query, key, value, attention_mask, **told)
+    return found
 
 
 def by_blocks(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, scale: float | None) -> Tensor:
@@ -50,9 +51,9 @@ def by_bounds(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest
     from torch.nn.attention.varlen import varlen_attn
 
     batch, heads, length, width = query.shape
-    flat = [part.transpose(1, 2).flatten(0, 1) for part in (query, key, value)]
+    q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))
     grouped = heads != key.shape[1]
-    found: Any = varlen_attn(*flat, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0), enable_gqa=grouped)
+    found: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0), enable_gqa=grouped)
     return found.view(batch, length, heads, width)  # type: ignore[no-any-return]
 
 
