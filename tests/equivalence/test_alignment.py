@@ -68,10 +68,10 @@ def spec(name: str, root: Path, workers: int | None = None, stage: int | None = 
 
 def won(name: str, root: Path) -> dict[str, Any]:
     made = spec(name.removeprefix("won-"), root)
-    rewards = [{"function": "length", "target": 20}]
+    rewards = [{"function": "regex", "pattern": "[a-z]{2}"}]
     return made | {
         "data": {**made["data"], "holdout": 0.3},
-        "training": {**made["training"], "steps": 2},
+        "training": {**made["training"], "steps": 2, "optimizers": {"default": {"name": "adam", "learningRate": 0.1}}},
         "evaluation": {"samples": 1, "metrics": ["loss", "win_rate"], "rewards": rewards},
     }
 
