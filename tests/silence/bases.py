@@ -202,9 +202,9 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             },
             "language-won": job(
                 "language",
-                {"network": {**letters, "contextLength": 48}, "method": "dpo"},
+                {"network": {**letters, "contextLength": 48}, **aligned()["grpo"]},
                 asked,
-                {**unmeasured, "evaluation": {"metrics": ["loss", "win_rate"], "rewards": aligned()["ppo"]["ppo"]["rewards"][:2]}},
+                {**unmeasured, "evaluation": {"metrics": ["loss", "win_rate"], "rewards": aligned()["grpo"]["grpo"]["rewards"]}},
             ),
             **{
                 f"language-{name}": job("language", part, {"source": f"file://{answers(folder / 'answers')}", "holdout": 0.25}, unmeasured)
