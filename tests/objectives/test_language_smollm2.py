@@ -78,7 +78,7 @@ def test_lora_on_chat_pairs_answers_and_ends_and_is_the_same_merged(base: Path, 
         for n in range(2, 50)
     ]
     language = {"base": {"source": f"file://{base}"}, "adapter": {"type": "lora"}, "packing": "none"}
-    run, told = trained(tmp_path, language, rows(tmp_path / "chats", chats), steps=12, rate=2e-3)
+    run, told = trained(tmp_path, language, rows(tmp_path / "chats", chats), steps=6, rate=2e-3)
     losses = [row["loss"] for row in told if "loss" in row]
     heldout = [row["heldout/loss"] for row in told if "heldout/loss" in row]
     assert heldout[-1] < losses[0] / 3, (losses, heldout)
