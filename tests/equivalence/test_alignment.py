@@ -165,4 +165,5 @@ def test_a_win_rate_is_the_same_on_any_number_of_workers(method: str, root: Path
     assert rates[0]
     assert rates[0] == rates[1]
     assert all(0 <= rate <= 1 for rate in rates[0])
-    assert rates[0][-1] != 0.5, "it learned something, so something differs"
+    if method == "dpo":  # so much is learned in two steps that something differs; of rewards it need not be
+        assert rates[0][-1] != 0.5
