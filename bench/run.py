@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language data first-step startup operator operator-restart
-                     operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language language data first-step startup operator
+                     operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, first_step, operator_scale, operator_speed, startup
+from bench import endurance, first_step, language, operator_scale, operator_speed, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import page
 from bench.training import FAMILIES
@@ -33,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"training-{family}": lambda family=family: alone("bench.training", family, "7") for family in FAMILIES},  # type: ignore[misc]
     "checkpoints": lambda: alone("bench.checkpoints", "7"),
     "data": lambda: alone("bench.data", "3"),
+    "language": lambda: language.measure(7, ROOT),
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,

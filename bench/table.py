@@ -11,6 +11,7 @@ from typing import Any
 from bench import data_table, fine_tuning_table
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
+from bench.language_table import language
 from bench.on_cluster import section
 
 HEAD = """# Benchmarks
@@ -28,6 +29,7 @@ def page(results: Path) -> str:
     parts = [
         HEAD,
         *training(found),
+        *language(found.get("language")),
         *picture_scores(found.get("picture-scores")),
         *checkpoints(found.get("checkpoints")),
         *data_table.section(found.get("data")),

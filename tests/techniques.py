@@ -70,6 +70,22 @@ TECHNIQUES = (
     ),
     Technique("BLEU", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_bleu_is_sacrebleu_s", "sacrebleu 2.6.0", "2e-14"),
     Technique(
+        "win rate",
+        "evaluation.rewards",
+        (0, 3),
+        "tests/objectives/test_language_contest.py::test_wins_count_one_and_ties_a_half_however_rows_are_cut",
+        "completions drawn row by row, compared by hand",
+        "0",
+    ),
+    Technique(
+        "attention of packed documents",
+        "language.attention",
+        (0,),
+        "tests/objectives/test_language_attention.py::test_flex_attention_with_the_blocks_is_dense_attention",
+        "torch's scaled dot-product attention with a dense mask (forward, on a CPU)",
+        "2e-6",
+    ),
+    Technique(
         "ROUGE-L", "evaluation.metrics", (0,), "tests/evaluate/test_writing.py::test_rouge_is_rouge_score_s", "rouge-score 0.1.2", "0"
     ),
     Technique("LoRA", "language.adapter.type", _ALL, _ADAPTERS, _PEFT, "1.6e-7"),

@@ -6,6 +6,7 @@ here; that the targets exist is checked in test_house.py.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {ROOT / "docs" / "start" / f"{name}.md" for name in ("cluster", "eks", "gke", "aks")}
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page not in ELSEWHERE)]
 NOT_RUN = {"make", "git", "cd", "."}
+# Each goes on where the one before it ended, with the files that they show, in a folder that they call /tutorial.
+CHAIN = [ROOT / "docs" / "tutorials" / f"{name}.md" for name in ("lora", "preferences", "grpo")]
 STEPS = "4"
 
 
@@ -38,15 +42,28 @@ def shortened(words: list[str], *, alone: bool = False) -> list[str]:
     return [*words[:at], *words[at + 2 :], "--steps", STEPS, *(["--no-ray"] if alone else [])]
 
 
+def assigned(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Variables that stand before a command, and the command."""
+    first = next(number for number, word in enumerate(words) if "=" not in word)
+    return dict(word.split("=", 1) for word in words[:first]), words[first:]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Blocks that begin with a comment of their name, such as "# lora.yaml"."""
+    blocks = re.findall(r"^```(?:yaml|python)\n# (\w+\.(?:yaml|py))\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
 def run(command: str, folder: Path, *, alone: bool) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        shortened(shlex.split(command), alone=alone), cwd=folder, env=environment, capture_output=True, text=True, timeout=600
-    )
+    given, words = assigned(shlex.split(command))
+    if "PYTHONPATH" in given:
+        given["PYTHONPATH"] = os.pathsep.join(filter(None, (given["PYTHONPATH"], os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | given
+    return subprocess.run(shortened(words, alone=alone), cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
-RUN = [page for page in PAGES if any(command.startswith("gtj") for command in commands(page))]
+RUN = [page for page in PAGES if page not in CHAIN and any(command.startswith("gtj") for command in commands(page))]
 
 
 def test_the_pages_have_commands() -> None:
@@ -54,7 +71,7 @@ def test_the_pages_have_commands() -> None:
 
 
 def test_only_known_words_are_left_out() -> None:
-    first = {command.split()[0] for page in PAGES for command in commands(page)}
+    first = {assigned(command.split())[1][0] for page in PAGES for command in commands(page)}
     assert first <= NOT_RUN | {"gtj"}
 
 
@@ -74,6 +91,29 @@ def test_commands_of_a_page_work(page: Path, tmp_path: Path) -> None:
             continue
         done = run(command, tmp_path, alone=alone)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.slow
+def test_tutorials_that_go_on_from_each_other_work_in_their_order(tmp_path: Path) -> None:
+    """Which leave an adapter that is merged, a preference that is measured, and a function of ten lines that was asked."""
+    told = set()
+    for page in CHAIN:
+        for name, text in files(page).items():
+            (tmp_path / name).write_text(text.replace("file:///tutorial", f"file://{tmp_path}"))
+        for command in commands(page):
+            done = run(command + (" --set data.limit=100" if " run " in command else ""), tmp_path, alone=True)
+            assert done.returncode == 0, f"{page.name}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    for path in (tmp_path / "gentrain-runs").glob("*/metrics.jsonl"):
+        told |= {f"{path.parent.name} {name}" for row in path.read_text().splitlines() for name in json.loads(row)}
+    assert {"lora heldout/loss", "sft heldout/loss", "dpo heldout/win_rate", "grpo heldout/win_rate", "grpo reward"} <= told
+    assert (tmp_path / "merged" / "model.safetensors").exists()
+
+
+def test_the_reward_of_the_tutorial_is_a_function_of_ten_lines() -> None:
+    text, space = files(CHAIN[2])["rewards.py"], dict[str, Any]()
+    assert len(text.splitlines()) <= 10
+    exec(text, space)
+    assert space["words"](prompts=[], completions=["a b" * 8, "A" * 24, "a"]) == [1.0, 0.0, 1 / 24]
 
 
 @pytest.mark.parametrize("name", ["gan", "vae", "diffusion"])

@@ -10,8 +10,9 @@ from trainjobs.api.job import Job
 from trainjobs.api.rules import check
 
 
-def problems(language: dict[str, Any], source: str = "file:///data", size: int = 16) -> list[tuple[str, str]]:
+def problems(language: dict[str, Any], source: str = "file:///data", size: int = 16, gpus: int = 0) -> list[tuple[str, str]]:
     spec = {"language": language, "data": {"source": source}, "training": {"steps": 1, "batch": {"global": size}}}
+    spec |= {"compute": {"gpusPerWorker": gpus}}
     job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": spec}
     return [(problem.code, f"{problem.what}; {problem.how}") for problem in check(Job.model_validate(job))]
 
@@ -32,6 +33,11 @@ BASE = {"source": "file:///base"}
         ({"method": "dpo", "loss": {"chunk": 5}}, {}, "GTJ0108", "chunk has no effect with method: dpo"),
         ({"dpo": {"beta": 0.5}}, {}, "GTJ0108", "beta has no effect with method: sft"),
         ({"method": "dpo", "dpo": {"loss": "ipo", "labelSmoothing": 0.1}}, {}, "GTJ0108", "labelSmoothing has no effect with loss: ipo"),
+        ({"attention": "flex"}, {}, "GTJ0108", "set compute.gpusPerWorker, or attention: sdpa"),
+        ({"attention": "flex", "packing": "none"}, {"gpus": 1}, "GTJ0108", "set packing: bfd"),
+        ({"attention": "flex", "network": {"dropout": 0.1}}, {"gpus": 1}, "GTJ0108", "take dropout out"),
+        ({"attention": "varlen"}, {"gpus": 1}, "GTJ0108", "set training.precision: bf16"),
+        ({"attention": "sdpa", "method": "dpo"}, {}, "GTJ0108", "attention has no effect with method: dpo"),
         ({"method": "grpo"}, {}, "GTJ0108", "add rewards"),
         ({"method": "grpo", "grpo": {"rewards": REWARDS}}, {"size": 20}, "GTJ0103", "nearest sizes that they do: 16 or 24"),
         ({"method": "grpo", "grpo": {"rewards": REWARDS, "maxCompletion": 128}}, {}, "GTJ0108", "raise network.contextLength"),

@@ -16,6 +16,7 @@ from trainjobs.data.answers import NOT_LEARNED, AnswerSource
 from trainjobs.data.preferences import PreferenceSource, PromptSource
 from trainjobs.noise import Noise
 
+REWARDED = {"method": "grpo", "grpo": {"rewards": [{"function": "length", "target": 4}], "maxCompletion": 8}}
 PAIRS = [{"prompt": "q" * (3 + n % 7), "completion": "a" * (1 + 5 * n % 11)} for n in range(40)]
 
 
@@ -106,6 +107,8 @@ def test_conversations_without_an_answer_are_left_out_and_counted(tmp_path: Path
         ([{"prompt": "q"}] * 3, {}, "none of the formats"),
         ([{"prompt": "q", "completion": "a"}] * 3, {"method": "dpo"}, "none of the formats"),
         ([{"prompt": "q", "chosen": "a", "rejected": "a"}] * 3, {"method": "dpo"}, "the chosen answer is the rejected one"),
+        ([], {}, "the data is empty"),
+        ([{"prompt": "q" * 40}] * 3, REWARDED, "no record of 3 fits into the context.*the longest has 41"),
     ],
 )
 def test_data_that_nothing_is_learned_of_is_refused(rows: list[Any], language: dict[str, Any], what: str, tmp_path: Path) -> None:
@@ -119,6 +122,8 @@ def test_data_that_nothing_is_learned_of_is_refused(rows: list[Any], language: d
 def test_columns_of_no_format_are_told_with_the_table_and_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(JobError) as error:
         preflight(spec(tmp_path, [{"question": "q", "id": "1"}] * 3))
+    assert error.value.code == "GTJ0113"
+    assert "none of the formats" in error.value.what
     assert "question (prompt)" in error.value.why
     assert "prompt + completion, or instruction (+ input) + output" in error.value.why
     assert "messages (of role and content)" in error.value.why
@@ -146,6 +151,13 @@ def test_a_record_of_another_format_is_named_before_anything_starts(tmp_path: Pa
         preflight(spec(tmp_path, [*PAIRS[:2], {"prompt": "q"}]))
     assert error.value.code == "GTJ0113"
     assert error.value.where.endswith("train.jsonl:3")
+
+
+def test_two_equal_answers_are_named_with_their_line(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "a"}]
+    with pytest.raises(JobError, match="the chosen answer is the rejected one") as error:
+        opened(spec(tmp_path, rows, holdout=0, method="dpo"), tmp_path)
+    assert (error.value.code, error.value.where.rpartition("/")[2]) == ("GTJ0113", "train.jsonl:2")
 
 
 def test_text_by_document_is_cut_where_it_is_longer_and_loses_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language
 from trainjobs.api.pretrained import Base
 from trainjobs.data.pretrained import fetched
-from trainjobs.export.pretrained import finish
+from trainjobs.export.pretrained import allowed, finish
 
 pytestmark = pytest.mark.slow  # transformers takes seconds to import
 
@@ -33,6 +33,14 @@ def test_tied_weights_are_not_merged(tmp_path: Path, adapter: dict[str, Any]) ->
     with pytest.raises(JobError, match="share their weights") as error:
         finish(tmp_path / "out", language, account, "fp32", merge=True)
     assert error.value.code == "GTJ0108"
+
+
+@pytest.mark.parametrize("kind", ["prompt", "pTuning", "prefix", "bottleneck"])
+def test_what_is_no_change_of_the_base_is_not_merged(kind: str) -> None:
+    language = Language.model_validate({"base": {"source": "file:///base"}, "adapter": {"type": kind}})
+    with pytest.raises(JobError, match=f"an adapter of type {kind} cannot be merged.*export the adapter") as error:
+        allowed(language, adapter=False, merge=True)
+    assert (error.value.code, error.value.where) == ("GTJ0108", "--merge")
 
 
 def test_what_was_not_trained_is_the_base_s(tmp_path: Path) -> None:

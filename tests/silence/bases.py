@@ -201,6 +201,12 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 f"language-{name}": job("language", {"network": {**letters, "contextLength": 48}, **part}, asked, unmeasured)
                 for name, part in aligned().items()
             },
+            "language-won": job(
+                "language",
+                {"network": {**letters, "contextLength": 48}, **aligned()["grpo"]},
+                asked,
+                {**unmeasured, "evaluation": {"metrics": ["loss", "win_rate"], "rewards": aligned()["grpo"]["grpo"]["rewards"]}},
+            ),
             **{
                 f"language-{name}": job("language", part, {"source": f"file://{answers(folder / 'answers')}", "holdout": 0.25}, unmeasured)
                 for name, part in distilled(folder).items()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainjobs.api.alignment import RewardFunction
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.metrics import ASKED, BUILTIN, Asked
 
@@ -25,6 +26,9 @@ class Evaluation(Model):
         "tenth of its time, only the last step. The last step is always evaluated.",
     )
     metrics: Annotated[list[Asked], Field(max_length=12)] = Field(["loss"], description=ASKED)
+    rewards: Annotated[list[RewardFunction], Field(max_length=8)] = Field(
+        [], description="What win_rate compares completions by, added; default: the rewards of language.grpo or ppo."
+    )
     prompts: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)] = Field(
         [],
         description="What samples are drawn for, one after the other and from the front again: texts, or names of classes. Without any, "

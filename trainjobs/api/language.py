@@ -99,6 +99,12 @@ class Language(Model):
         "sequence is full; none: one to a sequence. Attention sees one document at a time. auto: bfd, and plain text as one stream whose "
         "attention crosses documents (TRL: packing, packing_strategy; axolotl: sample_packing; LLaMA-Factory: packing, neat_packing).",
     )
+    attention: Annotated[Literal["auto", "sdpa", "flex", "varlen"], only(method="sft"), only(task="causal")] = Field(
+        "auto",
+        description="Of rows that hold several documents. sdpa: scaled dot-product attention with a mask of the documents; flex: "
+        "FlexAttention, which passes over blocks that no document sees; varlen: a kernel of sequences of unequal length, in half "
+        "precision; both need a GPU. auto: flex on a GPU where it works, else sdpa; the run says which [attn_implementation].",
+    )
     dpo: Annotated[Dpo, only(method="dpo")] = Dpo()
     reward: Annotated[RewardModel, only(method="reward")] = RewardModel()
     grpo: Annotated[Grpo, only(method="grpo")] = Grpo()

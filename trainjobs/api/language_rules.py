@@ -55,6 +55,22 @@ def steady(language: Language) -> Iterator[Breach]:
         yield Breach(("network", "dropout"), what, why, "take dropout out", on_key=True)
 
 
+def attentive(spec: Spec) -> Iterator[Breach]:
+    own = spec.language
+    if own is None or own.attention not in ("flex", "varlen"):
+        return
+    at, what = ("language", "attention"), f"attention: {own.attention}"
+    if spec.compute.gpus_per_worker == 0:
+        yield Breach(at, f"{what} without a GPU", "on a CPU it has no backward pass", "set compute.gpusPerWorker, or attention: sdpa")
+    if own.packing == "none":
+        how = "take attention out, or set packing: bfd"
+        yield Breach(at, f"{what} has no effect with packing: none", "every row is one document", how)
+    if own.network.dropout:
+        yield Breach(at, f"{what} with dropout {own.network.dropout:g}", "it has none", "set attention: sdpa, or take dropout out")
+    if own.attention == "varlen" and spec.training.precision == "fp32":
+        yield Breach(at, f"{what} with precision: fp32", "its kernel is of half precision", "set training.precision: bf16")
+
+
 def rewarded(language: Language) -> Iterator[Breach]:
     method, own = language.method, language.rewarded
     if own is None:
@@ -98,6 +114,12 @@ def whole(asked: RewardFunction) -> Iterator[Breach]:
             yield Breach((needed,), f"{needed} has no effect with {asked.function}; use {name}", how=f"or take {needed} out", on_key=True)
 
 
+def needed_by(path: str) -> Rule:
+    """What the functions of ours need, of rewards at a path."""
+    cel = " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
+    return Rule(path, "GTJ0108", whole, cel, "regex needs pattern, length target, match column, and no other function has them")
+
+
 _METHODS = " || ".join(
     f"(self.language.{field} == '{value}' && self.data.source in {[f'builtin:{one}' for one in good]}{more})"
     for field, more, table in (("method", " && self.language.task == 'causal'", LEARNED), ("task", "", TASKS))
@@ -119,6 +141,15 @@ RULES = (
         groups_fill_batch,
         "!has(self.language) || self.language.method != 'grpo' || self.training.batch.global % self.language.grpo.generations == 0",
         "language.grpo.generations does not divide training.batch.global",
+    ),
+    Rule(
+        "spec",
+        "GTJ0108",
+        attentive,
+        "!has(self.language) || !(self.language.attention in ['flex', 'varlen']) || (self.compute.gpusPerWorker > 0 && "
+        "self.language.packing != 'none' && self.language.network.dropout == 0.0 && "
+        "(self.language.attention == 'flex' || self.training.precision != 'fp32'))",
+        "attention: flex and varlen need a GPU, a packing other than none and no dropout, and varlen half precision",
     ),
     Rule(
         "spec.language",
@@ -146,14 +177,5 @@ RULES = (
         "distill needs a teacher, no loss.chunk, and with onPolicy packing: none and a maxCompletion below network.contextLength; without "
         "onPolicy it has no effect",
     ),
-    *(
-        Rule(
-            f"spec.language.{method}.rewards.*",
-            "GTJ0108",
-            whole,
-            " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
-            "regex needs pattern, length target, match column, and no other function has them",
-        )
-        for method in ("grpo", "ppo")
-    ),
+    *(needed_by(f"spec.language.{method}.rewards.*") for method in ("grpo", "ppo")),
 )

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l"]
+Asked = Literal[
+    "loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l", "win_rate"
+]
 QUALITY: tuple[Asked, ...] = ("fid", "kid", "is", "precision", "recall")  # of generated pictures, by features of a network
 PICTURED = ("gan", "vae", "diffusion")
 UNPICTURED = ("ring", "stdlib-text", "stdlib-pairs", "stdlib-chat", "stdlib-preferences")  # of what is built in
@@ -114,6 +116,17 @@ METRICS = (
     ),
     Metric("heldout/bleu", "BLEU", "held-out", ("language",), noisy=False, tile="BLEU", asked="bleu", mode="max"),
     Metric("heldout/rouge_l", "ROUGE-L", "held-out", ("language",), unit="share", noisy=False, asked="rouge_l", mode="max"),
+    Metric(
+        "heldout/win_rate",
+        "Win rate",
+        "against the reference",
+        ("language",),
+        unit="share",
+        noisy=False,
+        tile="win rate",
+        asked="win_rate",
+        mode="max",
+    ),
     *(
         Metric(f"{where}rewards/{name}", "Implicit rewards" if name != "accuracy" else "Preferred answers", f"{name}{of}", ("language",))
         for name in ("chosen", "rejected", "margin", "accuracy")
@@ -178,6 +191,8 @@ SCOPES: dict[Asked, str] = {
     "perplexity": "is a measure of language models",
     "bleu": "is the BLEU of what a language model of task seq2seq or caption writes, by the corpus, as sacreBLEU measures it",
     "rouge_l": "is the mean ROUGE-L of the same texts",
+    "win_rate": "is the share of held-out prompts whose completion is worth more than the reference's by evaluation.rewards, a tie half, "
+    "of a language model of method dpo, grpo or ppo",
     "modes": "counts the modes of builtin:ring",
     "bits": "is the variational bound of diffusion models, in bits per dimension",
     "active_units": "counts the latent dimensions that a vae uses",

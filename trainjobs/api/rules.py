@@ -26,6 +26,7 @@ from trainjobs.api import (
     task_rules,
     training,
     vae,
+    win_rules,
 )
 from trainjobs.api.job import Job, Spec
 from trainjobs.api.only import effect_rules
@@ -53,6 +54,7 @@ RULES = (
     *pretrained_rules.RULES,
     *language_rules.RULES,
     *task_rules.RULES,
+    *win_rules.RULES,
     *effect_rules(Spec, "spec"),
     *compute.RULES,
     *reserved.RULES,

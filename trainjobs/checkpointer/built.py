@@ -11,7 +11,9 @@ from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.evaluate import class_images
 from trainjobs.objectives.build import build
 from trainjobs.objectives.diffusion.pipeline import PipelineObjective
+from trainjobs.objectives.language.attending import attended
 from trainjobs.objectives.phase import Model
+from trainjobs.run import progress
 from trainjobs.world import World
 
 if TYPE_CHECKING:
@@ -21,11 +23,16 @@ if TYPE_CHECKING:
 
 def built(spec: Spec, info: DataInfo, base: Pretrained | None, world: World, run: Path, *, tell: Callable[[str], None]) -> Model:
     """The model, a teacher beside it where the manifest names one, and DreamBooth's pictures of the class, which the pipeline draws as it
-    begins. Every rank must call it. `tell` is told what takes long.
+    begins. Every rank must call it. `tell` is told what takes long, and which attention was chosen.
 
-    JobErrors of `build`, `with_teacher` and `class_images.draw`.
+    JobErrors of `build`, `attended`, `with_teacher` and `class_images.draw`.
     """
-    model = with_teacher(build(spec, info, base), spec, info, world, run)
+    model, attention = attended(build(spec, info, base), spec, world.device)
+    if attention:
+        tell(f"attention: {attention}")
+        if world.leads:
+            progress.update(run, attention=attention)
+    model = with_teacher(model, spec, info, world, run)
     if isinstance(model.objective, PipelineObjective) and base is not None:
         class_images.draw(model.objective, spec, base, world, run / "cache" / class_images.FOLDER, tell)
     return model

@@ -22,9 +22,10 @@ from trainjobs.evaluate.latent_scale import measure
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.quality import Quality
-from trainjobs.evaluate.score import Score, joined
+from trainjobs.evaluate.score import Alongside, Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
+from trainjobs.evaluate.winning import WIN_RATE, Contending, Won
 from trainjobs.evaluate.writing import WORDS, Writing, Written
 from trainjobs.noise import Noise
 from trainjobs.objectives.phase import At, Batch, Encoding, Objective, Samples
@@ -82,7 +83,7 @@ def look(score: Score, setting: Setting, at: At, looking: Looking) -> None:
         batch = setting.heldout(rows, at)
         if counts:
             score.add(batch, None)
-        elif isinstance(score, Written):
+        elif isinstance(score, Alongside):
             score.alongside(batch)
         else:
             setting.objective.heldout(batch)  # the other ranks need this one's share of the weights
@@ -109,6 +110,8 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
         scores.append(ActiveUnits(objective.latents))
     if isinstance(objective, Writing) and {*WORDS} & wanted:
         scores.append(Written(objective))
+    if isinstance(objective, Contending) and objective.contest is not None and WIN_RATE in wanted:
+        scores.append(Won(objective.contest))
     if spec.gan is not None and before is not None:
         scores.append(Spread(before))
     if source.info.modes is not None and "modes" in wanted:

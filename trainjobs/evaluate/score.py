@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,13 @@ class Score(Protocol):
     def add(self, real: Batch | None, made: Samples | None) -> None: ...
 
     def result(self, world: World) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
+class Alongside(Protocol):
+    """A score whose passes are not those of the objective's held-out loss: a rank that has no rows left makes them by this."""
+
+    def alongside(self, batch: Batch) -> None: ...
 
 
 class Dealt(NamedTuple):

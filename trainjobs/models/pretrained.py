@@ -15,7 +15,7 @@ from torch import nn
 from trainjobs.api.errors import JobError
 from trainjobs.api.language import Task
 from trainjobs.data.pretrained import CONFIG, Pretrained, unusable
-from trainjobs.models.transformers import ATTENTION
+from trainjobs.models.attention import register
 
 KINDS: Mapping[Task, str] = {
     "causal": "causal language model",
@@ -107,16 +107,12 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task
 
 
 def attend(config: Any) -> str | None:
-    """The attention of models whose every layer sees all that stands before, without a mask (models/transformers.py); None, transformers'
+    """The attention of models whose every layer sees all that stands before, without a mask (models/attention.py); None, transformers'
     own choice, of others: those with a window, or whose positions are in the mask."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.modeling_utils import AttentionInterface
-
     text = config.get_text_config()
     if text.model_type not in PLAIN or (getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)):
         return None
-    AttentionInterface.register(ATTENTION, sdpa_attention_forward)
-    return ATTENTION
+    return register()
 
 
 PLAIN = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "phi", "phi3", "gemma", "olmo", "olmo2", "smollm3", "gpt_neox", "granite")

@@ -14,20 +14,12 @@ from typing import Any
 from torch import nn
 
 from trainjobs.api.language import Transformer
+from trainjobs.models.attention import register
 from trainjobs.models.configuration import configuration
-
-# transformers' scaled dot-product attention under a name of our own. Under its name "sdpa", each forward pass asks the device whether
-# the positions are those of packed sequences, and waits for the answer; under a name it knows no mask for, it makes none, and the
-# attention is causal by the flag of PyTorch's kernel, which is what every sequence here needs.
-ATTENTION = "causal_sdpa"
 
 
 def causal_language_model(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
     """A model called as `model(input_ids=int64 [B, T]).logits`: float [B, T, vocabulary]. T is at most `network.context_length`."""
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.modeling_utils import AttentionInterface
-
-    AttentionInterface.register(ATTENTION, sdpa_attention_forward)
     return _gpt2(network, vocabulary, end_of_text) if network.architecture == "gpt2" else _llama(network, vocabulary, end_of_text)
 
 
@@ -35,7 +27,7 @@ def _gpt2(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module:
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 
-    config: Any = GPT2Config(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=ATTENTION)
+    config: Any = GPT2Config(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=register())
     model: nn.Module = GPT2LMHeadModel(config)
     return model
 
@@ -44,6 +36,6 @@ def _llama(network: Transformer, vocabulary: int, end_of_text: int) -> nn.Module
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-    config: Any = LlamaConfig(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=ATTENTION)
+    config: Any = LlamaConfig(**configuration(network, vocabulary, end_of_text), use_cache=False, attn_implementation=register())
     model: nn.Module = LlamaForCausalLM(config)
     return model

@@ -54,9 +54,8 @@ class Call:
         thread.start()
         thread.join(self.limit)
         if not found:
-            raise self._failed(
-                step, f"it took longer than {self.limit:g} s", f"mend it, or raise {self.where.rpartition('.')[0]}.timeLimit"
-            )
+            more = "" if self.where.startswith("evaluation.") else f", or raise {self.where.rpartition('.')[0]}.timeLimit"
+            raise self._failed(step, f"it took longer than {self.limit:g} s", f"mend it{more}")
         (result,) = found
         if isinstance(result, Exception):
             raise self._failed(step, _lines(result), "mend the function") from result

@@ -17,6 +17,7 @@ from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.api.language import LanguageLoss
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
+from trainjobs.objectives.language.attention import Masks, dense
 from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.tokens import inputs, summed_loss
 from trainjobs.objectives.phase import Batch, Phase, Samples
@@ -26,13 +27,15 @@ SHOWN_BETWEEN = "\n→ "  # a prompt, and what the model made of it
 
 @dataclass(frozen=True)
 class AnswersObjective:
-    """`model(input_ids=...)` is one of transformers' causal models. A batch of one stream (see data/text.py) is learned whole."""
+    """`model(input_ids=...)` is one of transformers' causal models. A batch of one stream (see data/text.py) is learned whole;
+    `masks` say of rows of several documents which token sees which."""
 
     model: nn.Module
     tokenizer: Tokenizer
     context_length: int
     settings: LanguageLoss
     stream: bool = False
+    masks: Masks = dense
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -60,7 +63,9 @@ class AnswersObjective:
         if self.stream:
             data = {"tokens": data["tokens"][:, :-1], "labels": data["tokens"][:, 1:]}
         labels_BL = data["labels"]
-        return summed_loss(self.model, inputs(data), labels_BL, smoothing, self.settings.chunk), (labels_BL != NOT_LEARNED).sum()
+        return summed_loss(self.model, inputs(data, self.masks), labels_BL, smoothing, self.settings.chunk), (
+            labels_BL != NOT_LEARNED
+        ).sum()
 
 
 def drawn(model: nn.Module, tokenizer: Tokenizer, context_length: int, batch: Batch, temperature: float = 1.0) -> Samples:

@@ -19,6 +19,7 @@ from trainjobs.data.pretrained import CONFIG, Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.causal import LanguageObjective
+from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.language.grpo import GrpoObjective
 from trainjobs.objectives.language.headed import Projected, Valued
@@ -68,17 +69,22 @@ def build(spec: Spec, info: DataInfo) -> Model:
         return Model({"model": Network(scored, origin=origin)}, RewardObjective(scored, family.reward))
     if family.method == "dpo":
         networks_, reference = referring(made, origin)
-        return Model(networks_, DpoObjective(made, reference, tokenizer, context, family.dpo), copies=copies_of(networks_))
+        contest = Contest.of(spec, made, reference, tokenizer)
+        return Model(networks_, DpoObjective(made, reference, tokenizer, context, family.dpo, contest), copies=copies_of(networks_))
     if family.method == "grpo":
         networks_, reference = referring(made, origin) if family.grpo.beta else ({"model": Network(made, origin=origin)}, None)
         rewards = Rewards.of(family.grpo.rewards, family.grpo.time_limit, "language.grpo")
-        return Model(networks_, GrpoObjective(made, reference, tokenizer, context, family.grpo, rewards), copies=copies_of(networks_))
+        contest = Contest.of(spec, made, reference, tokenizer)
+        own_ = GrpoObjective(made, reference, tokenizer, context, family.grpo, rewards, contest)
+        return Model(networks_, own_, copies=copies_of(networks_))
     if family.method == "ppo":
         held, reference = referring(made, origin) if family.ppo.kl_coefficient else ({}, None)
         valued = Valued(made)
         networks_ = {**held, "model": Network(valued, origin=origin)}
         rewards = Rewards.of(family.ppo.rewards, family.ppo.time_limit, "language.ppo")
-        return Model(networks_, PpoObjective(valued, reference, tokenizer, context, family.ppo, rewards), copies=copies_of(networks_))
+        contest = Contest.of(spec, made, reference, tokenizer)
+        learned = PpoObjective(valued, reference, tokenizer, context, family.ppo, rewards, contest)
+        return Model(networks_, learned, copies=copies_of(networks_))
     if family.method == "distill":
         made.leaves = Projected.begins_anew  # type: ignore[assignment]  # what an export has beside what text is drawn with
         own = DistillObjective(made, None, tokenizer, context, family.loss, family.distill, stream=not info.form)

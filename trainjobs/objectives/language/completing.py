@@ -38,7 +38,7 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
 
 def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows, step: int) -> Tensor:
     """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
-    prompts, completions = _texts(tokenizer, rows)
+    prompts, completions = texts_of(tokenizer, rows)
     columns = listed([json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()])
     return torch.tensor(rewards(prompts, completions, columns, step), dtype=torch.float32, device=rows["tokens"].device)
 
@@ -78,7 +78,8 @@ def listed(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else {})}
 
 
-def _texts(tokenizer: Tokenizer, rows: Rows) -> tuple[list[str], list[str]]:
+def texts_of(tokenizer: Tokenizer, rows: Rows) -> tuple[list[str], list[str]]:
+    """(prompts, completions) of rows as `completed` makes them."""
     prompts, completions = [], []
     for row, length, count in zip(*(rows[name].tolist() for name in ("tokens", "prompt_length", "count")), strict=True):
         prompts.append(said(tokenizer, row[:length]))

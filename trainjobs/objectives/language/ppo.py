@@ -27,6 +27,7 @@ from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
+from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.headed import values
 from trainjobs.objectives.language.preference import referred
 from trainjobs.objectives.language.rewards import Rewards
@@ -46,6 +47,7 @@ class PpoObjective:
     context_length: int
     settings: Ppo
     rewards: Rewards
+    contest: Contest | None = None
     _step: int = field(default=0, init=False)
 
     @property

@@ -30,6 +30,7 @@ from trainjobs.api.alignment import Dpo, RewardModel
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
+from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.tokens import log_probabilities
 from trainjobs.objectives.phase import Batch, Phase, Samples
 
@@ -67,6 +68,7 @@ class DpoObjective(_OfPairs):
     tokenizer: Tokenizer
     context_length: int
     settings: Dpo
+    contest: Contest | None = None
 
     def sample(self, batch: Batch) -> Samples:
         return drawn(self.model, self.tokenizer, self.context_length, batch)

@@ -19,19 +19,19 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from trainjobs.data.answers import NOT_LEARNED
-from trainjobs.objectives.language.attention import of_documents
+from trainjobs.objectives.language.attention import Masks, dense
 
 
-def inputs(data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def inputs(data: Mapping[str, Tensor], masks: Masks = dense) -> dict[str, Any]:
     """The arguments of a network of transformers for a batch of answers.py; rows of one document each need no mask, as nothing sees what
     they are filled up with."""
-    found = {"input_ids": data["tokens"]}
+    found: dict[str, Any] = {"input_ids": data["tokens"]}
     if "documents" in data:
-        found |= {"position_ids": data["positions"], "attention_mask": of_documents(data["documents"])}
+        found |= {"position_ids": data["positions"], **masks(data["documents"])}
     return found
 
 
-def summed_loss(model: nn.Module, arguments: Mapping[str, Tensor], labels_BL: Tensor, smoothing: float, chunk: int | None) -> Tensor:
+def summed_loss(model: nn.Module, arguments: Mapping[str, Any], labels_BL: Tensor, smoothing: float, chunk: int | None) -> Tensor:
     """The sum of the losses of all labels but NOT_LEARNED, float32; 0 where there is none."""
     if chunk is None:
         logits_BLV: Tensor = model(**arguments).logits
@@ -62,7 +62,7 @@ def log_probabilities(logits_BLV: Tensor, labels_BL: Tensor, temperature: float 
     return torch.where(learned_BL, chosen_BL - logits_BLV.logsumexp(dim=2), 0.0)
 
 
-def _learned(model: nn.Module, arguments: Mapping[str, Tensor], labels_BL: Tensor) -> tuple[Tensor, Tensor, nn.Module]:
+def _learned(model: nn.Module, arguments: Mapping[str, Any], labels_BL: Tensor) -> tuple[Tensor, Tensor, nn.Module]:
     """(hidden states [N, H] of tokens whose labels are learned, these labels [N], the last layer). The network itself is called, for no
     logits at all: at ZeRO stage 3 its weights are gathered as it is passed."""
     none = torch.zeros(0, dtype=torch.int64, device=labels_BL.device)
