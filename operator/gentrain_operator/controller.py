@@ -32,6 +32,7 @@ from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
 from gentrain_operator.refusals import Refusal, refusal
 from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
+from gentrain_operator.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,9 @@ class Controller:
         now: Callable[[], datetime.datetime] = _now,
         served: Served | None = None,
         run_as: RunAs | None = DEFAULT,
+        webhook: Webhook | None = None,
     ) -> None:
+        self._webhook = webhook
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
@@ -96,10 +99,10 @@ class Controller:
             self._pace.forget(key)
             self._rivals.told(key, None)
             return None
-        decision = decide(seen, self._now(), self._image)
+        decision = self._decided(seen)
         if decision.needs_frozen:
             seen = replace(seen, frozen=self._frozen(seen))
-            decision = decide(seen, self._now(), self._image)
+            decision = self._decided(seen)
         before, after = seen.job.get("status") or {}, decision.status
         wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None and seen.report is not None else 0.0
         if wait > 0:  # only a pod has spoken, and what it said last is not old enough
@@ -107,12 +110,17 @@ class Controller:
         try:
             self.apply(seen.job, decision)
         except Taken as taken:
-            decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
+            decision = self._decided(replace(seen, taken=str(taken)))
             self.apply(seen.job, replace(decision, create=()))
         except Refused as refused:
-            decision = decide(replace(seen, refused=refused.refusal), self._now(), self._image)
+            decision = self._decided(replace(seen, refused=refused.refusal))
             self.apply(seen.job, replace(decision, create=()))
         return decision.again
+
+    def _decided(self, seen: Observed) -> Decision:
+        now = self._now()
+        decision = decide(seen, now, self._image)
+        return decision if self._webhook is None else self._webhook.noticed(seen.job, decision, now)
 
     # -- observe
 

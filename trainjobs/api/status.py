@@ -70,6 +70,14 @@ class AvoidedNode(Model):
     since: Time = Field(description="When the last of them did.")
 
 
+class Notice(Model):
+    """Something that is told by webhook, where the chart names one."""
+
+    kind: Literal["Finished", "Failed", "BudgetReached", "Stalled", "Queued"] = Field(description="What happened.")
+    since: Time = Field(description="Since when it is so.")
+    told_at: Time | None = Field(None, description="When the webhook had taken it; absent until then.")
+
+
 class Metric(Model):
     """One number of the last report."""
 
@@ -197,6 +205,7 @@ class Status(Model):
     avoided_nodes: Annotated[list[AvoidedNode], Field(max_length=16)] | None = Field(
         None, description="Nodes that have failed it lately. Read at the next attempt."
     )
+    notices: Annotated[list[Notice], Field(max_length=16)] | None = Field(None, description="What is told by webhook.")
     failure: FailureStatus | None = None
     ray: RayStatus | None = None
     summary: Summary | None = None
