@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from gentrain_operator import pricing
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
 from gentrain_operator.gang import holding
@@ -87,6 +88,7 @@ class Controller:
         webhook: Webhook | None = None,
     ) -> None:
         self._webhook = webhook
+        self._asked = dict[Key, int]()  # the attempt whose price was looked for
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
@@ -97,6 +99,7 @@ class Controller:
         if seen is None:
             self._polls.forget(key)
             self._pace.forget(key)
+            self._asked.pop(key, None)
             self._rivals.told(key, None)
             return None
         decision = self._decided(seen)
@@ -132,12 +135,18 @@ class Controller:
         current = max(rayjobs, key=attempt_of, default=None)
         self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
-        pods = self._pods(job) if _pods_matter(job, current) else []
+        price = current is not None and pricing.unpriced(job) and self._asked.get(key) != attempt_of(current)
+        pods = self._pods(job) if _pods_matter(job, current, price) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        return Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals, told=events)
+        asked = pricing.worker_s_node(job, current, pods) if current is not None else None
+        if current is not None and price and (asked or not starting(current)):
+            self._asked[key] = attempt_of(current)  # once: where the definition is an older one, the answer is not kept
+        node = pricing.labels_of(self._client, asked) if asked and price else None
+        report = self._polls.report(key)
+        return Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=node)
 
     def _rayjobs(self, job: Object) -> list[Object]:
         """The job's RayJobs. One that should be there and is not in the store is asked for: the store may trail, or its label be gone."""
@@ -250,15 +259,16 @@ def _queued(rayjob: Object) -> bool:
     return bool(rayjob["spec"].get("suspend")) and QUEUE_LABEL in (rayjob["metadata"].get("labels") or {})
 
 
-def _pods_matter(job: Object, current: Object | None) -> bool:
-    """Whether pods have to be listed: while they come up, when an attempt has just ended, and before the next may start."""
+def _pods_matter(job: Object, current: Object | None, price: bool) -> bool:
+    """Whether pods have to be listed: while they come up, for their `price`, when an attempt has just ended, and before the
+    next may start."""
     status = job.get("status") or {}
     attempts, ended = status.get("attempts", 0), status.get("ended", 0)
     if status.get("finishedAt") or not attempts:
         return False
     if current is None or attempt_of(current) <= ended:
         return True
-    return (taken_up(current) and starting(current)) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
+    return (taken_up(current) and (starting(current) or price)) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
 
 
 def _is_current(job: Object, pod: Object) -> bool:

@@ -30,6 +30,7 @@ class Observed:
     holding: Holding | None = None
     rivals: Sequence[Holding] = ()
     told: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # events about pods that fit no node, by the pod's UID
+    node: Mapping[str, str] | None = None  # labels of a worker's node, while its price is looked for; {} when they cannot be had
     poor: str = ""  # why it is suspended without having asked: its budget
 
 

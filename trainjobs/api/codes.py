@@ -331,9 +331,11 @@ CODES: dict[str, Code] = {
         "a budget without a price",
         DOES_NOT_FIT,
         _page(
-            "The job has a `budget`, and the profile that it would run on has no `price`: what it costs is unknown, and the budget would "
-            "never be used up.",
+            "The job has a `budget`, and the profile that it would run on has no `price` and does not insist on nodes whose list price is "
+            "known: what it costs is unknown, and the budget would never be used up.",
             "Write `price.usdPerNodeHour` into the ComputeProfile; the job goes on by itself.",
+            "Or let the list price count: `node.instanceType`, and a `selector` with `topology.kubernetes.io/region`, of a type and region "
+            "that the trainer's catalogue has (`docs/reference/nodes.md`; of AWS us-east-1, of Google Cloud us-central1).",
             "Or take `budget` out. `activeDeadlineSeconds` limits time without a price.",
         ),
     ),

@@ -126,14 +126,24 @@ class Plan(Model):
     gpus_per_worker: Count | None = Field(None, description="As it was when the attempt began; what the attempt is priced by.")
     per_node: Count | None = Field(None, description="Accelerators of a node of the profile when the attempt began.")
     usd_per_node_hour: Short | None = Field(
-        None, alias="usdPerNodeHour", description="Price of the profile when the attempt began; absent without one."
+        None,
+        alias="usdPerNodeHour",
+        description="Price of a node for an hour, as it was when the attempt began; absent where nobody knows.",
+    )
+    price_source: Line | None = Field(
+        None,
+        description="Where the price is from and of what day: the profile, or the list price of the node's type; or why there is none.",
     )
 
 
 class Cost(Model):
     """What the attempts have cost together."""
 
-    usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
+    usd: Short = Field("unknown", description='Cost so far, "unknown" without a price.')
+    source: Line | None = Field(
+        None,
+        description="Where the price of the current attempt is from and of what day; of spot nodes without a price of their own: at most.",
+    )
     gpu_hours: Short = Field("0", description="GPUs times hours.")
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
     seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")

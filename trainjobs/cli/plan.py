@@ -22,7 +22,7 @@ from trainjobs.cli.manifest import load_job, read, written
 from trainjobs.cli.output import emit, format_option, painted
 from trainjobs.cli.positions import documents
 from trainjobs.cli.validate import summary
-from trainjobs.plan import catalogue
+from trainjobs.plan import catalogue, prices
 from trainjobs.plan.devices import DEVICES, REACHED, device
 from trainjobs.plan.memory import SPARE
 from trainjobs.plan.options import BEST, Option, Pool, Step, options
@@ -133,10 +133,11 @@ def _of_profile(name: str, profile: ProfileSpec) -> Pool:
     if there is None:
         how = f"write one of {', '.join(DEVICES)} into accelerator.type"
         raise JobError("GTJ0102", f"what GPUs {name} has is not known", where="spec.accelerator.type", how=how)
-    price = (float(profile.price.usd_per_node_hour), profile.price.source or "of the profile") if profile.price else None
+    foreseen = prices.foreseen(profile)
+    price = (float(foreseen.usd), foreseen.source) if foreseen else None
     if price is None and listed and profile.capacity != "reserved":
         region, usd = next(iter(listed.prices.items()), ("", ""))
-        most = "at most, on demand: " if profile.capacity == "spot" else ""
+        most = prices.MOST if profile.capacity == "spot" else ""
         price = (float(usd), f"{most}{catalogue.source(profile.provider)}, {region}") if usd else None
     return Pool(name, there.memory, there, profile.accelerator.per_node, *(price or (None, "")))
 
