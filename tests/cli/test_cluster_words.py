@@ -19,7 +19,7 @@ from trainjobs.cli.cluster.explain import text
 from trainjobs.cli.cluster.reasons import Explanation, Seen, explanation
 from trainjobs.cli.cluster.refusal import passing, refusal
 from trainjobs.cli.cluster.server import Kueue
-from trainjobs.cli.cluster.view import HEADER, as_data, cells, described, ending, progress_of, row
+from trainjobs.cli.cluster.view import HEADER, as_data, cells, described, ending, name_of, phase, progress_of, row
 from trainjobs.cli.cluster.wait import CONDITIONS, verdict
 from trainjobs.cli.line import live, plain
 from trainjobs.cli.output import table
@@ -120,7 +120,7 @@ def test_what_the_operator_said_about_an_older_spec_does_not_count() -> None:
 
 def told(one: dict[str, Any], **more: Any) -> Explanation:
     found = explanation(Seen(one, NOW, command, **more))
-    lines = unstyled(text(one, found, 80))
+    lines = unstyled(text(name_of(one), phase(one), found, 80))
     commands = {f"  {'next' if number == 0 else '':<6}{line}" for number, line in enumerate(found.next)}
     assert [line for line in lines if len(line) > 80 and line not in commands] == []
     return found

@@ -27,6 +27,7 @@ from trainjobs.cli.manifest import Manifest, load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
 from trainjobs.cli.screen import screen
+from trainjobs.head.recording import recorded
 from trainjobs.run.folder import Run
 from trainjobs.run.numbers import duration, number, short
 
@@ -87,13 +88,14 @@ def command(
         started = f"continuing {folder} from step {step}, {by}" if step else f"training in {folder}, {by}"
         click.echo(painted(started, dim=True), err=True)
         begun = time.time()
-        view = screen(job.metadata.name)
-        try:
-            with driver.Signals() as signals:
-                result = follow(run, lambda: driver.Process(run, driver.command(folder, not no_ray)), view, driver.Wall(), signals)
-        finally:
-            view.close()
-    report = written_report(run)
+        with recorded(job, run.path, lambda words: click.echo(words, err=True), apart=True):
+            view = screen(job.metadata.name)
+            try:
+                with driver.Signals() as signals:
+                    result = follow(run, lambda: driver.Process(run, driver.command(folder, not no_ray)), view, driver.Wall(), signals)
+            finally:
+                view.close()
+            report = written_report(run)
     if form == "json":
         emit(as_data(run, result, report), "json")
     elif result.error is not None:
