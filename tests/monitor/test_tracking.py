@@ -137,6 +137,7 @@ def test_the_rows_of_a_run_reach_it_and_a_failure_is_in_the_timeline(theirs: Sta
 
 @pytest.mark.parametrize("name", trackers.TRACKERS)
 def test_one_that_is_not_installed_is_said_before_anything_is_trained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "TRACKERS", trackers.OURS)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(JobError) as error:
@@ -147,7 +148,7 @@ def test_one_that_is_not_installed_is_said_before_anything_is_trained(name: str,
 
 OFFLINE: dict[str, Callable[[Path], dict[str, str]]] = {
     "wandb": lambda path: {"WANDB_MODE": "offline", "WANDB_DIR": str(path)},
-    "mlflow": lambda path: {"MLFLOW_TRACKING_URI": (path / "mlruns").as_uri()},
+    "mlflow": lambda path: {"MLFLOW_TRACKING_URI": (path / "mlruns").as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"},
     "trackio": lambda path: {"TRACKIO_DIR": str(path / "trackio")},
 }
 
@@ -160,12 +161,15 @@ def test_the_real_one_offline(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         pytest.skip(f"{name} is not installed")
     for key, value in OFFLINE[name](tmp_path).items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(trackers, "TRACKERS", trackers.OURS)
     run = Tracked("faces", "job", "id1", {"training": {"steps": 20, "seed": 0}}, tmp_path)
     for steps in ((1, 2), (3,)):
         found = Tracking(trackers.tracker(name), run, pytest.fail, patience=120.0)
         for step in steps:
             found.log(step, {"loss/G": 1 / step, "heldout/loss": float("nan")})
         found.finish(True)
+    if name == "wandb":
+        assert [path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")] == ["id1", "id1"]
     if name == "mlflow":
         client = importlib.import_module("mlflow").MlflowClient()
         (one,) = client.search_runs([client.get_experiment_by_name("faces").experiment_id])

@@ -28,6 +28,7 @@ from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
 from trainjobs.cli.screen import screen
 from trainjobs.head.recording import recorded
+from trainjobs.monitor.trackers import tracker
 from trainjobs.run.folder import Run
 from trainjobs.run.numbers import duration, number, short
 
@@ -68,6 +69,8 @@ def command(
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     job, ignored = local(manifest.job, workers, no_ray, fresh, cores()), ignored_fields(manifest.job)
     check_workers(job, cores())
+    if job.spec.training.tracking is not None:
+        tracker(job.spec.training.tracking.tracker)
     folder = run_dir or RUNS / job.metadata.name
     again = resume_command(folder / "job.yaml", workers, steps, settled(sets, manifest), run_dir, no_ray)
     if source != "-":

@@ -100,13 +100,13 @@ class Trackio:
 
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {"wandb": Wandb, "mlflow": Mlflow, "trackio": Trackio}
-OURS = (Wandb, Mlflow, Trackio)
+OURS = dict(TRACKERS)
 
 
 def tracker(name: str) -> Tracker:
     """By name. GTJ0134 where its package is not installed: a run that is trained for a tracker is not trained without it."""
     made = TRACKERS[name]
-    if made in OURS and name not in sys.modules and importlib.util.find_spec(name) is None:
+    if made is OURS[name] and name not in sys.modules and importlib.util.find_spec(name) is None:
         how = f"install it where the job trains (pip install 'gentrain[{name}]', or an image that has it), or take training.tracking out"
         raise JobError("GTJ0134", f"{name} is not installed", where="spec.training.tracking.tracker", how=how)
     return made()
