@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from itertools import accumulate, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,21 @@ def peak(family: str, stage: int, precision: str, world: World, out: Path) -> in
     found.export_chrome_trace(str(out))
     events = [event for event in json.loads(out.read_text())["traceEvents"] if event.get("name") == "[memory]"]
     out.unlink()
-    return max(accumulate(event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["args"]["Ev Idx"])))
+    return most(sorted((event["args"] for event in events), key=lambda event: event["Ev Idx"]))
+
+
+def most(events: list[dict[str, Any]]) -> int:
+    """The most bytes at one moment. What is freed and was there before the profile, an earlier engine's, does not count."""
+    there: dict[int, int] = {}
+    now = peak = 0
+    for event in events:
+        if event["Bytes"] > 0:
+            there[event["Addr"]] = event["Bytes"]
+            now += event["Bytes"]
+        else:
+            now -= there.pop(event["Addr"], 0)
+        peak = max(peak, now)
+    return peak
 
 
 def main() -> None:
@@ -83,7 +97,10 @@ def main() -> None:
     dist.init_process_group("gloo", store=dist.FileStore(store, size), rank=rank, world_size=size)
     world = World(rank, size, CPU)
     connect(world)
-    found = {f"{family} {stage} {precision}": peak(family, stage, precision, world, folder / f"{rank}.json") for family, stage, precision in CASES}
+    found = {
+        f"{family} {stage} {precision}": peak(family, stage, precision, world, folder / f"{rank}.json")
+        for family, stage, precision in CASES
+    }
     (folder / f"peaks-{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 

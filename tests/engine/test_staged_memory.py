@@ -29,5 +29,5 @@ def test_the_peak_of_a_real_rank_is_met_within_15_percent(tmp_path: Path) -> Non
         found, name = looked[family, precision], f"{family} {stage} {precision}"
         planned, real = peak(found.weights, found.beside, stage, 2, precision), max(one[name] for one in measured)
         off[name] = planned / real - 1
-        print(f"{name}: {planned / 2**20:.1f} MiB, measured {real / 2**20:.1f}, {off[name]:+.1%}, {found.weights.total} weights, beside {found.beside}")
+        print(f"{name}: {planned / 2**20:.1f} MiB, measured {real / 2**20:.1f}, {off[name]:+.1%}")
     assert {name: share for name, share in off.items() if abs(share) > 0.15} == {}
