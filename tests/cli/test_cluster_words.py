@@ -16,6 +16,7 @@ from tests.cli.cluster_jobs import NOW, command, condition, failed, job, pod, ru
 from trainjobs.api.codes import CODES
 from trainjobs.api.job import Spec
 from trainjobs.cli.cluster.explain import text
+from trainjobs.cli.cluster.logs import recorded
 from trainjobs.cli.cluster.reasons import Explanation, Seen, explanation
 from trainjobs.cli.cluster.refusal import passing, refusal
 from trainjobs.cli.cluster.server import Kueue
@@ -288,3 +289,9 @@ def test_a_job_of_another_definition_is_a_row_like_any(spec: Any) -> None:
     assert row(job)["name"] == "strange"
     assert row(job)["totalSteps"] == (3 if spec == {"training": {"steps": 3}} else None)
     assert cells(job, NOW)[0] == "strange"
+
+
+def test_of_pods_that_are_gone_the_record_has_the_log() -> None:
+    one = {**job(), "spec": {"checkpoints": {"uri": "s3://bucket/runs/"}}}
+    assert recorded(one) == f"gtj logs s3://bucket/runs/{one['metadata'].get('uid')}"
+    assert recorded({**one, "spec": {}}) == ""

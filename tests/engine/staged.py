@@ -74,21 +74,9 @@ def peak(family: str, stage: int, precision: str, world: World, out: Path) -> in
     found.export_chrome_trace(str(out))
     events = [event for event in json.loads(out.read_text())["traceEvents"] if event.get("name") == "[memory]"]
     out.unlink()
-    return most(sorted((event["args"] for event in events), key=lambda event: event["Ev Idx"]))
-
-
-def most(events: list[dict[str, Any]]) -> int:
-    """The most bytes at one moment. What is freed and was there before the profile, an earlier engine's, does not count."""
-    there: dict[int, int] = {}
-    now = peak = 0
-    for event in events:
-        if event["Bytes"] > 0:
-            there[event["Addr"]] = event["Bytes"]
-            now += event["Bytes"]
-        else:
-            now -= there.pop(event["Addr"], 0)
-        peak = max(peak, now)
-    return peak
+    told = sorted((event["args"] for event in events), key=lambda event: event["Ev Idx"])
+    # torch's own total, which also knows what other threads gave back; it goes on from what was profiled before in this process.
+    return max(event["Total Allocated"] for event in told) - (told[0]["Total Allocated"] - told[0]["Bytes"])
 
 
 def main() -> None:
