@@ -1,4 +1,4 @@
-"""One rank of a group: the most bytes that torch's allocator has in two real steps, by family, ZeRO stage and precision.
+"""One rank of a group: the most bytes that torch has in two real steps, by family, ZeRO stage and precision.
 
 Arguments as those of tests/equivalence/worker.py: rank, size, store, and a folder, in which each rank leaves `peaks-<rank>.json`.
 """
@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.profiler import ProfilerActivity, profile
 
 from trainjobs.api.job import Spec
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.engine.engine import Engine, connect, flowing
+from trainjobs.engine.fake_step import Live
 from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
 from trainjobs.objectives.phase import At, Batch
@@ -53,11 +53,15 @@ def rows(family: str) -> dict[str, torch.Tensor]:
     return {"image": torch.rand(ROWS, 3, 32, 32, generator=made) * 2 - 1}
 
 
-def peak(family: str, stage: int, precision: str, world: World, out: Path) -> int:
+def peak(family: str, stage: int, precision: str, world: World) -> int:
+    """Of the networks, DeepSpeed's engines and two steps: every storage that torch makes, followed until nobody holds it."""
     spec, given = job(family, precision), rows(family)
     gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+    with Live() as live:
         model = build(spec, INFO[family])
+        for module in model.modules.values():
+            for tensor in (*module.parameters(), *module.buffers()):
+                live.see(tensor)
         groups, _ = shaped(model, spec)
         engines = {name: Engine(name, model.modules[name], own, spec, stage, ROWS, world) for name, own in groups.items()}
         for step in range(2):
@@ -71,12 +75,7 @@ def peak(family: str, stage: int, precision: str, world: World, out: Path) -> in
                     engines[phase.trains].backward(loss)
                     del loss
                     engines[phase.trains].step()
-    found.export_chrome_trace(str(out))
-    events = [event for event in json.loads(out.read_text())["traceEvents"] if event.get("name") == "[memory]"]
-    out.unlink()
-    told = sorted((event["args"] for event in events), key=lambda event: event["Ev Idx"])
-    # torch's own total, which also knows what other threads gave back; it goes on from what was profiled before in this process.
-    return max(event["Total Allocated"] for event in told) - (told[0]["Total Allocated"] - told[0]["Bytes"])
+    return live.peak
 
 
 def main() -> None:
@@ -85,10 +84,7 @@ def main() -> None:
     dist.init_process_group("gloo", store=dist.FileStore(store, size), rank=rank, world_size=size)
     world = World(rank, size, CPU)
     connect(world)
-    found = {
-        f"{family} {stage} {precision}": peak(family, stage, precision, world, folder / f"{rank}.json")
-        for family, stage, precision in CASES
-    }
+    found = {f"{family} {stage} {precision}": peak(family, stage, precision, world) for family, stage, precision in CASES}
     (folder / f"peaks-{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 

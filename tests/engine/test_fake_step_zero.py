@@ -1,4 +1,4 @@
-"""What plan/memory.py says a rank needs at ZeRO stages 1 to 3, against what torch's allocator had in real steps of two ranks."""
+"""What plan/memory.py says a rank needs at ZeRO stages 1 to 3, against what two ranks of DeepSpeed held in real steps."""
 
 from __future__ import annotations
 
