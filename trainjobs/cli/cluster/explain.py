@@ -30,7 +30,7 @@ def complete(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 @click.command("explain", short_help="Say why a job does not run, or what an error code means.")
-@click.argument("name", metavar="NAME|URI|CODE", shell_complete=complete)
+@click.argument("name", metavar="NAME|CODE", shell_complete=complete)
 @cluster_options
 @format_option
 def command(name: str, target: Target, form: str) -> int:
