@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gentrain_operator import pricing
 from gentrain_operator.conditions import events
 from gentrain_operator.decide import TERMINAL, Decision, Observed, decide
 from gentrain_operator.forerunner import Forerunner
@@ -35,6 +36,7 @@ from gentrain_operator.refusals import Refused, refusal
 from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
 from gentrain_operator.surroundings import Surroundings
+from gentrain_operator.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,10 @@ class Controller:
         served: Served | None = None,
         run_as: RunAs | None = DEFAULT,
         preflight: bool = False,
+        webhook: Webhook | None = None,
     ) -> None:
+        self._webhook = webhook
+        self._asked = dict[Key, int]()  # the attempt whose price was looked for
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
         self._forerunner = Forerunner(client, enabled=preflight, run_as=run_as, keeps=self._served.keeps)
@@ -93,12 +98,13 @@ class Controller:
         if seen is None:
             self._polls.forget(key)
             self._pace.forget(key)
+            self._asked.pop(key, None)
             self._rivals.told(key, None)
             return None
-        decision = decide(seen, self._now(), self._image)
+        decision = self._decided(seen)
         if decision.needs_frozen:
             seen = replace(seen, frozen=self._frozen(seen))
-            decision = decide(seen, self._now(), self._image)
+            decision = self._decided(seen)
         before, after = seen.job.get("status") or {}, decision.status
         wait = self._pace.wait(key, before, self._served.fitting(after)) if after is not None and seen.report is not None else 0.0
         if wait > 0:  # only a pod has spoken, and what it said last is not old enough
@@ -107,12 +113,17 @@ class Controller:
             decision = self._forerunner.before(seen, decision, self._now())
             self.apply(seen.job, decision)
         except Taken as taken:
-            decision = decide(replace(seen, taken=str(taken)), self._now(), self._image)
+            decision = self._decided(replace(seen, taken=str(taken)))
             self.apply(seen.job, replace(decision, create=()))
         except Refused as refused:
-            decision = decide(replace(seen, refused=refused.refusal), self._now(), self._image)
+            decision = self._decided(replace(seen, refused=refused.refusal))
             self.apply(seen.job, replace(decision, create=()))
         return decision.again
+
+    def _decided(self, seen: Observed) -> Decision:
+        now = self._now()
+        decision = decide(seen, now, self._image)
+        return decision if self._webhook is None else self._webhook.noticed(seen.job, decision, now)
 
     # -- observe
 
@@ -124,12 +135,18 @@ class Controller:
         current = max(rayjobs, key=attempt_of, default=None)
         self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
-        pods = self._pods(job) if _pods_matter(job, current) else []
+        price = current is not None and pricing.unpriced(job) and self._asked.get(key) != attempt_of(current)
+        pods = self._pods(job) if _pods_matter(job, current, price) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        found = Observed(job, rayjobs, profiles, pods, self._polls.report(key), kueue=kueue, holding=held, rivals=rivals, told=events)
+        asked = pricing.worker_s_node(job, current, pods) if current is not None else None
+        if current is not None and price and (asked or not starting(current)):
+            self._asked[key] = attempt_of(current)  # once: where the definition is an older one, the answer is not kept
+        node = pricing.labels_of(self._client, asked) if asked and price else None
+        report = self._polls.report(key)
+        found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=node)
         enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""
         return replace(found, enforced=enforced, sick=self._sick(job, profiles))
 
@@ -251,15 +268,16 @@ def _queued(rayjob: Object) -> bool:
     return bool(rayjob["spec"].get("suspend")) and QUEUE_LABEL in (rayjob["metadata"].get("labels") or {})
 
 
-def _pods_matter(job: Object, current: Object | None) -> bool:
-    """Whether pods have to be listed: while they come up, when an attempt has just ended, and before the next may start."""
+def _pods_matter(job: Object, current: Object | None, price: bool) -> bool:
+    """Whether pods have to be listed: while they come up, for their `price`, when an attempt has just ended, and before the
+    next may start."""
     status = job.get("status") or {}
     attempts, ended = status.get("attempts", 0), status.get("ended", 0)
     if status.get("finishedAt") or not attempts:
         return False
     if current is None or attempt_of(current) <= ended:
         return True
-    return (taken_up(current) and starting(current)) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
+    return (taken_up(current) and (starting(current) or price)) or (current.get("status") or {}).get("jobDeploymentStatus") in TERMINAL
 
 
 def _is_current(job: Object, pod: Object) -> bool:

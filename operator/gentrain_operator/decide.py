@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, gang, present, profiles, report, resting, spending
+from gentrain_operator import free_restarts, gang, present, pricing, profiles, report, resting, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -131,6 +131,7 @@ def _start(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ima
 
 def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object | None) -> Decision:
     """An attempt that was created and not yet accounted for."""
+    seen = pricing.priced(seen)
     job, ray = seen.job, (child or {}).get("status") or {}
     pods = [pod for pod in seen.pods if pod["metadata"].get("labels", {}).get(ATTEMPT_LABEL) == str(attempt)]
     # A driver that ends before all pods are ready takes the head's readiness along, and KubeRay 1.7 waits for that for ever.
@@ -144,8 +145,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         if failure.summary == UNEXPLAINED and SUBMITTER in failure.detail and head_runs(pods) and ended and abs(now - ended) < EVIDENCE:
             return Decision(again=1.0)  # a head that has crashed takes the driver along, and is seen to be down a moment later
         return _ended(seen, spec, now, attempt, child, failure)
-    over = overdue(job, spec, now, child)
-    if over is not None:
+    if (over := overdue(job, spec, now, child)) is not None:
         return _failed(seen, spec, now, attempt, child, over)
     seen, spec = _afforded(seen, spec, now, child)
     queued, suspended = queue_of(spec, child) is not None, bool(child["spec"].get("suspend"))

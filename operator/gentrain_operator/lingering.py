@@ -2,8 +2,8 @@
 
 A pod that is being deleted says until when it has to be gone: its deletionTimestamp is the moment of the deletion plus its own grace. A
 kubelet that lives sees to that; on a node that is lost the pod stays Terminating for as long as the node's object does, which may be for
-ever. Five minutes later the next attempt goes on without it. The operator may not look at nodes, nor does it have to: should the pod still
-run, two attempts write to one place, and there the newer one's fence in the checkpoint log turns the older away
+ever. Five minutes later the next attempt goes on without it. What the operator knows of nodes are prices, and it needs no more: should
+the pod still run, two attempts write to one place, and there the newer one's fence in the checkpoint log turns the older away
 (docs/concepts/checkpoint-format.md).
 """
 

@@ -16,8 +16,8 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from gentrain_operator.controller import Controller, Stores, job_of, light_rayjob
@@ -36,6 +36,7 @@ from gentrain_operator.names import SELECTOR
 from gentrain_operator.polls import Polls, of_a_pod
 from gentrain_operator.served import Served
 from gentrain_operator.watched import Place, Watched, names
+from gentrain_operator.webhook import SECRET, VARIABLE, Webhook, usable
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ COLLECT = (100_000, 20, 20)
 
 @dataclass(frozen=True)
 class Settings:
-    """`namespace`: which to watch, as watched.names reads it, None for all. `home`: where the lease is. `port` 0: any free one."""
+    """`namespace`: which to watch, as watched.names reads it, None for all. `home`: where the lease is. `port` 0: any free one. `webhook`:
+    its address, "" for none."""
 
     image: str
     home: str
@@ -56,6 +58,7 @@ class Settings:
     workers: int = 8
     run_as: RunAs | None = DEFAULT
     preflight: bool = False
+    webhook: str = field(default="", repr=False)
 
 
 class Operator:
@@ -72,12 +75,14 @@ class Operator:
         self.recorder = Recorder(self.client, identity)
         self.polls = Polls(self.queue.add, vouch=partial(of_a_pod, self.client))
         self.served = Served(lambda: self.client.schema(JOBS))
+        self.webhook = Webhook(settings.webhook, self.queue.add) if settings.webhook else None
         self.controller = Controller(
             *(self.client, self.stores, self.polls, self.recorder),
             image=settings.image,
             served=self.served,
             run_as=settings.run_as,
             preflight=settings.preflight,
+            webhook=self.webhook,
         )
         self.workers = Workers(
             self.queue, self._reconcile, count=settings.workers, allowed=self.lease.held, observe=self.metrics.reconciled
@@ -104,6 +109,8 @@ class Operator:
             "namespace",
             {place.name or "": lambda place=place: float(place.workable()) for place in self.watched.places},  # type: ignore[misc]
         )
+        if self.webhook is not None:
+            self.metrics.gauge("gentrain_webhook_waiting", "Notices that the webhook has not taken yet.", self.webhook.waiting)
         self.metrics.gauge("gentrain_leading", "1 when this replica works.", lambda: float(self.lease.held()))
 
     def run(self, stopped: threading.Event) -> int:
@@ -118,6 +125,8 @@ class Operator:
                 return 0
             self._leading.set()
             self.polls.start()
+            if self.webhook is not None:
+                self.webhook.start()
             self.workers.start()
             self.lease.keep(stopped)
             return 0 if stopped.is_set() else 1
@@ -129,6 +138,8 @@ class Operator:
         if self._leading.is_set():
             finished = self.workers.stop()
             self.polls.stop()
+        if self.webhook is not None:
+            self.webhook.stop()
         self.recorder.stop()
         if finished:
             self.lease.release()
@@ -187,6 +198,16 @@ def _namespaces(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def webhook_of(environment: Mapping[str, str]) -> str:
+    """The webhook's address, from the Secret that the chart names. One that is none keeps no job waiting: it is said once."""
+    url, secret = environment.get(VARIABLE, "").strip(), environment.get(SECRET, "")
+    why = usable(url) if url else f"there is no Secret {secret} with such a key" if secret else ""
+    if why:
+        log.error("nobody is told by webhook: %s. Mend the Secret that webhook.secretName names, and restart the operator", why)
+        return ""
+    return url
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gentrain-operator", description=__doc__)
     parser.add_argument("--trainer-image", required=True, help="image of jobs and profiles that name none")
@@ -204,6 +225,7 @@ def main() -> int:
         *(arguments.trainer_image, arguments.home, arguments.namespace, arguments.port),
         run_as=arguments.run_as,
         preflight=arguments.preflight,
+        webhook=webhook_of(os.environ),
     )
     gc.set_threshold(*COLLECT)
     stopped = threading.Event()

@@ -32,6 +32,7 @@ class Observed:
     told: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # events about pods that fit no node, by the pod's UID
     enforced: str = ""  # the Pod Security level of its namespace, where one of its profiles needs more than the strictest
     sick: Mapping[str, str] = field(default_factory=dict)  # nodes with a bad accelerator, and what is said of them
+    node: Mapping[str, str] | None = None  # labels of a worker's node, while its price is looked for; {} when they cannot be had
     poor: str = ""  # why it is suspended without having asked: its budget
 
 

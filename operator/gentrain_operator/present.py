@@ -15,6 +15,7 @@ from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting
 from trainjobs.api.fields import seconds
 from trainjobs.api.job import Spec
+from trainjobs.plan.prices import MOST
 
 _ACCEPTED = Condition("Accepted", True, "Accepted")
 
@@ -186,13 +187,14 @@ def _loss(progress: Object) -> Object | None:
 def _summary(spec: Spec, status: Object, bad: Condition | None) -> Object:
     progress, restarts = status.get("progress") or {}, status.get("restarts") or {}
     loss, saved, stage = _loss(progress), status.get("checkpoint"), (status.get("plan") or {}).get("zeroStage")
-    throughput, usd = progress.get("throughput"), (status.get("cost") or {}).get("usd", "unknown")
+    throughput, cost = progress.get("throughput"), status.get("cost") or {}
+    usd, most = cost.get("usd", "unknown"), "<= " if str(cost.get("source", "")).startswith(MOST) else ""
     texts = {
         "loss": loss["value"] if loss else "",
         "eta": duration(progress["etaSeconds"]) if "etaSeconds" in progress else "",
         "gpus": str(group(status, spec) * spec.compute.gpus_per_worker),
         "restarts": str(sum(restarts.values())),
-        "cost": usd if usd == "unknown" else f"${usd}",
+        "cost": usd if usd == "unknown" else f"{most}${usd}",
         "family": spec.family,
         "zero": str(stage) if stage is not None else "",
         "throughput": f"{throughput['value']} {throughput['unit']}" if throughput else "",

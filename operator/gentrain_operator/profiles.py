@@ -21,6 +21,7 @@ from trainjobs.api.job import API_VERSION, Spec
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import Profile, ProfileSpec
 from trainjobs.api.rules import check_profile
+from trainjobs.plan import prices
 
 Profiles = Mapping[str, Object]
 
@@ -94,11 +95,12 @@ def _named(job: Object, profiles: Profiles) -> list[ProfileSpec]:
 
 def misfit(spec: Spec, name: str, profile: ProfileSpec) -> str:
     """Why no node of the profile can hold a worker, and the ways out; "" when one can."""
-    if spec.budget is not None and profile.price is None:
+    if spec.budget is not None and prices.foreseen(profile) is None:
         which = f"ComputeProfile {name} has no price" if name else "the job names no profile, and so has no price"
         return (
             f"GTJ0132 budget.maxUSD is set, and {which}: nobody would ever know that it is used up. Write the profile's "
-            "price.usdPerNodeHour, name a profile that has one, or take the budget out (activeDeadlineSeconds limits time)"
+            "price.usdPerNodeHour, or its node.instanceType and a selector of topology.kubernetes.io/region of which a list price is known "
+            "(docs/reference/nodes.md), name a profile that has one, or take the budget out (activeDeadlineSeconds limits time)"
         )
     wanted, there = spec.compute.gpus_per_worker, profile.accelerator.per_node
     if wanted and not there:

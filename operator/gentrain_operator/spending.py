@@ -18,6 +18,7 @@ from gentrain_operator.kube.resource import Object
 from gentrain_operator.times import parsed_time, time
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
+from trainjobs.plan import prices
 
 _MICRO = 10**6
 
@@ -27,8 +28,8 @@ def frozen(spec: Spec, name: str, profile: ProfileSpec) -> Object:
     plan: Object = {"workers": spec.compute.worker_range[0], "gpusPerWorker": spec.compute.gpus_per_worker}
     if name:
         plan |= {"profile": name, "perNode": profile.accelerator.per_node}
-    if profile.price is not None:
-        plan["usdPerNodeHour"] = profile.price.usd_per_node_hour
+    if (price := prices.foreseen(profile)) is not None:
+        plan |= {"usdPerNodeHour": price.usd, "priceSource": price.source}
     return plan
 
 
@@ -71,6 +72,8 @@ def cost(
         out |= {"usd": f"{micro / _MICRO:.2f}", "microUSD": micro}
     if price is not None or gpus or final or "seconds" in before:
         out |= {"seconds": reached, "workerSeconds": worker_seconds, "gpuSeconds": gpu_seconds}
+    if plan.get("priceSource"):
+        out["source"] = plan["priceSource"]
     if price is None and not gpus and not final and "seconds" in before:
         out |= {"seconds": covered, "workerSeconds": before.get("workerSeconds", 0)}  # nobody asks: no reason to write
     return {"cost": {**out, "gpuHours": f"{gpu_seconds / 3600:.2f}"}}

@@ -22,6 +22,7 @@ from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
 from tests.cluster.at_work import IMAGE, Bench, Driver, report
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kueue import bare_definition
+from trainjobs.plan.prices import REGION, TYPE
 
 pytestmark = pytest.mark.slow
 
@@ -177,6 +178,18 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.cluster.wait_for_kinds("kueue.x-k8s.io", 2)
     bench.apply("queued", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team-a"})
     bench.until(lambda: bench.reason("QuotaReserved", "queued") == "QueueNotFound")
+
+    # A worker is on a node: its price is looked for.
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {TYPE: "p5.48xlarge", REGION: "us-east-1"}}}
+    bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(node))
+    bench.apply("priced")
+    bench.rayjob("priced-a1")
+    bench.kuberay.initialize("priced-a1")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "priced-a1-worker-0"}, "target": {"kind": "Node", "name": "n1"}}
+    path = "/api/v1/namespaces/team/pods/priced-a1-worker-0/binding"
+    bench.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+    bench.client.merge(JOBS, "team", "priced", {"metadata": {"annotations": {"look": "again"}}})
+    bench.until(lambda: (bench.status("priced").get("plan") or {}).get("usdPerNodeHour") == "55.04")
 
     # A pod fits no node: what the autoscaler says about it is read.
     bench.apply("waits")

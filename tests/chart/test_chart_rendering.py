@@ -68,6 +68,7 @@ def test_switches(switch: str, without: set[str], more: set[str]) -> None:
 REFUSED = [
     "replicas=two",
     "replicas=-1",
+    "webhook.url=https://hooks.example",
     "replica=3",
     "image.tga=1",
     "image.pullPolicy=Sometimes",
@@ -266,3 +267,16 @@ def test_the_manifests_without_helm_are_the_charts() -> None:
     assert install.RESTRICTED.read_text() == install.policy()
     made = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(install.PATH.read_text())}
     assert set(made) == {("Namespace", NAMESPACE), *objects("--set=crds.enabled=false")}
+
+
+def test_the_webhook_comes_from_a_secret_and_no_address_is_rendered() -> None:
+    (plain,) = [one for one in rendered() if one["kind"] == "Deployment"]
+    assert "WEBHOOK" not in json.dumps(plain)
+    found = rendered("--set=webhook.secretName=hooks,webhook.key=slack,webhook.ports={8443}")
+    (deployment,) = [one for one in found if one["kind"] == "Deployment"]
+    variables = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    wanted = {"secretKeyRef": {"name": "hooks", "key": "slack", "optional": True}}
+    assert variables["GENTRAIN_WEBHOOK_URL"]["valueFrom"] == wanted
+    assert variables["GENTRAIN_WEBHOOK_SECRET"]["value"] == "hooks"
+    policy = next(one for one in found if one["kind"] == "NetworkPolicy" and "egress" in one["spec"])
+    assert {"ports": [{"port": 8443, "protocol": "TCP"}]} in policy["spec"]["egress"]

@@ -1,4 +1,4 @@
-"""ls, status, logs and report of a run by the URI of its checkpoints: its record alone is left."""
+"""ls, status, logs, report and explain of a run by the URI of its checkpoints: its record alone is left."""
 
 from __future__ import annotations
 
@@ -72,3 +72,46 @@ def test_where_nothing_is(place: str) -> None:
     other = run("status", "ftp://x/y").exception
     assert isinstance(other, JobError)
     assert other.code == "GTJ0107"
+
+
+def test_why_it_failed(place: str, tmp_path: Path) -> None:
+    """In the words of the run's own failure record."""
+    said = run("explain", f"{place}/digits").output
+    assert said.splitlines()[0] == "digits is Failed: out of GPU memory (GTJ0206)"
+    assert "it saved no checkpoint" in said
+    assert f"gtj explain GTJ0206\n        gtj logs {place}/digits" in said
+    told = json.loads(run("explain", f"{place}/digits", "-o", "json").output)
+    assert (told["code"], told["fault"], told["uri"]) == ("GTJ0206", True, f"{place}/digits")
+
+
+def test_which_rank_failed_first_and_what_its_log_says(place: str, tmp_path: Path) -> None:
+    make(tmp_path / "ranks", "vae", phase="Failed", step=40, checkpoint={"step": 30, "uri": "steps/30-a1"})
+    failure = {
+        "code": "GTJ0213",
+        "what": "a worker was lost",
+        "why": "killed",
+        "rank": 1,
+        "step": 41,
+        "logTail": "one\ntwo",
+        "how": "see why",
+    }
+    (tmp_path / "ranks" / "failure.json").write_text(json.dumps(failure))
+    Record(tmp_path / "ranks", FileStore(tmp_path / "store" / "ranks")).look()
+    found = json.loads(run("explain", f"{place}/ranks", "-o", "json").output)
+    assert found["what"] == "a worker was lost"
+    assert found["why"][:2] == ["killed", "first at rank 1, step 41"]
+    assert found["why"][2].startswith("newest checkpoint: step 30, ")
+    assert found["why"][2].endswith("/ranks/checkpoints/steps/30-a1") or "steps/30-a1" in found["why"][2]
+    assert found["why"][3:] == ["log: one", "log: two"]
+    assert found["do"] == ["see why"]
+    assert found["next"][-1] == f"gtj logs {place}/ranks --rank 1"
+
+
+def test_why_of_others(place: str, tmp_path: Path) -> None:
+    assert run("explain", f"{place}/faces").output.splitlines()[0] == "faces is Succeeded: 100% 100/100 steps"
+    make(tmp_path / "gone", "gan", phase="Running", step=3, updatedAt=1000.0)
+    Record(tmp_path / "gone", FileStore(tmp_path / "store" / "gone")).look()
+    assert "gone is Interrupted: 3% 3/100 steps, and nobody is training it" in run("explain", f"{place}/gone").output
+    nothing = run("explain", f"{place}/nobody").exception
+    assert isinstance(nothing, JobError)
+    assert nothing.code == "GTJ0118"

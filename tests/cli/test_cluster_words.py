@@ -16,10 +16,11 @@ from tests.cli.cluster_jobs import NOW, command, condition, failed, job, pod, ru
 from trainjobs.api.codes import CODES
 from trainjobs.api.job import Spec
 from trainjobs.cli.cluster.explain import text
+from trainjobs.cli.cluster.logs import recorded
 from trainjobs.cli.cluster.reasons import Explanation, Seen, explanation
 from trainjobs.cli.cluster.refusal import passing, refusal
 from trainjobs.cli.cluster.server import Kueue
-from trainjobs.cli.cluster.view import HEADER, as_data, cells, described, ending, progress_of, row
+from trainjobs.cli.cluster.view import HEADER, as_data, cells, described, ending, name_of, phase, progress_of, row
 from trainjobs.cli.cluster.wait import CONDITIONS, verdict
 from trainjobs.cli.line import live, plain
 from trainjobs.cli.output import table
@@ -120,7 +121,7 @@ def test_what_the_operator_said_about_an_older_spec_does_not_count() -> None:
 
 def told(one: dict[str, Any], **more: Any) -> Explanation:
     found = explanation(Seen(one, NOW, command, **more))
-    lines = unstyled(text(one, found, 80))
+    lines = unstyled(text(name_of(one), phase(one), found, 80))
     commands = {f"  {'next' if number == 0 else '':<6}{line}" for number, line in enumerate(found.next)}
     assert [line for line in lines if len(line) > 80 and line not in commands] == []
     return found
@@ -288,3 +289,9 @@ def test_a_job_of_another_definition_is_a_row_like_any(spec: Any) -> None:
     assert row(job)["name"] == "strange"
     assert row(job)["totalSteps"] == (3 if spec == {"training": {"steps": 3}} else None)
     assert cells(job, NOW)[0] == "strange"
+
+
+def test_of_pods_that_are_gone_the_record_has_the_log() -> None:
+    one = {**job(), "spec": {"checkpoints": {"uri": "s3://bucket/runs/"}}}
+    assert recorded(one) == f"gtj logs s3://bucket/runs/{one['metadata'].get('uid')}"
+    assert recorded({**one, "spec": {}}) == ""

@@ -118,12 +118,14 @@ class Bench:
         self.cluster, self.namespace, self.driver = cluster, namespace, driver
         self.client = Client(from_kubeconfig(str(cluster.kubeconfig)))
         self.kuberay = KubeRay(self.client, namespace)
-        self._kubeconfig = kubeconfig or str(cluster.kubeconfig)
+        self._kubeconfig, self.webhook = kubeconfig or str(cluster.kubeconfig), ""
         self.start()
 
     def start(self) -> None:
         self._stopped = threading.Event()
-        self.operator = Operator(from_kubeconfig(self._kubeconfig), Settings(IMAGE, self.namespace, self.namespace, port=0))
+        self.operator = Operator(
+            from_kubeconfig(self._kubeconfig), Settings(IMAGE, self.namespace, self.namespace, port=0, webhook=self.webhook)
+        )
         self._thread = threading.Thread(target=self.operator.run, args=(self._stopped,))
         self._thread.start()
 

@@ -171,3 +171,24 @@ def test_runs_below_a_place(store: Store, run: Path, tmp_path: Path) -> None:
     assert runs(store) == ["one"]
     with pytest.raises(JobError, match="GTJ0118 no record of a run"):
         fetch(FileStore(tmp_path / "store" / "two"), tmp_path / "got")
+
+
+def test_a_later_process_goes_on_in_the_same_folder(store: Store, run: Path, tmp_path: Path) -> None:
+    """Of a run that goes on in its run folder: what was sent in pieces before is part of its files already."""
+    rows(run / "metrics.jsonl", 1, 2)
+    Record(run, store).look()
+    rows(run / "metrics.jsonl", 3)
+    again = Record(run, store)
+    again.look()
+    rows(run / "metrics.jsonl", 4)
+    again.look()
+    assert [row["step"] for row in put_together(store, tmp_path).metrics()] == [1, 2, 3, 4]
+
+
+def test_what_an_earlier_process_sent_counts(store: Store, run: Path, tmp_path: Path) -> None:
+    rows(run / "metrics.jsonl", *range(100))
+    Record(run, store).look()
+    sent = sum(path.stat().st_size for path in (tmp_path / "store").rglob("metrics.jsonl@*"))
+    later = Record(run, store, limit=sent)
+    later.look()
+    assert later.full

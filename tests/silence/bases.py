@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.monitor.standin_tracker import in_place_of
 from tests.silence import pipelines, pretrained
 from tests.silence.changes import Manifest
 
@@ -53,7 +54,8 @@ WHOLE = {
 
 
 def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
-    """By family, manifests by name; their data lies in `folder`."""
+    """By family, manifests by name; their data lies in `folder`. Trackers are stand-ins from here on."""
+    in_place_of()
     pictures, words, records = f"file://{images(folder / 'images')}", f"file://{text(folder / 'text')}", f"file://{jsonl(folder / 'jsonl')}"
     small = {"source": pictures, "images": {"size": 8, "channels": 1}, "holdout": 0.25}
     letters = {"layers": 1, "hidden": 16, "heads": 2, "contextLength": 8}
@@ -237,6 +239,7 @@ def any_family(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]
         "muon": ({}, {"optimizers": {"default": {"name": "muon", "learningRate": 1e-3}}}),
         "frozen": ({}, {"freeze": inside, "unfreeze": [{"step": 3, "patterns": inside}]}),
         "weights": ({}, {"initialWeights": f"file://{weights(folder / 'weights')}", "allowPartialWeights": True}),
+        "tracked": ({}, {"tracking": {"tracker": "trackio"}}),
         "sparse": ({}, {"sparsity": {"weights": 0.1, "activations": 0.1, "layers": ["autoencoder.encoder.layers.*"]}}),
     }
 

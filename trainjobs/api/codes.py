@@ -331,9 +331,11 @@ CODES: dict[str, Code] = {
         "a budget without a price",
         DOES_NOT_FIT,
         _page(
-            "The job has a `budget`, and the profile that it would run on has no `price`: what it costs is unknown, and the budget would "
-            "never be used up.",
+            "The job has a `budget`, and the profile that it would run on has no `price` and does not insist on nodes whose list price is "
+            "known: what it costs is unknown, and the budget would never be used up.",
             "Write `price.usdPerNodeHour` into the ComputeProfile; the job goes on by itself.",
+            "Or let the list price count: `node.instanceType`, and a `selector` with `topology.kubernetes.io/region`, of a type and region "
+            "that the trainer's catalogue has (`docs/reference/nodes.md`; of AWS us-east-1, of Google Cloud us-central1).",
             "Or take `budget` out. `activeDeadlineSeconds` limits time without a price.",
         ),
     ),
@@ -346,6 +348,17 @@ CODES: dict[str, Code] = {
             "More `compute.workers`: from stage 1 on they share what the optimizer keeps, at stage 3 the weights too.",
             "Less for a rank: `training.gradientCheckpointing`, `precision: bf16`, a smaller `training.batch.micro`, `language.adapter`.",
             "GPUs with more memory: `gtj plan --gpu h200-141gb`.",
+        ),
+    ),
+    "GTJ0134": Code(
+        "a tracker that is not installed",
+        INVALID,
+        _page(
+            "`training.tracking` names a tracker whose package is not there where the job trains. Nothing is trained: whoever names a "
+            "tracker wants to find the run in it.",
+            "Install it: `pip install 'gentrain[wandb]'`, `'gentrain[mlflow]'` or `'gentrain[trackio]'`; on a cluster, use an image that "
+            "has it.",
+            "Or take `training.tracking` out: TensorBoard's files, `metrics.jsonl` and `report.html` are written in any case.",
         ),
     ),
     "GTJ0201": Code(
@@ -546,6 +559,18 @@ CODES: dict[str, Code] = {
             "function, the step, a prompt and its completion, and the lines of the function that raised.",
             "Mend the function; call it by hand with the prompt and the completion of the message.",
             "A function that waits for something else, a server for one, may need a larger `timeLimit`.",
+        ),
+    ),
+    "GTJ0222": Code(
+        "the tracker does not have all of the run",
+        UNEXPECTED,
+        _page(
+            "The tracker of `training.tracking` cannot be reached, refuses, or is slower than the run. The training goes on, and no step "
+            "waits: rows wait in a queue of a thousand, and what finds no room is dropped. It is told as a warning, and at the end with "
+            "the number of rows that are missing. `metrics.jsonl`, TensorBoard's files and `report.html` have all of them.",
+            "See that its address and key are in the environment (`pod.env` with `secretKeyRef` on a cluster), and that the pods may reach "
+            "it.",
+            "Its own offline mode (`WANDB_MODE=offline`) needs no network.",
         ),
     ),
     "GTJ0219": Code(

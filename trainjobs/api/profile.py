@@ -113,7 +113,9 @@ class ProfileSpec(Model):
     selector: Annotated[dict[str, LabelText], Field(max_length=16)] = Field({}, description="Node labels workers need.")
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field([], description="Taints workers tolerate, beside the pool's.")
     priority_class_name: ObjectName | None = Field(None, description="Priority class of jobs that name none.")
-    price: Price | None = Field(None, description="Needed for cost and budget; without it cost is unknown.")
+    price: Price | None = Field(
+        None, description="For cost and budget; without it the list price of the nodes' type in their region counts, where one is known."
+    )
 
 
 class Profile(Model):

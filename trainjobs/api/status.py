@@ -83,6 +83,14 @@ class Preflight(Model):
     said: Line = Field("", description="What was found; with a code, what is to be mended.")
 
 
+class Notice(Model):
+    """Something that is told by webhook, where the chart names one."""
+
+    kind: Literal["Finished", "Failed", "BudgetReached", "Stalled", "Queued"] = Field(description="What happened.")
+    since: Time = Field(description="Since when it is so.")
+    told_at: Time | None = Field(None, description="When the webhook had taken it; absent until then.")
+
+
 class Metric(Model):
     """One number of the last report."""
 
@@ -131,14 +139,24 @@ class Plan(Model):
     gpus_per_worker: Count | None = Field(None, description="As it was when the attempt began; what the attempt is priced by.")
     per_node: Count | None = Field(None, description="Accelerators of a node of the profile when the attempt began.")
     usd_per_node_hour: Short | None = Field(
-        None, alias="usdPerNodeHour", description="Price of the profile when the attempt began; absent without one."
+        None,
+        alias="usdPerNodeHour",
+        description="Price of a node for an hour, as it was when the attempt began; absent where nobody knows.",
+    )
+    price_source: Line | None = Field(
+        None,
+        description="Where the price is from and of what day: the profile, or the list price of the node's type; or why there is none.",
     )
 
 
 class Cost(Model):
     """What the attempts have cost together."""
 
-    usd: Short = Field("unknown", description='Cost so far, "unknown" without a price in the profile.')
+    usd: Short = Field("unknown", description='Cost so far, "unknown" without a price.')
+    source: Line | None = Field(
+        None,
+        description="Where the price of the current attempt is from and of what day; of spot nodes without a price of their own: at most.",
+    )
     gpu_hours: Short = Field("0", description="GPUs times hours.")
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
     seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")
@@ -211,6 +229,7 @@ class Status(Model):
         None, description="Nodes that have failed it lately. Read at the next attempt."
     )
     preflight: Preflight | None = None
+    notices: Annotated[list[Notice], Field(max_length=16)] | None = Field(None, description="What is told by webhook.")
     failure: FailureStatus | None = None
     ray: RayStatus | None = None
     summary: Summary | None = None

@@ -15,6 +15,7 @@ from trainjobs.api.optimizer import EarlyStopping as EarlyStopping
 from trainjobs.api.optimizer import Optimizer as Optimizer
 from trainjobs.api.optimizer import Schedule as Schedule
 from trainjobs.api.rule import Breach, Rule
+from trainjobs.api.tracking import Tracking
 
 
 class Batch(Model):
@@ -140,6 +141,7 @@ class Training(Model):
     sync_batch_norm: bool = Field(
         False, description="Batch norm over the micro-batches of all workers at once, instead of each one's own [SyncBatchNorm]."
     )
+    tracking: Tracking | None = Field(None, description="A tracker that is told the run's curves: W&B, MLflow or Trackio.")
     gradient_checkpointing: bool = Field(
         False,
         description="Blocks of a language or diffusion model keep only their inputs, and are computed again in the backward pass: less "

@@ -20,9 +20,10 @@ from trainjobs.cli.data import cache_of, sources
 from trainjobs.cli.diagnostics import rendered
 from trainjobs.cli.manifest import load_job, read, written
 from trainjobs.cli.output import emit, format_option, painted
+from trainjobs.cli.pace import history, probe
 from trainjobs.cli.positions import documents
 from trainjobs.cli.validate import summary
-from trainjobs.plan import catalogue
+from trainjobs.plan import catalogue, prices
 from trainjobs.plan.devices import DEVICES, REACHED, device
 from trainjobs.plan.memory import SPARE
 from trainjobs.plan.options import BEST, Option, Pool, Step, options
@@ -40,16 +41,20 @@ LOOKED = (4, 8)  # micro-batches that are looked at: what a larger one needs fol
 @click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Change a field first, as gtj run does.")
 @click.option("-p", "--profile", "profiles", multiple=True, metavar="FILE", help="A ComputeProfile to plan for. May be repeated.")
 @click.option("--gpu", "gpus", multiple=True, metavar="TYPE", help="A GPU to plan for, such as h100-80gb or l4. May be repeated.")
+@click.option("--probe", "probed", is_flag=True, help="Train twenty steps on this machine, and go by how long they take.")
 @format_option
-def command(source: str, sets: tuple[str, ...], profiles: tuple[str, ...], gpus: tuple[str, ...], form: str) -> int:
+def command(source: str, sets: tuple[str, ...], profiles: tuple[str, ...], gpus: tuple[str, ...], probed: bool, form: str) -> int:
     """Say what a job needs before anything is paid for: the memory of a rank by ZeRO stage and micro-batch, and, for the nodes of profiles
-    or for GPUs, how long it may take and what that costs. Nothing is trained, and no GPU is used. Exit status 4 when nothing fits."""
+    or for GPUs, how long it may take and what that costs. For this machine that is by the job's own run, where there is one, else by
+    --probe. Without --probe nothing is trained, and no GPU is used. Exit status 4 when nothing fits."""
     manifest = load_job(source, sets, here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     job = manifest.job
     if manifest.notes:
         click.echo(rendered(manifest.notes), err=True)
-    pools = [*(_of_profile(*one) for name in profiles for one in _profiles(name)), *map(_of_gpu, gpus)] or [_here(job)]
+    pools = [*(_of_profile(*one) for name in profiles for one in _profiles(name)), *map(_of_gpu, gpus)]
+    if probed or not pools:
+        pools.append(_here(job, probed))
     step, highest, unknown = _looked(job)
     found = options(job.spec, step, pools, highest=highest)
     if form != "table":
@@ -133,10 +138,11 @@ def _of_profile(name: str, profile: ProfileSpec) -> Pool:
     if there is None:
         how = f"write one of {', '.join(DEVICES)} into accelerator.type"
         raise JobError("GTJ0102", f"what GPUs {name} has is not known", where="spec.accelerator.type", how=how)
-    price = (float(profile.price.usd_per_node_hour), profile.price.source or "of the profile") if profile.price else None
+    foreseen = prices.foreseen(profile)
+    price = (float(foreseen.usd), foreseen.source) if foreseen else None
     if price is None and listed and profile.capacity != "reserved":
         region, usd = next(iter(listed.prices.items()), ("", ""))
-        most = "at most, on demand: " if profile.capacity == "spot" else ""
+        most = prices.MOST if profile.capacity == "spot" else ""
         price = (float(usd), f"{most}{catalogue.source(profile.provider)}, {region}") if usd else None
     return Pool(name, there.memory, there, profile.accelerator.per_node, *(price or (None, "")))
 
@@ -149,8 +155,15 @@ def _of_gpu(name: str) -> Pool:
     return Pool(there.name, there.memory, there)
 
 
-def _here(job: Job) -> Pool:
-    """This machine's memory, shared by the ranks of the job."""
+def _here(job: Job, probed: bool) -> Pool:
+    """This machine's memory, shared by the ranks of the job; and how long a step takes here, where that was measured."""
+    found, why = history(job)
+    if why:
+        click.echo(painted(why, dim=True), err=True)
+    return dataclasses.replace(_machine(job), pace=found or (probe(job) if probed else None))
+
+
+def _machine(job: Job) -> Pool:
     import torch
 
     from trainjobs.engine.memory import available
@@ -176,7 +189,8 @@ def _printed(job: Job, step: Step, found: Sequence[Option], unknown: str) -> lis
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", f"  {painted(table[0], dim=True)}", *(f"  {line}" for line in table[1:])]
     told = sorted({f"{one.pool.name}: {one.pool.source}" for one in good if one.usd and one.pool.source})
-    if any(one.hours for one in good):
+    told += sorted({f"time on {one.pool.name}: {one.pool.pace.basis}" for one in good if one.pool.pace and _measured(one)})
+    if any(one.hours and not _measured(one) for one in good):
         low, high = (round(100 * share) for share in REACHED[job.spec.family])
         told.append(f"time: assumed, {low} to {high} % of the GPU's peak; training alone, without the start, evaluations and checkpoints")
     told.append(f"memory: {SPARE:.0%} of the device are kept free; see docs/concepts/plan.md for what is computed")
@@ -186,9 +200,19 @@ def _printed(job: Job, step: Step, found: Sequence[Option], unknown: str) -> lis
 def _row(one: Option) -> tuple[str, ...]:
     need = f"{_size(one.need)} of {_size(one.pool.memory)}" + ("" if one.fits else ": too much")
     hours = "unknown" if not one.hours else f"{_time(one.hours[0])} to {_time(one.hours[1])}" if one.hours[1] * 60 >= 1 else "under 1 min"
+    hours += f" ({_basis(one)})" if one.hours else ""
     usd = f"${one.usd[0]:,.2f} to ${one.usd[1]:,.2f}" if one.usd else "unknown"
     accumulated = f"{one.cut.micro} x {one.cut.accumulation}" if one.cut.accumulation > 1 else str(one.cut.micro)
     return one.pool.name, str(one.cut.workers), str(one.stage), accumulated, need, hours, usd
+
+
+def _measured(one: Option) -> bool:
+    return one.pool.pace is not None and one.pool.pace.ranks == one.cut.workers
+
+
+def _basis(one: Option) -> str:
+    """What a time rests on, in a word or two."""
+    return one.pool.pace.basis.partition(" on ")[0] if one.pool.pace is not None and _measured(one) else "assumed"
 
 
 def _size(count: int) -> str:
@@ -210,6 +234,7 @@ def _data(one: Option) -> dict[str, Any]:
         "of": one.pool.memory,
         "fits": one.fits,
         "hours": one.hours,
+        "basis": None if not one.hours else one.pool.pace.basis if one.pool.pace and _measured(one) else "assumed",
         "usd": one.usd,
     }
 

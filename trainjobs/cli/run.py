@@ -27,6 +27,8 @@ from trainjobs.cli.manifest import Manifest, load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
 from trainjobs.cli.screen import screen
+from trainjobs.head.recording import recorded
+from trainjobs.monitor.trackers import tracker
 from trainjobs.run.folder import Run
 from trainjobs.run.numbers import duration, number, short
 
@@ -68,6 +70,8 @@ def command(
     assert manifest.job is not None, "load_job raises for a manifest with problems"
     job, ignored = local(manifest.job, workers, no_ray, fresh, cores()), ignored_fields(manifest.job)
     check_workers(job, cores())
+    if job.spec.training.tracking is not None:
+        tracker(job.spec.training.tracking.tracker)
     folder = run_dir or RUNS / job.metadata.name
     again = resume_command(folder / "job.yaml", workers, steps, settled(sets, manifest), run_dir, no_ray)
     if source != "-":
@@ -88,13 +92,14 @@ def command(
         started = f"continuing {folder} from step {step}, {by}" if step else f"training in {folder}, {by}"
         click.echo(painted(started, dim=True), err=True)
         begun = time.time()
-        view = screen(job.metadata.name)
-        try:
-            with driver.Signals() as signals:
-                result = follow(run, lambda: driver.Process(run, driver.command(folder, not no_ray)), view, driver.Wall(), signals)
-        finally:
-            view.close()
-    report = written_report(run)
+        with recorded(job, run.path, lambda words: click.echo(words, err=True), apart=True):
+            view = screen(job.metadata.name)
+            try:
+                with driver.Signals() as signals:
+                    result = follow(run, lambda: driver.Process(run, driver.command(folder, not no_ray)), view, driver.Wall(), signals)
+            finally:
+                view.close()
+            report = written_report(run)
     if form == "json":
         emit(as_data(run, result, report), "json")
     elif result.error is not None:

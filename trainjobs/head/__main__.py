@@ -18,8 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import IO, Any
@@ -30,12 +29,12 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
 from trainjobs.api.uris import file_path
 from trainjobs.head.metrics_server import MetricsServer, Report, bounded, whole
+from trainjobs.head.recording import recorded
 from trainjobs.run import failures, preemption, progress
 
 RECORD = "gentrain-failure: "  # how the last line begins; the operator's diagnose.py looks for it
 RECORD_LIMIT = 8 * 1024  # bytes; of the output of a failed job, Ray and KubeRay hand on the last 20,000 characters
 STOPPED = 130
-LAST_LOOK = 20.0  # seconds for the end of the record
 LAST_LINES = 2.0  # seconds for the last lines of a driver that has ended
 LOG_LIMIT = 256 * 2**20  # bytes of the driver's output that are kept in the run folder
 LAST_WORDS = 5.0  # seconds that a success may take longer, so that its last checkpoint stands in the job's status
@@ -56,7 +55,7 @@ def main() -> int:
         labels = {"namespace": job.metadata.namespace or "", "job": job.metadata.name}
         with MetricsServer(Report(run, identity(job)).read, labels, arguments.port) as server:
             print(f"run folder {run}, /progress and /metrics on port {server.port}", flush=True)
-            with recorded(job, run):
+            with recorded(job, run, lambda words: print(words, flush=True)):
                 code, failure = refused(job, run) or driven(run)
             if code != STOPPED:
                 # A failure that comes before all pods are ready reaches nobody otherwise: KubeRay then waits for the head for ever. And the
@@ -127,25 +126,6 @@ def prepared(run: Path, job: Job) -> Path:
     progress.replace(run / "job.json", json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2) + "\n")
     progress.update(run, startedAt=time.time(), phase="Preparing", message="starting the trainer", totalSteps=job.spec.training.steps)
     return run
-
-
-@contextmanager
-def recorded(job: Job, run: Path) -> Iterator[None]:
-    """Keep the run's record in the checkpoint store meanwhile, by a process that nobody waits for, but for its last look at the end."""
-    if job.spec.checkpoints.uri is None:
-        yield
-        return
-    recorder = subprocess.Popen([sys.executable, "-m", "trainjobs.head.recorder", str(run)], stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        recorder.terminate()
-        try:
-            recorder.wait(LAST_LOOK)
-        except subprocess.TimeoutExpired:
-            recorder.kill()
-            recorder.wait()
-            print("the end of the run's record did not reach the checkpoint store in time", flush=True)
 
 
 def copied(source: IO[bytes], log: Path) -> None:

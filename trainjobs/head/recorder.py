@@ -7,22 +7,26 @@ It ends with the process that started it, or on SIGTERM after a last look. Troub
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.run.folder import Run
-from trainjobs.run.record import Record, shown
+from trainjobs.run.progress import read, replace
+from trainjobs.run.record import FOLDER, Record, shown
 from trainjobs.stores.open import open_store
-from trainjobs.stores.store import StoreError
+from trainjobs.stores.store import BlobStore, StoreError
 
 EVERY = 30.0  # seconds between looks
 NICE = 10
+MINE = "recording.json"  # in the run folder: where its record is
+UNKEPT = "the record of the run cannot be kept in the checkpoint store; the training goes on"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -46,7 +50,7 @@ class Recorder:
         try:
             self._record.look()
         except (JobError, StoreError, OSError) as error:
-            self._once(f"the record of the run cannot be kept in the checkpoint store; the training goes on: {error}")
+            self._once(f"{UNKEPT}: {error}")
             return False
         if self._record.full:
             self._once("the record of the run has reached its limit of 1 GiB: logs and curves from here on are in the pod alone")
@@ -58,9 +62,17 @@ class Recorder:
             self._say(words)
 
 
-def attempt() -> str:
-    number = os.environ.get("GENTRAIN_ATTEMPT", "")
-    return f"a{number}" if number.isdigit() else "a1"
+def attempt(run: Path, store: BlobStore, environment: Mapping[str, str]) -> str:
+    """The folder of the record: a cluster's attempt; else that of this run folder, which goes on in it, or the next one that is free."""
+    number = environment.get("GENTRAIN_ATTEMPT", "")
+    if number.isdigit():
+        return f"a{number}"
+    known = read(run / MINE).get("folder")
+    if not isinstance(known, str):
+        taken = [int(name[1:]) for folder in store.folders(FOLDER) if (name := folder.rpartition("/")[2])[1:].isdigit()]
+        known = f"a{max(taken, default=0) + 1}"
+        replace(run / MINE, json.dumps({"folder": known}))
+    return known
 
 
 def main() -> int:
@@ -69,12 +81,21 @@ def main() -> int:
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: over.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # recording.py
     run = Path(sys.argv[1])
-    from trainjobs.report.page import write_report
 
-    recorder = Recorder(
-        run, Record(run, open_store(Run(run).checkpoints_uri()), attempt()), write_report, lambda words: print(words, flush=True)
-    )
+    def written(folder: Path) -> object:
+        from trainjobs.report.page import write_report  # what it needs may be missing
+
+        return write_report(folder)
+
+    try:
+        store = open_store(Run(run).checkpoints_uri())
+        record = Record(run, store, attempt(run, store, os.environ))
+    except (JobError, StoreError, OSError) as error:
+        print(f"{UNKEPT}: {error}", flush=True)
+        return 1
+    recorder = Recorder(run, record, written, lambda words: print(words, flush=True))
     while not over.wait(EVERY):
         recorder.look()
     return 0 if recorder.look(last=True) else 1

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +20,14 @@ from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.later import Later
 from trainjobs.evaluate.pictures import save_pairs, save_samples
 from trainjobs.evaluate.shown import Pairs
+from trainjobs.monitor import tracking
+from trainjobs.monitor.beginning import begun
 from trainjobs.monitor.diary import Diary, aloud
 from trainjobs.monitor.meter import memory
 from trainjobs.monitor.orders import Orders
 from trainjobs.monitor.times import Kind, Times
 from trainjobs.objectives.phase import Samples
 from trainjobs.plan.beside import Beside, beside
-from trainjobs.plan.group import counted
 from trainjobs.run import preemption, progress
 from trainjobs.run.numbers import short
 from trainjobs.run.outcome import Outcome
@@ -67,6 +69,7 @@ class Reporter:
         self._not_saved, self._troubled = False, True
         self._later: Later | None = None
         self._evaluated = step
+        self._tracking = tracking.begin(job, run, partial(progress.warn, run, attempt))
         rewind(run, step, now)
         self._diary = Diary(job.spec.training.steps, say, now)
         self._metrics = progress.Metrics(run, step, now)
@@ -80,14 +83,7 @@ class Reporter:
         self._leaving: tuple[Notice, LastSave] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
-        group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
-        if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
-            group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
-        if not commit and (passed := before.get("checkpoint")):
-            places = job.spec.checkpoints
-            why = "checkpoints.resumeFrom is none" if places.resume_from == "none" else f"there is none at checkpoints.uri {places.uri}"
-            why = why if places.resume_from == "none" or places.uri else "there is none in the run folder"
-            group += f"; not from the checkpoint of step {passed['step']}: {why}"
+        group = begun(world, stage, commit, before, job.spec.checkpoints)
         self._mark(event, step=step, message=group, spent=self._times.spent())
         if plan.told and not progress.marked(run, plan.told):
             self._mark("note", step=step, message=plan.told)
@@ -140,7 +136,7 @@ class Reporter:
         unit = "tokens/s" if self._info.kind == "text" else "samples/s"
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
         throughput = self._times.per_second * per_step
-        self._metrics.write(state.step, {"samples": state.samples, **row, "throughput": throughput})
+        self._row(state.step, {"samples": state.samples, **row, "throughput": throughput})
         self._diary.stepped(state.step, row, f"{throughput:.0f} {unit}")
         self._show(
             step=state.step,
@@ -165,7 +161,7 @@ class Reporter:
 
     def _scored(self, step: int, scores: Mapping[str, float]) -> None:
         if scores:
-            self._metrics.write(step, scores)
+            self._row(step, scores)
         self._mark("evaluated", said=", ".join(f"{name} {short(value)}" for name, value in scores.items()), step=step, metrics=dict(scores))
 
     def _late(self, *, wait: bool = False) -> None:
@@ -240,6 +236,7 @@ class Reporter:
         `why` a run finished before its last step."""
         self._late(wait=how == "finished")
         self._metrics.close()
+        self._tracking.finish(how == "finished")
         outcome = Outcome(how, why)
         if how == "finished" or self._leaving is None:
             event, phase, message = ("succeeded", "Succeeded", why) if how == "finished" else ("stopped", "Stopped", "")
@@ -289,6 +286,10 @@ class Reporter:
             "activity": None,
             "metrics": {name: value for name, value in metrics.items() if not name.startswith("lr/")},
         }
+
+    def _row(self, step: int, row: Mapping[str, float]) -> None:
+        self._metrics.write(step, row)
+        self._tracking.log(step, row)
 
     def _mark(self, event: str, *, step: int, said: str = "", **fields: object) -> None:
         """In the timeline, and in rank 0's log: there with `said` where it has no message."""

@@ -1,8 +1,8 @@
 """Ways to run a job: how it may be cut, on which nodes, what each needs, takes and costs; the best first. Pure.
 
-Time is operations over what the device is built for, times a share of it that training of the family is assumed to reach, so always a
-range; cost is that time on the nodes that the workers take. Both are of the training alone: nodes that come, images that are pulled,
-evaluations and checkpoints are beside it.
+Time is what was measured of the job's own steps, else operations over what the device is built for, times a share of it that training of
+the family is assumed to reach: always a range; cost is that time on the nodes that the workers take. Both are of the training alone:
+nodes that come, images that are pulled, evaluations and checkpoints are beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from trainjobs.api.job import Spec
 from trainjobs.plan.batch import Cut
 from trainjobs.plan.devices import REACHED, Device
+from trainjobs.plan.measured import Pace
 from trainjobs.plan.memory import Beside, Weights, fits, peak
 
 BEST = 5
@@ -22,7 +23,7 @@ BEST = 5
 @dataclass(frozen=True)
 class Pool:
     """Nodes to run on. `price` in USD per node and hour, and where it is from; None where there is none. No `device`: its memory is
-    what counts, in bytes."""
+    what counts, in bytes. `pace`, where a step was measured there, by a group of a size, counts before what its device is built for."""
 
     name: str
     memory: int
@@ -30,6 +31,7 @@ class Pool:
     per_node: int = 0
     price: float | None = None
     source: str = ""
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def _option(spec: Spec, step: Step, pool: Pool, stage: int, cut: Cut) -> Option:
 
 
 def _hours(spec: Spec, step: Step, pool: Pool, cut: Cut) -> tuple[float, float] | None:
+    if pool.pace is not None and pool.pace.ranks == cut.workers:
+        return spec.training.steps * pool.pace.low / 3600, spec.training.steps * pool.pace.high / 3600
     rate = pool.device.peak(spec.training.precision) if pool.device else 0.0
     if not rate or not step.flops(cut.micro):
         return None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from trainjobs.run.progress import read
 from trainjobs.stores.store import BlobStore
 
 FOLDER = "run"
+PIECE_KEY = re.compile(r"(?P<name>.+)@(?P<generation>\d{4})-(?P<offset>\d{14})\.gz")
 LIMIT = 2**30  # bytes that the pieces of an attempt may take; small files go on being replaced beyond it
 PIECE = 16 * 2**20  # bytes of a piece, unpacked
 SMALL = 16 * 2**20  # a file that is replaced as a whole and larger is none of ours
@@ -49,6 +51,7 @@ class Record:
         self._run, self._store, self._at = run, store, f"{FOLDER}/{attempt}"
         self._known: dict[str, Known] = {}
         self._sent, self._limit = 0, limit
+        self._begun = False
 
     @property
     def full(self) -> bool:
@@ -57,6 +60,9 @@ class Record:
 
     def look(self) -> int:
         """Send what is new; how many objects that were. Raises StoreError, OSError: then nothing of the look counts as sent."""
+        if not self._begun:
+            self._known, self._sent = self._there()
+            self._begun = True
         known = {name: Known(**vars(one)) for name, one in self._known.items()}
         with tempfile.TemporaryDirectory(prefix="record-") as name:
             files: list[tuple[Path, str]] = []
@@ -70,6 +76,17 @@ class Record:
                 self._store.upload(files)
         self._known, self._sent = known, self._sent + size
         return len(files)
+
+    def _there(self) -> tuple[dict[str, Known], int]:
+        """What an earlier process sent to this folder, and how much that was: what it sent in pieces begins another generation."""
+        known: dict[str, Known] = {}
+        size = 0
+        for entry in self._store.entries(self._at):
+            if match := PIECE_KEY.fullmatch(entry.key.removeprefix(f"{self._at}/")):
+                before = known.setdefault(match["name"], Known())
+                before.generation = max(before.generation, int(match["generation"]) + 1)
+                size += entry.size
+        return known, size
 
     def _new(self, known: dict[str, Known]) -> Iterator[tuple[str, bytes]]:
         """Key and content of every object to send; `known` becomes what is known afterwards."""

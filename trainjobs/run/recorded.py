@@ -15,10 +15,9 @@ from pathlib import Path
 
 from trainjobs.api.errors import JobError
 from trainjobs.run.folder import RECORD, objects
-from trainjobs.run.record import FOLDER
+from trainjobs.run.record import FOLDER, PIECE_KEY
 from trainjobs.stores.store import TEMPORARY, BlobStore, Missing, check_key
 
-_PIECE = re.compile(r"(?P<name>.+)@(?P<generation>\d{4})-(?P<offset>\d{14})\.gz")
 _ATTEMPT = re.compile(r"a(\d+)")
 
 
@@ -54,7 +53,7 @@ def _files(store: BlobStore, folder: str, wanted: Callable[[str], bool]) -> dict
     pieces: dict[str, dict[int, dict[int, str]]] = {}
     for entry in store.entries(folder):
         name = entry.key.removeprefix(f"{folder}/")
-        match = _PIECE.fullmatch(name)
+        match = PIECE_KEY.fullmatch(name)
         plain = match["name"] if match else name
         try:
             check_key(plain)  # a record from a bucket must not reach outside the folder

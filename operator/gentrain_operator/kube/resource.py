@@ -44,6 +44,7 @@ PROFILES = Resource(GROUP, VERSION, "computeprofiles", "ComputeProfile", namespa
 RAYJOBS = Resource("ray.io", "v1", "rayjobs", "RayJob", managed=False)
 RAYCLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")
 CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)

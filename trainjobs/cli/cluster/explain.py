@@ -17,7 +17,8 @@ from trainjobs.cli.cluster.reasons import Explanation, Seen, described, explanat
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.view import is_true, name_of, phase, status_of
-from trainjobs.cli.output import coloured, columns, emit, folded, format_option, painted
+from trainjobs.cli.explained import explained
+from trainjobs.cli.output import coloured, columns, emit, folded, format_option, painted, record
 
 PODS_LOOKED_INTO = 3
 PODS_SHOWN = 8
@@ -28,27 +29,41 @@ def complete(context: click.Context, parameter: click.Parameter, incomplete: str
     return codes or complete_jobs(context, parameter, incomplete)
 
 
-@click.command("explain", short_help="Say why a job on the cluster does not run, or what an error code means.")
+@click.command("explain", short_help="Say why a job does not run, or what an error code means.")
 @click.argument("name", metavar="NAME|CODE", shell_complete=complete)
 @cluster_options
 @format_option
 def command(name: str, target: Target, form: str) -> int:
     """Say in plain words why the job NAME is where it is, what supports that, and which command comes next.
 
-    Looks at the job's conditions, pods, events, compute profile and queue.
+    Looks at the job's conditions, pods, events, compute profile and queue. Given the URI of a run's checkpoints instead, at the record that
+    the run kept there, whatever has become of its cluster.
 
     With an error code such as GTJ0117: what it means and what to do about it. That needs no cluster.
     """
     if re.fullmatch(r"GTJ\d*", name, re.IGNORECASE):
         return code_page(name.upper(), form)
+    if "://" in name:
+        return of_record(name, form)
     cluster = connect(target)
     job = cluster.job(name)
     seen = look(cluster, job, time.time())
     found = explanation(seen)
     if form == "table":
-        click.echo("\n".join(text(job, found, columns())))
+        click.echo("\n".join(text(name_of(job), phase(job), found, columns())))
     else:
         emit({"name": name, "namespace": cluster.namespace, "phase": phase(job), **asdict(found), "pods": pods_data(found)}, form)
+    return 0
+
+
+def of_record(uri: str, form: str) -> int:
+    """The same of a run whose record alone is left."""
+    run = record(uri, ())
+    found = explained(run, time.time())
+    if form == "table":
+        click.echo("\n".join(text(run.name, run.phase(), found, columns())))
+    else:
+        emit({"name": run.name, "uri": run.place, "phase": run.phase(), **asdict(found), "pods": []}, form)
     return 0
 
 
@@ -85,11 +100,11 @@ def look(cluster: Cluster, job: dict[str, Any], now: float) -> Seen:
     return Seen(job, now, cluster.command, rayjob, pods, events, profiles, kueue)
 
 
-def text(job: dict[str, Any], found: Explanation, width: int) -> Iterator[str]:
+def text(name: str, now: str, found: Explanation, width: int) -> Iterator[str]:
+    """`now` is the phase."""
     code = f" ({found.code})" if found.code else ""
-    head = f"{name_of(job)} is {phase(job)}: {found.what}{code}"
-    first, *rest = folded("", head, width)
-    yield first.replace(f" {phase(job)}:", f" {coloured(phase(job))}:", 1)
+    first, *rest = folded("", f"{name} is {now}: {found.what}{code}", width)
+    yield first.replace(f" {now}:", f" {coloured(now)}:", 1)
     yield from rest
     for label, lines in (("why", found.why), ("do", found.do)):
         for number, line in enumerate(lines):

@@ -22,7 +22,7 @@ from trainjobs.cli.cluster.reasons import described
 from trainjobs.cli.cluster.refusal import passing, refusal
 from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
-from trainjobs.cli.cluster.view import Object, failure_error, is_true, name_of, phase, status_of
+from trainjobs.cli.cluster.view import Object, failure_error, is_true, name_of, phase, status_of, within
 
 POLL = 2.0
 PATIENCE = 300.0
@@ -188,9 +188,10 @@ def ended(pod: Object) -> bool:
 def remembered(cluster: Cluster, job: Object) -> Iterator[str]:
     """What is left of a log when no head pod is."""
     status = status_of(job)
-    tail = str((status.get("failure") or {}).get("logTail") or "")
+    tail, kept = str((status.get("failure") or {}).get("logTail") or ""), recorded(job)
     if tail:
-        note(f"the pods of {name_of(job)} are gone; this is the end of the log as its failure record has it:")
+        whole = f"; the whole is in its record: {kept}" if kept else ""
+        note(f"the pods of {name_of(job)} are gone; this is the end of the log as its failure record has it{whole}:")
         yield from tail.splitlines()
         return
     over = is_true(job, "Finished")
@@ -201,7 +202,15 @@ def remembered(cluster: Cluster, job: Object) -> Iterator[str]:
     )
     said = status.get("failure")
     how = f"{failure_error(said).line()}" if over and said else cluster.command("explain", name_of(job))
+    if kept and (over or status.get("ended")):
+        how = f"its record has it: {kept}. {how}"
     raise JobError("GTJ0118", f"there is no log of {name_of(job)}", where=cluster.where, why=why, how=how)
+
+
+def recorded(job: Object) -> str:
+    """The command that reads the log from the job's record in the checkpoint store; "" where it keeps none."""
+    uri = within(job, "spec", "checkpoints", "uri")
+    return f"gtj logs {uri.rstrip('/')}/{job['metadata'].get('uid')}" if isinstance(uri, str) else ""
 
 
 def waits(error: ApiError) -> bool:

@@ -171,8 +171,11 @@ def numbers(job: Object, now: float) -> Iterator[str]:
     if saved:
         at = instant(saved.get("committedAt"))
         yield entry("checkpoint", f"step {saved['step']}" + (f", {duration(now - at)} ago" if at else "") + f", {saved['uri']}")
+    source = cost.get("source")
     if cost and cost.get("usd", "unknown") != "unknown":
-        yield entry("cost", f"${cost['usd']} (${cost.get('ratePerHourUSD', '?')} an hour)")
+        yield entry("cost", f"${cost['usd']} (${cost.get('ratePerHourUSD', '?')} an hour)" + (f", {source}" if source else ""))
+    elif source:
+        yield entry("cost", str(source))
     ray = status.get("ray") or {}
     if ray.get("rayJob"):
         yield entry("ray", f"RayJob {ray['rayJob']}" + (f", dashboard {ray['dashboard']}" if ray.get("dashboard") else ""))

@@ -1,0 +1,63 @@
+"""What an attempt is priced by where its profile says nothing: the list price of the node on which its first worker is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from gentrain_operator.kube.errors import ApiError
+from gentrain_operator.kube.resource import NODES, Object, Resource
+from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
+from gentrain_operator.observed import Observed
+from gentrain_operator.pods import node_of
+from trainjobs.plan import prices
+
+GROUP = "ray.io/node-type"  # KubeRay's label: head or worker
+
+
+class Server(Protocol):
+    def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
+
+
+def unpriced(job: Object) -> bool:
+    """Whether nobody has found out yet what the attempt under way costs."""
+    status = job.get("status") or {}
+    plan = status.get("plan") or {}
+    return (
+        status.get("attempts", 0) > status.get("ended", 0) and "gpusPerWorker" in plan and not {"usdPerNodeHour", "priceSource"} & {*plan}
+    )
+
+
+def worker_s_node(job: Object, current: Object, pods: Sequence[Object]) -> str | None:
+    """Whose price is to be found out: the node of a worker of the current attempt, once one is on a node."""
+    if not unpriced(job):
+        return None
+    mine = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(ATTEMPT_LABEL) == str(attempt_of(current))]
+    workers = [pod for pod in mine if pod["metadata"]["labels"].get(GROUP) == "worker"]
+    return next((name for pod in sorted(workers, key=lambda pod: str(pod["metadata"]["name"])) if (name := node_of(pod))), None)
+
+
+def labels_of(server: Server, name: str) -> Mapping[str, str]:
+    """A node's labels; {} where the operator may not look, as with a role of before, and of a node that is gone already."""
+    try:
+        found: Mapping[str, str] = server.get(NODES, None, name)["metadata"].get("labels") or {}
+    except ApiError as error:
+        if error.status != 403 and not error.not_found:
+            raise
+        return {}
+    return found
+
+
+def priced(seen: Observed) -> Observed:
+    """With the price in the plan of the attempt, where one was looked for: from there on it is priced by that."""
+    if seen.node is None or not unpriced(seen.job):
+        return seen
+    status = seen.job["status"]
+    plan = status["plan"]
+    profile = ((seen.profiles or {}).get(plan.get("profile", "")) or {}).get("spec") or {}
+    found = prices.seen(seen.node or None, str(profile.get("capacity", "on-demand")))
+    plan = {**plan, "priceSource": found.source, **({"usdPerNodeHour": found.usd} if found.usd else {})}
+    if found.gpus and not plan.get("perNode"):
+        plan["perNode"] = found.gpus
+    return replace(seen, job={**seen.job, "status": {**status, "plan": plan}})

@@ -1,0 +1,88 @@
+"""How long a step of a job takes on this machine: as its own run has it, or as a probe finds out."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from trainjobs.api.checkpoints import Checkpoints
+from trainjobs.api.errors import JobError
+from trainjobs.api.job import Job
+from trainjobs.api.problem import listed
+from trainjobs.cli import driver
+from trainjobs.cli.output import RUNS, record
+from trainjobs.cli.prepare import check_workers, cores, prepare
+from trainjobs.plan.measured import Pace, pace
+from trainjobs.run.folder import Run
+
+STEPS, LAST = 20, 10  # of a probe, and of them those that count: the first ones warm up
+# What a step's length follows from, in the spec: a run of other values says nothing about this one.
+SAME = ("training.batch", "training.precision", "training.gradientCheckpointing", "compute.gpusPerWorker", "data.images", "deepspeed")
+
+
+def history(job: Job) -> tuple[Pace | None, str]:
+    """What the job's own run measured, in its folder or by its record in the store; and, where there is one that does not count, why."""
+    run = Run(RUNS / job.metadata.name)
+    where = "history"
+    if not run.exists and job.spec.checkpoints.uri is not None:
+        try:
+            run = record(f"{job.spec.checkpoints.uri.rstrip('/')}/{job.metadata.name}", ())
+            where = "history, by its record"
+        except JobError:
+            return None, ""
+    if not run.exists:
+        return None, ""
+    others = different(job, run)
+    if others:
+        return None, f"the run in {run.place} is no measure: it has another {listed(others, 'and')}"
+    told = run.progress()
+    ranks = int(told.get("workers") or 0) * job.spec.compute.each
+    found = pace(run.metrics(), run.attempts(), ranks, f"{where} on {told.get('device', '?')}") if ranks else None
+    return found, "" if found else f"the run in {run.place} has made too few steps to measure"
+
+
+def different(job: Job, run: Run) -> list[str]:
+    """The parts of a run's job that differ from this one's and on which the length of a step depends."""
+    now: dict[str, Any] = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return [path for path in (job.spec.family, *SAME) if _at(now, path) != _at(run.spec(), path)]
+
+
+def _at(spec: Any, path: str) -> Any:
+    for key in path.split("."):
+        spec = spec.get(key) if isinstance(spec, dict) else None
+    return spec
+
+
+def probe(job: Job) -> Pace:
+    """Train twenty steps here, in a folder that is gone afterwards, with the job's own workers. JobError: as the training has it."""
+    check_workers(job, cores())
+    with tempfile.TemporaryDirectory(prefix="gtj-probe-") as name:
+        run = Run(Path(name).resolve() / "probe")
+        run.path.mkdir()
+        short = probed(job)
+        prepare(run, short, b"", time.time(), {})
+        ray = short.spec.compute.worker_range[0] > 1
+        command = [*driver.command(run.path, ray), "--sync-every", "1"]
+        with (Path(name) / "log").open("wb") as log:
+            ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
+        if ended.returncode:
+            raise JobError.from_dict({"what": "the probe did not train", "code": "GTJ0213", **(run.failure() or {})})
+        device, ranks = run.progress().get("device", "?"), short.spec.compute.worker_range[0] * short.spec.compute.each
+        found = pace(run.metrics(), run.attempts(), ranks, f"probe on {device}", last=LAST)
+    if found is None:
+        raise JobError("GTJ0213", "the probe made too few steps to measure", how="leave out --probe")
+    return found
+
+
+def probed(job: Job) -> Job:
+    """The job as the probe trains it: twenty steps, nothing beside them before the last, nothing kept, nobody told."""
+    low = job.spec.compute.worker_range[0]
+    compute = job.spec.compute.model_copy(update={"workers": low})
+    training = job.spec.training.model_copy(update={"steps": STEPS, "tracking": None})
+    every = Checkpoints.model_validate({"every": {"steps": STEPS}})
+    evaluation = job.spec.evaluation.model_copy(update={"every_steps": STEPS, "samples": 1})
+    update = {"compute": compute, "training": training, "checkpoints": every, "evaluation": evaluation}
+    return job.model_copy(update={"spec": job.spec.model_copy(update=update)})
