@@ -1,5 +1,5 @@
-"""Techniques, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were compared with those
-of a plain torch loop, by which test, against what, and the largest difference that was seen there.
+"""Techniques, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were compared with
+those of a plain torch loop, by which test, against what, and the largest difference that was seen there.
 
 `python -m tests.techniques` makes docs/reference/techniques.md of it.
 """
@@ -707,10 +707,10 @@ def page() -> str:
     lines = [
         "# Techniques and what holds them",
         "",
-        "Made from `tests/techniques.py` by `make generate`. Each row is a field of a manifest, the test that compares what it does with something",
-        "that was not written here, and the largest difference that was seen there, or that the test allows: absolute and of weights, unless it",
-        "says of what. A technique has several rows where it is compared in several ways. Stages are those of ZeRO at which the trained weights",
-        "were compared; a dash stands for a function that is compared alone, and knows of no stage.",
+        "Made from `tests/techniques.py` by `make generate`. Each row is a field of a manifest, the test that compares what it does with",
+        "something that was not written here, and the largest difference that was seen there, or that the test allows: absolute and of",
+        "weights, unless it says of what. A technique has several rows where it is compared in several ways. Stages are those of ZeRO at",
+        "which the trained weights were compared; a dash stands for a function that is compared alone, and knows of no stage.",
         "",
         "| Technique | Field | ZeRO stages | Reference | Largest difference | Test |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -64,7 +64,7 @@ def test_a_row_that_is_gone_is_missed(field: str) -> None:
 
 
 def test_what_needs_no_row_is_there() -> None:
-    assert PLAIN <= {".".join(part for part in field.path if part != "*") for field in walk(Spec)}
+    assert {".".join(part for part in field.path if part != "*") for field in walk(Spec)} >= PLAIN
 
 
 def test_the_page_is_what_the_list_says() -> None:
