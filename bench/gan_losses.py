@@ -71,8 +71,8 @@ def section(result: dict[str, Any] | None) -> list[str]:
     lines = [
         "## Losses of a GAN on eight modes",
         "",
-        "`manifests/samples/gan-ring.yaml` with each loss (`bench/gan_losses.py`): modes of eight that are covered at the end, the share of",
-        "samples within three deviations of one, and warnings of the watches in the whole run, by seed.",
+        "`manifests/samples/gan-ring.yaml` with each loss (`bench/gan_losses.py`): modes of eight that are covered at the end, the share",
+        "of samples within three deviations of one, and warnings of the watches in the whole run, by seed.",
         "",
         "| Loss | settings | modes | quality | warnings |",
         "| --- | --- | --- | --- | --- |",

@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language gan-losses data first-step startup operator operator-restart
-                     operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language gan-losses data first-step startup operator
+                     operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
