@@ -75,6 +75,7 @@ e2e: install  ## end-to-end tests on it, with the KubeRay operator that GENTRAIN
 
 generate: install  ## files made from the models: JSON schema and reference pages
 	$(BIN)/python -m trainjobs.cli.generate
+	$(BIN)/python -m tests.techniques
 
 sbom: install  ## what the environment holds (SPDX 2.3) and what it was built from (SLSA): build/sbom/
 	$(BIN)/python .ci/sbom.py --file constraints.txt --file pyproject.toml

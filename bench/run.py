@@ -1,6 +1,6 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language language data first-step startup operator
+python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup operator
                      operator-restart operator-scale endurance]
 """
 
@@ -32,6 +32,7 @@ def alone(module: str, *arguments: str) -> list[dict[str, Any]]:
 BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"training-{family}": lambda family=family: alone("bench.training", family, "7") for family in FAMILIES},  # type: ignore[misc]
     "checkpoints": lambda: alone("bench.checkpoints", "7"),
+    "gan-losses": lambda: alone("bench.gan_losses"),
     "data": lambda: alone("bench.data", "3"),
     "language": lambda: language.measure(7, ROOT),
     "first-step": lambda: first_step.measure(7),

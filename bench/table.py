@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from bench import data_table, fine_tuning_table
+from bench import data_table, fine_tuning_table, gan_losses
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language
@@ -31,6 +31,7 @@ def page(results: Path) -> str:
         *training(found),
         *language(found.get("language")),
         *picture_scores(found.get("picture-scores")),
+        *gan_losses.section(found.get("gan-losses")),
         *checkpoints(found.get("checkpoints")),
         *data_table.section(found.get("data")),
         *gpu(found.get("gpu")),

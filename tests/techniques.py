@@ -1,9 +1,15 @@
-"""Techniques for images, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were
-compared with those of a plain torch loop, by which test, against what, and the largest difference that was seen there."""
+"""Techniques, each with what holds it: where it is in a manifest, at which ZeRO stages its weights after some steps were compared with
+those of a plain torch loop, by which test, against what, and the largest difference that was seen there.
+
+`python -m tests.techniques` makes docs/reference/techniques.md of it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = Path("docs/reference/techniques.md")
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ _LOOP = "plain torch loop, weights after 10 steps"
 _GAN = (0, 1, 2)
 _CONDITIONED = "tests/equivalence/test_conditioned.py"
 _AUGMENT = "tests/data/test_augment.py"
+_CLIPPED = "equivalence/test_gan_matrix.py::test_follows_plain_torch"
 
 _ADAPTERS = "tests/equivalence/test_adapters.py::test_an_adapter_follows_plain_peft"
 _PEFT = "plain torch loop over plain peft, weights after 10 steps"
@@ -126,6 +133,7 @@ TECHNIQUES = (
     Technique("fine-tuning of a pipeline", "diffusion.pretrained.source", _ALL, _PIPELINES, _DIFFUSERS, "1.2e-7"),
     Technique("text encoder trained along", "diffusion.adapt.textEncoder", (0, 3), _PIPELINES, _DIFFUSERS, "6e-8"),
     Technique("LoRA of a pipeline", "diffusion.adapt.type", _ALL, _PIPELINES, _DIFFUSERS, "1.5e-8"),
+    Technique("rank, scale and layers of LoRA", "diffusion.adapt.lora", _ALL, _PIPELINES, _DIFFUSERS, "1.5e-8"),
     Technique("DoRA of a pipeline", "diffusion.adapt.lora.useDora", (0, 3), _PIPELINES, _DIFFUSERS, "6e-8"),
     Technique("DreamBooth", "diffusion.adapt.dreambooth", (0, 1, 3), _PIPELINES, _DIFFUSERS, "1.5e-8"),
     Technique("textual inversion", "diffusion.adapt.textualInversion", (0, 2, 3), _PIPELINES, _DIFFUSERS, "1e-7"),
@@ -214,7 +222,7 @@ TECHNIQUES = (
         "gan.generator.architecture",
         _GAN,
         f"{_STYLE}::test_networks_are_those_of_another_implementation",
-        "BasicSR's stylegan2_arch.py at commit 8d56e3a, images and scores in float64",
+        "BasicSR's stylegan2_arch at commit 8d56e3a, images and scores in float64",
         "4.9e-15",
     ),
     Technique("StyleGAN2's four phases", "gan.discriminator.architecture", _GAN, _MATRIX, _LOOP, "6e-8"),
@@ -223,7 +231,7 @@ TECHNIQUES = (
         "gan.generator.mappingLayers",
         _GAN,
         f"{_STYLE}::test_networks_are_those_of_another_implementation",
-        "BasicSR's stylegan2_arch.py at commit 8d56e3a, images in float64",
+        "BasicSR's stylegan2_arch at commit 8d56e3a, images in float64",
         "4.9e-15",
     ),
     Technique("style mixing", "gan.generator.styleMixing", _GAN, _MATRIX, _LOOP, "6e-8"),
@@ -432,13 +440,9 @@ TECHNIQUES = (
         "torch's mean and variance of the same samples",
         "1e-6",
     ),
-    Technique(
-        "freezing and unfreezing",
-        "training.unfreeze",
-        (0, 1, 2, 3),
-        f"{_ANY}::test_frozen_parameters_stay_and_thaw_with_a_new_optimizer",
-        _LOOP,
-        "6e-8",
+    *(
+        Technique(name, field, _ALL, f"{_ANY}::test_frozen_parameters_stay_and_thaw_with_a_new_optimizer", _LOOP, "6e-8")
+        for name, field in (("freezing", "training.freeze"), ("gradual unfreezing", "training.unfreeze"))
     ),
     Technique(
         "gradient checkpointing",
@@ -641,4 +645,98 @@ TECHNIQUES = (
             ),
         )
     ),
+    *(
+        Technique(name, field, (), f"tests/{test}", reference, difference)
+        for name, field, test, reference, difference in (
+            *(
+                (
+                    f"batch norm, {network}",
+                    f"gan.{network}.normalization",
+                    "models/test_normalization.py::test_batch_norm_is_pytorchs",
+                    "torch's BatchNorm1d and BatchNorm2d",
+                    "1e-5",
+                )
+                for network in ("generator", "discriminator")
+            ),
+            (
+                "reconstruction",
+                "vae.loss.reconstruction",
+                "objectives/test_vae_loss.py::test_reconstructions_are_log_likelihoods_of_torch_distributions",
+                "torch.distributions, float64",
+                "1e-12 of a loss",
+            ),
+            (
+                "weight of the divergence",
+                "vae.loss.beta",
+                "objectives/test_vae_loss.py::test_loss_is_reconstruction_plus_beta_kl",
+                "torch.distributions",
+                "1e-5 of a loss, relative",
+            ),
+            *(
+                (
+                    "DDIM and DDPM",
+                    f"diffusion.sampler.{field}",
+                    "objectives/test_diffusion_loss.py::test_sampling_is_diffusers_ddim",
+                    "diffusers' DDIMScheduler",
+                    "2e-4 of a sample",
+                )
+                for field in ("name", "steps", "eta")
+            ),
+        )
+    ),
+    *(
+        Technique(name, f"training.{field}", stages, f"tests/{test}", reference, difference)
+        for name, field, stages, test, reference, difference in (
+            ("optimizers", "optimizers", (), "optim/test_optimizers.py::test_follows_the_formula", "the papers' equations by hand", "1e-6"),
+            (
+                "warm-up and decay of rates",
+                "schedule",
+                (),
+                "optim/test_schedule.py::test_follows_torch",
+                "torch's LinearLR, CosineAnnealingLR and SequentialLR",
+                "1e-12 of a rate",
+            ),
+            ("gradient clipping", "gradientClipping", _GAN, _CLIPPED, _LOOP, "3e-8"),
+            (
+                "warm-up of the average",
+                "ema.warmup",
+                (),
+                "engine/test_ema.py::test_a_run_of_fifty_steps_is_that_of_diffusers",
+                "diffusers' EMAModel, 50 steps",
+                "1e-6",
+            ),
+            (
+                "weights to begin with",
+                "initialWeights",
+                (0, 1),
+                "equivalence/test_initial_weights.py::test_losses_are_those_that_transformers_finds",
+                "transformers, from the exported folder",
+                "1e-5 of a loss",
+            ),
+        )
+    ),
 )
+
+
+def page() -> str:
+    """docs/reference/techniques.md."""
+    lines = [
+        "# Techniques and what holds them",
+        "",
+        "Made from `tests/techniques.py` by `make generate`. Each row is a field of a manifest, the test that compares what it does with",
+        "something that was not written here, and the largest difference that was seen there, or that the test allows: absolute and of",
+        "weights, unless it says of what. A technique has several rows where it is compared in several ways. Stages are those of ZeRO at",
+        "which the trained weights were compared; a dash stands for a function that is compared alone, and knows of no stage.",
+        "",
+        "| Technique | Field | ZeRO stages | Reference | Largest difference | Test |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(TECHNIQUES, key=lambda row: row.field):
+        stages = ", ".join(map(str, row.stages)) or "-"
+        columns = (row.name, f"`{row.field}`", stages, row.reference, row.difference, f"`{row.test.removeprefix('tests/')}`")
+        lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parents[1] / PAGE).write_text(page())

@@ -39,6 +39,12 @@ def test_nothing_is_written_where_the_manifest_says() -> None:
     assert made.evaluation.every_steps == 10
 
 
+def test_evaluations_that_a_plateau_is_counted_in_stay() -> None:
+    training = {"steps": 20, "batch": {"global": 8}, "schedule": {"name": "plateau"}}
+    assert small(job(training=training, evaluation={"everySteps": 3}), 10).spec.evaluation.every_steps == 3
+    assert small(job(training=training), 10).spec.evaluation.every_steps == 10
+
+
 def proof(*differences: Difference) -> Proof:
     return Proof("job", 20, 10, 6, Comparison(20, ("kl", "loss"), (6, 12, 18, 20), 8, 2048, differences))
 

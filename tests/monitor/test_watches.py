@@ -169,7 +169,11 @@ def job(steps: int, loss: dict[str, Any], rates: tuple[float, float], recovery: 
 
 
 SATURATED = {"type": "minimax"}, (1e-5, 1e-2)  # a discriminator a thousand times as fast
-HEALTHY = {"bce": {"type": "bce"}, "wgan-gp": {"type": "wgan-gp", "gradientPenalty": 1.0, "criticSteps": 2}}
+R1 = {"r1": {"gamma": 1.0, "every": 1}}
+HEALTHY: dict[str, tuple[dict[str, Any], tuple[float, float], dict[str, Any]]] = {
+    **{kind: ({"type": kind}, (1e-3, 1e-3), R1) for kind in ("bce", "minimax", "lsgan", "hinge")},
+    "wgan-gp": ({"type": "wgan-gp", "gradientPenalty": 1.0, "criticSteps": 2}, (1e-3, 2e-3), {}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +181,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, one after another in one process; the last is to end with an error."""
     root = tmp_path_factory.mktemp("watched")
     jobs = {
-        "bce": job(300, HEALTHY["bce"], (1e-3, 1e-3), regularization={"r1": {"gamma": 1.0, "every": 1}}),
-        "wgan-gp": job(300, HEALTHY["wgan-gp"], (1e-3, 2e-3)),
+        **{name: job(300, loss, rates, regularization=beside) for name, (loss, rates, beside) in HEALTHY.items()},
         "chase": job(300, {"type": "wgan", "weightClip": 10.0}, (5e-3, 5e-3)),  # a critic that nothing holds
         "halted": job(650, *SATURATED, recovery={"onCollapse": "halt"}),
     }

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from trainjobs.api.checkpoints import Every, Keep
+from trainjobs.api.follows import followed
 from trainjobs.api.job import Job
 from trainjobs.cli import driver
 from trainjobs.cli.follow import Outcome, checkpoint_step, follow
@@ -105,12 +106,14 @@ def command(
 
 
 def small(job: Job, at: int) -> Job:
-    """The job with its checkpoints in the run folder, one of them well before step `at`, all kept; evaluated twice at most."""
+    """The job with its checkpoints in the run folder, one of them well before step `at`, all kept; evaluated twice at most, unless
+    something is decided by what evaluations measure: a plateau or a patience is counted in them, and is to be amid its count."""
     checkpoints = job.spec.checkpoints.model_copy(
         update={"uri": None, "every": Every(steps=max(1, 2 * at // 3)), "keep": Keep(last=1000), "resume_from": "latest"}
     )
     half = math.ceil(job.spec.training.steps / 2)
-    evaluation = job.spec.evaluation.model_copy(update={"every_steps": max(half, job.spec.evaluation.every_steps or 0)})
+    asked = job.spec.evaluation.every_steps or 0
+    evaluation = job.spec.evaluation.model_copy(update={"every_steps": asked if asked and followed(job.spec) else max(half, asked)})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"checkpoints": checkpoints, "evaluation": evaluation})})
 
 
