@@ -21,6 +21,7 @@ LEARNED = {
     "distill": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
 }
 TASKS = {"masked": ("stdlib-text",), "seq2seq": ("stdlib-pairs",), "caption": ()}  # the same of the tasks that have one method alone
+SPANS = ("stdlib-text",)  # of seq2seq with spanCorruption
 STEADY = ("dpo", "grpo", "ppo")  # methods that compare probabilities of two passes
 NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
 
@@ -30,9 +31,10 @@ def method_fits_data(spec: Spec) -> Iterator[Breach]:
     if spec.language is None or name is None or not name.startswith("stdlib-"):
         return
     task, method = spec.language.task, spec.language.method
-    good = LEARNED[method] if task == "causal" else TASKS[task]
+    spans = spec.language.span_corruption is not None
+    good = SPANS if spans else LEARNED[method] if task == "causal" else TASKS[task]
     if good and name not in good:  # that captions are of pictures, learners.py says
-        what = f"{method if task == 'causal' else task} cannot learn from builtin:{name}"
+        what = f"{'spanCorruption' if spans else method if task == 'causal' else task} cannot learn from builtin:{name}"
         how = f"use {listed(f'builtin:{one}' for one in good)}, or data of your own with the columns of the method"
         yield Breach(("data", "source"), what, "its columns are those of another method", how)
 
@@ -100,7 +102,11 @@ def whole(asked: RewardFunction) -> Iterator[Breach]:
 
 _METHODS = " || ".join(
     f"(self.language.{field} == '{value}' && self.data.source in {[f'builtin:{one}' for one in good]}{more})"
-    for field, more, table in (("method", " && self.language.task == 'causal'", LEARNED), ("task", "", TASKS))
+    for field, more, table in (
+        ("method", " && self.language.task == 'causal'", LEARNED),
+        ("task", " && !has(self.language.spanCorruption)", TASKS),
+        ("task", " && has(self.language.spanCorruption)", {"seq2seq": SPANS}),
+    )
     for value, good in table.items()
     if good
 )

@@ -120,7 +120,7 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
             ids.extend(tokens)
             learned += bytes(marks)
             starts.append(len(ids))
-            if form in ("text", "masked") or number == 0:
+            if form in ("text", "masked", "spans") or number == 0:
                 texts += json.dumps(columns, default=str).encode() if columns else b""
                 offsets.append(len(texts))
                 held.append(apart if holdout is None else position(name) < holdout)
@@ -145,6 +145,9 @@ def _nothing(form: Format, on: str, where: str, read: int, long: int, longest: i
         why = f"{long:,} are longer than {room - 1} tokens, the longest has {longest:,}"
         how = "raise language.network.contextLength, or shorten the records"
         return JobError("GTJ0113", f"no record of {read:,} fits into the context", where=where, why=why, how=how)
+    if form == "spans":
+        why = "none has two tokens, of which one could be hidden"
+        return JobError("GTJ0113", f"nothing is learned of {read:,} texts", where=where, why=why, how="name other data")
     why = "no record has an answer" if form == "chat" else "every completion is empty"
     how = "set language.loss.tokens to all, or mend the records"
     return JobError("GTJ0113", f"loss.tokens: {on} leaves no token of {read:,} records", where=where, why=why, how=how)

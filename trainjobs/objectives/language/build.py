@@ -118,7 +118,8 @@ def other(family: Language, made: nn.Module, info: DataInfo, origin: str) -> Mod
         return Model({"model": network}, MaskedObjective(made, tokenizer, tokenizer.mask, context, family.masking, smoothing))
     networks_ = {"model": Network(made, origin=origin)}
     if family.task == "seq2seq":
-        return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing))
+        spans = family.span_corruption is not None
+        return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing, sentinels=spans))
     mean, deviation = seen_as(tokenizer.base, info.shape)
     return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing, mean, deviation), encode=Captions(tokenizer, context))
 
