@@ -65,6 +65,8 @@ def build(spec: Spec, info: DataInfo) -> Model:
     origin = tokenizer.base.digest if isinstance(tokenizer, PretrainedTokenizer) else ""
     if family.method == "reward":
         scored = Scored(made)
+        if family.adapter is not None:
+            held_by(scored, made)
         return Model({"model": Network(scored, origin=origin)}, RewardObjective(scored, family.reward))
     if family.method == "dpo":
         networks_, reference = referring(made, origin)
@@ -91,6 +93,15 @@ def build(spec: Spec, info: DataInfo) -> Model:
     if answers:
         return Model({"model": network}, AnswersObjective(made, tokenizer, context, family.loss, stream=not info.form))
     return Model({"model": network}, LanguageObjective(made, tokenizer, context))
+
+
+def held_by(scored: Scored, adapted: nn.Module) -> None:
+    """See that all of the adapter is in the model of rewards. JobError GTJ0108 for one that changes the last layer."""
+    kept = {id(parameter) for parameter in scored.parameters()}
+    if lost := [name for name, p in adapted.named_parameters() if p.requires_grad and id(p) not in kept]:
+        why, how = "a score stands in its place, which is trained whole", "take the last layer out of targets and modulesToSave"
+        layer = lost[0].removeprefix("base_model.model.").partition(".")[0]
+        raise JobError("GTJ0108", f"the adapter changes {layer} of a model of rewards", where="language.adapter", why=why, how=how)
 
 
 def steady(network: nn.Module) -> None:

@@ -114,6 +114,8 @@ class Scored(nn.Module):
     def __init__(self, causal: nn.Module) -> None:
         super().__init__()
         given: Any = causal
+        if hasattr(given, "get_base_model"):  # peft's, which has put an adapter into the layers
+            given = given.get_base_model()
         self.body = given.base_model_prefix
         self.add_module(self.body, given.base_model)
         self.config = given.config
