@@ -270,9 +270,7 @@ def test_plain_peft_loads_an_export(root: Path, tmp_path: Path, name: str, stage
     assert float((logits(theirs) - logits(AutoModelForCausalLM.from_pretrained(root / base_of(name)))).abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("name", "stage"), [("lora", 3), ("saved", 2), ("tokens", 1), ("tied", 2), ("rslora", 1), ("dora", 3), ("ia3", 2)]
-)
+@pytest.mark.parametrize(("name", "stage"), [("lora", 3), ("saved", 2), ("tokens", 1), ("tied", 2), ("rslora", 1), ("dora", 3), ("ia3", 2)])
 def test_plain_transformers_loads_what_was_merged(root: Path, tmp_path: Path, name: str, stage: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

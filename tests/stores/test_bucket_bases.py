@@ -15,7 +15,12 @@ from trainjobs.data.pretrained import fetched, look, opened
 
 pytestmark = pytest.mark.slow
 
-FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": bytes(range(256)) * 5000, "tokenizer.json": b"{}", "README.md": b"-"}
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": bytes(range(256)) * 5000,
+    "tokenizer.json": b"{}",
+    "README.md": b"-",
+}
 
 
 def test_a_base_is_read_once_from_a_bucket_and_refused_as_elsewhere(

@@ -92,12 +92,20 @@ def taught(language: Language) -> Iterator[Breach]:
 
 
 def whole(asked: RewardFunction) -> Iterator[Breach]:
+    if (asked.function is None) == (asked.source is None):
+        what = "a reward with neither function nor source" if asked.function is None else "a reward with function and source"
+        yield Breach((), what, "it is a function or a trained model", "name one of them")
     for name, needed in NEEDS.items():
         given = getattr(asked, needed) is not None
         if asked.function == name and not given:
             yield Breach(("function",), f"{name} without {needed}", how=f"add {needed}")
         if asked.function != name and given:
-            yield Breach((needed,), f"{needed} has no effect with {asked.function}; use {name}", how=f"or take {needed} out", on_key=True)
+            yield Breach(
+                (needed,),
+                f"{needed} has no effect with {asked.function or 'a model'}; use {name}",
+                how=f"or take {needed} out",
+                on_key=True,
+            )
 
 
 _METHODS = " || ".join(
@@ -157,8 +165,9 @@ RULES = (
             f"spec.language.{method}.rewards.*",
             "GTJ0108",
             whole,
-            " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
-            "regex needs pattern, length target, match column, and no other function has them",
+            "has(self.function) != has(self.source) && "
+            + " && ".join(f"(has(self.function) && self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items()),
+            "a reward has either function or source; regex needs pattern, length target, match column, and no other has them",
         )
         for method in ("grpo", "ppo")
     ),

@@ -78,8 +78,11 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
     if language.rewarded:
         room -= 1 + language.rewarded.max_completion
     on, holdout = language.loss.tokens, None if part.apart else spec.data.holdout
-    path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
-    made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on, room), room, part.where, holdout, path)
+    judged = language.rewarded is not None and any(one.source is not None for one in language.rewarded.rewards)
+    carried = {"messages": True} if judged else {}  # files of jobs without keep their names
+    path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout, **carried)
+    encoder = Encoder(tokenizer, template_of(tokenizer), on, room)
+    made = sequences(part.read(), part.form, encoder, room, part.where, holdout, path, messages=judged)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)
     return made

@@ -14,20 +14,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.language import Task
 from trainjobs.api.pretrained import ALL_LINEAR, VIRTUAL, Adapter
 from trainjobs.models.bottleneck import add_bottlenecks
+from trainjobs.models.pretrained import Kind
 
 if TYPE_CHECKING:
     from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
-Kind = Task | Literal["reward"]  # of a model that peft is to know
 ROWS = "trainable_tokens_delta"  # of the names of parameters that are rows of an embedding
 CHANGEABLE = (nn.Linear, nn.Embedding)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.alignment import Rewarded
 from trainjobs.data.answers import NOT_LEARNED
+from trainjobs.data.sequences import MESSAGES
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import said
 from trainjobs.objectives.language.drawing import complete
@@ -42,8 +43,11 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
 def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows) -> Tensor:
     """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
     prompts, completions = _texts(tokenizer, rows)
-    columns = listed([json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()])
-    return torch.tensor(rewards(prompts, completions, columns, int(rows["step"][0])), dtype=torch.float32, device=rows["tokens"].device)
+    beside = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()]
+    asked = [row.pop(MESSAGES, prompt) for row, prompt in zip(beside, prompts, strict=True)]
+    device, step = rows["tokens"].device, int(rows["step"][0])
+    found = rewards(prompts, completions, listed(beside), step, asked, device)
+    return torch.tensor(found, dtype=torch.float32, device=device)
 
 
 def referred_logs(model: nn.Module, reference: nn.Module | None, rows: Rows, temperature: float) -> Tensor:

@@ -111,7 +111,8 @@ class Scored(nn.Module):
     begins_anew = ("score.weight",)  # a causal network's weights are a beginning as well
     leaves = ("lm_head.weight",)
 
-    def __init__(self, causal: nn.Module) -> None:
+    def __init__(self, causal: nn.Module, score: nn.Module | None = None) -> None:
+        """`score` is one that was trained; None: it is drawn."""
         super().__init__()
         given: Any = causal
         if hasattr(given, "get_base_model"):  # peft's, which has put an adapter into the layers
@@ -119,6 +120,9 @@ class Scored(nn.Module):
         self.body = given.base_model_prefix
         self.add_module(self.body, given.base_model)
         self.config = given.config
+        if score is not None:
+            self.score = score
+            return
         self.score = nn.Linear(given.config.hidden_size, 1, bias=False)
         nn.init.normal_(self.score.weight, std=given.config.initializer_range)
 
