@@ -1,4 +1,4 @@
-"""Trained models of rewards: what they say of completions is what transformers says, and what our own runs learned; their origin is kept."""
+"""Trained models of rewards: what they say of completions is what transformers and our own runs say; their origin is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from trainjobs.checkpointer.judged import preflight
 from trainjobs.checkpointer.judges import with_judges
 from trainjobs.data import open_source
 from trainjobs.models.adapters import adapted
-from trainjobs.models.pretrained import load as load
 from trainjobs.objectives.build import build
 from trainjobs.objectives.language.preference import Scored
 from trainjobs.world import World
@@ -99,16 +98,14 @@ def test_what_is_no_model_of_rewards_is_refused(tmp_path: Path) -> None:
         preflight(spec(f"file://{tmp_path / 'nowhere'}"))
     with pytest.raises(JobError, match=r"GTJ0109 .*rewards\[1\]\.source"):
         judged(language["base"]["source"], tmp_path)
-    written(tmp_path, Scored(model("llama")), language, more)
-    manifest = next((tmp_path / "store").rglob("MANIFEST.json"))
-    assert manifest.exists()
+    assert judged(f"file://{written(tmp_path, Scored(model('llama')), language, more)}", tmp_path).objective.rewards.judges
 
 
 def test_a_prompt_with_its_completion_that_is_too_long_is_said(tmp_path: Path) -> None:
     language, more, _ = based(tmp_path, "llama")
     out = written(tmp_path, Scored(model("llama")), language, more)
     (judge,) = [judge for _, judge in judged(f"file://{out}", tmp_path).objective.rewards.judges]
-    with pytest.raises(JobError, match="GTJ0221 a reward model of language.grpo.rewards.1. failed at step 4 .* has 203 of its tokens"):
+    with pytest.raises(JobError, match=r"GTJ0221 a reward model of language\.grpo\.rewards.1. failed at step 4 .* has 203 of its tokens"):
         judge(["a" * 100], ["b" * 101], 3, HERE.device)
     talk = [{"role": "user", "content": "Hi"}]
     assert judge([talk], ["so<|end|>assistant\nno"], 0, HERE.device) == judge([talk], ["soassistant\nno"], 0, HERE.device)

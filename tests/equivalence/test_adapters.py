@@ -50,7 +50,8 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "unfreezing": {},
 }
 CASES = [
-    *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3), ("tokens", 1), ("tokens", 3), ("tied", 0), ("tied", 2), ("tied", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
+    *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3),
+    ("tokens", 1), ("tokens", 3), ("tied", 0), ("tied", 2), ("tied", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
     ("prompt", 0), ("prompt", 3), ("pTuning", 3), ("prefix", 2), ("prefix", 3), ("bottleneck", 1), ("bottleneck", 3), ("whole", 2),
     ("unfreezing", 1), ("unfreezing", 3),
 ]  # fmt: skip

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 FILES = {
     "config.json": b'{"model_type": "llama"}',
-    "model.safetensors": bytes(range(256)) * 5000,
+    "model.safetensors": bytes(range(256)) * 99,
     "tokenizer.json": b"{}",
     "README.md": b"-",
 }

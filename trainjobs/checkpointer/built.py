@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def built(spec: Spec, info: DataInfo, base: Pretrained | None, world: World, run: Path, *, tell: Callable[[str], None]) -> Model:
-    """The model, a teacher and models of rewards beside it where the manifest names them, and DreamBooth's pictures of the class, which the pipeline draws as it
-    begins. Every rank must call it. `tell` is told what takes long.
+    """The model, a teacher and models of rewards beside it where the manifest names them, and DreamBooth's pictures of the class, which the
+    pipeline draws as it begins. Every rank must call it. `tell` is told what takes long.
 
     JobErrors of `build`, `with_teacher`, `with_judges` and `class_images.draw`.
     """

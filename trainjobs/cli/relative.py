@@ -23,7 +23,8 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
     """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source,
-    language.distill.teacher.source, the rewards of grpo and ppo, diffusion.pretrained.source and diffusion.latents.autoencoder, and what became of each."""
+    language.distill.teacher.source, the rewards of grpo and ppo, diffusion.pretrained.source and diffusion.latents.autoencoder, and what
+    became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
     for path, uri in found.items():

@@ -78,7 +78,7 @@ class Encoder:
         return [([*self._begin, *part, self.tokenizer.end], [*before, *[True] * len(part), False]) for part in parts]
 
     def spans(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
-        """Pieces of the text, of which spans are to be hidden, with nothing around them. None but that of a whole text is a single token."""
+        """Pieces of the text, of which spans are hidden, with nothing around them. None but that of a whole text is a single token."""
         tokens = self.tokenizer.encode(_text(values["text"], "text", where))
         starts = list(range(0, max(1, len(tokens)), self.room))
         if starts[-1] and len(tokens) - starts[-1] == 1:

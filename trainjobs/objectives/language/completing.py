@@ -27,8 +27,8 @@ from trainjobs.objectives.phase import Batch, Rows
 
 
 def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch: Batch) -> dict[str, Tensor]:
-    """What a step that learns from rewards begins with: "tokens" and "labels" int64 [B, P + T], "count" int64 [B], whether they "ended" bool
-    [B], of the prompts what there was, and the "step" int64 [B]."""
+    """What a step that learns from rewards begins with: "tokens" and "labels" int64 [B, P + T], "count" int64 [B], whether they "ended"
+    bool [B], of the prompts what there was, and the "step" int64 [B]."""
     prompt_BP, length_B = batch.data["prompt"], batch.data["prompt_length"]
     uniform = batch.noise.uniform("tokens", settings.max_completion)
     alone = batch.whole is not None
