@@ -38,7 +38,8 @@ class NumberedSource(ABC):
 
     def _at(self, positions: Tensor, seed: int) -> Numbers:
         """The numbers of the records at these positions of the stream of data."""
-        return self.train[order(positions, seed, len(self.train)).numpy()]
+        found: Numbers = self.train[order(positions, seed, len(self.train)).numpy()]
+        return found
 
     @property
     def _shown(self) -> Numbers:
