@@ -38,6 +38,8 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "bf16": {"type": "lora", "rank": 4, "dropout": 0.0},
     "rslora": {"type": "lora", "rank": 4, "dropout": 0.0, "rankStabilized": True, "targets": ["q_proj", "layers.0.*.v_proj"]},
     "saved": {"type": "lora", "rank": 2, "dropout": 0.0, "targets": ["q_proj"], "modulesToSave": ["lm_head"]},
+    "tokens": {"type": "lora", "rank": 2, "dropout": 0.0, "targets": ["q_proj"], "trainTokens": ["e", "<|end|>", " "]},
+    "tied": {"type": "lora", "rank": 2, "dropout": 0.0, "targets": ["q_proj"], "trainTokens": ["e", "<|end|>", " "]},
     "dora": {"type": "dora", "rank": 4, "dropout": 0.0},
     "ia3": {"type": "ia3"},
     "prompt": {"type": "prompt", "virtualTokens": 4},
@@ -48,17 +50,22 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "unfreezing": {},
 }
 CASES = [
-    *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
+    *(("lora", stage) for stage in (0, 1, 2, 3)), ("rslora", 1), ("saved", 2), ("saved", 3),
+    ("tokens", 1), ("tokens", 3), ("tied", 0), ("tied", 2), ("tied", 3), ("dora", 3), ("ia3", 2), ("ia3", 3),
     ("prompt", 0), ("prompt", 3), ("pTuning", 3), ("prefix", 2), ("prefix", 3), ("bottleneck", 1), ("bottleneck", 3), ("whole", 2),
     ("unfreezing", 1), ("unfreezing", 3),
 ]  # fmt: skip
 RESUMED = "lora-resumed"
 
 
+def base_of(name: str) -> str:
+    return "base-tied" if name == "tied" else "base"
+
+
 def spec(name: str, stage: int, root: Path, workers: int) -> dict[str, Any]:
     return {
         "language": {
-            "base": {"source": f"file://{root / 'base'}"},
+            "base": {"source": f"file://{root / base_of(name)}"},
             **({"adapter": ADAPTERS[name]} if ADAPTERS[name] else {}),
             **({"unfreezing": {"every": 3}} if name == "unfreezing" else {}),
             "network": {"contextLength": CONTEXT},
@@ -82,6 +89,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every case on two workers with an accumulation of 2; one of them is stopped halfway, and goes on as a single worker of stage 0."""
     root = tmp_path_factory.mktemp("adapters")
     base(root / "base", "llama")
+    base(root / "base-tied", "llama", tied=True)
     (root / "text").mkdir()
     for number in range(8):
         (root / "text" / f"{number}.txt").write_text(f"line {number} of some text, which is as good as any other. " * 12)
@@ -150,7 +158,7 @@ def peft_model(name: str, root: Path) -> nn.Module:
     )
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(root / "base")
+    model = AutoModelForCausalLM.from_pretrained(root / base_of(name))
     every = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and name != "lm_head"]
     lora: dict[str, Any] = {"r": 4, "lora_alpha": 32, "task_type": "CAUSAL_LM"}
     virtual: dict[str, Any] = {"num_virtual_tokens": 4, "task_type": "CAUSAL_LM"}
@@ -168,6 +176,10 @@ def peft_model(name: str, root: Path) -> nn.Module:
                 **lora, use_rslora=True, target_modules=[e for e in every if "q_proj" in e or e == "model.layers.0.self_attn.v_proj"]
             ),
             "saved": lambda: LoraConfig(**{**lora, "r": 2}, target_modules=["q_proj"], modules_to_save=["lm_head"]),
+            **dict.fromkeys(
+                ("tokens", "tied"),
+                lambda: LoraConfig(**{**lora, "r": 2}, target_modules=["q_proj"], trainable_token_indices=[68, 256, 220]),
+            ),
             "ia3": lambda: IA3Config(
                 task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
             ),
@@ -249,17 +261,17 @@ def test_plain_peft_loads_an_export(root: Path, tmp_path: Path, name: str, stage
     done = exported(root, name, stage, tmp_path / "out")
     assert done.adapter
     assert {path.name for path in (tmp_path / "out").glob("*.*")} == {"adapter_config.json", "adapter_model.safetensors", "gentrain.json"}
-    base_model = AutoModelForCausalLM.from_pretrained(root / "base")
+    base_model = AutoModelForCausalLM.from_pretrained(root / base_of(name))
     theirs = PeftModel.from_pretrained(base_model, tmp_path / "out")
     ours = peft_model(name, root)
     ours.load_state_dict(group.weights(root / f"{name}-{stage}", "model"), strict=False)
     difference = float((logits(theirs) - logits(ours)).abs().max())
     print(f"{name}: {difference:.1e}")
     assert difference < 1e-5
-    assert float((logits(theirs) - logits(AutoModelForCausalLM.from_pretrained(root / "base"))).abs().max()) > 1e-4
+    assert float((logits(theirs) - logits(AutoModelForCausalLM.from_pretrained(root / base_of(name)))).abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize(("name", "stage"), [("lora", 3), ("saved", 2), ("rslora", 1), ("dora", 3), ("ia3", 2)])
+@pytest.mark.parametrize(("name", "stage"), [("lora", 3), ("saved", 2), ("tokens", 1), ("tied", 2), ("rslora", 1), ("dora", 3), ("ia3", 2)])
 def test_plain_transformers_loads_what_was_merged(root: Path, tmp_path: Path, name: str, stage: int) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -28,7 +28,7 @@ from trainjobs.objectives.phase import Batch
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH, RATE = 3, 8, 0.1
-TASKS = {"bert": "masked", "t5": "seq2seq", "bart": "seq2seq", "vit-gpt2": "caption"}
+TASKS = {"bert": "masked", "t5": "seq2seq", "spans": "seq2seq", "bart": "seq2seq", "vit-gpt2": "caption"}
 # name: (kind, stage, workers, micro, adapter)
 CASES: dict[str, tuple[str, int, int, int, bool]] = {
     **{f"{kind}-z{stage}-w2": (kind, stage, 2, micro, False) for kind, micro in (("bert", 2), ("t5", 1)) for stage in (0, 1, 2, 3)},
@@ -41,6 +41,9 @@ CASES: dict[str, tuple[str, int, int, int, bool]] = {
     "vit-gpt2-lora-z1-w2": ("vit-gpt2", 1, 2, 2, True),
     "bert-8x1": ("bert", 0, 1, 1, False),
     "bert-1x8": ("bert", 0, 1, 8, False),
+    "spans-z3-w2": ("spans", 3, 2, 2, False),
+    "spans-z1-w2": ("spans", 1, 2, 1, False),
+    "spans-8x1": ("spans", 0, 1, 1, False),
     "t5-8x1": ("t5", 0, 1, 1, False),
     "bart-1x8": ("bart", 0, 1, 8, False),
 }
@@ -49,7 +52,7 @@ LORA = {"type": "lora", "rank": 4, "dropout": 0.0}
 
 def spec(name: str, root: Path) -> dict[str, Any]:
     kind, stage, workers, micro, adapter = CASES[name]
-    data = {"bert": "text", "t5": "pairs", "bart": "pairs"}
+    data = {"bert": "text", "spans": "text", "t5": "pairs", "bart": "pairs"}
     pictures = {"source": "builtin:shapes", "images": {"size": 16}, "holdout": 0.001}
     return {
         "language": {
@@ -57,6 +60,7 @@ def spec(name: str, root: Path) -> dict[str, Any]:
             "base": {"source": f"file://{root / kind}"},
             "network": {"contextLength": 32},
             **({"adapter": LORA} if adapter else {}),
+            **({"spanCorruption": {"noiseDensity": 0.3}} if kind == "spans" else {}),
         },
         "data": {"source": f"file://{root / data[kind]}", "holdout": 0.1} if kind in data else pictures,
         "training": {
@@ -74,7 +78,7 @@ def spec(name: str, root: Path) -> dict[str, Any]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tasks")
     for kind in TASKS:
-        base(root / kind, kind)
+        base(root / kind, "t5", sentinels=6) if kind == "spans" else base(root / kind, kind)
     for folder, rows in (("text", texts()), ("pairs", pairs())):
         (root / folder).mkdir()
         (root / folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -98,8 +102,14 @@ def theirs(name: str, asked: Spec, root: Path, first: dict[str, Tensor]) -> Any:
     from peft import LoraConfig, get_peft_model
 
     kind, *_, adapter = CASES[name]
-    which = {"bert": "BertForMaskedLM", "t5": "T5ForConditionalGeneration", "bart": "BartForConditionalGeneration"}
-    model = getattr(transformers, which.get(kind, "VisionEncoderDecoderModel")).from_pretrained(root / kind)
+    which = {
+        "bert": "BertForMaskedLM",
+        "t5": "T5ForConditionalGeneration",
+        "spans": "T5ForConditionalGeneration",
+        "bart": "BartForConditionalGeneration",
+        "vit-gpt2": "VisionEncoderDecoderModel",
+    }
+    model = getattr(transformers, which[kind]).from_pretrained(root / kind)
     if adapter:
         model = get_peft_model(model, LoraConfig(r=4, lora_alpha=32, target_modules="all-linear"))
     if adapter:

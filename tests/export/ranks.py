@@ -28,9 +28,10 @@ def saved(
     beside: Mapping[str, bytes] | None = None,
     lost: int = 0,
     uri: str = "",
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[Checkpoints, Commit]:
     """A checkpoint of step 7. Keys of a network are those of a checkpoint: "fp32/weight", "buffer/count". The last `lost` elements are
-    in no file. `uri` is where it goes, by default a folder below `folder`."""
+    in no file. `uri` is where it goes, by default a folder below `folder`; `more` is what the commit keeps besides."""
     checkpoints = Checkpoints(open_store(uri or f"file://{folder}/store"), keep=Keep())
     attempt = checkpoints.begin()
     prefix = checkpoints.prefix(7, attempt)
@@ -53,7 +54,7 @@ def saved(
         digests.append(checkpoints.put_shard(prefix, rank, files))
     counts = {name: sum(key.startswith("fp32/") for key in tensors) for name, tensors in networks.items()}
     metadata = {"parameters": counts, "ema": ema, "spec": dict(spec), "versions": {"gentrain": "0.1.0", "platform": "mine"}}
-    metadata |= {} if averaged is None else {"averaged": averaged}
+    metadata |= ({} if averaged is None else {"averaged": averaged}) | dict(more or {})
     commit = checkpoints.commit(prefix, attempt=attempt, step=7, samples=56, digests=digests, metadata=metadata, metrics={})
     return checkpoints, commit
 

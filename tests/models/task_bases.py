@@ -14,8 +14,9 @@ VOCABULARY = 256 + len(SPECIAL)
 NUMBERS = {"eos_token_id": 256, "bos_token_id": 257, "pad_token_id": 258}
 
 
-def tokenizer(folder: Path, *, bos: bool) -> None:
-    """A token for each byte. Texts end with END, and with `bos` begin with BOS, as BERT's and BART's; T5's only end."""
+def tokenizer(folder: Path, *, bos: bool, sentinels: int = 0) -> None:
+    """A token for each byte. Texts end with END, and with `bos` begin with BOS, as BERT's and BART's; T5's only end. The last of T5's
+    tokens is its first sentinel."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -23,14 +24,14 @@ def tokenizer(folder: Path, *, bos: bool) -> None:
     inner = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens(list(SPECIAL))
+    inner.add_special_tokens([*SPECIAL, *(f"<extra_id_{number}>" for number in reversed(range(sentinels)))])
     around = f"{BOS} $A {END}" if bos else f"$A {END}"
     inner.post_processor = processors.TemplateProcessing(single=around, special_tokens=[(END, 256), (BOS, 257)])
     named = {"eos_token": END, "bos_token": BOS, "pad_token": PAD, "mask_token": MASK}
     PreTrainedTokenizerFast(tokenizer_object=inner, **named).save_pretrained(folder)
 
 
-def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, size: int = 16) -> Any:
+def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, size: int = 16, sentinels: int = 0) -> Any:
     import transformers
 
     torch.manual_seed(7)
@@ -49,7 +50,7 @@ def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, 
         return transformers.BertForMaskedLM(config)
     if kind == "t5":
         config = transformers.T5Config(
-            vocab_size=VOCABULARY,
+            vocab_size=VOCABULARY + sentinels,
             d_model=width,
             d_kv=width // 4,
             d_ff=2 * width,
@@ -101,7 +102,7 @@ def model(kind: str, *, width: int = 32, layers: int = 2, dropout: float = 0.0, 
 def base(folder: Path, kind: str, **sizes: Any) -> Path:
     made = model(kind, **sizes)
     made.save_pretrained(folder)
-    tokenizer(folder, bos=kind in ("bert", "bart"))
+    tokenizer(folder, bos=kind in ("bert", "bart"), sentinels=sizes.get("sentinels", 0))
     if kind == "vit-gpt2":
         (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.4, 0.5, 0.6], "image_std": [0.5, 0.25, 0.5]}))
     return folder

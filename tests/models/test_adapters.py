@@ -61,6 +61,37 @@ def test_all_linear_leaves_the_last_layer_out() -> None:
     assert len(changed) == 2 * 2 * 7  # two matrices for each of seven layers of two blocks
 
 
+def test_rows_of_tokens_are_trained_in_full_precision_and_a_tied_last_layer_writes_them(tmp_path: Path) -> None:
+    asked = Adapter.model_validate({"targets": ["q_proj"], "trainTokens": ["<|end|>", "e", " "]})
+    half = model("llama", tied=True).to(torch.bfloat16)
+    made = adapted(half, asked, tokens(tmp_path))
+    rows = {name: p for name, p in made.named_parameters() if p.requires_grad and "token_adapter" in name}
+    assert [(tuple(p.shape), p.dtype) for p in rows.values()] == [((3, 32), torch.float32)]
+    before = logits(made)
+    with torch.no_grad():
+        next(iter(rows.values())).zero_()
+    assert torch.equal(logits(made)[..., [256, 68, 220]], torch.zeros(2, 12, 3))
+    assert not torch.equal(before[..., [256, 68, 220]], torch.zeros(2, 12, 3))
+    with made.disable_adapter():  # type: ignore[operator]
+        assert torch.equal(logits(made), logits(model("llama", tied=True).to(torch.bfloat16))), "the reference of DPO is the base itself"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["the end"], "'the end' is no single token .* it is 7 tokens: 't', 'h', 'e', 'Ġ'"),
+        (["<|fim|>"], "'<|fim|>' is no single token"),
+        (["e", "e"], "'e' is no other token .* it is the same as 'e'"),
+        ([" ", "Ġ"], "'Ġ' is no other token .* it is the same as ' '"),
+    ],
+)
+def test_what_is_not_one_token_is_refused(given: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=words.replace("|", "[|]")) as error:
+        adapted(model("llama"), Adapter.model_validate({"targets": ["q_proj"], "trainTokens": given}), tokens(tmp_path))
+    assert error.value.code == "GTJ0102"
+    assert error.value.where == "language.adapter.trainTokens"
+
+
 @pytest.mark.parametrize("field", ["targets", "modulesToSave"])
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are(field: str) -> None:
     with pytest.raises(JobError, match="query is no layer") as error:

@@ -265,6 +265,52 @@ def test_a_translator_learns_64_pairs(tmp_path: Path) -> None:
     assert [objective._text(row[1:].tolist()) for row in theirs] == objective.hypotheses(batch), "transformers' own generate says the same"
 
 
+FEW = {"noiseDensity": 0.3, "meanNoiseSpanLength": 2.0}  # of 12 to 14 tokens 4, in two spans
+
+
+def spans(folder: Path, *, sentinels: int = 4) -> Any:
+    """Texts of which spans are hidden, opened."""
+    base(folder / "t5", "t5", width=64, layers=1, sentinels=sentinels)
+    texts = [{"text": "".join(chr(97 + (n * n * k + 7 * n + k) % 23) for k in range(12 + n % 3))} for n in range(64)]
+    asked = spec(folder, "t5", {**written(folder / "texts", texts), "holdout": 0.1}, spanCorruption=FEW)
+    return open_source(asked, folder / "cache", look(asked))
+
+
+@pytest.mark.slow
+def test_a_model_learns_spans_of_64_texts(tmp_path: Path) -> None:
+    """It was pretrained once it knows what was hidden behind which sentinel, wherever that is: draws are new at every step."""
+    source = spans(tmp_path)
+    asked = Spec.model_validate(
+        {
+            "language": {"task": "seq2seq", "base": {"source": f"file://{tmp_path / 't5'}"}, "spanCorruption": FEW},
+            "data": {"source": f"file://{tmp_path / 'texts'}"},
+            "training": {"steps": 1},
+        }
+    )
+    torch.manual_seed(0)
+    made = build(asked, source.info)
+    network, objective = made.modules["model"], made.objective
+    positions, told = torch.arange(56), list[float]()
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    for step in range(200):
+        optimizer.param_groups[0]["lr"] = 6e-3 * min(1.0, 2 * (1 - step / 200))
+        noise = Noise.of(0, step, "train.0", positions)
+        loss, _ = objective.cross_entropy(Batch(source.batch(positions, 0, noise), noise, 56))  # type: ignore[attr-defined]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(loss.item())
+    assert told[0] > 5
+    assert sum(told[-10:]) / 10 < 1.0
+    network.eval()
+    noise = Noise.of(0, 9999, "train.0", positions)
+    with torch.no_grad():
+        batch = Batch(source.batch(positions, 0, noise), noise, 56)
+        shown = objective.sample(batch).texts
+    assert sum(text.split("→ ")[1].split("\n= ")[0] == text.split("\n= ")[1] for text in shown) > 10, shown[:5]  # of 56
+    assert shown[0].count("<extra_id_0>") == 3
+
+
 @pytest.mark.slow
 def test_a_captioner_learns_64_pictures(tmp_path: Path) -> None:
     base(tmp_path / "vit-gpt2", "vit-gpt2", width=64, layers=1)

@@ -201,7 +201,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             ),
             **{
                 f"language-{name}": job("language", {"network": {**letters, "contextLength": 48}, **part}, asked, unmeasured)
-                for name, part in aligned().items()
+                for name, part in aligned(folder).items()
             },
             "language-won": job(
                 "language",
@@ -218,6 +218,7 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 for name, part in going_on(folder).items()
             },
             "language-masked": job("language", of_task("masked", folder), {"source": words, "holdout": 0.25}, plain),
+            "language-spans": job("language", spans(folder), {"source": words, "holdout": 0.25}, plain),
             "language-seq2seq": job("language", of_task("seq2seq", folder), {"source": pairs(folder / "pairs"), "holdout": 0.25}, plain),
         },
         "custom": {
@@ -244,7 +245,7 @@ def any_family(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]
     }
 
 
-def aligned() -> dict[str, dict[str, Any]]:
+def aligned(folder: Path) -> dict[str, dict[str, Any]]:
     """Language models that learn from preferences and rewards, by method."""
     rewards = [{"function": "length", "target": 4}, {"function": "regex", "pattern": "a"}, {"function": "match", "column": "chosen"}]
     grpo = {"rewards": rewards, "generations": 2, "maxCompletion": 4, "epochs": 2, "beta": 0.1}
@@ -256,6 +257,7 @@ def aligned() -> dict[str, dict[str, Any]]:
         "grpo": {"method": "grpo", "grpo": grpo},
         "grpo-dynamic": {"method": "grpo", "grpo": few},
         "ppo": {"method": "ppo", "ppo": ppo},
+        "judged": {"method": "grpo", "grpo": {**few, "rewards": [{"source": f"file://{pretrained.classifier(folder / 'judge')}"}]}},
     }
 
 
@@ -322,6 +324,7 @@ def going_on(folder: Path) -> dict[str, dict[str, Any]]:
     pretrained.hub(folder / "hub")
     return {
         "lora": {**base, "adapter": {"rank": 2}},
+        "tokens": {**base, "adapter": {"rank": 2, "trainTokens": ["a", "b"]}},
         "whole": base,
         "hub": {**base, "base": hub, "adapter": {"rank": 2}},
         "unfreezing": {**base, "unfreezing": {"every": 1}},
@@ -334,6 +337,10 @@ def going_on(folder: Path) -> dict[str, dict[str, Any]]:
 def of_task(task: str, folder: Path) -> dict[str, Any]:
     base = pretrained.of_task(task, folder / f"base-{task}")
     return {"task": task, "base": {"source": f"file://{base}"}, "network": {"contextLength": 24}}
+
+
+def spans(folder: Path) -> dict[str, Any]:
+    return {**of_task("seq2seq", folder), "spanCorruption": {"noiseDensity": 0.3, "meanNoiseSpanLength": 2.0}}
 
 
 def pairs(folder: Path) -> str:
@@ -365,12 +372,15 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         **pipelines.given(folder),
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.base.revision": {"language-hub": "v2"},
+        "language.grpo.rewards.*.source": {"": f"file://{pretrained.classifier(folder / 'other-judge', seed=1)}"},
+        "language.ppo.rewards.*.source": {"": f"file://{pretrained.classifier(folder / 'other-judge', seed=1)}"},
         "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},
         "language.distill.teacher.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.distill.teacher.revision": {"language-distill-hub": "v2"},
         "diffusion.ddpo.reward": {"": "tests.silence.objective:darkness"},
         "language.adapter.targets": {"": ["c_attn"]},
         "language.adapter.modulesToSave": {"": ["ln_f"]},
+        "language.adapter.trainTokens": {"": ["c"]},
         "training.schedule.metric": {"": "heldout/active_units"},
         "custom.objective": {"": "tests.silence.objective:other"},
         "custom.options": {"": {"width": 4, "scale": 2.0}},

@@ -42,6 +42,18 @@ def model(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def classifier(folder: Path, seed: int = 0) -> Path:
+    """The same with a score: a model of rewards."""
+    from safetensors.numpy import load_file, save_file
+
+    model(folder, seed)
+    score = np.random.default_rng(seed).normal(0, 1, (1, WIDTH)).astype("f4")
+    save_file({**load_file(folder / "model.safetensors"), "score.weight": score}, folder / "model.safetensors", metadata={"format": "pt"})
+    told = {"architectures": ["GPT2ForSequenceClassification"], "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **told}))
+    return folder
+
+
 def tokenizer() -> bytes:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -52,6 +64,7 @@ def tokenizer() -> bytes:
     return inner.to_str().encode()
 
 
+WORDS = ("<pad>", "<mask>", *(f"<extra_id_{number}>" for number in range(11, -1, -1)))  # T5's sentinels from the last token down
 TASK = {
     "masked": {
         "architectures": ["BertForMaskedLM"],
@@ -61,7 +74,7 @@ TASK = {
         "num_attention_heads": 2,
         "intermediate_size": WIDTH,
         "max_position_embeddings": POSITIONS,
-        "vocab_size": 260,
+        "vocab_size": 280,
         "pad_token_id": 257,
     },
     "seq2seq": {
@@ -72,7 +85,7 @@ TASK = {
         "d_ff": WIDTH,
         "num_layers": 1,
         "num_heads": 2,
-        "vocab_size": 260,
+        "vocab_size": 280,
         "pad_token_id": 257,
         "eos_token_id": 256,
         "decoder_start_token_id": 257,
@@ -91,7 +104,7 @@ def of_task(task: str, folder: Path) -> Path:
     made(config).save_pretrained(folder)
     told = json.loads(tokenizer())
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    told["added_tokens"] += [{"id": 257 + number, "content": word, **special} for number, word in enumerate(("<pad>", "<mask>"))]
+    told["added_tokens"] += [{"id": 257 + number, "content": word, **special} for number, word in enumerate(WORDS)]
     (folder / "tokenizer.json").write_text(json.dumps(told))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "pad_token": "<pad>", "mask_token": "<mask>"}))
     return folder

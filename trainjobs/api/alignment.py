@@ -8,10 +8,11 @@ from pydantic import Field
 
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.only import only
-from trainjobs.api.pretrained import Base
+from trainjobs.api.pretrained import Base, ModelUri
 
 # Weights that a method adds beside the network's own (objectives/language/headed.py), which others who load an export know nothing of.
 HEADS = ("value.weight", "value.bias", "projection.weight")
+CALLED = r"^(length|regex|match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"  # one of ours, or package.module:function
 
 
 class Dpo(Model):
@@ -36,10 +37,17 @@ class RewardModel(Model):
 class RewardFunction(Model):
     """What completions are worth."""
 
-    function: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^(length|regex|match|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")] = Field(
+    function: Annotated[str, Field(min_length=1, max_length=256, pattern=CALLED)] | None = Field(
+        None,
         description="package.module:function, called with prompts, completions and the other columns of their rows, each a list, which "
         "returns a number for each, or None to abstain; or one of ours: length (minus the distance from target, as a share of it), regex "
-        "(1 where the pattern is found), match (1 where the completion is what the column says)."
+        "(1 where the pattern is found), match (1 where the completion is what the column says).",
+    )
+    source: ModelUri | None = Field(
+        None,
+        description="Instead of a function a trained model of rewards, whose score is the reward: a checkpoint of a run with method: "
+        "reward, what gtj checkpoints export makes of one, or any ...ForSequenceClassification of a decoder with one label (TRL: "
+        "reward_model_path).",
     )
     weight: Annotated[float, Field(ge=-1000, le=1000)] = Field(1.0, description="What it is multiplied by before rewards are added.")
     pattern: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(None, description="Of regex.")

@@ -70,6 +70,17 @@ class Masking(Model):
     )
 
 
+class SpanCorruption(Model):
+    """Spans of a text that are hidden behind sentinels, and written (Raffel et al., 2020)."""
+
+    noise_density: Annotated[float, Field(ge=0.01, le=0.9)] = Field(
+        0.15, description="Share of the tokens that are hidden (T5: noise_density; transformers: mlm_probability)."
+    )
+    mean_noise_span_length: Annotated[float, Field(ge=1, le=1000)] = Field(
+        3.0, description="Tokens of a span that is hidden, in the mean (T5: mean_noise_span_length)."
+    )
+
+
 class Language(Model):
     """A language model: engine `model`."""
 
@@ -79,6 +90,11 @@ class Language(Model):
         "from another (T5, BART); caption: a text from a picture. All but causal go on from a base of that kind.",
     )
     masking: Annotated[Masking, only(task="masked")] = Masking()
+    span_corruption: Annotated[SpanCorruption | None, only(task="seq2seq")] = Field(
+        None,
+        description="Learn from plain text by span corruption, as T5 was pretrained, not from pairs. Needs a base whose tokenizer has "
+        "sentinels: <extra_id_0> and so on.",
+    )
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
     base: Base | None = Field(None, description="A trained model to go on from, instead of network.")

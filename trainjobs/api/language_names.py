@@ -16,6 +16,8 @@ TRL = {
     "mlm_probability": "language.masking.share",
     "mask_replace_prob": "language.masking.replaced",
     "random_replace_prob": "language.masking.random",
+    "noise_density": "language.spanCorruption.noiseDensity",
+    "mean_noise_span_length": "language.spanCorruption.meanNoiseSpanLength",
     "center_rewards_coefficient": "language.reward.centering",
     "num_generations": "language.grpo.generations",
     "epsilon_high": "language.grpo.epsilonHigh",

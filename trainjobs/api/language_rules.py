@@ -21,6 +21,7 @@ LEARNED = {
     "distill": ("stdlib-text", "stdlib-pairs", "stdlib-chat"),
 }
 TASKS = {"masked": ("stdlib-text",), "seq2seq": ("stdlib-pairs",), "caption": ()}  # the same of the tasks that have one method alone
+SPANS = ("stdlib-text",)  # of seq2seq with spanCorruption
 STEADY = ("dpo", "grpo", "ppo")  # methods that compare probabilities of two passes
 NEEDS = {"regex": "pattern", "length": "target", "match": "column"}
 
@@ -30,9 +31,10 @@ def method_fits_data(spec: Spec) -> Iterator[Breach]:
     if spec.language is None or name is None or not name.startswith("stdlib-"):
         return
     task, method = spec.language.task, spec.language.method
-    good = LEARNED[method] if task == "causal" else TASKS[task]
+    spans = spec.language.span_corruption is not None
+    good = SPANS if spans else LEARNED[method] if task == "causal" else TASKS[task]
     if good and name not in good:  # that captions are of pictures, learners.py says
-        what = f"{method if task == 'causal' else task} cannot learn from builtin:{name}"
+        what = f"{'spanCorruption' if spans else method if task == 'causal' else task} cannot learn from builtin:{name}"
         how = f"use {listed(f'builtin:{one}' for one in good)}, or data of your own with the columns of the method"
         yield Breach(("data", "source"), what, "its columns are those of another method", how)
 
@@ -106,23 +108,36 @@ def taught(language: Language) -> Iterator[Breach]:
 
 
 def whole(asked: RewardFunction) -> Iterator[Breach]:
+    if (asked.function is None) == (asked.source is None):
+        what = "a reward with neither function nor source" if asked.function is None else "a reward with function and source"
+        yield Breach((), what, "it is a function or a trained model", "name one of them")
     for name, needed in NEEDS.items():
         given = getattr(asked, needed) is not None
         if asked.function == name and not given:
             yield Breach(("function",), f"{name} without {needed}", how=f"add {needed}")
         if asked.function != name and given:
-            yield Breach((needed,), f"{needed} has no effect with {asked.function}; use {name}", how=f"or take {needed} out", on_key=True)
+            yield Breach(
+                (needed,),
+                f"{needed} has no effect with {asked.function or 'a model'}; use {name}",
+                how=f"or take {needed} out",
+                on_key=True,
+            )
 
 
 def needed_by(path: str) -> Rule:
-    """What the functions of ours need, of rewards at a path."""
-    cel = " && ".join(f"(self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
-    return Rule(path, "GTJ0108", whole, cel, "regex needs pattern, length target, match column, and no other function has them")
+    """What a reward is, and what the functions of ours need, of rewards at a path."""
+    needs = " && ".join(f"(has(self.function) && self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
+    what = "a reward has either function or source; regex needs pattern, length target, match column, and no other has them"
+    return Rule(path, "GTJ0108", whole, f"has(self.function) != has(self.source) && {needs}", what)
 
 
 _METHODS = " || ".join(
     f"(self.language.{field} == '{value}' && self.data.source in {[f'builtin:{one}' for one in good]}{more})"
-    for field, more, table in (("method", " && self.language.task == 'causal'", LEARNED), ("task", "", TASKS))
+    for field, more, table in (
+        ("method", " && self.language.task == 'causal'", LEARNED),
+        ("task", " && !has(self.language.spanCorruption)", TASKS),
+        ("task", " && has(self.language.spanCorruption)", {"seq2seq": SPANS}),
+    )
     for value, good in table.items()
     if good
 )

@@ -76,6 +76,11 @@ class Adapter(Model):
     modules_to_save: Annotated[list[Pattern], Field(max_length=64), only(type=(*LOW_RANK, "ia3"))] = Field(
         [], description="Layers that are trained whole beside the adapter, by name (modules_to_save; LLaMA-Factory: additional_target)."
     )
+    train_tokens: Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=256), only(type=LOW_RANK)] = Field(
+        [],
+        description="Tokens of the base's tokenizer whose embeddings are trained beside the adapter: special ones by their name, others as "
+        "text that is one token (peft: trainable_token_indices). Where the last layer is the embedding, it writes them so, too.",
+    )
     virtual_tokens: Annotated[int, Field(ge=1, le=4096), only(type=VIRTUAL)] = Field(
         20, description="Trained positions before the text (peft: num_virtual_tokens)."
     )

@@ -107,7 +107,11 @@ def _rules() -> tuple[Rule, ...]:
                 f"self.startsWith('hf://') ? self.matches(r'{HUB}') && {uris.CLEAN} : {uris.SOURCE.partition(' : ')[2]}",
                 "not a usable URI: hf://organisation/name, a folder in a bucket or an absolute path",
             )
-            for part in ("spec.language.base", "spec.language.distill.teacher")
+            for part in (
+                "spec.language.base",
+                "spec.language.distill.teacher",
+                *(f"spec.language.{method}.rewards.*" for method in ("grpo", "ppo")),
+            )
         ),
         *(
             Rule(

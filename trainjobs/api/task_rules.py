@@ -13,6 +13,7 @@ from trainjobs.api.shape import Path
 
 WRITING = ("seq2seq", "caption")
 WRITTEN = ("heldout/bleu", "heldout/rouge_l")  # metrics of what these write
+ROOM = 8  # tokens of a context, for a text of which spans are hidden
 CAUSAL_ALONE = (*VIRTUAL, "bottleneck")  # adapters that stand before a text, or between the blocks of one stack
 
 
@@ -44,6 +45,12 @@ def shares_add_up(masking: Masking) -> Iterator[Breach]:
     if masking.replaced + masking.random > 1:
         what = f"replaced {masking.replaced:g} and random {masking.random:g} are more than all of them"
         yield Breach(("random",), what, how="lower one of them")
+
+
+def spans_have_room(language: Language) -> Iterator[Breach]:
+    if language.span_corruption is not None and language.network.context_length < ROOM:
+        what = f"spanCorruption in a context of {language.network.context_length}"
+        yield Breach(("network", "contextLength"), what, "spans, sentinels and an end must fit", f"raise contextLength to {ROOM} or more")
 
 
 def named(spec: Spec, names: Sequence[str] = WRITTEN) -> dict[Path, str]:
@@ -103,6 +110,13 @@ RULES = (
         loss_is_whole,
         "self.task == 'causal' || (self.loss.tokens == 'auto' && !has(self.loss.chunk))",
         "loss.tokens and loss.chunk are of causal models alone",
+    ),
+    Rule(
+        "spec.language",
+        "GTJ0108",
+        spans_have_room,
+        f"!has(self.spanCorruption) || self.network.contextLength >= {ROOM}",
+        f"spanCorruption needs a contextLength of {ROOM} or more",
     ),
     Rule(
         "spec.language.masking",

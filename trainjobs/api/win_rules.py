@@ -35,6 +35,9 @@ def compares(spec: Spec) -> Iterator[Breach]:
         elif not spec.evaluation.rewards and own.rewarded is None:
             how = "add evaluation.rewards: [{function: package.module:function}], or one of length, regex and match"
             yield Breach(place, f"{name} without rewards", "they are what completions are better or worse by", how)
+        elif any(one.source for one in spec.evaluation.rewards or (own.rewarded.rewards if own.rewarded else ())):
+            how = "name functions in evaluation.rewards"
+            yield Breach(place, f"{name} by a trained model of rewards", "an evaluation asks functions alone", how)
 
 
 def has_effect(spec: Spec) -> Iterator[Breach]:
@@ -55,8 +58,11 @@ RULES = (
         "GTJ0108",
         compares,
         f"!has(self.language) || ({none_named(WON)}) || (({' || '.join(_HELD)}) && "
-        "(self.language.method != 'dpo' || size(self.evaluation.rewards) > 0))",
-        "win_rate needs a reference, which dpo has, and grpo and ppo with a weight above 0 or an adapter; and with dpo evaluation.rewards",
+        "(size(self.evaluation.rewards) > 0 ? !self.evaluation.rewards.exists(one, has(one.source)) : "
+        "self.language.method == 'grpo' ? !self.language.grpo.rewards.exists(one, has(one.source)) : "
+        "self.language.method == 'ppo' && !self.language.ppo.rewards.exists(one, has(one.source))))",
+        "win_rate needs a reference, which dpo has, and grpo and ppo with a weight above 0 or an adapter; and functions to compare by, for "
+        "dpo evaluation.rewards",
     ),
     Rule(
         "spec",

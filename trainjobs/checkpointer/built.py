@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainjobs.api.job import Spec
+from trainjobs.checkpointer.judges import with_judges
 from trainjobs.checkpointer.teacher import with_teacher
 from trainjobs.evaluate import class_images
 from trainjobs.objectives.build import build
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def built(spec: Spec, info: DataInfo, base: Pretrained | None, world: World, run: Path, *, tell: Callable[[str], None]) -> Model:
-    """The model, a teacher beside it where the manifest names one, and DreamBooth's pictures of the class, which the pipeline draws as it
-    begins. Every rank must call it. `tell` is told what takes long, and which attention was chosen.
+    """The model, a teacher and models of rewards beside it where the manifest names them, and DreamBooth's pictures of the class, which the
+    pipeline draws as it begins. Every rank must call it. `tell` is told what takes long, and which attention was chosen.
 
-    JobErrors of `build`, `attended`, `with_teacher` and `class_images.draw`.
+    JobErrors of `build`, `attended`, `with_teacher`, `with_judges` and `class_images.draw`.
     """
     model, attention = attended(build(spec, info, base), spec, world.device)
     if attention:
         tell(f"attention: {attention}")
         if world.leads:
             progress.update(run, attention=attention)
-    model = with_teacher(model, spec, info, world, run)
+    model = with_judges(with_teacher(model, spec, info, world, run), spec, world, run)
     if isinstance(model.objective, PipelineObjective) and base is not None:
         class_images.draw(model.objective, spec, base, world, run / "cache" / class_images.FOLDER, tell)
     return model

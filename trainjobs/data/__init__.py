@@ -81,7 +81,7 @@ def open_source(
             part = dialogues.of_builtin(spec, data.uri.removeprefix("builtin:"))
             return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text" and documents.by_document(spec):
-            form: Format = "masked" if spec.language and spec.language.task == "masked" else "text"
+            form: Format = documents.form_of(spec)
             part = dialogues.Dialogues(documents.stdlib().key, data.uri, form, documents.stdlib_records)
             return encoded_dialogues.open_dialogues(spec, [part], cache, tokenizer)[0]
         if kind == "text":

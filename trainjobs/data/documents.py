@@ -16,6 +16,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.files import File, file_at, fingerprint, megabytes, unreadable
+from trainjobs.data.formats import Format
 from trainjobs.data.holdout import is_held
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.source import divide
@@ -121,6 +122,12 @@ def by_document(spec: Spec) -> bool:
     """Whether plain text is read document by document, not as one stream."""
     own = spec.language
     return own is not None and (own.packing != "auto" or own.loss.tokens != "auto" or own.task in ("masked", "seq2seq"))
+
+
+def form_of(spec: Spec) -> Format:
+    """What plain text that is read by document is to a job."""
+    own = settings(spec)
+    return "spans" if own.span_corruption is not None else "masked" if own.task == "masked" else "text"
 
 
 def enough(tokens: int, context: int, data: Data) -> tuple[int, int]:

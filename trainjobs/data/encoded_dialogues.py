@@ -21,6 +21,7 @@ from trainjobs.data.preferences import open_preferences, open_prompts
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.sequences import Sequences, path_of, sequences
 from trainjobs.data.source import DataInfo, Source
+from trainjobs.data.spans import longest, open_spans
 from trainjobs.data.text import of_base
 from trainjobs.data.tokens import Tokenizer, open_tokenizer, read_tokenizer
 from trainjobs.data.translations import open_translations
@@ -54,6 +55,8 @@ def _open(spec: Spec, language: Language, part: Dialogues, tokenizer: Tokenizer,
         return open_preferences(found, info, tokenizer.end)
     if part.form == "prompts":
         return open_prompts(found, info, language.completions, tokenizer.end)
+    if isinstance(tokenizer, PretrainedTokenizer) and language.span_corruption is not None:
+        return open_spans(found, info, tokenizer, language.span_corruption)
     if isinstance(tokenizer, PretrainedTokenizer) and language.task == "masked":
         return open_masked(found, info, tokenizer.pad)
     if isinstance(tokenizer, PretrainedTokenizer) and language.task == "seq2seq":
@@ -70,11 +73,16 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
         room = 2**31  # what is longer than a context is cut there
     if part.form in ("masked", *TWO):
         room -= 1  # all tokens pass a network: the last one for its reward, or because nothing is predicted from those before it alone
+    if language.span_corruption is not None:
+        room = longest(room - 1, len(tokenizer.before), language.span_corruption)
     if language.rewarded:
         room -= 1 + language.rewarded.max_completion
     on, holdout = language.loss.tokens, None if part.apart else spec.data.holdout
-    path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout)
-    made = sequences(part.read(), part.form, Encoder(tokenizer, template_of(tokenizer), on, room), room, part.where, holdout, path)
+    judged = language.rewarded is not None and any(one.source is not None for one in language.rewarded.rewards)
+    carried = {"messages": True} if judged else {}  # files of jobs without keep their names
+    path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout, **carried)
+    encoder = Encoder(tokenizer, template_of(tokenizer), on, room)
+    made = sequences(part.read(), part.form, encoder, room, part.where, holdout, path, messages=judged)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)
     return made

@@ -21,7 +21,7 @@ Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
 
 @dataclass
 class Encoder:
-    """`on` is language.loss.tokens; `room` how many tokens a piece of a text may have whose tokens are masked. `joined` counts prompts
+    """`on` is language.loss.tokens; `room` how many tokens a piece of a text may have whose tokens are hidden. `joined` counts prompts
     whose last tokens would be others together with their completion."""
 
     tokenizer: Tokenizer
@@ -76,6 +76,15 @@ class Encoder:
         parts = [tokens[at : at + each] for at in range(0, max(1, len(tokens)), each)]
         before = [False] * len(self._begin)
         return [([*self._begin, *part, self.tokenizer.end], [*before, *[True] * len(part), False]) for part in parts]
+
+    def spans(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
+        """Pieces of the text, of which spans are hidden, with nothing around them. None but that of a whole text is a single token."""
+        tokens = self.tokenizer.encode(_text(values["text"], "text", where))
+        starts = list(range(0, max(1, len(tokens)), self.room))
+        if starts[-1] and len(tokens) - starts[-1] == 1:
+            starts[-1] -= 1
+        stops = [*starts[1:], len(tokens)]
+        return [(tokens[start:stop], [True] * (stop - start)) for start, stop in zip(starts, stops, strict=True)]
 
     def translation(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         """What is read, of which nothing is learned, and what is to be written, all of which is; each as the model expects a text."""
@@ -151,6 +160,7 @@ def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str],
         "preference": encoder.preference,
         "prompts": encoder.prompts,
         "masked": encoder.masked,
+        "spans": encoder.spans,
         "translation": encoder.translation,
         "rewriting": encoder.translation,
     }[form]

@@ -10,7 +10,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language
 from trainjobs.api.problem import listed
 
-Format = Literal["text", "pair", "chat", "preference", "prompts", "masked", "translation", "rewriting"]
+Format = Literal["text", "pair", "chat", "preference", "prompts", "masked", "spans", "translation", "rewriting"]
 TWO: tuple[Format, ...] = ("preference", "translation", "rewriting")  # formats of which a record is two sequences
 COLUMN = "column."  # begins the name of a column that is carried for reward functions
 
@@ -32,6 +32,7 @@ SHAPES: dict[Format, Shape] = {
     "preference": Shape("preference", ("chosen", "rejected"), ("prompt",), "(prompt +) chosen + rejected"),
     "prompts": Shape("prompts", ("prompt",), ("input",), "prompt"),
     "masked": Shape("text", ("text",), (), "text"),
+    "spans": Shape("text", ("text",), (), "text"),
     "translation": Shape("source and target", ("source", "target"), (), "source + target"),
     "rewriting": Shape("prompt and completion", ("prompt", "completion"), ("input",), "prompt + completion"),
 }
@@ -47,6 +48,8 @@ ASKED: Mapping[str, tuple[Format, ...]] = {"masked": ("masked",), "seq2seq": ("t
 
 
 def learned_by(language: Language) -> tuple[Format, ...]:
+    if language.span_corruption is not None:
+        return ("spans",)
     return ASKED.get(language.task, LEARNS[language.method])
 
 

@@ -7,40 +7,21 @@ objectives/language/masked.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainjobs.data.answers import Numbers, filled
-from trainjobs.data.sampler import order
+from trainjobs.data.numbered_sequences import NumberedSource, sides
 from trainjobs.data.sequences import Sequences
-from trainjobs.data.source import DataInfo, moved
-from trainjobs.noise import Noise
+from trainjobs.data.source import DataInfo
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedSource:
-    """`train` and `held` are numbers of sequences; `pad` a token that fills up."""
-
-    info: DataInfo
-    sequences: Sequences
-    train: Numbers
-    held: Numbers
-    pad: int
-
-    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        rows = self._rows(self.train[order(positions, seed, self.info.length).numpy()])
-        return {name: moved(value, noise.samples.device) for name, value in rows.items()}
-
-    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return self._rows(self.held[indices.numpy()])
-
-    def conditions(self, rows: Tensor) -> dict[str, Tensor]:
-        """Held-out pieces, in which tokens are to be masked and told."""
-        shown = self.held if len(self.held) else self.train
-        return self._rows(shown[rows.numpy() % len(shown)])
+class MaskedSource(NumberedSource):
+    """Records are pieces."""
 
     def _rows(self, numbers: Numbers) -> dict[str, Tensor]:
         own = self.sequences
@@ -56,5 +37,4 @@ class MaskedSource:
 
 
 def open_masked(sequences: Sequences, info: DataInfo, pad: int) -> MaskedSource:
-    train, held = np.flatnonzero(~sequences.held), np.flatnonzero(sequences.held)
-    return MaskedSource(replace(info, length=len(train), heldout=len(held)), sequences, train, held, pad)
+    return MaskedSource(*sides(sequences, info), pad)

@@ -16,28 +16,14 @@ import torch
 from torch import Tensor
 
 from trainjobs.data.answers import NOT_LEARNED, Numbers, filled, prompts
-from trainjobs.data.sampler import order
+from trainjobs.data.numbered_sequences import NumberedSource, sides
 from trainjobs.data.sequences import Sequences
-from trainjobs.data.source import DataInfo, moved
-from trainjobs.noise import Noise
+from trainjobs.data.source import DataInfo
 
 
 @dataclass(frozen=True, eq=False)
-class PreferenceSource:
-    """`train` and `held` are numbers of pairs: pair n is the sequences 2 n and 2 n + 1."""
-
-    info: DataInfo
-    sequences: Sequences
-    train: Numbers
-    held: Numbers
-    pad: int
-
-    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        rows = self._rows(self.train[order(positions, seed, self.info.length).numpy()])
-        return {name: moved(value, noise.samples.device) for name, value in rows.items()}
-
-    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return self._rows(self.held[indices.numpy()])
+class PreferenceSource(NumberedSource):
+    """Pair n is the sequences 2 n and 2 n + 1."""
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
         """The prompts of held-out pairs, of those that leave room for an answer."""
@@ -61,7 +47,7 @@ class PreferenceSource:
     @cached_property
     def _prompts(self) -> tuple[Numbers, Numbers]:
         own, found = self.sequences, []
-        for number in (2 * (self.held if len(self.held) else self.train)).tolist():
+        for number in (2 * self._shown).tolist():
             stop = int(np.argmax(own.learned[own.starts[number] : own.starts[number + 1]]))
             if 1 < stop <= self.info.shape[0] // 2:
                 found.append((number, stop))
@@ -70,28 +56,17 @@ class PreferenceSource:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptSource:
+class PromptSource(NumberedSource):
     """Every prompt stands for `generations` samples in a row: those of a group lie together in the stream, whatever the batch."""
 
-    info: DataInfo
-    sequences: Sequences
-    train: Numbers
-    held: Numbers
     generations: int
-    pad: int
-
-    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        groups = positions.div(self.generations, rounding_mode="floor")
-        rows = self._rows(self.train[order(groups, seed, len(self.train)).numpy()])
-        return {name: moved(value, noise.samples.device) for name, value in rows.items()}
-
-    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return self._rows(self.held[indices.numpy()])
 
     def conditions(self, rows: Tensor) -> dict[str, Tensor]:
-        shown = self.held if len(self.held) else self.train
-        found = self._rows(shown[rows.numpy() % len(shown)])
+        found = super().conditions(rows)
         return {name: found[name] for name in ("prompt", "prompt_length")}
+
+    def _at(self, positions: Tensor, seed: int) -> Numbers:
+        return super()._at(positions.div(self.generations, rounding_mode="floor"), seed)
 
     def _rows(self, numbers: Numbers) -> dict[str, Tensor]:
         own = self.sequences
@@ -104,14 +79,8 @@ class PromptSource:
 
 
 def open_preferences(sequences: Sequences, info: DataInfo, pad: int) -> PreferenceSource:
-    train, held = np.flatnonzero(~sequences.held), np.flatnonzero(sequences.held)
-    return PreferenceSource(_counted(info, len(train), len(held)), sequences, train, held, pad)
+    return PreferenceSource(*sides(sequences, info), pad)
 
 
 def open_prompts(sequences: Sequences, info: DataInfo, generations: int, pad: int) -> PromptSource:
-    train, held = np.flatnonzero(~sequences.held), np.flatnonzero(sequences.held)
-    return PromptSource(_counted(info, len(train) * generations, len(held)), sequences, train, held, generations, pad)
-
-
-def _counted(info: DataInfo, train: int, held: int) -> DataInfo:
-    return DataInfo(info.kind, info.shape, train, held, info.vocabulary, info.tokenizer, form=info.form)
+    return PromptSource(*sides(sequences, info, times=generations), pad, generations)

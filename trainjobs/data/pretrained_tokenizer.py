@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +62,12 @@ class PretrainedTokenizer:
     def special(self) -> frozenset[int]:
         """Tokens that stand for no text."""
         return frozenset(number for number, token in self.inner.get_added_tokens_decoder().items() if token.special)
+
+    @cached_property
+    def sentinels(self) -> tuple[int, ...]:
+        """<extra_id_0>, <extra_id_1> and so on, as many as there are: each stands for a span that is hidden (T5)."""
+        numbers = (self.inner.token_to_id(f"<extra_id_{number}>") for number in count())
+        return tuple(takewhile(lambda number: number is not None, numbers))
 
     @property
     def file(self) -> bytes:

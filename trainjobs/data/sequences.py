@@ -24,6 +24,7 @@ from trainjobs.data.files import fingerprinted
 from trainjobs.data.formats import COLUMN, TWO, Format
 from trainjobs.data.holdout import position
 
+MESSAGES = "messages of the prompt"  # a column beside the others, for models of rewards
 _VERSION = 1
 _HEAD = 8  # int64: sequences, tokens, bytes of columns, records read, too long, longest, nothing learned, joined otherwise
 
@@ -69,17 +70,26 @@ class Sequences:
 
 
 def sequences(
-    records: Iterator[Record], form: Format, encoder: Encoder, room: int, where: str, holdout: float | None, path: Path
+    records: Iterator[Record],
+    form: Format,
+    encoder: Encoder,
+    room: int,
+    where: str,
+    holdout: float | None,
+    path: Path,
+    *,
+    messages: bool = False,
 ) -> Sequences:
     """Every record as sequences of at most `room` tokens; a text that is longer is cut into pieces that share a token. `holdout` is the
-    share held out by name, None where splits say it. The file at `path` is made where it does not exist.
+    share held out by name, None where splits say it. The file at `path` is made where it does not exist. `messages`: where a prompt is
+    a list of messages, they are a column, MESSAGES.
 
     JobError GTJ0113 for a record that is none of the format, and where none is left.
     """
 
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("encoding the records, once, in %s", path)
-        file.write(_made(records, form, encoder, room, where, holdout))
+        file.write(_made(records, form, encoder, room, where, holdout, messages))
 
     data = np.fromfile(cached(path, write), dtype=np.uint8)
     head = data[: 8 * _HEAD].view("<i8")
@@ -95,7 +105,7 @@ def sequences(
     return Sequences(ids, learned.view(np.bool_), starts, held.view(np.bool_), offsets, texts, Counts(*(int(one) for one in head[3:])))
 
 
-def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, where: str, holdout: float | None) -> bytes:
+def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, where: str, holdout: float | None, messages: bool) -> bytes:
     ids, learned, starts = array("i"), bytearray(), array("q", [0])
     held, offsets, texts = bytearray(), array("q", [0]), bytearray()
     names: list[str] = []
@@ -116,11 +126,13 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
             empty += 1
             continue
         columns = {role.removeprefix(COLUMN): value for role, value in values.items() if role.startswith(COLUMN)}
+        if messages and isinstance(values.get("prompt"), list):
+            columns[MESSAGES] = values["prompt"]
         for number, (tokens, marks) in enumerate(found):
             ids.extend(tokens)
             learned += bytes(marks)
             starts.append(len(ids))
-            if form in ("text", "masked") or number == 0:
+            if form in ("text", "masked", "spans") or number == 0:
                 texts += json.dumps(columns, default=str).encode() if columns else b""
                 offsets.append(len(texts))
                 held.append(apart if holdout is None else position(name) < holdout)
@@ -145,6 +157,9 @@ def _nothing(form: Format, on: str, where: str, read: int, long: int, longest: i
         why = f"{long:,} are longer than {room - 1} tokens, the longest has {longest:,}"
         how = "raise language.network.contextLength, or shorten the records"
         return JobError("GTJ0113", f"no record of {read:,} fits into the context", where=where, why=why, how=how)
+    if form == "spans":
+        why = "none has two tokens, of which one could be hidden"
+        return JobError("GTJ0113", f"nothing is learned of {read:,} texts", where=where, why=why, how="name other data")
     why = "no record has an answer" if form == "chat" else "every completion is empty"
     how = "set language.loss.tokens to all, or mend the records"
     return JobError("GTJ0113", f"loss.tokens: {on} leaves no token of {read:,} records", where=where, why=why, how=how)

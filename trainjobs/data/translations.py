@@ -7,46 +7,27 @@ writes (transformers: shift_tokens_right). Filled up is by length, never by a to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainjobs.data.answers import NOT_LEARNED, Numbers, filled
-from trainjobs.data.sampler import order
+from trainjobs.data.numbered_sequences import NumberedSource, sides
 from trainjobs.data.sequences import Sequences
-from trainjobs.data.source import DataInfo, moved
-from trainjobs.noise import Noise
+from trainjobs.data.source import DataInfo
 
 
 @dataclass(frozen=True, eq=False)
-class TranslationSource:
-    """`train` and `held` are numbers of pairs: pair n is the sequences 2 n and 2 n + 1. `start` is what a decoder writes from."""
+class TranslationSource(NumberedSource):
+    """Pair n is the sequences 2 n and 2 n + 1. `start` is what a decoder writes from."""
 
-    info: DataInfo
-    sequences: Sequences
-    train: Numbers
-    held: Numbers
-    pad: int
     start: int
-
-    def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
-        rows = self._rows(self.train[order(positions, seed, self.info.length).numpy()])
-        return {name: moved(value, noise.samples.device) for name, value in rows.items()}
-
-    def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
-        return self._rows(self.held[indices.numpy()])
 
     def units(self, positions: Tensor, seed: int) -> Tensor:
         """int64 [B]: tokens that are written, of each pair."""
-        pairs = self.train[order(positions, seed, self.info.length).numpy()]
-        return torch.from_numpy(self.sequences.lengths[2 * pairs + 1])
-
-    def conditions(self, rows: Tensor) -> dict[str, Tensor]:
-        """Held-out pairs: what is read, and what was to be written."""
-        shown = self.held if len(self.held) else self.train
-        return self._rows(shown[rows.numpy() % len(shown)])
+        return torch.from_numpy(self.sequences.lengths[2 * self._at(positions, seed) + 1])
 
     def _rows(self, pairs: Numbers) -> dict[str, Tensor]:
         first, second = ([self._tokens(2 * int(pair) + side) for pair in pairs] for side in (0, 1))
@@ -67,5 +48,4 @@ def written(targets: list[Numbers], start: int, pad: int) -> dict[str, Tensor]:
 
 
 def open_translations(sequences: Sequences, info: DataInfo, pad: int, start: int) -> TranslationSource:
-    train, held = np.flatnonzero(~sequences.held), np.flatnonzero(sequences.held)
-    return TranslationSource(replace(info, length=len(train), heldout=len(held)), sequences, train, held, pad, start)
+    return TranslationSource(*sides(sequences, info), pad, start)

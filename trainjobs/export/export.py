@@ -222,7 +222,7 @@ def companions(
     blocks: list[bytes] = []
     if language.tokenizer.type == "bpe":
         checkpoints.stream(commit, first, TRAINED, blocks.append)
-    return beside | files(language.network, vocabulary, dtype, b"".join(blocks) or None), True
+    return beside | files(language.network, vocabulary, dtype, b"".join(blocks) or None, reward=language.method == "reward"), True
 
 
 def write(

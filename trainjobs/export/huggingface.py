@@ -13,11 +13,14 @@ from trainjobs.api.language import Transformer
 from trainjobs.models.configuration import ARCHITECTURES, configuration
 
 END = "<|endoftext|>"
+CLASSIFIERS = {"gpt2": "GPT2ForSequenceClassification", "llama": "LlamaForSequenceClassification"}
+LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}  # one: the score
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def files(network: Transformer, vocabulary: int, dtype: str, tokenizer: bytes | None) -> dict[str, bytes]:
-    """All files of a language model but its weights, by name. `tokenizer` is the trained one's JSON; None is one token per byte.
+def files(network: Transformer, vocabulary: int, dtype: str, tokenizer: bytes | None, *, reward: bool = False) -> dict[str, bytes]:
+    """All files of a language model but its weights, by name. `tokenizer` is the trained one's JSON; None is one token per byte. `reward`:
+    of a model of rewards, which writes nothing (scores.py says what of its configuration is its own).
 
     A GPT-2 has its embedding a second time as its last layer: it is stored once, and tied when it is loaded.
     """
@@ -32,6 +35,9 @@ def files(network: Transformer, vocabulary: int, dtype: str, tokenizer: bytes | 
         "tokenizer.json": with_end(json.loads(tokenizer) if tokenizer else bytewise(), end),
         "tokenizer_config.json": {**reader, **special},
     }
+    if reward:
+        del contents["generation_config.json"]
+        contents["config.json"] |= {"architectures": [CLASSIFIERS[network.architecture]], **LABEL, "pad_token_id": None}
     return {name: text(value) for name, value in contents.items()}
 
 

@@ -18,6 +18,8 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language, Task
 from trainjobs.api.pretrained import VIRTUAL, Adapter, Base
 from trainjobs.data.pretrained import CONFIG, Pretrained, compare, fetched
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, read
+from trainjobs.export import scores
 from trainjobs.export.huggingface import DTYPES, text
 
 TOKENS = (
@@ -64,6 +66,8 @@ def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: 
         _same(account, found)
         if adapter is None and frozen:
             _complete(folder, found, language.task, dtype)
+        elif language.method == "reward":
+            _scored(folder, found, adapter, base, dtype, merge=merge)
         elif adapter is None:
             for name in found.files:
                 if name in (*TOKENS, "generation_config.json"):
@@ -99,8 +103,6 @@ def _tensors(folder: Path) -> dict[str, Any]:
 def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base, task: Task) -> None:
     """adapter_config.json and adapter_model.safetensors. The base is made without weights: only the names of its layers count."""
     import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
 
     from trainjobs.models.adapters import adapted
     from trainjobs.models.pretrained import configured
@@ -108,10 +110,17 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base, task
     trained = _tensors(folder)
     config, kind = configured(found, task)
     with torch.device("meta"):
-        model: Any = adapted(kind(config), adapter, task=task)
+        model: Any = adapted(kind(config), adapter, _tokenizer(found, adapter), task)
     _fill(model, trained)
     if adapter.type in VIRTUAL:
         model.prompt_tokens["default"] = torch.arange(adapter.virtual_tokens)  # no tensor of the module
+    _write(folder, model, base)
+
+
+def _write(folder: Path, model: Any, base: Base) -> None:
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
     written = model.peft_config["default"]
     written.base_model_name_or_path = base.source.removeprefix("hf://").removeprefix("file://")
     written.revision = base.revision
@@ -124,6 +133,29 @@ def _adapter(folder: Path, found: Pretrained, adapter: Adapter, base: Base, task
     written.base_model_name_or_path, written.inference_mode = named, True
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / ADAPTER, metadata={"format": "pt"})
     written.save_pretrained(str(folder))
+
+
+def _scored(folder: Path, found: Pretrained, adapter: Adapter | None, base: Base, dtype: str, *, merge: bool) -> None:
+    """A model of rewards: the whole one, its adapter, or both merged."""
+    tokenizer = read(found)
+    if adapter is None:
+        config = {**scores.configured(found, tokenizer), "dtype": DTYPES[dtype]}
+        config.pop("torch_dtype", None)
+        (folder / CONFIG).write_bytes(text(config))
+        for name in TOKENS:
+            if name in found.files:
+                shutil.copyfile(found.folder / name, folder / name)
+        return
+    made = scores.adapter_of(found, adapter, tokenizer, _tensors(folder), weights=merge)
+    if merge:
+        _save(folder, made.merge_and_unload(safe_merge=True), found, dtype)
+    else:
+        _write(folder, made, base)
+
+
+def _tokenizer(found: Pretrained, adapter: Adapter) -> PretrainedTokenizer | None:
+    """Where it says which rows were trained."""
+    return read(found) if adapter.train_tokens else None
 
 
 def _complete(folder: Path, found: Pretrained, task: Task, dtype: str) -> None:
@@ -148,7 +180,7 @@ def _merge(folder: Path, found: Pretrained, adapter: Adapter, task: Task, dtype:
         why = "the embedding and the last layer of this base share their weights, and only one of them would be changed"
         how = "export the adapter (leave --merge out), or train with other targets"
         raise JobError("GTJ0108", "the adapter cannot be merged", where="--merge", why=why, how=how)
-    model: Any = adapted(base, adapter, task=task)
+    model: Any = adapted(base, adapter, _tokenizer(found, adapter), task)
     _fill(model, _tensors(folder))
     _save(folder, model.merge_and_unload(safe_merge=True), found, dtype)
 

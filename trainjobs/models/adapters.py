@@ -20,21 +20,22 @@ import torch
 from torch import nn
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.language import Task
 from trainjobs.api.pretrained import ALL_LINEAR, VIRTUAL, Adapter
 from trainjobs.models.bottleneck import add_bottlenecks
+from trainjobs.models.pretrained import Kind
 
 if TYPE_CHECKING:
     from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 
+ROWS = "trainable_tokens_delta"  # of the names of parameters that are rows of an embedding
 CHANGEABLE = (nn.Linear, nn.Embedding)
 
 
-def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer | None = None, task: Task = "causal") -> nn.Module:
+def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer | None = None, task: Kind = "causal") -> nn.Module:
     """The model with an adapter, whose parameters alone ask for a gradient. They come from torch's global generator, which the caller
-    seeds. `tokenizer` gives the first embeddings of a prompt; without it they are random.
+    seeds. `tokenizer` gives the first embeddings of a prompt, which without it are random, and the numbers of trained tokens.
 
-    JobError GTJ0102 for layers that are not there, GTJ0109 for a model of which IA3 does not know the layers.
+    JobError GTJ0102 for layers and tokens that are not there, GTJ0109 for a model of which IA3 does not know the layers.
     """
     if adapter.type == "bottleneck":
         width = model.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
@@ -42,6 +43,9 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
             raise JobError("GTJ0109", "no layer for a bottleneck", where="language.adapter.type", why=names(model), how="take lora")
         return model
     config = peft_config(model, adapter, task)
+    if adapter.train_tokens:
+        assert tokenizer is not None
+        config.trainable_token_indices = numbered(adapter.train_tokens, tokenizer)
     from peft import get_peft_model
 
     from trainjobs.models.virtual_tokens import VirtualTokens
@@ -50,6 +54,9 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
         if adapter.type not in VIRTUAL:
             changed: nn.Module = get_peft_model(model, config)
+            for name, parameter in changed.named_parameters():
+                if ROWS in name:
+                    parameter.data = parameter.data.float()  # peft does so with all else that is trained beside a base in bfloat16
             return changed
         prompted: nn.Module = VirtualTokens(model, config)
     if adapter.type == "prompt" and tokenizer is not None:
@@ -57,12 +64,12 @@ def adapted(model: nn.Module, adapter: Adapter, tokenizer: PretrainedTokenizer |
     return prompted
 
 
-def peft_config(model: nn.Module, adapter: Adapter, task: Task = "causal") -> Any:
+def peft_config(model: nn.Module, adapter: Adapter, task: Kind = "causal") -> Any:
     """peft's configuration of an adapter. JobErrors of `adapted`."""
     import peft
     from transformers.pytorch_utils import Conv1D
 
-    common: dict[str, Any] = {"task_type": {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}.get(task)}
+    common: dict[str, Any] = {"task_type": {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM", "reward": "SEQ_CLS"}.get(task)}
     turned = {"fan_in_fan_out": any(isinstance(layer, Conv1D) for layer in model.modules())}  # GPT-2 has its weights the other way round
     whole: dict[str, Any] = {"modules_to_save": saved(model, adapter.modules_to_save) or None}
     match adapter.type:
@@ -97,6 +104,24 @@ def targeted(model: nn.Module, patterns: Sequence[str]) -> str | list[str]:
 
     layers = [name for name, layer in model.named_modules() if isinstance(layer, (*CHANGEABLE, Conv1D))]
     return _fitting(layers, patterns, "targets")
+
+
+def numbered(tokens: Sequence[str], tokenizer: PretrainedTokenizer) -> list[int]:
+    """The numbers of tokens, in their order, each once. JobError GTJ0102 for what is not one token of the tokenizer."""
+    found: dict[int, str] = {}
+    for text in tokens:
+        number = tokenizer.inner.token_to_id(text)
+        ids = [number] if number is not None else tokenizer.encode(text)
+        if len(ids) != 1 or ids[0] in found:
+            why = f"it is the same as {found[ids[0]]!r}" if len(ids) == 1 else ""
+            if len(ids) > 1:
+                several = ", ".join(repr(tokenizer.inner.id_to_token(one)) for one in ids[:4])
+                why = f"it is {len(ids)} tokens: {several}{' ...' if len(ids) > 4 else ''}"
+            how = "name tokens as tokenizer.json has them; new ones are added beforehand, to the tokenizer and the model together"
+            what = f"{text!r} is no {'other' if len(ids) == 1 else 'single'} token of the base's tokenizer"
+            raise JobError("GTJ0102", what, where="language.adapter.trainTokens", why=why or "it encodes to nothing", how=how)
+        found[ids[0]] = text
+    return list(found)
 
 
 def saved(model: nn.Module, patterns: Sequence[str]) -> list[str]:

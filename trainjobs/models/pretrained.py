@@ -7,7 +7,7 @@ Code that lies beside the weights is never run: a model whose class transformers
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,25 +17,27 @@ from trainjobs.api.language import Task
 from trainjobs.data.pretrained import CONFIG, Pretrained, unusable
 from trainjobs.models.attention import register
 
-KINDS: Mapping[Task, str] = {
+Kind = Task | Literal["reward"]
+KINDS: Mapping[Kind, str] = {
     "causal": "causal language model",
     "masked": "masked language model",
     "seq2seq": "sequence-to-sequence model",
     "caption": "vision encoder with a language decoder",
+    "reward": "model for sequence classification",
 }
 
 
-def classes(task: Task) -> Any:
+def classes(task: Kind) -> Any:
     """By configuration, transformers' classes of a task."""
     import transformers
 
     if task == "caption":
         return {transformers.VisionEncoderDecoderConfig: transformers.VisionEncoderDecoderModel}
-    named = {"causal": "CAUSAL_LM", "masked": "MASKED_LM", "seq2seq": "SEQ_TO_SEQ_CAUSAL_LM"}[task]
+    named = {"causal": "CAUSAL_LM", "masked": "MASKED_LM", "seq2seq": "SEQ_TO_SEQ_CAUSAL_LM", "reward": "SEQUENCE_CLASSIFICATION"}[task]
     return getattr(transformers, f"MODEL_FOR_{named}_MAPPING")
 
 
-def configured(base: Pretrained, task: Task = "causal") -> tuple[Any, type[Any]]:
+def configured(base: Pretrained, task: Kind = "causal") -> tuple[Any, type[Any]]:
     """The configuration of a base, and its class. JobError GTJ0109 for what is no model of transformers for the task."""
     from transformers import CONFIG_MAPPING
 
@@ -60,12 +62,12 @@ def other(config: type[Any], named: str) -> str:
     """What else could be done with a model of this class, in words."""
     for task, words in KINDS.items():
         found = classes(task).get(config, ())
-        if named in [one.__name__ for one in (found if isinstance(found, (tuple, list)) else (found,))]:
+        if task != "reward" and named in [one.__name__ for one in (found if isinstance(found, (tuple, list)) else (found,))]:
             return f", or set language.task to {task}: it is a {words}"
     return ""
 
 
-def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task: Task = "causal") -> nn.Module:
+def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task: Kind = "causal") -> nn.Module:
     """The base, called as `model(input_ids=int64 [B, T]).logits`: float [B, T, rows of the embedding]. `half`: in bfloat16, for what is
     not trained. `context` tokens must fit into its positions. `mask`: its attention makes masks, as keys before the text need them.
 
@@ -81,7 +83,7 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task
         why = f"it has {positions:,} positions, and {context:,} are needed"
         how = "lower language.network.contextLength" + (" or adapter.virtualTokens" if mask else "")
         raise JobError("GTJ0108", "the context is longer than the base's", where="language.network.contextLength", why=why, how=how)
-    attention = attend(config) if not mask and task == "causal" else None
+    attention = attend(config) if not mask and task in ("causal", "reward") else None
     try:
         model, told = kind.from_pretrained(
             str(base.folder),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -33,13 +35,12 @@ def data_of(task: str, texts: Sequence[str], info: DataInfo, context: int) -> Ma
 
 
 def ids(text: str, tokenizer: PretrainedTokenizer, context: int) -> list[int]:
-    """The tokens of a text, its beginning and its end included; the words of the mask are the mask."""
-    word = tokenizer.inner.id_to_token(tokenizer.mask) if tokenizer.mask is not None else None
-    parts = text.split(word) if word else [text]
-    found = list(tokenizer.before)
-    for number, part in enumerate(parts):
-        found += [*([tokenizer.mask] if number and tokenizer.mask is not None else []), *tokenizer.encode(part)]
-    found.append(tokenizer.end)
+    """The tokens of a text, its beginning and its end included; the words of the mask and of sentinels are those."""
+    known = [*([] if tokenizer.mask is None else [tokenizer.mask]), *tokenizer.sentinels]
+    words = {str(tokenizer.inner.id_to_token(number)): number for number in known}
+    parts = re.split(f"({'|'.join(map(re.escape, words))})", text) if words else [text]
+    encoded = ([words[part]] if part in words else tokenizer.encode(part) for part in parts)
+    found = [*tokenizer.before, *chain.from_iterable(encoded), tokenizer.end]
     if len(found) > context:
         why = f"it has {len(found)} tokens, of the {context} that the model sees at once"
         raise JobError("GTJ0113", "the prompt is too long", where="--prompt", why=why, how="shorten it")

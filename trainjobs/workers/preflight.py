@@ -7,6 +7,7 @@ from pathlib import Path
 from trainjobs import data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job
+from trainjobs.checkpointer import judged
 from trainjobs.checkpointer.identity import store_uri
 from trainjobs.checkpoints import Checkpoints, open_store
 from trainjobs.data import pretrained
@@ -21,6 +22,7 @@ def preflight(job: Job, run: Path, *, patience: float = 20.0) -> None:
     for base in (pretrained.base_of(job.spec), job.spec.language.distill.teacher if job.spec.language else None):
         if base is not None:
             pretrained.look(base)
+    judged.preflight(job.spec)
     if job.spec.diffusion is not None and job.spec.diffusion.latents is not None:
         companion.pinned(job.spec.diffusion.latents.autoencoder)
     progress.update(run, data=data.preflight(job.spec))

@@ -66,6 +66,8 @@ def build(spec: Spec, info: DataInfo) -> Model:
     origin = tokenizer.base.digest if isinstance(tokenizer, PretrainedTokenizer) else ""
     if family.method == "reward":
         scored = Scored(made)
+        if family.adapter is not None:
+            held_by(scored, made)
         return Model({"model": Network(scored, origin=origin)}, RewardObjective(scored, family.reward))
     if family.method == "dpo":
         networks_, reference = referring(made, origin)
@@ -99,6 +101,15 @@ def build(spec: Spec, info: DataInfo) -> Model:
     return Model({"model": network}, LanguageObjective(made, tokenizer, context))
 
 
+def held_by(scored: Scored, adapted: nn.Module) -> None:
+    """See that all of the adapter is in the model of rewards. JobError GTJ0108 for one that changes the last layer."""
+    kept = {id(parameter) for parameter in scored.parameters()}
+    if lost := [name for name, p in adapted.named_parameters() if p.requires_grad and id(p) not in kept]:
+        why, how = "a score stands in its place, which is trained whole", "take the last layer out of targets and modulesToSave"
+        layer = lost[0].removeprefix("base_model.model.").partition(".")[0]
+        raise JobError("GTJ0108", f"the adapter changes {layer} of a model of rewards", where="language.adapter", why=why, how=how)
+
+
 def steady(network: nn.Module) -> None:
     """Without dropout, a base's or adapters': probabilities of two passes would differ by themselves."""
     for module in network.modules():
@@ -124,7 +135,8 @@ def other(family: Language, made: nn.Module, info: DataInfo, origin: str) -> Mod
         return Model({"model": network}, MaskedObjective(made, tokenizer, tokenizer.mask, context, family.masking, smoothing))
     networks_ = {"model": Network(made, origin=origin)}
     if family.task == "seq2seq":
-        return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing))
+        spans = family.span_corruption is not None
+        return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing, sentinels=spans))
     mean, deviation = seen_as(tokenizer.base, info.shape)
     return Model(networks_, Seq2SeqObjective(made, tokenizer, context, smoothing, mean, deviation), encode=Captions(tokenizer, context))
 

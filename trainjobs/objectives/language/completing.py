@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.alignment import Rewarded
 from trainjobs.data.answers import NOT_LEARNED
+from trainjobs.data.sequences import MESSAGES
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import said
 from trainjobs.objectives.language.drawing import complete
@@ -24,7 +25,8 @@ from trainjobs.objectives.phase import Batch, Rows
 
 
 def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch: Batch) -> dict[str, Tensor]:
-    """Rows: "tokens" and "labels" int64 [B, P + T], "count" int64 [B], whether they "ended" bool [B], and of the prompts what there was."""
+    """What a step that learns from rewards begins with: "tokens" and "labels" int64 [B, P + T], "count" int64 [B], whether they "ended"
+    bool [B], of the prompts what there was, and the "step" int64 [B]."""
     prompt_BP, length_B = batch.data["prompt"], batch.data["prompt_length"]
     uniform = batch.noise.uniform("tokens", settings.max_completion)
     alone = batch.whole is not None
@@ -33,14 +35,17 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
     ended_B = completion_BT.gather(1, count_B[:, None] - 1)[:, 0] == tokenizer.end
     tokens, labels = joined(prompt_BP, length_B, completion_BT, count_B, tokenizer.end)
     rows = {"tokens": tokens, "labels": labels, "count": count_B, "ended": ended_B, "prompt_length": length_B}
-    return {**rows, "columns": batch.data["columns"]}
+    return {**rows, "columns": batch.data["columns"], "step": torch.full_like(count_B, batch.at.step)}
 
 
-def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows, step: int) -> Tensor:
+def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows) -> Tensor:
     """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
     prompts, completions = texts_of(tokenizer, rows)
-    columns = listed([json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()])
-    return torch.tensor(rewards(prompts, completions, columns, step), dtype=torch.float32, device=rows["tokens"].device)
+    beside = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()]
+    asked = [row.pop(MESSAGES, prompt) for row, prompt in zip(beside, prompts, strict=True)]
+    device, step = rows["tokens"].device, int(rows["step"][0])
+    found = rewards(prompts, completions, listed(beside), step, asked, device)
+    return torch.tensor(found, dtype=torch.float32, device=device)
 
 
 def joined(prompt_BP: Tensor, length_B: Tensor, completion_BT: Tensor, count_B: Tensor, fill: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.api.job import Spec
 from trainjobs.data.answers import NOT_LEARNED
+from trainjobs.data.sequences import MESSAGES
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.completing import joined, listed, texts_of
 from trainjobs.objectives.language.drawing import complete
@@ -88,6 +89,8 @@ def prompts(data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Mapping[str, li
     answers has before what is learned of it."""
     if "prompt" in data:
         rows = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in data["columns"].cpu()]
+        for row in rows:
+            row.pop(MESSAGES, None)  # for models of rewards alone
         return data["prompt"], data["prompt_length"], listed(rows)
     tokens_BL, labels_BL = data["tokens"][:, 0], data["labels"][:, 0]
     return tokens_BL, (labels_BL != NOT_LEARNED).long().argmax(dim=1) + 1, {}

@@ -17,7 +17,7 @@ still missing nothing is learned. Temperature and shares are those of completing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
 from trainjobs.objectives.language.contest import Contest
-from trainjobs.objectives.language.preference import referred
+from trainjobs.objectives.language.preference import referred_logs
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.language.tokens import log_probabilities
 from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
@@ -36,7 +36,7 @@ from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
 SMALL = 1e-4  # added to the standard deviation, as TRL does
 
 
-@dataclass
+@dataclass(frozen=True)
 class GrpoObjective:
     """`reference` is frozen; None: `model` without its adapters is, where beta asks for one."""
 
@@ -47,7 +47,6 @@ class GrpoObjective:
     settings: Grpo
     rewards: Rewards
     contest: Contest | None = None
-    _step: int = field(default=0, init=False)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -62,7 +61,6 @@ class GrpoObjective:
     def make(self, batch: Batch) -> Rows:
         """Completions (see completing.py), and the log-probabilities of their tokens that the loss asks for, float32 [B, P + T]."""
         own = self.settings
-        self._step = batch.at.step
         rows = completed(self.model, self.tokenizer, own, batch)
         tokens, labels = rows["tokens"], rows["labels"]
         if own.mask_truncated:
@@ -70,19 +68,19 @@ class GrpoObjective:
         if own.epochs > 1:
             rows["old"] = log_probabilities(self.model(input_ids=tokens).logits, labels, own.temperature)
         if own.beta:
-            rows["reference"] = log_probabilities(referred(self.model, self.reference, tokens), labels, own.temperature)
+            rows["reference"] = referred_logs(self.model, self.reference, rows, own.temperature)
         return rows
 
     def judge(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> tuple[Rows, Tensor]:
         """Of dynamic sampling: which rows are of a group whose rewards differ."""
-        reward_B = worth(self.rewards, self.tokenizer, rows, self._step)
+        reward_B = worth(self.rewards, self.tokenizer, rows)
         flat_G = everywhere(reward_B).view(-1, self.settings.generations).std(dim=1) == 0
         return {"reward": reward_B}, ~flat_G.repeat_interleave(self.settings.generations)
 
     def finish(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> Rows:
         """Adds "reward", "advantage", "share", by which a row's sum of losses is multiplied, and "token_share", by which it is for the mean
         over all tokens, float32 [B]."""
-        reward_B = rows["reward"] if "reward" in rows else worth(self.rewards, self.tokenizer, rows, self._step)
+        reward_B = rows["reward"] if "reward" in rows else worth(self.rewards, self.tokenizer, rows)
         labels = rows["labels"]
         if "chosen" in rows:  # flat groups are no part of a mean over tokens either
             labels = labels.masked_fill(~rows["chosen"][:, None], NOT_LEARNED)

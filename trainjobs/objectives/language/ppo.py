@@ -17,7 +17,7 @@ same temperature. All is computed once a step, within it: a checkpoint never fal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
 from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.headed import values
-from trainjobs.objectives.language.preference import referred
+from trainjobs.objectives.language.preference import referred_logs
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.language.tokens import log_probabilities
 from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
@@ -37,7 +37,7 @@ from trainjobs.objectives.phase import ROW, Batch, Phase, Rollout, Rows, Samples
 SMALL = 1e-8  # added to the variance, as TRL does
 
 
-@dataclass
+@dataclass(frozen=True)
 class PpoObjective:
     """`model` is a Valued network. `reference` is frozen; None: `model` without its adapters is, where klCoefficient asks for one."""
 
@@ -48,7 +48,6 @@ class PpoObjective:
     settings: Ppo
     rewards: Rewards
     contest: Contest | None = None
-    _step: int = field(default=0, init=False)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -62,21 +61,20 @@ class PpoObjective:
     def make(self, batch: Batch) -> Rows:
         """Completions (see completing.py), with what each of their tokens had: "old" log-probability, "value" and "kl", float32 [B, L]."""
         own = self.settings
-        self._step = batch.at.step
         rows = completed(self.model, self.tokenizer, own, batch)
         tokens, labels = rows["tokens"], rows["labels"]
         output = self.model(input_ids=tokens, valued=True)
         rows["old"] = log_probabilities(output.logits, labels, own.temperature)
         rows["value"] = values(output) * (labels != NOT_LEARNED)
         if own.kl_coefficient:
-            theirs = log_probabilities(referred(self.model, self.reference, tokens), labels, own.temperature)
+            theirs = referred_logs(self.model, self.reference, rows, own.temperature)
             rows["k1"], rows["k3"] = estimates(rows["old"], theirs)
         return rows
 
     def finish(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> Rows:
         """Adds "reward" and "share" [B], "advantage" and "return" [B, L], float32."""
         own, learned_BL = self.settings, rows["labels"] != NOT_LEARNED
-        reward_B = worth(self.rewards, self.tokenizer, rows, self._step)
+        reward_B = worth(self.rewards, self.tokenizer, rows)
         kl_BL = rows.get(own.kl_estimator, torch.zeros_like(rows["value"]))
         reward_BL = token_rewards(reward_B, rows["ended"], kl_BL, learned_BL, own)
         advantage_BL, return_BL = generalised_advantages(reward_BL, rows["value"], learned_BL, own.gamma, own.lambda_)

@@ -32,7 +32,7 @@ from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.tokens import log_probabilities
-from trainjobs.objectives.phase import Batch, Phase, Samples
+from trainjobs.objectives.phase import Batch, Phase, Rows, Samples
 
 
 class _OfPairs(ABC):
@@ -113,12 +113,18 @@ class Scored(nn.Module):
     begins_anew = ("score.weight",)  # a causal network's weights are a beginning as well
     leaves = ("lm_head.weight",)
 
-    def __init__(self, causal: nn.Module) -> None:
+    def __init__(self, causal: nn.Module, score: nn.Module | None = None) -> None:
+        """`score` is one that was trained; None: it is drawn."""
         super().__init__()
         given: Any = causal
+        if hasattr(given, "get_base_model"):  # peft's, which has put an adapter into the layers
+            given = given.get_base_model()
         self.body = given.base_model_prefix
         self.add_module(self.body, given.base_model)
         self.config = given.config
+        if score is not None:
+            self.score = score
+            return
         self.score = nn.Linear(given.config.hidden_size, 1, bias=False)
         nn.init.normal_(self.score.weight, std=given.config.initializer_range)
 
@@ -169,3 +175,8 @@ def told(rewards_B2: Tensor) -> dict[str, Tensor]:
 def summed(metrics: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     count = torch.full((), len(next(iter(metrics.values()))), dtype=torch.float64)
     return {name: (value.double().sum(), count) for name, value in metrics.items()}
+
+
+def referred_logs(model: nn.Module, reference: nn.Module | None, rows: Rows, temperature: float) -> Tensor:
+    """The reference's log-probabilities of the completions' tokens, float32 [B, P + T]."""
+    return log_probabilities(referred(model, reference, rows["tokens"]), rows["labels"], temperature)

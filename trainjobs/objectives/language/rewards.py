@@ -1,4 +1,4 @@
-"""What completions are worth: functions of the user's own, and three of ours, weighed and added.
+"""What completions are worth: functions of the user's own, three of ours, and trained models (judging.py), weighed and added.
 
 A function is called on every rank for that rank's completions, as `function(prompts=[...], completions=[...], **columns)` with a list for
 each other column of the data, and returns a number for each completion, or None to abstain. It has a time limit.
@@ -11,32 +11,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from trainjobs.api.alignment import RewardFunction
 from trainjobs.api.errors import printable
+from trainjobs.objectives.language.judging import Judge
 from trainjobs.objectives.rewarding import Call, Function, imported
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """`functions` are (name, weight, function); `where` the part of a manifest that names them."""
+    """`functions` are (name, weight, function); `where` the part of a manifest that names them. The loop adds `judges`, which are read when
+    everything else is there (checkpointer/judges.py)."""
 
     functions: tuple[tuple[str, float, Function], ...]
     limit: float  # seconds
     where: str = "language.grpo"
+    judges: tuple[tuple[float, Judge], ...] = ()  # (weight, model)
 
     @classmethod
     def of(cls, asked: Sequence[RewardFunction], limit: float, where: str = "language.grpo") -> Rewards:
         """JobError GTJ0102 for a function that cannot be imported."""
-        return cls(tuple((one.function, one.weight, _function(one, f"{where}.rewards")) for one in asked), limit, where)
+        named = [one for one in asked if one.function is not None]
+        return cls(tuple((str(one.function), one.weight, _function(one, f"{where}.rewards")) for one in named), limit, where)
 
-    def __call__(self, prompts: list[str], completions: list[str], columns: Mapping[str, list[Any]], step: int) -> list[float]:
-        """The sum for each completion; 0 where every function abstains. JobError GTJ0221."""
+    def __call__(
+        self,
+        prompts: list[str],
+        completions: list[str],
+        columns: Mapping[str, list[Any]],
+        step: int,
+        asked: Sequence[Any] = (),
+        device: torch.device = CPU,
+    ) -> list[float]:
+        """The sum for each completion; 0 where every function abstains. `asked` are the prompts as models get them, texts or messages,
+        on the `device` where these are. JobError GTJ0221."""
         total = [0.0] * len(completions)
         for name, weight, function in self.functions:
             call = Call(name, function, self.limit, f"{self.where}.rewards", "completion", lambda at: _shown(prompts[at], completions[at]))
             given = {"prompts": prompts, "completions": completions, **columns}
             for at, value in enumerate(call(given, len(completions), step)):
                 total[at] += 0.0 if value is None else weight * value
+        for weight, judge in self.judges:
+            for at, value in enumerate(judge(asked, completions, step, device)):
+                total[at] += weight * value
         return total
 
 
@@ -49,6 +69,7 @@ def _function(asked: RewardFunction, where: str) -> Function:
         return lambda prompts, completions, **columns: [float(pattern.search(text) is not None) for text in completions]
     if asked.function == "match":
         return lambda prompts, completions, **columns: _matched(completions, columns, asked.column or "")
+    assert asked.function is not None
     return imported(asked.function, where)
 
 

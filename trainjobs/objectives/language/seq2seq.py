@@ -37,6 +37,7 @@ class Seq2SeqObjective:
     smoothing: float = 0.0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    sentinels: bool = False  # are shown: without them nobody knows what a span was written for
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -66,7 +67,7 @@ class Seq2SeqObjective:
         read = [""] * batch.size
         if "source" in data:
             rows = zip(data["source"], data["seen"].bool(), strict=True)
-            read = [f"{self.tokenizer.decode(row[seen].tolist())}{SHOWN_BETWEEN}" for row, seen in rows]
+            read = [f"{self._text(row[seen].tolist())}{SHOWN_BETWEEN}" for row, seen in rows]
         wanted = [f"{REFERENCE}{text}" for text in self.references(batch)] if "labels" in data else [""] * batch.size
         return Samples(texts=tuple(map("".join, zip(read, self.hypotheses(batch), wanted, strict=True))))
 
@@ -111,4 +112,7 @@ class Seq2SeqObjective:
     def _text(self, tokens: list[int]) -> str:
         """Up to its end."""
         ends = [tokens.index(end) for end in self.tokenizer.ends if end in tokens]
-        return self.tokenizer.decode(tokens[: min(ends)] if ends else tokens)
+        tokens = tokens[: min(ends)] if ends else tokens
+        if self.sentinels:
+            return str(self.tokenizer.inner.decode(tokens, skip_special_tokens=False))
+        return self.tokenizer.decode(tokens)
