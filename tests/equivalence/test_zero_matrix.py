@@ -1,7 +1,7 @@
 """ZeRO stages, workers and accumulation change nothing: what is trained follows a plain torch loop to 1e-6 in fp32.
 
-This suite gates every upgrade of DeepSpeed: its history holds several releases with silently wrong gradients. Every stage meets every number
-of workers and every accumulation, in every family; all three meet in half of the families. GENTRAIN_ALL_STAGES=1 for all of it.
+This suite gates every upgrade of DeepSpeed: its history holds several releases with silently wrong gradients. Every stage meets every
+number of workers and every accumulation, in every family; all three meet in half of the families. GENTRAIN_ALL_STAGES=1 for all of it.
 """
 
 from __future__ import annotations
