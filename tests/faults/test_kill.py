@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 120, 10
+STEPS, EVERY = 60, 10
 KILLS = int(os.environ.get("GENTRAIN_KILLS", "3"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 TARGETS = ("worker", "driver", "everything")
@@ -35,8 +35,8 @@ MANIFEST = {
     "metadata": {"name": "kill"},
     "spec": {
         "gan": {
-            "generator": {"architecture": "dcgan", "latentDim": 16, "channels": 16},
-            "discriminator": {"architecture": "dcgan", "channels": 16, "spectralNorm": True},
+            "generator": {"architecture": "dcgan", "latentDim": 16, "channels": 8},
+            "discriminator": {"architecture": "dcgan", "channels": 8, "spectralNorm": True},
             "loss": {"type": "hinge"},
         },
         "data": {"source": "builtin:digits", "images": {"size": 16, "channels": 1, "augment": ["horizontalFlip"]}},
@@ -50,7 +50,7 @@ MANIFEST = {
         "deepspeed": {"stage": 2},
         "compute": {"workers": 2, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": EVERY}, "keep": {"last": 2}},
-        "evaluation": {"everySteps": 100, "samples": 4},
+        "evaluation": {"everySteps": 50, "samples": 4},
     },
 }
 
