@@ -33,6 +33,13 @@ def test_no_two_tools_mean_two_things_by_a_name() -> None:
     ("place", "name", "says"),
     [
         ("language.adapter", "lora_r", "peft's lora_r is spec.language.adapter.rank here"),
+        ("language", "base_model", "axolotl's base_model is spec.language.base.source here"),
+        ("language", "sequence_len", "axolotl's sequence_len is spec.language.network.contextLength here"),
+        ("language.adapter", "lora_rank", "LLaMA-Factory's lora_rank is spec.language.adapter.rank here"),
+        ("language.dpo", "pref_beta", "LLaMA-Factory's pref_beta is spec.language.dpo.beta here"),
+        ("language.loss", "assistant_only_loss", "TRL's assistant_only_loss is spec.language.loss.tokens here: assistant"),
+        ("language.grpo", "num_generations", "TRL's num_generations is spec.language.grpo.generations here"),
+        ("training", "per_device_train_batch_size", "spec.training.batch.micro here: global / (processes * micro)"),
         ("gan.regularization", "r1_gamma", "StyleGAN's r1_gamma is spec.gan.regularization.r1.gamma here"),
         ("diffusion.process", "snr_gamma", "diffusers's snr_gamma is spec.diffusion.process.minSnrGamma here"),
         ("training", "train_batch_size", "diffusers's train_batch_size is spec.training.batch.global here: over all GPUs"),

@@ -88,10 +88,19 @@ def test_a_disk_without_a_byte_left(tmp_path: Path) -> None:
         assert set(commits(shell, "disk/run").items()) in ({((2, 1), "live")}, {((2, 1), "live"), ((4, 1), "live")})
         assert shell.gtj("checkpoints", "verify", "disk/run").returncode == 0
         refused(shell.gtj(*command), "GTJ0114", 7, "No space left on device", "free some space")
-        assert not subprocess.run([*shell.within, "find", "disk/run", "-name", ".*"], capture_output=True).stdout
+        # An upload ends with its worker, amid a file perhaps: the next attempt takes away what it left, and nothing else leaves anything.
+        assert all(path.startswith("disk/run/checkpoints/") for path in hidden(shell))
         saved = max(step for step, _ in commits(shell, "disk/run"))
-        sh(shell, "echo > disk/filler")
+        sh(shell, "echo > disk/filler; mkdir disk/run/checkpoints/steps/000000000005-a1")
+        sh(shell, "echo > disk/run/checkpoints/steps/000000000005-a1/.tmp-half")
         goes_on(shell.gtj(*command), saved)
+        assert not [path for path in hidden(shell) if "/steps/" in path]
+
+
+def hidden(shell: Shell) -> list[str]:
+    """Files of the run that no listing shows."""
+    found = subprocess.run([*shell.within, "find", "disk/run", "-name", ".*"], capture_output=True, text=True, check=True)
+    return found.stdout.splitlines()
 
 
 def test_a_full_disk_for_two_workers(tmp_path: Path) -> None:

@@ -56,9 +56,17 @@ def test_code_that_cannot_be_imported(shell: Shell) -> None:
     refused(shell.train(), "GTJ0102", 3, "nowhere.at_all:build cannot be imported", "No module named 'nowhere'", "PYTHONPATH")
 
 
-@pytest.mark.parametrize("end", ["os._exit(1)", "ctypes.string_at(0)"])  # by a status, and by a signal
-def test_a_worker_that_dies_by_itself_is_started_again_as_often_as_the_job_allows(end: str, shell: Shell) -> None:
-    (shell.path / "raising.py").write_text("import ctypes, os\n" + RAISING.replace('raise ValueError("my own mistake")', end))
+DYING = """
+if not os.path.exists("died"):
+                open("died", "x")
+                os._exit(1)
+            ctypes.string_at(0)
+"""
+
+
+def test_a_worker_that_dies_by_itself_is_started_again_as_often_as_the_job_allows(shell: Shell) -> None:
+    """By a status the first time, and by a signal the second."""
+    (shell.path / "raising.py").write_text("import ctypes, os\n" + RAISING.replace('raise ValueError("my own mistake")', DYING.strip()))
     custom = {"objective": "raising:build", "options": {"rank": 1}}
     training = {**SPEC["training"], "steps": 12}
     shell.manifest(vae=None, custom=custom, training=training, recovery={"maxRetries": 1}, compute={"workers": 2, "gpusPerWorker": 0})
@@ -66,6 +74,9 @@ def test_a_worker_that_dies_by_itself_is_started_again_as_often_as_the_job_allow
     refused(done, "GTJ0214", 5, "the process of rank 1 died by itself", "its machine is still there", "run/logs/worker-1.log", "is kept")
     explained(shell.run, "GTJ0214")
     assert len([event for event in shell.run.attempts() if event["event"] in ("started", "resumed")]) == 2
+    (lost,) = [event for event in shell.run.attempts() if event["event"] == "worker-lost"]
+    print(lost)
+    assert "rank 1" in lost["message"]
 
 
 def test_a_loss_that_is_not_finite_is_told_once(shell: Shell) -> None:

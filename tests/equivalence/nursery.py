@@ -29,6 +29,7 @@ IMPORTED = (
     "deepspeed",
     "torch._dynamo",  # with an optimizer of torch
     "transformers.models.gpt2.modeling_gpt2",
+    "tensorboardX.proto.event_pb2",
     "trainjobs.loop",
     "trainjobs.engine.engine",
     "trainjobs.objectives.build",

@@ -1,10 +1,12 @@
-"""ZeRO stages, workers and accumulation change nothing: every combination follows a plain torch loop to 1e-6 in fp32.
+"""ZeRO stages, workers and accumulation change nothing: what is trained follows a plain torch loop to 1e-6 in fp32.
 
-This suite gates every upgrade of DeepSpeed: its history holds several releases with silently wrong gradients.
+This suite gates every upgrade of DeepSpeed: its history holds several releases with silently wrong gradients. Every stage meets every
+number of workers and every accumulation, in every family; all three meet in half of the families. GENTRAIN_ALL_STAGES=1 for all of it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import product
 from pathlib import Path
@@ -70,16 +72,24 @@ def stages(family: str) -> tuple[int, ...]:
     return (0, 1, 2) if family == "gan" else (0, 1, 2, 3)
 
 
+CASES = [
+    (family, stage, accumulation, size)
+    for number, family in enumerate(FAMILIES)
+    for stage, accumulation, size in product(stages(family), (1, 4), (1, 2))
+    if os.environ.get("GENTRAIN_ALL_STAGES") or (number + stage + accumulation // 4 + size) % 2 == 0
+]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every family at every stage, on one and two workers, with and without accumulation: two groups of processes run them all."""
+    """Two groups of processes, of one worker and of two, run them all."""
     root = tmp_path_factory.mktemp("zero")
     for size in (1, 2):
-        folders = []
-        for family in FAMILIES:
-            for stage, accumulation in product(stages(family), (1, 4)):
-                run = group.prepare(root / f"{family}-z{stage}-a{accumulation}-w{size}", spec(family, stage, accumulation, size))
-                folders.append(str(run))
+        folders = [
+            str(group.prepare(root / f"{family}-z{stage}-a{accumulation}-w{size}", spec(family, stage, accumulation, size)))
+            for family, stage, accumulation, workers in CASES
+            if workers == size
+        ]
         group.run_group(size, folders, root)
     return root
 
@@ -91,9 +101,16 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int]
     return {(family, a): plain.train(group.job(spec(family, 0, a, 1)), cache / family) for family in FAMILIES for a in (1, 4)}
 
 
-CASES = [
-    (family, stage, accumulation, size) for family in FAMILIES for stage, accumulation, size in product(stages(family), (1, 4), (1, 2))
-]
+def test_every_two_of_them_meet() -> None:
+    for family in FAMILIES:
+        places = [case[1:] for case in CASES if case[0] == family]
+        for values, pairs in (
+            (product(stages(family), (1, 4)), {(stage, accumulation) for stage, accumulation, _ in places}),
+            (product(stages(family), (1, 2)), {(stage, size) for stage, _, size in places}),
+            (product((1, 4), (1, 2)), {(accumulation, size) for _, accumulation, size in places}),
+        ):
+            assert set(values) == pairs
+    assert {case[1:] for case in CASES} == set(product((0, 1, 2, 3), (1, 4), (1, 2)))
 
 
 @pytest.mark.parametrize(("family", "stage", "accumulation", "size"), CASES)
@@ -117,12 +134,12 @@ def follows(run: Path, expected: plain.Result, limit: float) -> None:
             assert difference <= limit, f"{network}.{key} differs by {difference}"
 
 
-@pytest.mark.parametrize(("family", "stage", "size"), [(family, stage, 2) for family in FAMILIES for stage in stages(family)])
+@pytest.mark.parametrize(("family", "stage", "accumulation", "size"), [case for case in CASES if case[3] == 2])
 def test_moving_average_follows_plain_torch(
-    family: str, stage: int, size: int, runs: Path, references: dict[tuple[str, int], plain.Result]
+    family: str, stage: int, accumulation: int, size: int, runs: Path, references: dict[tuple[str, int], plain.Result]
 ) -> None:
-    run = runs / f"{family}-z{stage}-a1-w{size}"
-    for network, averages in references[family, 1].ema.items():
+    run = runs / f"{family}-z{stage}-a{accumulation}-w{size}"
+    for network, averages in references[family, accumulation].ema.items():
         ours = group.weights(run, network, "ema")
         assert ours.keys() == averages.keys()
         for key, average in averages.items():

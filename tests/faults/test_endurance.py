@@ -15,9 +15,9 @@ from tests.faults.endurance import PAUSE, Runner, contents, endure, manifest
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("GENTRAIN_ENDURANCE", "40"))
+SECONDS = float(os.environ.get("GENTRAIN_ENDURANCE", "24"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
-EVERY = 15.0 if SECONDS < 120 else 30.0
+EVERY = 8.0 if SECONDS < 120 else 30.0
 
 
 def test_hit_again_and_again(tmp_path: Path) -> None:

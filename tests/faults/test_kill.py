@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 120, 10
+STEPS, EVERY = 60, 10
 KILLS = int(os.environ.get("GENTRAIN_KILLS", "5"))
 SEED = int(os.environ.get("GENTRAIN_SEED", str(random.SystemRandom().randrange(10**6))))
 # By what stands in the command of the process.
@@ -43,8 +43,8 @@ MANIFEST = {
     "metadata": {"name": "kill"},
     "spec": {
         "gan": {
-            "generator": {"architecture": "dcgan", "latentDim": 16, "channels": 16},
-            "discriminator": {"architecture": "dcgan", "channels": 16, "spectralNorm": True},
+            "generator": {"architecture": "dcgan", "latentDim": 16, "channels": 8},
+            "discriminator": {"architecture": "dcgan", "channels": 8, "spectralNorm": True},
             "loss": {"type": "hinge"},
         },
         "data": {"source": "builtin:digits", "images": {"size": 16, "channels": 1, "augment": ["horizontalFlip"]}},
@@ -58,7 +58,7 @@ MANIFEST = {
         "deepspeed": {"stage": 2},
         "compute": {"workers": 2, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": EVERY}, "keep": {"last": 2}},
-        "evaluation": {"everySteps": 100, "samples": 4},
+        "evaluation": {"everySteps": 50, "samples": 4},
     },
 }
 
@@ -163,9 +163,10 @@ def test_resumes_to_the_same_weights(number: int, undisturbed: dict[str, str], t
     finish(process, tmp_path)
     print(f"seed {SEED}-{number}: {target} killed at step {killed_at}")
     resumed = [entry["step"] for entry in map(json.loads, (run / "attempts.jsonl").read_text().splitlines()) if entry["event"] == "resumed"]
-    # Before the first commit there is nothing to resume: the run begins again, and ends the same.
+    # Before the first commit there is nothing to resume: the run begins again, and ends the same. Workers train on for a moment without their
+    # raylet, and may be done before they hear of it.
     before = [commit for commit in commits(run) if commit["attempt"] == 1]
-    assert resumed or killed_at >= STEPS or not before, "nothing was resumed"
+    assert resumed or killed_at >= STEPS or not before or target == "raylet", "nothing was resumed"
     ours = digests(run)
     assert ours.keys() == undisturbed.keys()
     assert not [key for key in ours if ours[key] != undisturbed[key]], f"seed {SEED}-{number}, killed at {killed_at}"

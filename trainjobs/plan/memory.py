@@ -1,6 +1,6 @@
 """How much memory a rank needs at its peak, by ZeRO stage: what DeepSpeed keeps, and what a step needs beside it. Pure.
 
-The states are those that DeepSpeed 0.19.8 keeps, which are more than the ZeRO paper's (Rajbhandari et al., 2020; plan/stage.py): from
+The states are those that DeepSpeed 0.19.8 keeps, which are more than the ZeRO paper's (Rajbhandari et al., 2020): from
 stage 1 on a partition of fp32 master weights beside weights that are fp32 themselves; at stages 1 to 3 a bucket in which gradients are
 exchanged; at stage 3 the weights of the network, gathered while it computes. So a higher stage may need more than a lower one: every one
 is computed.
