@@ -26,7 +26,10 @@ PLAIN = {
     "diffusion.process.timesteps",
     "diffusion.pretrained.revision",
     "diffusion.method",
-    *(f"training.{field}" for field in ("steps", "seed", "batch.global", "batch.micro", "allowPartialWeights")),
+    *(
+        f"training.{field}"
+        for field in ("steps", "seed", "batch.global", "batch.micro", "allowPartialWeights", "tracking.tracker", "tracking.project")
+    ),
 }
 
 

@@ -105,7 +105,9 @@ class Cluster:
 
     def operator(self, hook: Webhook | None, now: datetime.datetime = NOW) -> Controller:
         polls = Polls(lambda key: None, read=lambda address, port: {})
-        served: Any = type("Served", (), {"look": lambda self, soon=False: None, "fitting": lambda self, status: status})()
+        served: Any = type(
+            "Served", (), {"look": lambda self, soon=False: None, "fitting": lambda self, status: status, "keeps": lambda self, name: True}
+        )()
         return Controller(self, self.stores, polls, self, image=IMAGE, now=lambda: now, served=served, webhook=hook)  # type: ignore[arg-type]
 
     @property

@@ -205,9 +205,9 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
             },
             "language-won": job(
                 "language",
-                {"network": {**letters, "contextLength": 48}, **aligned()["grpo"]},
+                {"network": {**letters, "contextLength": 48}, **aligned(folder)["grpo"]},
                 asked,
-                {**unmeasured, "evaluation": {"metrics": ["loss", "win_rate"], "rewards": aligned()["grpo"]["grpo"]["rewards"]}},
+                {**unmeasured, "evaluation": {"metrics": ["loss", "win_rate"], "rewards": aligned(folder)["grpo"]["grpo"]["rewards"]}},
             ),
             **{
                 f"language-{name}": job("language", part, {"source": f"file://{answers(folder / 'answers')}", "holdout": 0.25}, unmeasured)

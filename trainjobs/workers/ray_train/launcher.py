@@ -13,17 +13,20 @@ import socket
 import sys
 
 LINE = "GENTRAIN_FORKS"  # the socket at which forks are asked for
+SETUP = "setup_worker"  # Ray's own script, beside the worker's
 CONTEXT, LANGUAGE = "--serialized-runtime-env-context=", "--language="  # of a worker that needs no more than this a fork is one
 
 
 def main(arguments: list[str]) -> None:
-    argv = [each for each in arguments if not each.startswith((CONTEXT, LANGUAGE))]
+    argv = [each for each in arguments if not each.startswith((SETUP = "setup_worker"  # Ray's own script, beside the worker's
+CONTEXT, LANGUAGE))]
     kind = {each for each in arguments if each not in argv}
     plain = kind <= {CONTEXT, f"{CONTEXT}{{}}", f"{LANGUAGE}PYTHON"} and argv[0].endswith(".py")
     if plain and (status := forked(os.environ.get(LINE, ""), argv)) is not None:
         leave(status)
     worker = next(each for each in argv if each.endswith(".py"))
-    os.execv(sys.executable, [sys.executable, os.path.join(os.path.dirname(worker), "setup_worker.py"), *arguments])
+    setup = os.path.join(os.path.dirname(worker), f"{SETUP}.py")
+    os.execv(sys.executable, [sys.executable, setup, *arguments])
 
 
 def forked(line: str, argv: list[str]) -> int | None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trainjobs.workers.ray_train.launcher import LINE
+from trainjobs.workers.ray_train.launcher import LINE, SETUP
 
 SWITCH = "GENTRAIN_FORK"  # 0: no forks
 HERE = Path(__file__).parent
@@ -92,7 +92,7 @@ def forking(forks: Forks, environment: dict[str, str], say: Callable[[str], None
         if process_type == "raylet":
             options["env_updates"] = {**(options.get("env_updates") or {}), **environment, LINE: forks.line}
             try:
-                setup = str(Path(services.__file__).parent / "workers" / "setup_worker.py")
+                setup = str(Path(services.__file__).parent / "workers" / f"{SETUP}.py")
                 command, folder, node = lighter(command, sys.executable, setup), flag(command, "session_dir"), flag(command, "node_id")
                 for name in PORTS:
                     theirs.persist_port(folder, node, getattr(theirs, f"{name}_PORT_NAME"), -1)
