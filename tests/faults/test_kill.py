@@ -163,8 +163,8 @@ def test_resumes_to_the_same_weights(number: int, undisturbed: dict[str, str], t
     finish(process, tmp_path)
     print(f"seed {SEED}-{number}: {target} killed at step {killed_at}")
     resumed = [entry["step"] for entry in map(json.loads, (run / "attempts.jsonl").read_text().splitlines()) if entry["event"] == "resumed"]
-    # Before the first commit there is nothing to resume: the run begins again, and ends the same. Workers train on for a moment without their
-    # raylet, and may be done before they hear of it.
+    # Before the first commit there is nothing to resume: the run begins again, and ends the same. Workers train on for a moment without
+    # their raylet, and may be done before they hear of it.
     before = [commit for commit in commits(run) if commit["attempt"] == 1]
     assert resumed or killed_at >= STEPS or not before or target == "raylet", "nothing was resumed"
     ours = digests(run)

@@ -18,8 +18,7 @@ CONTEXT, LANGUAGE = "--serialized-runtime-env-context=", "--language="  # of a w
 
 
 def main(arguments: list[str]) -> None:
-    argv = [each for each in arguments if not each.startswith((SETUP = "setup_worker"  # Ray's own script, beside the worker's
-CONTEXT, LANGUAGE))]
+    argv = [each for each in arguments if not each.startswith((CONTEXT, LANGUAGE))]
     kind = {each for each in arguments if each not in argv}
     plain = kind <= {CONTEXT, f"{CONTEXT}{{}}", f"{LANGUAGE}PYTHON"} and argv[0].endswith(".py")
     if plain and (status := forked(os.environ.get(LINE, ""), argv)) is not None:
