@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,12 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.evaluate.prompts import conditions_of
-from trainjobs.evaluate.running_norms import noise as noise_of
-from trainjobs.evaluate.running_norms import of_samples
 from trainjobs.evaluate.score import joined
 from trainjobs.noise import Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Samples
 from trainjobs.sampling.asked import data_of
+from trainjobs.sampling.norms import settled
 from trainjobs.sampling.opened import Opened, wanted
 
 
@@ -64,13 +62,7 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     pieces, told = [], []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=found.spec.training.precision == "bf16")
     at = At(int(found.facts["step"]), int(found.facts["samples"]), found.spec.training.steps)
-    usual = [network.module for network in found.model.networks.values() if network.averaged and found.facts.get("weights") == "ema"]
-
-    def draw(rows: Tensor) -> None:
-        data = {"label": torch.tensor(labels, device=device)[rows]} if (labels := found.drawing.get("labels")) else {}
-        found.model.objective.sample(Batch(data, noise_of(found.spec, rows, device), len(rows), at))
-
-    with inference(found.model.modules, autocast), of_samples(usual, draw, nullcontext):
+    with inference(found.model.modules, autocast), settled(found, device):
         for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate):
             data = {name: value.to(device) for name, value in _data(found, role, texts).items()}
             pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), at)))
