@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
-Asked = Literal["loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l"]
+Asked = Literal[
+    "loss", "instance", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l"
+]
 QUALITY: tuple[Asked, ...] = ("fid", "kid", "is", "precision", "recall")  # of generated pictures, by features of a network
 PICTURED = ("gan", "vae", "diffusion")
 UNPICTURED = ("ring", "stdlib-text", "stdlib-pairs", "stdlib-chat", "stdlib-preferences")  # of what is built in
 SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
 BUILTIN = "builtin"  # of evaluation.features
+NEVER_HELD = "heldout/instance"  # of training pictures, at noise that is held out: it needs no held-out samples
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
@@ -90,6 +93,7 @@ METRICS = (
     Metric("loss", "Loss", "training", SAMPLED, tile="loss", mode="min"),
     Metric("heldout/loss", "Loss", "held-out", SAMPLED, tile="held-out loss", asked="loss", mode="min"),
     Metric("heldout/loss/live", "Loss", "held-out, of the weights themselves", SAMPLED, mode="min"),
+    Metric("heldout/instance", "Loss", "of the training pictures, at held-out noise", ("diffusion",), asked="instance", mode="min"),
     Metric("loss/D", "Discriminator loss", "D", ("gan",), tile="loss/D"),
     Metric("loss/G", "Generator loss", "G", ("gan",), tile="loss/G"),
     Metric(
@@ -176,6 +180,8 @@ METRICS = (
 EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
 SCOPES: dict[Asked, str] = {
+    "instance": "is the loss of a diffusion model over the pictures that it is trained on, at noise and timesteps that training does not "
+    "draw, the same at every evaluation: for few pictures, of which none can be held out",
     "perplexity": "is a measure of language models",
     "bleu": "is the BLEU of what a language model of task seq2seq or caption writes, by the corpus, as sacreBLEU measures it",
     "rouge_l": "is the mean ROUGE-L of the same texts",

@@ -18,6 +18,7 @@ from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
+from trainjobs.evaluate.instance import WORD, instance, rows_of
 from trainjobs.evaluate.latent_scale import measure
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.prompts import account, prompted, role
@@ -49,6 +50,8 @@ def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[s
             for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
             scores |= score.result(world)
+        if WORD in wanted:
+            scores |= instance(setting, at, looking)
         if isinstance(setting.objective, LatentObjective):
             measure(setting, setting.objective, at, looking)
     return chosen(scores, wanted), shown(setting, at, samples)
@@ -99,7 +102,8 @@ def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, in
     """How many held-out samples an evaluation looks at, and how many it draws for its scores."""
     scores = asked_for(spec, source, objective, measured(spec), Memory())
     more = pictures(spec) if qualities(spec) else 0
-    return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores) + more
+    again = rows_of(source.info.length) if WORD in measured(spec) else 0
+    return again + sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores) + more
 
 
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str], before: Memory | None = None) -> Sequence[Score]:
