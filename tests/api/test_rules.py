@@ -354,7 +354,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "bits of a vae": (manifest(evaluation={"metrics": ["bits"]}), "GTJ0108", "spec.evaluation.metrics", "diffusion models"),
     "instance of a vae": (manifest(evaluation={"metrics": ["instance"]}), "GTJ0108", "spec.evaluation.metrics", "diffusion model"),
     "instance of a curriculum": (
-        manifest("diffusion", evaluation={"metrics": ["instance"]}, data=data("builtin:digits", curriculum={"by": "resolution", "steps": 5, "size": 8})),
+        manifest(
+            "diffusion",
+            evaluation={"metrics": ["instance"]},
+            data=data("builtin:digits", curriculum={"by": "resolution", "steps": 5, "size": 8}),
+        ),
         "GTJ0108",
         "spec.data.curriculum",
         "all training pictures",

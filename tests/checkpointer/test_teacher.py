@@ -107,7 +107,12 @@ def test_a_teacher_of_something_else_is_refused(exported: tuple[Path, nn.Module]
     with pytest.raises(JobError, match="another thing") as refused:
         with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
     assert (refused.value.code, "prediction v there, epsilon here" in refused.value.why) == ("GTJ0208", True)
+    (tmp_path / "gentrain.json").write_text(json.dumps({"family": "vae", "spec": {"vae": {}}}))
     spec = pupil(tmp_path)
+    with pytest.raises(JobError, match="another family") as refused:
+        with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
+    assert (refused.value.code, refused.value.why) == ("GTJ0208", "it is of family vae")
+    (tmp_path / "gentrain.json").unlink()
     with pytest.raises(JobError, match="there is no teacher") as refused:
         with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
     assert refused.value.code == "GTJ0118"

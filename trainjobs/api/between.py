@@ -252,7 +252,8 @@ RULES = (
         "spec",
         "GTJ0108",
         best_has_samples,
-        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || {_BEST}.metric == '{NEVER_HELD}' || self.data.holdout > 0.0 || has(self.data.split.validation)",
+        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || {_BEST}.metric == '{NEVER_HELD}' || self.data.holdout > 0.0 || "
+        "has(self.data.split.validation)",
         "checkpoints.keep.best.metric cannot be measured: data.holdout is 0",
     ),
     Rule(

@@ -70,7 +70,8 @@ RULES = tuple(
             "spec",
             "GTJ0108",
             partial(metric_has_samples, place),
-            f"!({given}) || !{path}.startsWith('heldout/') || {path} == '{NEVER_HELD}' || self.data.holdout > 0.0 || has(self.data.split.validation)",
+            f"!({given}) || !{path}.startsWith('heldout/') || {path} == '{NEVER_HELD}' || self.data.holdout > 0.0 || "
+            "has(self.data.split.validation)",
             f"{'.'.join(place)} cannot be measured: data.holdout is 0",
         ),
     )

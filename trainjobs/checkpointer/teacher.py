@@ -127,7 +127,8 @@ def _told(uri: str) -> Mapping[str, Any]:
 def _facts(uri: str, family: str) -> Mapping[str, Any]:
     """The family's part of the teacher's manifest."""
     try:
-        found = _told(uri)["spec"].get(family)
+        told = _told(uri)
+        found = told["spec"].get(family)
     except Missing as error:
         how = "name a folder that gtj checkpoints export wrote in training.distillation.teacher"
         raise JobError("GTJ0118", "there is no teacher", where=uri, why=f"{FACTS} {error.why}", how=how) from error

@@ -82,4 +82,3 @@ def _drawn(images_NCHW: Tensor, lines: Sequence[tuple[str, Sequence[int]]]) -> I
             enlarged = made[place].convert("RGB").resize(cell, Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left + column * (cell[0] + GAP), top))
     return sheet
-

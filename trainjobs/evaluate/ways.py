@@ -66,4 +66,3 @@ def ways(setting: Setting, at: At) -> Samples | None:
     turns = world.collect(pieces)  # rank by rank; a turn's rows lie rank by rank, too
     found = joined([share[turn] for turn in range(max(map(len, turns), default=0)) for share in turns if turn < len(share)])
     return found if found.images is not None else None
-

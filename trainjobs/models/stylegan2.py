@@ -128,8 +128,8 @@ class Generator(nn.Module):
         """float [B, layers, latent]: the style of each layer. `mixing` is the share of samples that mix two, of one class. On the way from
         one sample to another the way is straight in w (Karras et al., section 3.1 of StyleGAN, 2019, arXiv 1812.04948)."""
         if isinstance(noise, Between):
-            ends = [self.style(end.normal("z", z_BZ.shape[1]).to(z_BZ.dtype), label_B) for end in noise.ends]
-            w_BW = torch.lerp(*ends, noise.share[:, None].to(ends[0].dtype))
+            here, there = (self.style(end.normal("z", z_BZ.shape[1]).to(z_BZ.dtype), label_B) for end in noise.ends)
+            w_BW = torch.lerp(here, there, noise.share[:, None].to(here.dtype))
         else:
             w_BW = self.style(z_BZ, label_B)
         w_BLW: Tensor = w_BW[:, None].expand(-1, self.layers, -1)

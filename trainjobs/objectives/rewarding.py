@@ -54,9 +54,7 @@ class Call:
         thread.start()
         thread.join(self.limit)
         if not found:
-            raise self.failed(
-                step, f"it took longer than {self.limit:g} s", f"mend it, or raise {self.where.rpartition('.')[0]}.timeLimit"
-            )
+            raise self.failed(step, f"it took longer than {self.limit:g} s", f"mend it, or raise {self.where.rpartition('.')[0]}.timeLimit")
         (result,) = found
         if isinstance(result, Exception):
             raise self.failed(step, _lines(result), "mend the function") from result

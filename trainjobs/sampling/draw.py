@@ -76,9 +76,7 @@ def causal(found: Opened) -> bool:
 Turn = tuple[list[float], list[str], Noise]  # numbers of the samples, what each is for, and their noise
 
 
-def _turns(
-    found: Opened, count: int, seed: int, asked: list[str], device: torch.device, interpolate: int, sheet: int
-) -> Iterator[Turn]:
+def _turns(found: Opened, count: int, seed: int, asked: list[str], device: torch.device, interpolate: int, sheet: int) -> Iterator[Turn]:
     """As many rows at a time as in the run's own evaluations; of texts only such as continue the same prompt."""
     steps = interpolate + 1
     total = count if not interpolate else (count - 1) * steps + 1
