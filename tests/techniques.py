@@ -403,6 +403,14 @@ TECHNIQUES = (
         "1e-5 of a loss, relative",
     ),
     Technique(
+        "loss of few pictures at held-out noise",
+        "evaluation.metrics",
+        (0, 1),
+        "tests/evaluate/test_instance.py::test_it_is_the_mean_of_plain_torch_s_losses",
+        "plain torch",
+        "1e-5 of a loss, relative",
+    ),
+    Technique(
         "active units",
         "evaluation.metrics",
         (),

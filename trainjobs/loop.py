@@ -46,7 +46,8 @@ from trainjobs.evaluate.evaluation import drawing, evaluation, live, looked_at, 
 from trainjobs.evaluate.running_norms import estimated
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
-from trainjobs.evaluate.shown import real, reconstructions
+from trainjobs.evaluate.shown import real
+from trainjobs.evaluate.ways import looks
 from trainjobs.monitor import divergence
 from trainjobs.monitor.beside import Beside
 from trainjobs.monitor.orders import sync
@@ -264,12 +265,12 @@ def _train(
                     if followed.over and not last:  # this was the last step
                         last, save, count = True, True, plan.drawn(True)
                         samples = shown(setting, here, count)
-                    rebuilt = reconstructions(setting, here) if count else None
+                    seen = looks(setting, here) if count else None
                 if ema:
                     scores |= live(setting, here)
                 if reporter:
                     reporter.evaluated(state, scores, samples, setting.later)
-                    reporter.reconstructed(state, rebuilt)
+                    reporter.looked(state, seen)
                     reporter.noted(state, words)
                 if watches:
                     watches.evaluated(state.step, scores)

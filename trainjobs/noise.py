@@ -96,3 +96,27 @@ class Noise:
         """int64 [B, *shape], uniform in [0, high), high < 2**31; the bias of the modulus is below high / 2**40."""
         count = math.prod(shape)
         return (_shift(self.bits(name, count), 24) % high).view(-1, *shape)
+
+
+@dataclass(frozen=True)
+class Between(Noise):
+    """Noise on the way from that of `samples` to that of `other`, `share` (float [B], 0 to 1) of it: on a quarter of a circle, on which
+    independent normal numbers stay normal. Numbers that are not normal are those of `samples`."""
+
+    other: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, seed: int, places: Tensor, steps: int) -> Between:  # type: ignore[override]
+        """At `places` (int64 [B]) of the way through samples 0, 1, 2 and so on, with so many steps from one to the next."""
+        first = places // steps
+        return cls(seed, first, first + 1, (places % steps).float() / steps)
+
+    @property
+    def ends(self) -> tuple[Noise, Noise]:
+        return Noise(self.seed, self.samples), Noise(self.seed, self.other)
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        angle = (self.share * (math.pi / 2.0)).view(-1, *[1] * len(shape))
+        here, there = (end.normal(name, *shape) for end in self.ends)
+        return angle.cos() * here + angle.sin() * there

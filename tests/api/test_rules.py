@@ -370,6 +370,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "use heldout/loss",
     ),
     "bits of a vae": (manifest(evaluation={"metrics": ["bits"]}), "GTJ0108", "spec.evaluation.metrics", "diffusion models"),
+    "instance of a vae": (manifest(evaluation={"metrics": ["instance"]}), "GTJ0108", "spec.evaluation.metrics", "diffusion model"),
+    "instance of a curriculum": (
+        manifest(
+            "diffusion",
+            evaluation={"metrics": ["instance"]},
+            data=data("builtin:digits", curriculum={"by": "resolution", "steps": 5, "size": 8}),
+        ),
+        "GTJ0108",
+        "spec.data.curriculum",
+        "all training pictures",
+    ),
     "active units of noise": (
         manifest("diffusion", evaluation={"metrics": ["active_units"]}),
         "GTJ0108",
@@ -858,6 +869,13 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         process(schedule="learned") | {"sampler": {"eta": 1}},
         training=training(optimizers={"noise_schedule": {}, "denoiser": {}}),
         checkpoints={"keep": {"best": {"metric": "heldout/bits"}}},
+    ),
+    "few pictures": manifest(
+        "diffusion",
+        data=data("builtin:digits", holdout=0),
+        evaluation={"metrics": ["instance"]},
+        checkpoints={"keep": {"best": {"metric": "heldout/instance"}}},
+        training=training(earlyStopping={"metric": "heldout/instance", "patience": 3}),
     ),
     "annealing": manifest(
         body={"loss": {"annealing": {"type": "cyclical", "steps": 100, "cycles": 2}, "freeBits": 0.1}},

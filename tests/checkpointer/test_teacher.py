@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
 from trainjobs.objectives.distillation import TEACHER, taught
 from trainjobs.objectives.phase import Batch, Phase
+from trainjobs.stores.store import Digest
 from trainjobs.world import World
 
 CPU = World(0, 1, torch.device("cpu"))
@@ -105,7 +107,42 @@ def test_a_teacher_of_something_else_is_refused(exported: tuple[Path, nn.Module]
     with pytest.raises(JobError, match="another thing") as refused:
         with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
     assert (refused.value.code, "prediction v there, epsilon here" in refused.value.why) == ("GTJ0208", True)
+    (tmp_path / "gentrain.json").write_text(json.dumps({"family": "vae", "spec": {"vae": {}}}))
     spec = pupil(tmp_path)
+    with pytest.raises(JobError, match="another family") as refused:
+        with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
+    assert (refused.value.code, refused.value.why) == ("GTJ0208", "it is of family vae")
+    (tmp_path / "gentrain.json").unlink()
     with pytest.raises(JobError, match="there is no teacher") as refused:
         with_teacher(build(spec, INFO), spec, INFO, CPU, tmp_path)
     assert refused.value.code == "GTJ0118"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "why"),
+    [
+        (b"one", b"other", "weights.safetensors differs between the teacher's autoencoder and the pupil's"),
+        (b"one", None, "it learned latents, and the pupil learns pictures"),
+        (None, b"other", "it learned pictures, and the pupil learns latents"),
+        (b"one", b"one", ""),
+    ],
+)
+def test_a_teacher_of_other_latents_is_refused(
+    exported: tuple[Path, nn.Module], tmp_path: Path, theirs: bytes | None, ours: bytes | None, why: str
+) -> None:
+    folder = exported[0]
+    told = json.loads((folder / "gentrain.json").read_text())
+    if theirs is not None:
+        (folder / "vae").mkdir()
+        (folder / "vae" / "weights.safetensors").write_bytes(theirs)
+        (folder / "gentrain.json").write_text(json.dumps({**told, "autoencoder": ["vae/weights.safetensors"]}))
+    digest = Digest()
+    digest.update(ours or b"")
+    encoder = None if ours is None else {"weights.safetensors": str(digest)}
+    info, spec = replace(INFO, encoder=encoder), pupil(folder)
+    if not why:
+        assert TEACHER in with_teacher(build(spec, info), spec, info, CPU, tmp_path).modules
+        return
+    with pytest.raises(JobError, match="latents of another autoencoder") as refused:
+        with_teacher(build(spec, info), spec, info, CPU, tmp_path)
+    assert (refused.value.code, refused.value.why) == ("GTJ0208", why)

@@ -58,6 +58,7 @@ DIFFUSION = {
     **{key: value for key, value in SPEC.items() if key != "gan"},
     "diffusion": {"network": {"channels": 8, "multipliers": [1, 2]}, "sampler": {"steps": 2}},
 }
+DIFFUSION["evaluation"] = {**SPEC["evaluation"], "metrics": [*WORDS, "instance"]}
 SPECS = {
     "gan": SPEC,
     "vae": VAE,
@@ -91,6 +92,13 @@ def test_scores_are_the_same_on_two_ranks(family: str, root: Path) -> None:
         assert {*row} == {f"{word}/digits" for word in WORDS}
         assert together[step] == pytest.approx(row, rel=1e-5, abs=1e-6)
     assert len({row["fid/digits"] for row in alone.values()}) == 3
+
+
+def test_the_loss_at_held_out_noise_is_the_same_on_two_ranks(root: Path) -> None:
+    alone, together = (group.losses(root / f"diffusion-{size}", "heldout/instance") for size in (1, 2))
+    assert len(alone) == 3
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert len(set(alone)) == 3
 
 
 def test_the_best_checkpoint_may_be_chosen_by_one(root: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.ddpo import Ddpo
 from trainjobs.api.diffusion import DiffusionProcess, Sampler
+from trainjobs.api.errors import JobError
 from trainjobs.noise import Noise
 from trainjobs.objectives.diffusion.ddpo import DdpoObjective, log_density
 from trainjobs.objectives.diffusion.guidance import Guidance
@@ -141,6 +142,31 @@ def test_prompts_are_names_of_classes_and_guidance_is_in_both_passes() -> None:
     _, metrics = ours.loss(Batch(rows, Noise.of(0, 0, "train", torch.arange(4)), 4))
     assert metrics["kl/old"].item() < 1e-10
     assert set(ours.state()["rewards"]) == {"zero", "one"}
+
+
+def test_what_the_reward_abstains_of_is_in_no_statistics_and_teaches_nothing() -> None:
+    ours = objective(prompt_minimum=4)
+    values = [1.0, None, 3.0, 8.0]
+    ours.reward = lambda images, prompts: values
+    rows = rolled(ours, 4, 2)
+    mean, deviation = 4.0, math.sqrt((9 + 1 + 16) / 3)
+    assert rows["advantage"].tolist() == pytest.approx([-3 / deviation, 0.0, -1 / deviation, 4 / deviation], abs=1e-5)
+    assert ours.state() == {"rewards": {"": [1.0, 3.0, 8.0]}}
+    for name, wanted in {"reward": mean, "reward/abstained": 0.25, "reward/deviation": 13**0.5}.items():
+        halves = [ours.loss(Batch({key: value[part] for key, value in rows.items()}, Noise.of(0, 0, "train", torch.arange(2)), 2))[1][name]
+                  for part in (slice(0, 2), slice(2, 4))]  # fmt: skip
+        assert sum(map(float, halves)) / 2 == pytest.approx(wanted)
+    loss, _ = ours.loss(Batch({name: value[1:2] for name, value in rows.items()}, Noise.of(0, 0, "train", torch.arange(1)), 1))
+    assert loss.item() == 0.0
+
+
+def test_a_reward_that_abstains_of_everything_is_an_error_that_says_so() -> None:
+    ours = objective()
+    ours.reward = lambda images, prompts: [None] * len(prompts)
+    with pytest.raises(JobError, match="failed at step 6") as failed:
+        rolled(ours, 4, 4, step=5)
+    assert failed.value.code == "GTJ0221"
+    assert "abstained of all 4 images of the step" in failed.value.why
 
 
 @pytest.mark.slow

@@ -135,6 +135,14 @@ def test_real_samples_and_reconstructions_stand_beside_what_was_drawn(run: Path)
     assert [sample["step"] for sample in embedded(text)["samples"]] == [10, 20, 30], "neither is taken for what was drawn"
 
 
+def test_what_lies_between_samples_stands_beside_them(run: Path) -> None:
+    (run / "samples" / "between-000030.png").write_bytes(PNG)
+    text, elements = read(run)
+    assert [bool(sample["between"]) for sample in embedded(text)["samples"]] == [False, False, True]
+    shown = {image["alt"]: image for image in elements.all("img")}
+    assert (shown["what lies between two samples"]["src"] or "").startswith("data:image/png;base64,")
+
+
 def test_real_texts_stand_beside_drawn_ones(run: Path) -> None:
     for name in ("real.txt", "step-000040.txt"):
         (run / "samples" / name).write_text(f"this is {name}")

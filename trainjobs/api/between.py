@@ -7,7 +7,7 @@ from functools import partial
 from math import lcm
 
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import METRICS, SCOPES, Asked, answers, listing, measured_by
+from trainjobs.api.metrics import METRICS, NEVER_HELD, SCOPES, Asked, answers, listing, measured_by
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.uris import builtin
@@ -151,7 +151,9 @@ def some_have_no_bound(spec: Spec) -> Iterator[Breach]:
 def best_has_samples(spec: Spec) -> Iterator[Breach]:
     """With nothing held out there is no held-out score, and nothing would ever be the best."""
     best = spec.checkpoints.keep.best
-    if best is not None and best.metric.startswith("heldout/") and spec.data.holdout == 0 and spec.data.split.validation is None:
+    if best is None or best.metric == NEVER_HELD:
+        return
+    if best.metric.startswith("heldout/") and spec.data.holdout == 0 and spec.data.split.validation is None:
         why = "data.holdout is 0: no sample is held out"
         path = ("checkpoints", "keep", "best", "metric")
         yield Breach(path, f"{best.metric} cannot be measured", why, "write a share such as `holdout: 0.05`, or take keep.best out")
@@ -250,7 +252,8 @@ RULES = (
         "spec",
         "GTJ0108",
         best_has_samples,
-        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || self.data.holdout > 0.0 || has(self.data.split.validation)",
+        f"!has({_BEST}) || !{_BEST}.metric.startsWith('heldout/') || {_BEST}.metric == '{NEVER_HELD}' || self.data.holdout > 0.0 || "
+        "has(self.data.split.validation)",
         "checkpoints.keep.best.metric cannot be measured: data.holdout is 0",
     ),
     Rule(

@@ -437,7 +437,7 @@ CODES: dict[str, Code] = {
             "may differ: every rank takes the elements that are its own. The weights of `training.initialWeights` must be those of the "
             "manifest's model just so. Or `language.base` or `diffusion.pretrained` is another than the one that the checkpoint's weights "
             "belong to, or has more tokens than its embedding has rows; or `diffusion.latents.autoencoder` another one than the "
-            "checkpoint's latents are of.",
+            "checkpoint's latents are of, or than those of `training.distillation.teacher`.",
             "Resume with the manifest that wrote it.",
             "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",
@@ -554,9 +554,10 @@ CODES: dict[str, Code] = {
         "the reward function failed",
         FAILED,
         _page(
-            "A function of `language.grpo.rewards` or `language.ppo.rewards` raised an error, returned something that is no list of "
-            "numbers, one for each completion (or None, to abstain), returned NaN, or took longer than `timeLimit`. The message names the "
-            "function, the step, a prompt and its completion, and the lines of the function that raised.",
+            "A function of `language.grpo.rewards` or `language.ppo.rewards`, or `diffusion.ddpo.reward`, raised an error, returned "
+            "something that is no list of numbers, one for each completion or image (or None, to abstain), returned NaN, abstained of all "
+            "images of a step, or took longer than `timeLimit`. The message names the function, the step, a prompt and its completion, and "
+            "the lines of the function that raised.",
             "Mend the function; call it by hand with the prompt and the completion of the message.",
             "A function that waits for something else, a server for one, may need a larger `timeLimit`.",
         ),

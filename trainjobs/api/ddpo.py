@@ -15,7 +15,8 @@ class Ddpo(Model):
     reward: Annotated[str, Field(max_length=256, pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")] = Field(
         "",
         description="package.module:function, called with images, a float tensor [number, channels, height, width] in [-1, 1], and "
-        "prompts, what each was drawn for; it returns a number for each.",
+        "prompts, what each was drawn for; it returns a number for each, or None to abstain: nothing is learned of "
+        "that image, and its prompt's statistics are without it.",
     )
     clip: Annotated[float, Field(gt=0, le=1)] = Field(1e-4, description="How far the ratio of a step may move from 1 (train.clip_range).")
     advantage_clip: Annotated[float, Field(gt=0, le=1000)] = Field(

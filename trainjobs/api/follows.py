@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import METRICS, listing, measured_by
+from trainjobs.api.metrics import METRICS, NEVER_HELD, listing, measured_by
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach, Rule
 from trainjobs.api.shape import Path
@@ -47,7 +47,7 @@ def metric_is_measured(place: Path, spec: Spec) -> Iterator[Breach]:
 
 def metric_has_samples(place: Path, spec: Spec) -> Iterator[Breach]:
     metric = followed(spec).get(place, "")
-    if metric.startswith("heldout/") and spec.data.holdout == 0 and spec.data.split.validation is None:
+    if metric.startswith("heldout/") and metric != NEVER_HELD and spec.data.holdout == 0 and spec.data.split.validation is None:
         why = "data.holdout is 0: no sample is held out"
         yield Breach(place, f"{metric} cannot be measured", why, "write a share such as `holdout: 0.05`, or follow another metric")
 
@@ -70,7 +70,8 @@ RULES = tuple(
             "spec",
             "GTJ0108",
             partial(metric_has_samples, place),
-            f"!({given}) || !{path}.startsWith('heldout/') || self.data.holdout > 0.0 || has(self.data.split.validation)",
+            f"!({given}) || !{path}.startsWith('heldout/') || {path} == '{NEVER_HELD}' || self.data.holdout > 0.0 || "
+            "has(self.data.split.validation)",
             f"{'.'.join(place)} cannot be measured: data.holdout is 0",
         ),
     )

@@ -12,7 +12,20 @@ from typing import Literal
 
 # What evaluation.metrics may name: each stands for the metrics of the table with that word in `asked`.
 Asked = Literal[
-    "loss", "perplexity", "modes", "bits", "active_units", "fid", "kid", "is", "precision", "recall", "bleu", "rouge_l", "win_rate"
+    "loss",
+    "instance",
+    "perplexity",
+    "modes",
+    "bits",
+    "active_units",
+    "fid",
+    "kid",
+    "is",
+    "precision",
+    "recall",
+    "bleu",
+    "rouge_l",
+    "win_rate",
 ]
 QUALITY: tuple[Asked, ...] = ("fid", "kid", "is", "precision", "recall")  # of generated pictures, by features of a network
 PICTURED = ("gan", "vae", "diffusion")
@@ -20,6 +33,7 @@ UNPICTURED = ("ring", "stdlib-text", "stdlib-pairs", "stdlib-chat", "stdlib-pref
 SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
 BUILTIN = "builtin"  # of evaluation.features
+NEVER_HELD = "heldout/instance"  # of training pictures, at noise that is held out: it needs no held-out samples
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
@@ -92,6 +106,7 @@ METRICS = (
     Metric("loss", "Loss", "training", SAMPLED, tile="loss", mode="min"),
     Metric("heldout/loss", "Loss", "held-out", SAMPLED, tile="held-out loss", asked="loss", mode="min"),
     Metric("heldout/loss/live", "Loss", "held-out, of the weights themselves", SAMPLED, mode="min"),
+    Metric("heldout/instance", "Loss", "of the training pictures, at held-out noise", ("diffusion",), asked="instance", mode="min"),
     Metric("loss/D", "Discriminator loss", "D", ("gan",), tile="loss/D"),
     Metric("loss/G", "Generator loss", "G", ("gan",), tile="loss/G"),
     Metric(
@@ -134,6 +149,7 @@ METRICS = (
     ),
     Metric("reward", "Reward", "mean", ("language",)),
     Metric("reward/deviation", "Reward", "standard deviation", ("language",)),
+    Metric("reward/abstained", "Images without a reward", "share", ("diffusion",)),
     Metric("completion/length", "Completion length", "tokens", ("language",), unit="tokens"),
     Metric("completion/ended", "Completions and groups", "completions that ended", ("language",), unit="share"),
     Metric("groups/flat", "Completions and groups", "groups of one reward", ("language",), unit="share"),
@@ -188,6 +204,8 @@ METRICS = (
 EXAMPLE = next(metric.name for metric in METRICS if metric.asked)
 # Why not everybody may ask, by the word they asked with; and the words of evaluation.metrics' description.
 SCOPES: dict[Asked, str] = {
+    "instance": "is the loss of a diffusion model over the pictures that it is trained on, at noise and timesteps that training does not "
+    "draw, the same at every evaluation: for few pictures, of which none can be held out",
     "perplexity": "is a measure of language models",
     "bleu": "is the BLEU of what a language model of task seq2seq or caption writes, by the corpus, as sacreBLEU measures it",
     "rouge_l": "is the mean ROUGE-L of the same texts",

@@ -61,7 +61,8 @@ def prepared(
     made: list[FrozenAutoencoder] = []
     together(world, lambda: made.append(FrozenAutoencoder.of(companion.folder, companion.uri)))
     (autoencoder,) = made
-    info, account, device = info_of(source.info, autoencoder), {SLOT: companion.account}, world.device
+    info = replace(info_of(source.info, autoencoder), encoder=companion.files)
+    account, device = {SLOT: companion.account}, world.device
     numbered = source if isinstance(source, Numbered) else None
     if numbered is None or not latents.cache:
         autoencoder.whole.to(device)

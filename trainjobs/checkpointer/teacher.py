@@ -22,12 +22,14 @@ from trainjobs.checkpointer.initial import described, fetch, get
 from trainjobs.checkpointer.restorer import opened
 from trainjobs.checkpointer.taught import with_language_teacher
 from trainjobs.checkpoints import open_store
+from trainjobs.data.pretrained import differing as named
+from trainjobs.export.companion import FIELD
 from trainjobs.export.export import FACTS
 from trainjobs.objectives.build import FAMILIES
 from trainjobs.objectives.distillation import TEACHER
 from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.phase import Model, Network
-from trainjobs.stores.store import Missing
+from trainjobs.stores.store import Digest, Missing, check_key
 from trainjobs.world import World, outcome
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ def _load(uri: str, spec: Spec, info: DataInfo, scratch: Path) -> nn.Module:
                 field = f"spec.{spec.family}.{'.'.join(path)}"
                 why, how = f"of {field}: {'; '.join(differing)}", "give the pupil the teacher's, so that their outputs mean the same"
                 raise JobError("GTJ0208", "the teacher learned another thing than the pupil is to", where=uri, why=why, how=how)
+        if spec.diffusion is not None:
+            _see_the_same_latents(uri, info.encoder)
         with torch.random.fork_rng(devices=[]):  # the pupil's weights and noise are those of a run without a teacher
             network = FAMILIES[spec.family](told, info).modules[name]
         state: dict[str, torch.Tensor] = {}
@@ -88,10 +92,42 @@ def _load(uri: str, spec: Spec, info: DataInfo, scratch: Path) -> nn.Module:
     return network
 
 
+def _see_the_same_latents(uri: str, ours: Mapping[str, str] | None) -> None:
+    """JobError GTJ0208 unless pupil and teacher have latents of one autoencoder, by the digests of its files, or none of them has any: the
+    same numbers would mean other pictures."""
+    theirs = _encoder(uri)
+    if ours == theirs:
+        return
+    if ours is None or theirs is None:
+        why = "it learned latents, and the pupil learns pictures" if ours is None else "it learned pictures, and the pupil learns latents"
+    else:
+        why = f"{named(ours, theirs)} between the teacher's autoencoder and the pupil's"
+    how = f"name the teacher's: {FIELD}: {uri}" if theirs else "name a teacher that learned latents of the pupil's autoencoder"
+    raise JobError("GTJ0208", "the teacher learned latents of another autoencoder", where=uri, why=why, how=how)
+
+
+def _encoder(uri: str) -> dict[str, str] | None:
+    """The digests of the files of the autoencoder that was exported beside the teacher, by their names in its folder; None without one."""
+    store, found = open_store(uri), dict[str, str]()
+    for name in map(str, _told(uri).get("autoencoder") or ()):
+        digest = Digest()
+        try:
+            digest.update(get(store, check_key(name)))
+        except (Missing, ValueError) as error:
+            raise JobError("GTJ0209", "the teacher is damaged", where=f"{uri}/{name}", why=str(error), how="export it again") from error
+        found[name.partition("/")[2]] = str(digest)
+    return found or None
+
+
+def _told(uri: str) -> Mapping[str, Any]:
+    told: Mapping[str, Any] = json.loads(get(open_store(uri), FACTS))
+    return told
+
+
 def _facts(uri: str, family: str) -> Mapping[str, Any]:
     """The family's part of the teacher's manifest."""
     try:
-        told = json.loads(get(open_store(uri), FACTS))
+        told = _told(uri)
         found = told["spec"].get(family)
     except Missing as error:
         how = "name a folder that gtj checkpoints export wrote in training.distillation.teacher"

@@ -97,7 +97,19 @@ def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bo
     from trainjobs.export.companion import whole as write
 
     checkpoints, commit = locate(store_of(name))
-    done = write(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style)
+    job = None if "://" in name else find(name).spec()
+
+    def complete(partial: Path) -> bool:
+        """Whether the average's statistics are in it now: to draw with it one must know how, and have a manifest where the model is of the
+        user's own."""
+        if "drawing" not in commit.metadata or ("custom" in commit.metadata["spec"] and job is None):
+            return False
+        from trainjobs.sampling.norms import write as settle  # with torch, which others need not wait for
+
+        settle(partial, name, job)
+        return True
+
+    done = write(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style, complete=complete)
     which = "moving average" if done.weights == "ema" else "live weights"
     which += f" (live weights of {', '.join(done.live)})" if done.live else ""
     form = "Hugging Face's layout" if done.hugging_face else "plain safetensors"
@@ -110,6 +122,9 @@ def export(name: str, folder: Path, dtype: str, weights: str | None, adapter: bo
         click.echo("the base is not in the export: gentrain.json and adapter_config.json name it, --merge writes both as one", err=True)
     elif done.frozen:
         click.echo("weights that were not trained are neither in the checkpoint nor in the export", err=True)
+    if not done.settled:
+        how = "name the run's folder for those of the average" if "custom" in commit.metadata["spec"] else "gtj sample finds the average's"
+        click.echo(f"batch norm's statistics are those of the live weights: {how}", err=True)
 
 
 def store_of(name: str) -> str:

@@ -34,6 +34,7 @@ class DataInfo:
     base: Pretrained | None = None  # the trained model that the job goes on from, where it does
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
     decode: Callable[[Tensor], Tensor] | None = None  # of latents, what makes pictures of them, float [B, C, H, W]
+    encoder: Mapping[str, str] | None = None  # of latents, the digests of the autoencoder's files, by name
 
 
 class Source(Protocol):

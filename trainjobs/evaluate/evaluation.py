@@ -18,10 +18,12 @@ from trainjobs.data.source import Conditional, Source
 from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
+from trainjobs.evaluate.instance import WORD, instance, rows_of
 from trainjobs.evaluate.latent_scale import measure
 from trainjobs.evaluate.looking import Looking
 from trainjobs.evaluate.prompts import account, prompted, role
 from trainjobs.evaluate.quality import Quality
+from trainjobs.evaluate.rows import names_of, numbers
 from trainjobs.evaluate.score import Alongside, Score, joined
 from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD, Memory, Spread
@@ -50,6 +52,8 @@ def evaluation(setting: Setting, at: At, samples: int = SAMPLES) -> tuple[dict[s
             for made in drawn(setting, at, score.generated, 1, looking):
                 score.add(None, made)
             scores |= score.result(world)
+        if WORD in wanted:
+            scores |= instance(setting, at, looking)
         if isinstance(setting.objective, LatentObjective):
             measure(setting, setting.objective, at, looking)
     return chosen(scores, wanted), shown(setting, at, samples)
@@ -100,7 +104,8 @@ def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, in
     """How many held-out samples an evaluation looks at, and how many it draws for its scores."""
     scores = asked_for(spec, source, objective, measured(spec), Memory())
     more = pictures(spec) if qualities(spec) else 0
-    return sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores) + more
+    again = rows_of(source.info.length) if WORD in measured(spec) else 0
+    return again + sum(min(score.heldout, source.info.heldout) for score in scores), sum(score.generated for score in scores) + more
 
 
 def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str], before: Memory | None = None) -> Sequence[Score]:
@@ -121,10 +126,11 @@ def asked_for(spec: Spec, source: Source, objective: Objective, wanted: set[str]
 
 def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | None = None) -> Iterator[Samples]:
     """This rank's share of `count` samples of a series (0: those that are shown), piece by piece. Sample n is the same on any number of
-    ranks: its noise and its conditions go by n."""
+    ranks: its noise and its conditions go by n. Those that are shown have the noise of their column (rows.py)."""
     looking, device = looking or Looking(), setting.world.device
     for rows, counts in looking.turns(f"drawing {count} samples,", count, setting.micro, setting.world, looking.passes):
-        noise = Noise.of(setting.spec.training.seed, series, "samples", rows.to(device))
+        own = numbers(rows, names_of(setting.spec, setting.source.info)) if series == 0 else rows
+        noise = Noise.of(setting.spec.training.seed, series, "samples", own.to(device))
         told = asked(setting.spec, setting.source, rows, shown=series == 0)
         data = {name: value.to(device) for name, value in told.items()}
         made = setting.objective.sample(Batch(data, noise, len(rows), at))
@@ -133,13 +139,13 @@ def drawn(setting: Setting, at: At, count: int, series: int, looking: Looking | 
 
 
 def asked(spec: Spec, source: Source, rows: Tensor, *, shown: bool = True) -> Mapping[str, Tensor]:
-    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of. Of a GAN those that are `shown`
-    are of one class after the other."""
+    """What samples number `rows` are drawn for: the manifest's prompts, or what held-out samples are of. By classes those that are
+    `shown` are of one after the other."""
     if spec.language is not None and not spec.reads_text:
         return pictured(spec, source, rows)
     found = prompted(spec, source.info, rows)
-    if found is None and spec.gan and spec.gan.conditional and shown:
-        return {"label": rows % len(source.info.classes)}
+    if found is None and shown and (names := names_of(spec, source.info)):
+        return {"label": rows % len(names)}
     return conditions(source, rows) if found is None else found
 
 
@@ -155,8 +161,8 @@ def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     """What a commit keeps so that its samples can be drawn again without the data: JSON."""
     count = len(spec.evaluation.prompts) or spec.evaluation.samples or SAMPLES
     conditional = spec.gan is not None and spec.gan.conditional
-    if conditional and not spec.evaluation.prompts:
-        count = len(source.info.classes)  # whatever is drawn more begins with the first again
+    if names := names_of(spec, source.info):
+        count = len(names)  # whatever is drawn more begins with the first again
     if spec.language is not None and not spec.reads_text:
         found: Mapping[str, Tensor] = {}  # pictures are no words
     else:
@@ -166,7 +172,7 @@ def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     if source.info.tokenizer is not None and "seen" in found:
         rows = zip(found.get("source", found.get("tokens", found["seen"])), found["seen"].bool(), strict=True)
         told |= {"for": [source.info.tokenizer.decode(row[seen].tolist()) for row, seen in rows]}
-    return {**told, "micro": micro, **({"labels": labels} if labels else {})}
+    return {**told, "micro": micro, **({"labels": labels} if labels else {}), **({"rows": len(names)} if names else {})}
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

@@ -36,10 +36,10 @@ def save_samples(samples: Samples, stem: Path, *, modes: Modes | None = None, si
     if samples.texts is not None:
         return _replace(stem.with_name(stem.name + ".txt"), document(samples.texts).encode())
     picture = grid(samples.images) if samples.images is not None else scatter(_points(samples), modes or (), sigma)
-    return _save(picture, stem)
+    return save(picture, stem)
 
 
-def _save(picture: Image.Image, stem: Path) -> Path:
+def save(picture: Image.Image, stem: Path) -> Path:
     stem.parent.mkdir(parents=True, exist_ok=True)
     path = stem.with_name(stem.name + ".png")
     unfinished = path.with_name(path.name + ".partial")
@@ -74,23 +74,27 @@ def save_pairs(originals: Samples, rebuilt: Samples, stem: Path, *, modes: Modes
     rows = [(side[at : at + ROW]) for at in range(0, count, ROW) for side in (originals.images[:count], rebuilt.images)]
     # A row that is not full is filled up with the grey of the ground, so that every pair stays together.
     full = [torch.cat([row.float().cpu(), torch.zeros(ROW - len(row), *row.shape[1:])]) for row in rows] if count > ROW else rows
-    return _save(grid(torch.cat([row.float().cpu() for row in full]), columns=min(ROW, count)), stem)
+    return save(grid(torch.cat([row.float().cpu() for row in full]), columns=min(ROW, count)), stem)
+
+
+def cells(images_NCHW: Tensor) -> list[Image.Image]:
+    """Each image in [-1, 1] by itself; values outside are clipped, NaN is black."""
+    images = images_NCHW.detach().float().cpu().nan_to_num(nan=-1.0).clamp(-1.0, 1.0)
+    pixels = ((images + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(cell[:, :, 0] if cell.shape[2] == 1 else cell) for cell in pixels]
 
 
 def grid(images_NCHW: Tensor, columns: int | None = None) -> Image.Image:
     """A grid of images in [-1, 1] (values outside are clipped, NaN is black), row by row, on a grey ground; near-square unless the number
     of columns is given."""
-    images = images_NCHW.detach().float().cpu().nan_to_num(nan=-1.0).clamp(-1.0, 1.0)
-    count, channels, height, width = images.shape
-    pixels = ((images + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    count, channels, height, width = images_NCHW.shape
     factor = max(1, math.ceil(SMALLEST_CELL / min(height, width)))
     columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     step_x, step_y = width * factor + GAP, height * factor + GAP
     size = (columns * step_x + GAP, rows * step_y + GAP)
     picture = Image.new("L", size, 128) if channels == 1 else Image.new("RGB", size, (128, 128, 128))
-    for number, cell in enumerate(pixels):
-        image = Image.fromarray(cell[:, :, 0] if channels == 1 else cell)
+    for number, image in enumerate(cells(images_NCHW)):
         image = image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         picture.paste(image, (GAP + number % columns * step_x, GAP + number // columns * step_y))
     return picture

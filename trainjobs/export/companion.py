@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +114,18 @@ def whole(
     merge: bool = False,
     style: str | None = None,
     plain: bool = False,
+    complete: Callable[[Path], bool] | None = None,
 ) -> Exported:
     """`export`, and of a diffusion model of latents its autoencoder beside it, so that what was exported draws by itself. JobErrors of
     `export` and of `opened`."""
     account = commit.metadata.get(SLOT)
+    how: dict[str, Any] = {"adapter": adapter, "merge": merge, "style": style, "plain": plain, "complete": complete}
     if account is None:
-        return export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style, plain=plain)
+        return export(checkpoints, commit, folder, weights=weights, dtype=dtype, **how)
     with tempfile.TemporaryDirectory(prefix="gentrain-autoencoder-") as scratch:
         found = fetched(str(account["source"]), str(account["uri"]), Path(scratch))
         compare(account, found)
-        made = export(checkpoints, commit, folder, weights=weights, dtype=dtype, adapter=adapter, merge=merge, style=style, plain=plain)
+        made = export(checkpoints, commit, folder, weights=weights, dtype=dtype, **how)
         try:
             (folder / FOLDER).mkdir()
             for name in found.files:
@@ -132,8 +134,8 @@ def whole(
             (folder / FACTS).write_bytes(text({**told, "autoencoder": [f"{FOLDER}/{name}" for name in sorted(found.files)]}))
         except OSError as error:
             shutil.rmtree(folder)  # half of it would draw nothing
-            why, how = error.strerror or str(error), "free disk space there, or make it writable"
-            raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=how) from error
+            why, out = error.strerror or str(error), "free disk space there, or make it writable"
+            raise JobError("GTJ0114", "the export cannot be written", where=str(folder), why=why, how=out) from error
     return made
 
 

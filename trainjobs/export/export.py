@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ class Exported:
     frozen: bool  # there are weights that were not trained: neither the checkpoint has them nor this
     adapter: bool = False  # it is an adapter of a base
     pipeline: bool = False  # it is what diffusers loads
+    settled: bool = True  # batch norm's statistics are those of the weights that were written
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,12 @@ def export(
     merge: bool = False,
     style: str | None = None,
     plain: bool = False,
+    complete: Callable[[Path], bool] | None = None,
 ) -> Exported:
     """Write a checkpoint into `folder`, which does not exist or is empty. `weights`: ema, live, or None for ema where there is one. Of a
     language model with an adapter that adapter, or with `merge` the base that it has changed; `adapter` insists on one.
-    Of a pretrained pipeline what diffusers loads, or by `style` kohya's keys; `plain`: as the checkpoint has it.
+    Of a pretrained pipeline what diffusers loads, or by `style` kohya's keys; `plain`: as the checkpoint has it. `complete` gets the
+    folder, before it has its name, of averages of networks with batch norm, and says whether it put the average's statistics into it.
 
     Raises Corrupt; JobError GTJ0108 for an average that the checkpoint has not, GTJ0114 when the folder cannot be written.
     """
@@ -127,6 +130,8 @@ def export(
                 if not plain:
                     written = pipelines.finish(partial, diffusion, told["base"], dtype, merge=merge, style=style)
                 pretrained.facts(partial, FACTS, "denoiser", written, told["base"])
+            settled = not any(kinds[found.name] == "ema" and has_norms(found) for found in networks)
+            settled = settled or (complete is not None and complete(partial))
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -139,7 +144,12 @@ def export(
     pipeline = diffusion is not None and diffusion.pretrained is not None and not plain
     small = pipeline and diffusion is not None and diffusion.adapted.type != "full" and not merge
     missing = bool(told.get("frozen")) and not pipeline and (language is None or language.base is None)
-    return Exported(weights, tuple(kinds), size, layout_of_others, live, missing, part or small, pipeline)
+    return Exported(weights, tuple(kinds), size, layout_of_others, live, missing, part or small, pipeline, settled)
+
+
+def has_norms(network: Network) -> bool:
+    """Whether it has running statistics."""
+    return any(key.endswith(".running_mean") for key in network.tensors)
 
 
 def read_index(checkpoints: Checkpoints, commit: Commit, rank: RankManifest) -> Index:

@@ -27,7 +27,7 @@ from trainjobs.models.deviation import MinibatchDeviation
 from trainjobs.models.equalized import Convolution, Linear, leaky
 from trainjobs.models.mapping import Embedded, Mapping
 from trainjobs.models.resample import blurred, doubled, halved
-from trainjobs.noise import Noise, mix
+from trainjobs.noise import Between, Noise, mix
 
 _WIDEST = 8
 MAPPING_DEPTH = 8
@@ -125,8 +125,14 @@ class Generator(nn.Module):
         return self.draw(w_BLW, noise)
 
     def styles(self, z_BZ: Tensor, noise: Noise, mixing: float = 0.0, label_B: Tensor | None = None) -> Tensor:
-        """float [B, layers, latent]: the style of each layer. `mixing` is the share of samples that mix two, of one class."""
-        w_BLW: Tensor = self.style(z_BZ, label_B)[:, None].expand(-1, self.layers, -1)
+        """float [B, layers, latent]: the style of each layer. `mixing` is the share of samples that mix two, of one class. On the way from
+        one sample to another the way is straight in w (Karras et al., section 3.1 of StyleGAN, 2019, arXiv 1812.04948)."""
+        if isinstance(noise, Between):
+            here, there = (self.style(end.normal("z", z_BZ.shape[1]).to(z_BZ.dtype), label_B) for end in noise.ends)
+            w_BW = torch.lerp(here, there, noise.share[:, None].to(here.dtype))
+        else:
+            w_BW = self.style(z_BZ, label_B)
+        w_BLW: Tensor = w_BW[:, None].expand(-1, self.layers, -1)
         if mixing == 0.0:
             return w_BLW
         other_BLW = self.style(noise.normal("z.mixed", z_BZ.shape[1]).to(z_BZ.dtype), label_B)[:, None]

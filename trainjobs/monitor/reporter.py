@@ -18,8 +18,9 @@ from trainjobs.checkpoints import Commit
 from trainjobs.data import ring
 from trainjobs.data.source import DataInfo
 from trainjobs.evaluate.later import Later
-from trainjobs.evaluate.pictures import save_pairs, save_samples
-from trainjobs.evaluate.shown import Pairs
+from trainjobs.evaluate.pictures import save_samples
+from trainjobs.evaluate.rows import names_of, save_sheet
+from trainjobs.evaluate.ways import Looks, save_looks
 from trainjobs.monitor import tracking
 from trainjobs.monitor.beginning import begun
 from trainjobs.monitor.diary import Diary, aloud
@@ -60,8 +61,7 @@ class Reporter:
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = aloud,
     ) -> None:
-        """`now` is seconds since the epoch, for people; `clock` measures. `parameters` of each network; `say` takes lines for rank 0's
-        log."""
+        """`now` is seconds since the epoch, for people; `clock` measures. `parameters` of each network; `say` takes rank 0's lines."""
         self._run, self._job, self._info, self._world, self._now = run, job, info, world, now
         commit, attempt = saver.commit, saver.attempt
         step = commit.step if commit else 0
@@ -155,7 +155,8 @@ class Reporter:
         folder = self._run / "samples"
         folder.mkdir(exist_ok=True)
         if samples != Samples():
-            save_samples(samples, folder / f"step-{state.step:06d}", modes=self._info.modes, sigma=ring.SIGMA)
+            rows = names_of(self._job.spec, self._info)
+            save_sheet(samples, folder / f"step-{state.step:06d}", rows=rows, modes=self._info.modes)
         self._scored(state.step, scores)
         self._late()
 
@@ -175,11 +176,10 @@ class Reporter:
         if samples is not None:
             save_samples(samples, self._run / "samples" / "real", modes=self._info.modes, sigma=ring.SIGMA)
 
-    def reconstructed(self, state: State, pairs: Pairs | None) -> None:
-        """Held-out samples, and what the model made of them."""
-        if pairs is not None:
-            stem = self._run / "samples" / f"reconstructed-{state.step:06d}"
-            save_pairs(pairs.originals, pairs.rebuilt, stem, modes=self._info.modes, sigma=ring.SIGMA)
+    def looked(self, state: State, looks: Looks | None) -> None:
+        """Held-out samples, and what the model made of them; and what lies between two that it draws."""
+        if looks:
+            save_looks(looks, self._run / "samples", state.step, self._info.modes)
 
     def noted(self, state: State, words: str) -> None:
         """Something happened that is no mistake; "" for nothing."""

@@ -55,23 +55,24 @@ class Call:
         thread.join(self.limit)
         if not found:
             more = "" if self.where.startswith("evaluation.") else f", or raise {self.where.rpartition('.')[0]}.timeLimit"
-            raise self._failed(step, f"it took longer than {self.limit:g} s", f"mend it{more}")
+            raise self.failed(step, f"it took longer than {self.limit:g} s", f"mend it{more}")
         (result,) = found
         if isinstance(result, Exception):
-            raise self._failed(step, _lines(result), "mend the function") from result
+            raise self.failed(step, _lines(result), "mend the function") from result
         try:
             values = [None if value is None else float(value) for value in result]
         except (TypeError, ValueError) as error:
-            raise self._failed(step, f"it returned {printable(repr(result)[:60])}", "return a list of numbers") from error
+            raise self.failed(step, f"it returned {printable(repr(result)[:60])}", "return a list of numbers") from error
         if len(values) != count:
             why = f"it returned {len(values)} numbers for {count} {self.unit}s"
-            raise self._failed(step, why, "return one for each, or None to abstain")
+            raise self.failed(step, why, "return one for each, or None to abstain")
         for at, value in enumerate(values):
             if value is not None and not math.isfinite(value):
-                raise self._failed(step, f"it returned {value}", "return a number, or None to abstain", at)
+                raise self.failed(step, f"it returned {value}", "return a number, or None to abstain", at)
         return values
 
-    def _failed(self, step: int, why: str, how: str, at: int = 0) -> JobError:
+    def failed(self, step: int, why: str, how: str, at: int = 0) -> JobError:
+        """GTJ0221."""
         what = f"a reward function of {self.where} failed at step {step + 1}"
         return JobError("GTJ0221", what, where=self.name, why=f"{why}; {self.shown(at)}", how=how)
 

@@ -15,18 +15,20 @@ LARGEST = 400_000
 TEXT = 4000
 NAME = re.compile(r"step-(\d+)\.(png|txt)")
 REBUILT = "reconstructed-{}.png"  # by the digits of the sample's own name
+BETWEEN = "between-{}.png"  # likewise
 
 
 @dataclass(frozen=True)
 class Sample:
     """What the model drew at a step: a picture (a data URI, and its width in pixels) or a text. `rebuilt` is another picture: held-out
-    samples, and what the model made of them."""
+    samples, and what the model made of them. `between` is one of what lies between two samples."""
 
     step: int
     picture: str = ""
     width: int = 0
     text: str = ""
     rebuilt: str = ""
+    between: str = ""
 
 
 def samples(folder: Path, frames: int = FRAMES, budget: int = BUDGET) -> list[Sample]:
@@ -34,8 +36,8 @@ def samples(folder: Path, frames: int = FRAMES, budget: int = BUDGET) -> list[Sa
     files = sorted((int(match[1]), path) for path in listed(folder) if (match := NAME.fullmatch(path.name)))
     while True:
         chosen = [files[index] for index in spread(len(files), frames)]
-        found = [with_rebuilt(sample, path) for step, path in chosen if (sample := loaded(step, path))]
-        if len(found) <= 1 or sum(len(sample.picture) + len(sample.rebuilt) + len(sample.text) for sample in found) <= budget:
+        found = [with_others(sample, path) for step, path in chosen if (sample := loaded(step, path))]
+        if len(found) <= 1 or sum(map(length, found)) <= budget:
             return found
         frames = max(1, frames * 2 // 3)
 
@@ -45,11 +47,18 @@ def real(folder: Path) -> Sample | None:
     return loaded(0, folder / "real.png") or loaded(0, folder / "real.txt")
 
 
-def with_rebuilt(sample: Sample, path: Path) -> Sample:
-    """The sample in `path`, with the reconstructions of its step."""
+def length(sample: Sample) -> int:
+    """Bytes of a page that it takes."""
+    return len(sample.picture) + len(sample.rebuilt) + len(sample.between) + len(sample.text)
+
+
+def with_others(sample: Sample, path: Path) -> Sample:
+    """The sample in `path`, with the reconstructions of its step and what lies between two of it."""
     match = NAME.fullmatch(path.name)
-    rebuilt = loaded(sample.step, path.with_name(REBUILT.format(match[1]))) if match else None
-    return replace(sample, rebuilt=rebuilt.picture) if rebuilt else sample
+    if not match:
+        return sample
+    rebuilt, between = (loaded(sample.step, path.with_name(name.format(match[1]))) for name in (REBUILT, BETWEEN))
+    return replace(sample, rebuilt=rebuilt.picture if rebuilt else "", between=between.picture if between else "")
 
 
 def listed(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainjobs.run import progress
 
-SAMPLE = re.compile(r"(?:step|reconstructed)-(\d+)\.(?:png|txt)(?:\.partial)?")
+SAMPLE = re.compile(r"(?:step|reconstructed|between)-(\d+)\.(?:png|txt)(?:\.partial)?")
 OF_A_STEP = ("evaluated", "checkpoint")  # events that say what there is of a step
 
 

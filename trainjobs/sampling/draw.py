@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,36 +11,24 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.evaluate.prompts import conditions_of
-from trainjobs.evaluate.running_norms import noise as noise_of
-from trainjobs.evaluate.running_norms import of_samples
 from trainjobs.evaluate.score import joined
-from trainjobs.noise import Noise
+from trainjobs.noise import Between, Noise
 from trainjobs.objectives.batches import inference
 from trainjobs.objectives.phase import At, Batch, Samples
 from trainjobs.sampling.asked import data_of
+from trainjobs.sampling.norms import settled
 from trainjobs.sampling.opened import Opened, wanted
 
 
 @dataclass(frozen=True)
-class Between(Noise):
-    """Noise on the way from that of `samples` to that of `other`, `share` (float [B], 0 to 1) of it: on a quarter of a circle, on which
-    independent normal numbers stay normal."""
-
-    other: Tensor
-    share: Tensor
-
-    def normal(self, name: str, *shape: int) -> Tensor:
-        angle = (self.share * (math.pi / 2.0)).view(-1, *[1] * len(shape))
-        here, there = Noise(self.seed, self.samples).normal(name, *shape), Noise(self.seed, self.other).normal(name, *shape)
-        return angle.cos() * here + angle.sin() * there
-
-
-@dataclass(frozen=True)
 class Drawn:
-    """`told` says of each sample how it was made, as JSON."""
+    """`told` says of each sample how it was made, as JSON; `rows` are the names of the rows of a sheet of them, sample by sample from the
+    front again, and `steps` how many lead from one sample to the next, where there are such in between."""
 
     samples: Samples
     told: tuple[Mapping[str, Any], ...]
+    rows: tuple[str, ...] = ()
+    steps: int = 0
 
 
 def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: torch.device, *, interpolate: int = 0) -> Drawn:
@@ -64,18 +50,22 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     pieces, told = [], []
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=found.spec.training.precision == "bf16")
     at = At(int(found.facts["step"]), int(found.facts["samples"]), found.spec.training.steps)
-    usual = [network.module for network in found.model.networks.values() if network.averaged and found.facts.get("weights") == "ema"]
-
-    def draw(rows: Tensor) -> None:
-        data = {"label": torch.tensor(labels, device=device)[rows]} if (labels := found.drawing.get("labels")) else {}
-        found.model.objective.sample(Batch(data, noise_of(found.spec, rows, device), len(rows), at))
-
-    with inference(found.model.modules, autocast), of_samples(usual, draw, nullcontext):
-        for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate):
+    with inference(found.model.modules, autocast), settled(found, device):
+        for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate, _rows(found, prompts)):
             data = {name: value.to(device) for name, value in _data(found, role, texts).items()}
             pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), at)))
             told += [_told(found, row, seed, text) for row, text in zip(rows, texts or [""] * len(rows), strict=True)]
-    return Drawn(joined(pieces), tuple(told))
+    if interpolate:
+        return Drawn(joined(pieces), tuple(told), steps=interpolate + 1)
+    return Drawn(joined(pieces), tuple(told), tuple(asked[: _rows(found, prompts)]))
+
+
+def _rows(found: Opened, prompts: Sequence[str]) -> int:
+    """How many rows a sheet has, in each of which pictures are drawn for one thing, and in each of whose columns with one noise: as the
+    run's own, or one for each prompt; 0 where every sample has a noise of its own."""
+    if found.spec.language:
+        return 0
+    return len(prompts) or int(found.drawing.get("rows", 0))
 
 
 def causal(found: Opened) -> bool:
@@ -86,7 +76,7 @@ def causal(found: Opened) -> bool:
 Turn = tuple[list[float], list[str], Noise]  # numbers of the samples, what each is for, and their noise
 
 
-def _turns(found: Opened, count: int, seed: int, asked: list[str], device: torch.device, interpolate: int) -> Iterator[Turn]:
+def _turns(found: Opened, count: int, seed: int, asked: list[str], device: torch.device, interpolate: int, sheet: int) -> Iterator[Turn]:
     """As many rows at a time as in the run's own evaluations; of texts only such as continue the same prompt."""
     steps = interpolate + 1
     total = count if not interpolate else (count - 1) * steps + 1
@@ -97,8 +87,9 @@ def _turns(found: Opened, count: int, seed: int, asked: list[str], device: torch
             end = next((n for n in range(start + 1, end) if asked[n % len(asked)] != asked[start % len(asked)]), end)
         places = torch.arange(start, end, device=device)
         rows = places // steps
-        seeds = Noise.of(seed, 0, "samples", rows)
-        noise = seeds if not interpolate else Between(seeds.seed, rows, rows + 1, (places % steps).float() / steps)
+        noise = Noise.of(seed, 0, "samples", rows // max(1, sheet))
+        if interpolate:
+            noise = Between.of(noise.seed, places, steps)
         texts = [asked[row % len(asked)] for row in rows.tolist()] if asked else []
         yield [place / steps for place in range(start, end)], texts, noise
         start = end

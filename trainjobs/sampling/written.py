@@ -8,6 +8,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.evaluate.pictures import grid, save_samples
+from trainjobs.evaluate.rows import save_sheet
 from trainjobs.sampling.draw import Drawn
 from trainjobs.sampling.opened import Opened
 
@@ -39,7 +40,7 @@ def _written(drawn: Drawn, found: Opened, folder: Path, told: list[dict[str, Any
             picture = grid(samples.images[number : number + 1], columns=1)
             cell = picture.crop((2, 2, picture.width - 2, picture.height - 2)).resize((width, height), 0)
             cell.save(folder / one["file"])
-        return save_samples(samples, folder / "grid")
+        return save_sheet(samples, folder / "grid", rows=drawn.rows, steps=drawn.steps)
     if samples.points is not None:
         _text(folder / "points.json", samples.points.tolist())
         return save_samples(samples, folder / "points", modes=found.info.modes)

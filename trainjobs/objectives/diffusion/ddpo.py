@@ -8,8 +8,9 @@ rewards of its prompt and the step's density, its logarithm meant over the eleme
     rho = exp(log p(x_{t-1} | x_t) - log p_old(x_{t-1} | x_t))
     L = mean over steps and images of max(-A rho, -A clip(rho, 1 - clip, 1 + clip))
 
-Statistics are of the prompt's last rewards, so many at most; of the batch, until a prompt has enough. They are state, in every commit. The
-last step has no density, as it adds no noise. Guidance is the same in drawing and in the loss. Steps of the loss are computed one at a
+Statistics are of the prompt's last rewards, so many at most; of the batch, until a prompt has enough. They are state, in every commit. An
+image of which the reward function abstains is in none of them, and has A = 0: nothing is learned of it. The last step has no density, as it
+adds no noise. Guidance is the same in drawing and in the loss. Steps of the loss are computed one at a
 time, again in the backward pass, so a trajectory needs the memory of one step.
 """
 
@@ -79,29 +80,38 @@ class DdpoObjective:
         return {**rows, **{name: batch.data[name] for name in self._conditions if name in batch.data}}
 
     def finish(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> Rows:
-        """Adds "reward" and "advantage", float32 [B]."""
+        """Adds "reward", NaN where the function abstains, "advantage", and "counted", by which a row counts in the mean of the rewards that
+        there are, float32 [B]. JobError GTJ0221, on every rank, where it abstains of all images of the batch."""
         images, prompts = rows["image"].float().cpu(), self._prompts(rows)
         call = Call(self.settings.reward, self.reward, self.settings.time_limit, FIELD, "image", lambda at: f"drawn for {prompts[at]!r}")
-        worth = [value or 0.0 for value in call({"images": images, "prompts": prompts}, len(images), self._step)]
+        worth = [math.nan if value is None else value for value in call({"images": images, "prompts": prompts}, len(images), self._step)]
         reward_B = torch.tensor(worth, dtype=torch.float32, device=rows["image"].device)
         every = {name: everywhere(rows[name]) for name in self._conditions if name in rows}
         reward_N = everywhere(reward_B)
+        told_N = reward_N.isfinite()
+        if not told_N.any():
+            raise call.failed(self._step, f"it abstained of all {len(told_N)} images of the step", "return a number for some of them")
         names = self._prompts(every) if every else [""] * len(reward_N)
-        advantage_N = self.advantages(reward_N.tolist(), names)
-        mine = rows[ROW]
-        told = {"reward": reward_B, "deviation": reward_N.std().expand(len(mine))}
+        advantage_N = self.advantages([value if value == value else None for value in reward_N.tolist()], names)
+        mine, given_N = rows[ROW], reward_N[told_N]
+        counted_N = told_N.float() * (len(told_N) / len(given_N))
+        deviation = given_N.std() if len(given_N) > 1 else torch.zeros_like(reward_N[0])
+        told = {"reward": reward_B, "deviation": deviation.expand(len(mine)), "counted": counted_N[mine]}
         return {**told, "advantage": torch.tensor(advantage_N, dtype=torch.float32, device=reward_B.device)[mine]}
 
-    def advantages(self, rewards: list[float], prompts: list[str]) -> list[float]:
-        """Of a batch, whose rewards are remembered."""
+    def advantages(self, rewards: list[float | None], prompts: list[str]) -> list[float]:
+        """Of a batch, whose rewards are remembered; 0 where there is no reward, of which nothing is."""
         own, found = self.settings, [0.0] * len(rewards)
+        known = [value for value in rewards if value is not None]
         for prompt in dict.fromkeys(prompts):
-            rows = [row for row, name in enumerate(prompts) if name == prompt]
-            self._known[prompt] = (self._known.get(prompt, []) + [rewards[row] for row in rows])[-own.prompt_buffer :]
+            given = {row: value for row, value in enumerate(rewards) if value is not None and prompts[row] == prompt}
+            if not given:
+                continue
+            self._known[prompt] = [*self._known.get(prompt, []), *given.values()][-own.prompt_buffer :]
             enough = len(self._known[prompt]) >= own.prompt_minimum
-            mean, deviation = _statistics(self._known[prompt] if enough else rewards)
-            for row in rows:
-                found[row] = min(max((rewards[row] - mean) / (deviation + SMALL), -own.advantage_clip), own.advantage_clip)
+            mean, deviation = _statistics(self._known[prompt] if enough else known)
+            for row, value in given.items():
+                found[row] = min(max((value - mean) / (deviation + SMALL), -own.advantage_clip), own.advantage_clip)
         return found
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -120,7 +130,8 @@ class DdpoObjective:
         loss = torch.stack(losses).mean()
         metrics = {
             "loss": loss.detach(),
-            "reward": rows["reward"].mean(),
+            "reward": (rows["reward"].nan_to_num() * rows["counted"]).mean(),
+            "reward/abstained": rows["reward"].isnan().float().mean(),
             "reward/deviation": rows["deviation"].mean(),
             "clipped": torch.stack(clipped).mean(),
             "kl/old": torch.stack(moved).mean(),
