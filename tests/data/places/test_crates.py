@@ -172,3 +172,19 @@ def test_contents_of_another_version_are_another_object(tmp_path: Path) -> None:
     for data in (b"one", b"another"):
         bucket.replace("x", data)
         assert shelf.contents(place(bucket, "x"), place(bucket, "x").listed().objects) == [data]
+
+
+def test_what_was_in_another_crate_that_is_gone_is_found_where_it_still_is(tmp_path: Path) -> None:
+    """Else who wants just what is in the crate that stayed is told that it is here, does not find it, and asks again, for ever."""
+    crates = Crates(tmp_path)
+    one, two = f"{1:032x}", f"{2:032x}"
+    stays, goes = name_of([one]), name_of([one, two])
+    (tmp_path / stays).write_bytes(packed({one: 3}, {one: b"one"}))
+    (tmp_path / goes).write_bytes(packed({one: 3, two: 3}, {one: b"one", two: b"two"}))
+    crates.look()
+    assert crates.add(stays, tmp_path / stays)
+    assert crates.add(goes, tmp_path / goes)
+    (tmp_path / goes).unlink()
+    crates.look()
+    assert crates.add(stays, tmp_path / stays)
+    assert crates.read({one: 3})[0] == {one: b"one"}

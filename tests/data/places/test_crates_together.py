@@ -29,7 +29,11 @@ def test_the_limit_holds_for_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     with Watch(tmp_path) as watch:
         running = [start(tmp_path, limit, seed, 100, "small") for seed in range(3)]
-        fetched = [int(process.communicate(timeout=120)[0]) for process in running]
+        try:
+            fetched = [int(process.communicate(timeout=120)[0]) for process in running]
+        finally:
+            for process in running:
+                process.kill()
     assert [process.returncode for process in running] == [0, 0, 0]
     assert watch.most <= limit
     assert sum(fetched) > 100

@@ -117,12 +117,13 @@ class Crates:
             self._coming, self._seen = coming, seen if time.time_ns() - seen > TICK else -1
 
     def add(self, crate: str, path: Path) -> bool:
-        """One that is here; False when it is damaged."""
+        """One that is here; False when it is damaged. One that is known already is found anew: what it has may have been in another crate,
+        too, and have been forgotten with that one."""
         with suppress(FileNotFoundError), self._lock:  # dropped already
-            if crate not in self._members:
-                if (members := read_list(path)) is None:
-                    return False
-                self._add(crate, members)
+            members = self._members.get(crate)
+            if members is None and (members := read_list(path)) is None:
+                return False
+            self._add(crate, members)
         return True
 
     def has(self, keys: Iterable[str]) -> set[str]:
