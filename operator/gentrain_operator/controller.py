@@ -85,7 +85,7 @@ class Controller:
         webhook: Webhook | None = None,
     ) -> None:
         self._webhook = webhook
-        self._asked = dict[Key, int]()  # the attempt whose price was looked for
+        self._asked = dict[Key, tuple[int, Mapping[str, str] | None]]()  # the attempt whose price was looked for, and its node's labels
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
         self._forerunner = Forerunner(client, enabled=preflight, run_as=run_as, keeps=self._served.keeps)
@@ -135,16 +135,20 @@ class Controller:
         current = max(rayjobs, key=attempt_of, default=None)
         self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
-        price = current is not None and pricing.unpriced(job) and self._asked.get(key) != attempt_of(current)
+        looked = self._asked.get(key)
+        if current is None or looked is None or looked[0] != attempt_of(current):
+            looked = None
+        price = current is not None and pricing.unpriced(job) and looked is None
         pods = self._pods(job) if _pods_matter(job, current, price) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        asked = pricing.worker_s_node(job, current, pods) if current is not None else None
+        asked = pricing.worker_s_node(job, current, pods) if current is not None and price else None
         if current is not None and price and (asked or not starting(current)):
-            self._asked[key] = attempt_of(current)  # once: where the definition is an older one, the answer is not kept
-        node = pricing.labels_of(self._client, asked) if asked and price else None
+            # Once: an older definition does not keep the answer. But a write that carries it may be refused, and comes again.
+            looked = self._asked[key] = attempt_of(current), pricing.labels_of(self._client, asked) if asked else None
+        node = looked[1] if looked else None
         report = self._polls.report(key)
         found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=node)
         enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""

@@ -69,8 +69,8 @@ def test_the_points_are_those_of_a_run_that_was_not_killed(root: Path) -> None:
 
 def test_samples_and_timeline_are_those_of_a_run_that_was_not_killed(root: Path) -> None:
     names = [sorted(path.name for path in (root / name / "samples").iterdir()) for name in ("killed", "whole")]
-    drawn = [f"{kind}-{step:06d}.png" for kind in ("reconstructed", "step") for step in DUE]
-    assert names[0] == names[1] == ["data.json", "data.png", "real.png", *drawn]
+    drawn = [f"{kind}-{step:06d}.png" for kind in ("between", "reconstructed", "step") for step in DUE]
+    assert names[0] == names[1] == sorted(["data.json", "data.png", "real.png", *drawn])
     for step in DUE:
         one, other = ((root / name / "samples" / f"step-{step:06d}.png").read_bytes() for name in ("killed", "whole"))
         assert one == other

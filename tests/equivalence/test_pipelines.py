@@ -245,7 +245,7 @@ def test_the_average_is_exported_where_nothing_else_is_asked_for(root: Path, tmp
 def test_the_same_seed_draws_what_an_evaluation_drew(root: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from trainjobs.evaluate.pictures import grid
+    from trainjobs.evaluate.rows import by_row
 
     run = folder(root, "lora", (1, 0, 1))
     checkpoints, commit = locate(f"file://{run / 'checkpoints'}")
@@ -254,7 +254,7 @@ def test_the_same_seed_draws_what_an_evaluation_drew(root: Path, tmp_path: Path)
     assert found.prompts[:2] == ["a red circle", "a blue square"]
     images = drawn(found, 2, 0, [], torch.device("cpu")).samples.images
     shown = max((run / "samples").glob("*.png"), key=lambda path: path.stem)
-    assert np.abs(np.asarray(Image.open(shown), dtype=int) - np.asarray(grid(images), dtype=int)).max() <= 1
+    assert np.abs(np.asarray(Image.open(shown), dtype=int) - np.asarray(by_row(images, found.prompts[:2]), dtype=int)).max() <= 1
 
 
 def test_a_checkpoint_holds_what_is_trained_alone_and_names_its_base(root: Path) -> None:

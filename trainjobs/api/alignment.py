@@ -34,14 +34,25 @@ class RewardModel(Model):
     )
 
 
-class RewardFunction(Model):
-    """What completions are worth."""
+class Worth(Model):
+    """A function of completions' worth."""
 
-    function: Annotated[str, Field(min_length=1, max_length=256, pattern=CALLED)] | None = Field(
-        None,
+    function: Annotated[str, Field(min_length=1, max_length=256, pattern=CALLED)] = Field(
         description="package.module:function, called with prompts, completions and the other columns of their rows, each a list, which "
         "returns a number for each, or None to abstain; or one of ours: length (minus the distance from target, as a share of it), regex "
         "(1 where the pattern is found), match (1 where the completion is what the column says).",
+    )
+    weight: Annotated[float, Field(ge=-1000, le=1000)] = Field(1.0, description="What it is multiplied by before rewards are added.")
+    pattern: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(None, description="Of regex.")
+    target: PositiveInt | None = Field(None, description="Of length, in characters.")
+    column: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(None, description="Of match: the column with the answer.")
+
+
+class RewardFunction(Worth):
+    """What completions are worth."""
+
+    function: Annotated[str, Field(min_length=1, max_length=256, pattern=CALLED)] | None = Field(  # type: ignore[assignment]
+        None, description=Worth.model_fields["function"].description
     )
     source: ModelUri | None = Field(
         None,
@@ -49,10 +60,6 @@ class RewardFunction(Model):
         "reward, what gtj checkpoints export makes of one, or any ...ForSequenceClassification of a decoder with one label (TRL: "
         "reward_model_path).",
     )
-    weight: Annotated[float, Field(ge=-1000, le=1000)] = Field(1.0, description="What it is multiplied by before rewards are added.")
-    pattern: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(None, description="Of regex.")
-    target: PositiveInt | None = Field(None, description="Of length, in characters.")
-    column: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(None, description="Of match: the column with the answer.")
 
 
 class Rewarded(Model):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainjobs.api.alignment import RewardFunction
+from trainjobs.api.alignment import Worth
 from trainjobs.api.fields import Model, PositiveInt
 from trainjobs.api.metrics import ASKED, BUILTIN, Asked
 
@@ -26,7 +26,7 @@ class Evaluation(Model):
         "tenth of its time, only the last step. The last step is always evaluated.",
     )
     metrics: Annotated[list[Asked], Field(max_length=12)] = Field(["loss"], description=ASKED)
-    rewards: Annotated[list[RewardFunction], Field(max_length=8)] = Field(
+    rewards: Annotated[list[Worth], Field(max_length=8)] = Field(
         [], description="What win_rate compares completions by, added; default: the rewards of language.grpo or ppo."
     )
     prompts: Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], Field(max_length=64)] = Field(

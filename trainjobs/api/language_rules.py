@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainjobs.api.alignment import RewardFunction
+from trainjobs.api.alignment import RewardFunction, Worth
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.api.problem import listed
@@ -107,10 +107,13 @@ def taught(language: Language) -> Iterator[Breach]:
         yield Breach(("distill", "maxCompletion"), what, "it leaves no room for a prompt", "lower it, or raise network.contextLength")
 
 
-def whole(asked: RewardFunction) -> Iterator[Breach]:
+def one_of_both(asked: RewardFunction) -> Iterator[Breach]:
     if (asked.function is None) == (asked.source is None):
         what = "a reward with neither function nor source" if asked.function is None else "a reward with function and source"
         yield Breach((), what, "it is a function or a trained model", "name one of them")
+
+
+def whole(asked: Worth) -> Iterator[Breach]:
     for name, needed in NEEDS.items():
         given = getattr(asked, needed) is not None
         if asked.function == name and not given:
@@ -125,10 +128,9 @@ def whole(asked: RewardFunction) -> Iterator[Breach]:
 
 
 def needed_by(path: str) -> Rule:
-    """What a reward is, and what the functions of ours need, of rewards at a path."""
-    needs = " && ".join(f"(has(self.function) && self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
-    what = "a reward has either function or source; regex needs pattern, length target, match column, and no other has them"
-    return Rule(path, "GTJ0108", whole, f"has(self.function) != has(self.source) && {needs}", what)
+    """What the functions of ours need, of rewards at a path."""
+    cel = " && ".join(f"(has(self.function) && self.function == '{name}') == has(self.{needed})" for name, needed in NEEDS.items())
+    return Rule(path, "GTJ0108", whole, cel, "regex needs pattern, length target, match column, and no other reward has them")
 
 
 _METHODS = " || ".join(
@@ -193,4 +195,14 @@ RULES = (
         "onPolicy it has no effect",
     ),
     *(needed_by(f"spec.language.{method}.rewards.*") for method in ("grpo", "ppo")),
+    *(
+        Rule(
+            f"spec.language.{method}.rewards.*",
+            "GTJ0108",
+            one_of_both,
+            "has(self.function) != has(self.source)",
+            "a reward has either function or source",
+        )
+        for method in ("grpo", "ppo")
+    ),
 )

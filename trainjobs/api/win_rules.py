@@ -35,7 +35,7 @@ def compares(spec: Spec) -> Iterator[Breach]:
         elif not spec.evaluation.rewards and own.rewarded is None:
             how = "add evaluation.rewards: [{function: package.module:function}], or one of length, regex and match"
             yield Breach(place, f"{name} without rewards", "they are what completions are better or worse by", how)
-        elif any(one.source for one in spec.evaluation.rewards or (own.rewarded.rewards if own.rewarded else ())):
+        elif not spec.evaluation.rewards and own.rewarded and any(one.source for one in own.rewarded.rewards):
             how = "name functions in evaluation.rewards"
             yield Breach(place, f"{name} by a trained model of rewards", "an evaluation asks functions alone", how)
 
@@ -58,7 +58,7 @@ RULES = (
         "GTJ0108",
         compares,
         f"!has(self.language) || ({none_named(WON)}) || (({' || '.join(_HELD)}) && "
-        "(size(self.evaluation.rewards) > 0 ? !self.evaluation.rewards.exists(one, has(one.source)) : "
+        "(size(self.evaluation.rewards) > 0 ? true : "
         "self.language.method == 'grpo' ? !self.language.grpo.rewards.exists(one, has(one.source)) : "
         "self.language.method == 'ppo' && !self.language.ppo.rewards.exists(one, has(one.source))))",
         "win_rate needs a reference, which dpo has, and grpo and ppo with a weight above 0 or an adapter; and functions to compare by, for "

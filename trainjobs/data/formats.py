@@ -75,5 +75,7 @@ def none(language: Language, found: Mapping[str, str]) -> JobError:
     why = f"there is {columns}; language.{which} learns from " + "; ".join(
         f"{SHAPES[name].words}: {SHAPES[name].columns}" for name in formats
     )
+    if language.task == "seq2seq" and "text" in found:
+        why += "; language.spanCorruption: text"
     how = f"nearest is {SHAPES[near].words}: name {listed((f'data.columns.{role}' for role in lacking[near]), 'and')}"
     return JobError("GTJ0113", "the data has none of the formats of the method", where="data.source", why=why, how=how)

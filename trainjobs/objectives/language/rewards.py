@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainjobs.api.alignment import RewardFunction
+from trainjobs.api.alignment import Worth
 from trainjobs.api.errors import printable
 from trainjobs.objectives.language.judging import Judge
 from trainjobs.objectives.rewarding import Call, Function, imported
@@ -32,7 +32,7 @@ class Rewards:
     judges: tuple[tuple[float, Judge], ...] = ()  # (weight, model)
 
     @classmethod
-    def of(cls, asked: Sequence[RewardFunction], limit: float, where: str = "language.grpo") -> Rewards:
+    def of(cls, asked: Sequence[Worth], limit: float, where: str = "language.grpo") -> Rewards:
         """JobError GTJ0102 for a function that cannot be imported."""
         named = [one for one in asked if one.function is not None]
         return cls(tuple((str(one.function), one.weight, _function(one, f"{where}.rewards")) for one in named), limit, where)
@@ -60,7 +60,7 @@ class Rewards:
         return total
 
 
-def _function(asked: RewardFunction, where: str) -> Function:
+def _function(asked: Worth, where: str) -> Function:
     if asked.function == "length":
         target = asked.target or 1
         return lambda prompts, completions, **columns: [-abs(len(text) - target) / target for text in completions]
