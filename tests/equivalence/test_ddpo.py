@@ -27,7 +27,7 @@ STOPPED = "z3-w2-m4"
 
 
 def spec(stage: int, workers: int, micro: int) -> dict[str, Any]:
-    network = {"architecture": "unet", "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": []}
+    network = {"channels": 8}
     return {
         "diffusion": {
             "network": network,

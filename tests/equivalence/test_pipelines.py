@@ -80,7 +80,7 @@ def spec(name: str, root: Path, workers: int = 1, stage: int = 0, accumulation: 
         },
         "deepspeed": {"stage": stage},
         "compute": {"workers": workers, "gpusPerWorker": 0},
-        "evaluation": {"samples": 2, "everySteps": 2, "prompts": ["a red circle", "a blue square"]},
+        "evaluation": {"samples": 2, "everySteps": STEPS, "prompts": ["a red circle", "a blue square"]},
     }
 
 

@@ -139,8 +139,9 @@ class AzureBlobs:
         from azure.storage.blob import BlobServiceClient
 
         told = os.environ
-        settings: dict[str, Any] = {"retry_total": 0, "connection_timeout": CONNECT, "read_timeout": ANSWER}
-        settings["transport"] = transport = RequestsTransport()
+        # A transport of our own is not told of the client's timeouts, and would wait for 300 s.
+        transport = RequestsTransport(connection_timeout=CONNECT, read_timeout=ANSWER)
+        settings: dict[str, Any] = {"retry_total": 0, "transport": transport}
         transport.open()
         pooled(transport.session)
         if connection := told.get("AZURE_STORAGE_CONNECTION_STRING"):
