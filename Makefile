@@ -49,7 +49,7 @@ test: install  ## everything that can run on this machine, fast tests first; ski
 	@$(MAKE) --no-print-directory slow
 
 slow: install  ## the second half of `make test`, where `make check` has just passed
-	$(BIN)/python -m pytest -m slow -rsfE $(SLOW)
+	$(BIN)/python -m pytest -m slow -rsfE $(SLOW) $$(grep -rlF mark.slow tests --include='test_*.py')
 
 again: install  ## the slow tests that failed at the last run, one at a time
 	$(BIN)/python -m pytest -m slow --last-failed --last-failed-no-failures none -rsfE
