@@ -85,11 +85,10 @@ class Controller:
         webhook: Webhook | None = None,
     ) -> None:
         self._webhook = webhook
-        self._asked = dict[Key, tuple[int, Mapping[str, str] | None]]()  # the attempt whose price was looked for, and its node's labels
         self._pace, self._rivals, self._run_as = Pace(), Rivals(), run_as
         self._served = served or Served(lambda: client.schema(JOBS))
         self._forerunner = Forerunner(client, enabled=preflight, run_as=run_as, keeps=self._served.keeps)
-        self._around = Surroundings(client)
+        self._around, self._nodes = Surroundings(client), pricing.Nodes(client)
         self._client, self._stores, self._polls, self._recorder, self._image, self._now = client, stores, polls, recorder, image, now
 
     def reconcile(self, key: Key) -> float | None:
@@ -98,7 +97,7 @@ class Controller:
         if seen is None:
             self._polls.forget(key)
             self._pace.forget(key)
-            self._asked.pop(key, None)
+            self._nodes.forget(key)
             self._rivals.told(key, None)
             return None
         decision = self._decided(seen)
@@ -135,20 +134,12 @@ class Controller:
         current = max(rayjobs, key=attempt_of, default=None)
         self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
-        looked = self._asked.get(key)
-        if current is None or looked is None or looked[0] != attempt_of(current):
-            looked = None
-        price = current is not None and pricing.unpriced(job) and looked is None
-        pods = self._pods(job) if _pods_matter(job, current, price) else []
+        pods = self._pods(job) if _pods_matter(job, current, self._nodes.wanted(key, job, current)) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        asked = pricing.worker_s_node(job, current, pods) if current is not None and price else None
-        if current is not None and price and (asked or not starting(current)):
-            # Once: an older definition does not keep the answer. But a write that carries it may be refused, and comes again.
-            looked = self._asked[key] = attempt_of(current), pricing.labels_of(self._client, asked) if asked else None
-        node = looked[1] if looked else None
+        node = self._nodes.labels(key, job, current, pods)
         report = self._polls.report(key)
         found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=node)
         enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""

@@ -32,9 +32,10 @@ from gentrain_operator.kube.resource import Object
 from trainjobs.api.pools import COMPUTE_CLASS
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import ProfileSpec
+from trainjobs.plan import prices
 from trainjobs.plan.catalogue import efa_of
 
-INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+INSTANCE_TYPE = prices.TYPE
 
 # GPUs, as a profile's accelerator.type calls them, in each cloud's words.
 KARPENTER_AWS = {

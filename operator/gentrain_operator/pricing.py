@@ -8,9 +8,11 @@ from typing import Protocol
 
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import NODES, Object, Resource
+from gentrain_operator.kube.store import Key
 from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.observed import Observed
 from gentrain_operator.pods import node_of
+from gentrain_operator.present import starting
 from trainjobs.plan import prices
 
 GROUP = "ray.io/node-type"  # KubeRay's label: head or worker
@@ -38,15 +40,42 @@ def worker_s_node(job: Object, current: Object, pods: Sequence[Object]) -> str |
     return next((name for pod in sorted(workers, key=lambda pod: str(pod["metadata"]["name"])) if (name := node_of(pod))), None)
 
 
-def labels_of(server: Server, name: str) -> Mapping[str, str]:
-    """A node's labels; {} where the operator may not look, as with a role of before, and of a node that is gone already."""
-    try:
-        found: Mapping[str, str] = server.get(NODES, None, name)["metadata"].get("labels") or {}
-    except ApiError as error:
-        if error.status != 403 and not error.not_found:
-            raise
-        return {}
-    return found
+class Nodes:
+    """Whose labels an attempt is priced by, looked for once. What was found is kept beside: an older definition of a job does not keep the
+    answer, and a write that carries it may be refused, and comes again."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._found = dict[Key, tuple[int, Mapping[str, str] | None]]()  # the attempt, and the labels of its node
+
+    def forget(self, key: Key) -> None:
+        self._found.pop(key, None)
+
+    def wanted(self, key: Key, job: Object, current: Object | None) -> bool:
+        """Whether the pods of the current attempt have to be looked at for its price."""
+        return current is not None and unpriced(job) and self._found.get(key, (0, None))[0] != attempt_of(current)
+
+    def labels(self, key: Key, job: Object, current: Object | None, pods: Sequence[Object]) -> Mapping[str, str] | None:
+        """Of the node of a worker: {} where the operator may not look, as with a role of before, and of a node that is gone already. None
+        while no worker is on one, and of an attempt that runs on none."""
+        if current is None:
+            return None
+        if self.wanted(key, job, current):
+            name = worker_s_node(job, current, pods)
+            if name is None and starting(current):
+                return None
+            self._found[key] = attempt_of(current), self._of(name) if name else None
+        attempt, found = self._found.get(key, (0, None))
+        return found if attempt == attempt_of(current) else None
+
+    def _of(self, name: str) -> Mapping[str, str]:
+        try:
+            found: Mapping[str, str] = self._server.get(NODES, None, name)["metadata"].get("labels") or {}
+        except ApiError as error:
+            if error.status != 403 and not error.not_found:
+                raise
+            return {}
+        return found
 
 
 def priced(seen: Observed) -> Observed:

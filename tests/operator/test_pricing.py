@@ -10,9 +10,11 @@ from gentrain_operator import pricing
 from gentrain_operator.decide import Observed, decide
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import NODES, Object, Resource
+from gentrain_operator.kube.store import Key
 from tests.operator.test_decide import IMAGE, NOW, at, job, running
 from trainjobs.plan.prices import REGION, TYPE
 
+KEY = Key("team", "train")
 P5 = {TYPE: "p5.48xlarge", REGION: "us-east-1"}
 READY = {"stateTransitionTimes": {"ready": "2026-01-01T12:00:00Z"}, "readyWorkerReplicas": 2, "head": {"podIP": "10.0.0.1"}}
 
@@ -96,11 +98,56 @@ def test_whose_node_is_looked_at() -> None:
     assert pricing.worker_s_node(wanted, running(), pods) is None
 
 
+class Server:
+    """Answers with labels, or an error, and counts."""
+
+    def __init__(self, answer: dict[str, str] | ApiError) -> None:
+        self.answer, self.asked = answer, 0
+
+    def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        assert (resource, namespace, name) == (NODES, None, "n1")
+        self.asked += 1
+        if isinstance(self.answer, ApiError):
+            raise self.answer
+        return {"metadata": {"name": name, "labels": self.answer}}
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_node_that_cannot_be_looked_at_is_no_fault(status: int) -> None:
-    class Server:
-        def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
-            assert (resource, namespace) == (NODES, None)
-            raise ApiError(status, "Forbidden" if status == 403 else "NotFound", name)
+    wanted, _ = begun()
+    server = Server(ApiError(status, "Forbidden" if status == 403 else "NotFound", "n1"))
+    assert pricing.Nodes(server).labels(KEY, wanted, running(), [worker("a", "n1")]) == {}
 
-    assert pricing.labels_of(Server(), "n1") == {}
+
+def test_a_price_whose_write_was_refused_is_there_at_the_next_look_without_asking_again() -> None:
+    """The job is as it was: without a price, and without an answer why."""
+    (wanted, _), server = begun(), Server(P5)
+    nodes = pricing.Nodes(server)
+    assert nodes.wanted(KEY, wanted, running())
+    assert nodes.labels(KEY, wanted, running(), [worker("a", "n1")]) == P5
+    assert not nodes.wanted(KEY, wanted, running())
+    assert nodes.labels(KEY, wanted, running(), []) == P5
+    assert server.asked == 1
+
+
+def test_the_node_is_looked_for_anew_in_the_next_attempt_and_for_a_job_that_is_made_anew() -> None:
+    (wanted, _), server = begun(), Server(P5)
+    nodes = pricing.Nodes(server)
+    assert nodes.labels(KEY, wanted, running(), [worker("a", "n1")]) == P5
+    second = running()
+    second["metadata"] = {**second["metadata"], "name": "train-a2", "labels": {"gentrain.dev/attempt": "2"}}
+    assert nodes.wanted(KEY, wanted, second)
+    nodes.forget(KEY)
+    assert nodes.wanted(KEY, wanted, running())
+    assert not nodes.wanted(KEY, wanted, None)
+
+
+def test_while_the_cluster_comes_up_without_a_worker_on_a_node_it_is_looked_for_again() -> None:
+    (wanted, _), server = begun(), Server(P5)
+    nodes, starts = pricing.Nodes(server), running()
+    starts["status"] = {"jobDeploymentStatus": "Initializing"}
+    assert nodes.labels(KEY, wanted, starts, [worker("a")]) is None
+    assert nodes.wanted(KEY, wanted, starts)
+    assert nodes.labels(KEY, wanted, running(), [worker("a")]) is None, "it runs, and on no node that is known"
+    assert not nodes.wanted(KEY, wanted, running())
+    assert server.asked == 0

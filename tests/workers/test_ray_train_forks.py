@@ -103,10 +103,10 @@ def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
 # --- with processes ----------------------------------------------------------------------------------------------------------------------
 
 WORKER = """
-import os, signal, sys, time
+import os, signal, sys
 print("in", os.getcwd(), "as", sys.argv[1:], os.environ["MARK"], flush=True)
 if sys.argv[1] == "wait":
-    time.sleep(600)
+    signal.pause()
 if sys.argv[1] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(int(sys.argv[1]))

@@ -72,7 +72,7 @@ def collapsed(tokens: Numbers, gone: npt.NDArray[np.bool_], sentinels: Numbers) 
 
 @dataclass(frozen=True, eq=False)
 class SpanSource(NumberedSource):
-    """Records are pieces of two tokens at least. A batch is as translations.py has it. `start` is what a decoder writes from."""
+    """Records are pieces of two tokens at least. A batch is as translations.py has it."""
 
     tokenizer: PretrainedTokenizer
     settings: SpanCorruption

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from trainjobs.api.job import Job
@@ -26,7 +26,7 @@ def recorded(job: Job, run: Path, say: Callable[[str], None], *, apart: bool = F
     log = (run / "logs" / LOG) if apart else None
     if log is not None:
         log.parent.mkdir(exist_ok=True)
-    with log.open("wb") if log is not None else _nothing() as output:
+    with log.open("wb") if log is not None else nullcontext() as output:
         # A run may be over before that process listens: what asks it to end waits until it does.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
         try:
@@ -52,8 +52,3 @@ def recorded(job: Job, run: Path, say: Callable[[str], None], *, apart: bool = F
         if log is not None and code > 0:
             said = log.read_text(errors="replace").strip().splitlines()
             say(said[-1] if said else f"the run's record is not kept in the checkpoint store: its process ended with status {code}")
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None

@@ -80,7 +80,7 @@ class PipelineNetwork(nn.Module):
             return hidden, hidden.new_zeros(len(hidden), 0)
         states: list[Tensor] = []
         pools: list[Any] = []
-        for encoder, own in zip(self.encoders[:2], ids, strict=False):
+        for encoder, own in zip(self.encoders[:2], ids[:2], strict=True):
             found = encoder(own, output_hidden_states=True)
             states.append(found.hidden_states[-2])
             pools.append(getattr(found, "text_embeds", None))

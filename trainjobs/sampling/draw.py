@@ -14,7 +14,7 @@ from trainjobs.evaluate.prompts import conditions_of
 from trainjobs.evaluate.score import joined
 from trainjobs.noise import Between, Noise
 from trainjobs.objectives.batches import inference
-from trainjobs.objectives.phase import At, Batch, Samples
+from trainjobs.objectives.phase import Batch, Samples
 from trainjobs.sampling.asked import data_of
 from trainjobs.sampling.norms import settled
 from trainjobs.sampling.opened import Opened, wanted
@@ -48,12 +48,10 @@ def drawn(found: Opened, count: int, seed: int, prompts: Sequence[str], device: 
     if interpolate and found.spec.language:
         raise JobError("GTJ0108", "there is nothing between two texts", where="--interpolate", how="take it out")
     pieces, told = [], []
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=found.spec.training.precision == "bf16")
-    at = At(int(found.facts["step"]), int(found.facts["samples"]), found.spec.training.steps)
-    with inference(found.model.modules, autocast), settled(found, device):
+    with inference(found.model.modules, found.autocast(device)), settled(found, device):
         for rows, texts, noise in _turns(found, count, seed, asked, device, interpolate, _rows(found, prompts)):
             data = {name: value.to(device) for name, value in _data(found, role, texts).items()}
-            pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), at)))
+            pieces.append(found.model.objective.sample(Batch(data, noise, len(noise.samples), found.at)))
             told += [_told(found, row, seed, text) for row, text in zip(rows, texts or [""] * len(rows), strict=True)]
     if interpolate:
         return Drawn(joined(pieces), tuple(told), steps=interpolate + 1)

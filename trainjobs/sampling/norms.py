@@ -20,7 +20,7 @@ from torch import Tensor
 from trainjobs.evaluate.running_norms import noise, of_samples
 from trainjobs.export.export import FACTS
 from trainjobs.export.huggingface import text
-from trainjobs.objectives.phase import At, Batch
+from trainjobs.objectives.phase import Batch
 from trainjobs.sampling.opened import Opened, opened
 
 BUFFERS = (".running_mean", ".running_var")
@@ -30,11 +30,10 @@ def settled(found: Opened, device: torch.device) -> AbstractContextManager[None]
     """In the block, entered in inference, batch norm of averaged networks has statistics of samples of the average."""
     averaged = found.facts.get("weights") == "ema"
     networks = [network.module for network in found.model.networks.values() if network.averaged and averaged]
-    at = At(int(found.facts["step"]), int(found.facts["samples"]), found.spec.training.steps)
 
     def draw(rows: Tensor) -> None:
         data = {"label": torch.tensor(labels, device=device)[rows]} if (labels := found.drawing.get("labels")) else {}
-        found.model.objective.sample(Batch(data, noise(found.spec, rows, device), len(rows), at))
+        found.model.objective.sample(Batch(data, noise(found.spec, rows, device), len(rows), found.at))
 
     return of_samples(networks, draw, nullcontext)
 
@@ -46,8 +45,7 @@ def write(folder: Path, where: str, job: Mapping[str, Any] | None = None) -> Non
     files = {folder / file: name for name, listed in facts["networks"].items() for file in listed}
     device = torch.device("cpu")
     found = opened(folder, where, job, device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=found.spec.training.precision == "bf16")
-    with torch.no_grad(), autocast, settled(found, device):
+    with torch.no_grad(), found.autocast(device), settled(found, device):
         for path, name in files.items():
             tensors, buffers = load_file(path), dict(found.model.modules[name].named_buffers())
             new = {key: buffers[key].to(value.dtype) for key, value in tensors.items() if key.endswith(BUFFERS) and key in buffers}

@@ -30,7 +30,7 @@ from trainjobs.export.autoencoders import FOLDER as AUTOENCODER
 from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
-from trainjobs.objectives.phase import Model
+from trainjobs.objectives.phase import At, Model
 from trainjobs.sampling import pipelines
 
 MICRO = 64  # rows at a time where it is not known how many passed together
@@ -54,6 +54,15 @@ class Opened:
     @property
     def micro(self) -> int:
         return int(self.drawing.get("micro") or MICRO)
+
+    @property
+    def at(self) -> At:
+        """Where in its training the model is."""
+        return At(int(self.facts["step"]), int(self.facts["samples"]), self.spec.training.steps)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """As the run's own evaluations computed."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.spec.training.precision == "bf16")
 
 
 def opened(

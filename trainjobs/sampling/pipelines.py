@@ -62,4 +62,4 @@ def opened(
 
 
 def _of_several(trained: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[key] for name, key in zip(sorted(trained), ENCODED, strict=False)}
+    return {name: tensors[key] for name, key in zip(sorted(trained), ENCODED[: len(trained)], strict=True)}

@@ -57,10 +57,13 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def die_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when the one that started it dies: nothing trains on unseen."""
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send SIGTERM, or another signal, to this process when the one that started it dies: nothing trains on unseen."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(1, number)
+        if os.getppid() != parent:  # it has died this very moment
+            os.kill(os.getpid(), number)
 
 
 def stoppable(run: Path) -> None:

@@ -19,10 +19,10 @@ from trainjobs.models import attention
 from trainjobs.objectives.language.answers import AnswersObjective
 from trainjobs.objectives.language.attention import Masks, blocks, bounds, of_documents
 from trainjobs.objectives.phase import Model
+from trainjobs.objectives.precision import LOW
 
 Kind = Literal["flex", "varlen"]
 KINDS: Mapping[Kind, Masks] = {"flex": blocks, "varlen": bounds}
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NEAR = 0.05  # of the largest number: what half precision leaves of two ways to sum
 WHERE = "spec.language.attention"
 
@@ -43,7 +43,7 @@ def attended(model: Model, spec: Spec, device: torch.device) -> tuple[Model, str
     if asked == "sdpa" or (asked == "auto" and device.type != "cuda"):
         return model, "sdpa"
     kind: Kind = "varlen" if asked == "varlen" else "flex"
-    why_not = unfit(objective.model) or failing(kind, device, PRECISIONS[spec.training.precision], *heads(objective.model))
+    why_not = unfit(objective.model) or failing(kind, device, LOW.get(spec.training.precision, torch.float32), *heads(objective.model))
     if why_not and asked == "auto":
         return model, f"sdpa ({kind}: {why_not})"
     if why_not:

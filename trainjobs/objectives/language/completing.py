@@ -41,10 +41,10 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
 def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows) -> Tensor:
     """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
     prompts, completions = texts_of(tokenizer, rows)
-    beside = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in rows["columns"].cpu()]
-    asked = [row.pop(MESSAGES, prompt) for row, prompt in zip(beside, prompts, strict=True)]
+    columns, messages = beside(rows["columns"])
+    asked = [prompt if told is None else told for prompt, told in zip(prompts, messages, strict=True)]
     device, step = rows["tokens"].device, int(rows["step"][0])
-    found = rewards(prompts, completions, listed(beside), step, asked, device)
+    found = rewards(prompts, completions, columns, step, asked, device)
     return torch.tensor(found, dtype=torch.float32, device=device)
 
 
@@ -76,6 +76,13 @@ def entropy(logits_BLV: Tensor, temperature: float) -> Tensor:
     """Of each next token, in nats, float32 [B, L], without a gradient."""
     logs_BLV = (logits_BLV.detach().float() / temperature).log_softmax(dim=2)
     return -(logs_BLV.exp() * logs_BLV).sum(dim=2)
+
+
+def beside(columns_BC: Tensor) -> tuple[dict[str, list[Any]], list[Any]]:
+    """(each other column of the data; the messages of each prompt, None of a text) of rows of JSON in bytes, filled up with 0."""
+    rows = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in columns_BC.cpu()]
+    messages = [row.pop(MESSAGES, None) for row in rows]
+    return listed(rows), messages
 
 
 def listed(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

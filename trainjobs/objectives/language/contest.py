@@ -6,7 +6,6 @@ everywhere, whatever the ranks and micro-batches are, and what differs comes fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from torch import Tensor, nn
 from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.api.job import Spec
 from trainjobs.data.answers import NOT_LEARNED
-from trainjobs.data.sequences import MESSAGES
 from trainjobs.data.tokens import Tokenizer
-from trainjobs.objectives.language.completing import joined, listed, texts_of
+from trainjobs.objectives.language.completing import beside, joined, texts_of
 from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.rewards import Rewards
 from trainjobs.objectives.phase import Batch
@@ -88,9 +86,7 @@ def prompts(data: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Mapping[str, li
     """(prompts int64 [B, P], their lengths [B], other columns) of rows of data/preferences.py: those of prompts, or what the chosen of two
     answers has before what is learned of it."""
     if "prompt" in data:
-        rows = [json.loads(bytes(row[row > 0].tolist()) or b"{}") for row in data["columns"].cpu()]
-        for row in rows:
-            row.pop(MESSAGES, None)  # for models of rewards alone
-        return data["prompt"], data["prompt_length"], listed(rows)
+        columns, _ = beside(data["columns"])  # messages are for models of rewards alone
+        return data["prompt"], data["prompt_length"], columns
     tokens_BL, labels_BL = data["tokens"][:, 0], data["labels"][:, 0]
     return tokens_BL, (labels_BL != NOT_LEARNED).long().argmax(dim=1) + 1, {}

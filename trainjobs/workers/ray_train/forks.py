@@ -14,7 +14,6 @@ asks is left alone and starts by itself. A fork dies with this process, and with
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -30,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainjobs.workers.process import die_with_parent
 from trainjobs.workers.ray_train.unneeded import without_types
 
 MODULES = ("trainjobs.loop", "trainjobs.workers.worker", "torch._dynamo", "tensorboardX", "tensorboardX.proto.event_pb2")
@@ -47,7 +47,7 @@ class Order:
 
 def main(arguments: Sequence[str]) -> None:
     path = Path(arguments[0])
-    ended_with_parent(signal.SIGTERM)
+    die_with_parent()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
@@ -100,18 +100,19 @@ def serve(listener: socket.socket) -> Order:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 line, _ = listener.accept()
-                with contextlib.suppress(OSError, EOFError, ValueError):
-                    if (order := received(line)) is not None:
-                        if not (pid := os.fork()):
-                            shut(selector)
-                            return order
-                        for file in order.files:
-                            os.close(file)
-                        pids[line] = pid
-                        selector.register(line, selectors.EVENT_READ)
-                        selector.register(os.pidfd_open(pid), selectors.EVENT_READ, line)
-                        continue
-                line.close()
+                if (made := forked(line)) is None:
+                    line.close()
+                    continue
+                pid, order = made
+                if not pid:
+                    line.close()
+                    shut(selector)
+                    return order
+                for file in order.files:
+                    os.close(file)
+                pids[line] = pid
+                selector.register(line, selectors.EVENT_READ)
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, line)
             elif key.data is None:  # a launcher has ended, or been ended
                 line = key.fileobj  # type: ignore[assignment]
                 if line in pids:
@@ -127,6 +128,15 @@ def serve(listener: socket.socket) -> Order:
                 with contextlib.suppress(OSError):
                     line.sendall(str(status).encode())
                 line.close()
+
+
+def forked(line: socket.socket) -> tuple[int, Order] | None:
+    """A fork for whoever asks on this line: its process id, 0 in the fork itself, and what it is to run. None where that cannot be."""
+    try:
+        order = received(line)
+        return None if order is None else (os.fork(), order)
+    except (OSError, EOFError, ValueError):
+        return None
 
 
 def received(line: socket.socket) -> Order | None:
@@ -152,7 +162,7 @@ def shut(selector: selectors.BaseSelector) -> None:
 
 def become(order: Order) -> None:
     """The program of an order, in this process."""
-    ended_with_parent(signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number, file in enumerate(order.files):
         os.dup2(file, number)
@@ -167,14 +177,6 @@ def become(order: Order) -> None:
     with without_types():
         importlib.import_module(THEIRS)
     runpy.run_path(order.argv[0], run_name="__main__")
-
-
-def ended_with_parent(number: int) -> None:
-    """Have the kernel send this signal when the process that this one comes from dies; at once where it is dead already."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, number)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,30 @@ class Moved(Exception):
     """Ray is not as it was when this was written."""
 
 
+@dataclass(frozen=True)
 class Forks:
-    """The process of forks.py. It ends with this one."""
+    """The process of forks.py: the socket at which it is asked."""
 
-    @classmethod
-    def begun(cls, *, gpus: bool) -> Forks | None:
-        """None where workers start in Ray's own way: where SWITCH says so, and where the kernel is not Linux."""
-        return cls(gpus=gpus) if sys.platform == "linux" and os.environ.get(SWITCH) != "0" else None
+    line: str
 
-    def __init__(self, *, gpus: bool) -> None:
-        self._folder = tempfile.mkdtemp(prefix="gentrain-forks-")  # for this user alone; that process removes it, too
-        self.line = f"{self._folder}/line"
-        command = [sys.executable, "-m", "trainjobs.workers.ray_train.forks", self.line, *(["--gpus"] if gpus else [])]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+@contextmanager
+def forks(*, gpus: bool) -> Iterator[Forks | None]:
+    """That process, which begins to import at once and ends with the block, or with this process. None where workers start in Ray's own
+    way: where SWITCH says so, and where the kernel is not Linux."""
+    if sys.platform != "linux" or os.environ.get(SWITCH) == "0":
+        yield None
+        return
+    folder = tempfile.mkdtemp(prefix="gentrain-forks-")  # for this user alone; that process removes it, too
+    found = Forks(f"{folder}/line")
+    command = [sys.executable, "-m", "trainjobs.workers.ray_train.forks", found.line, *(["--gpus"] if gpus else [])]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        yield found
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def lighter(command: Sequence[str], python: str, setup: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,26 @@ from trainjobs.api.job import Spec
 from trainjobs.plan.group import group
 from trainjobs.run import progress
 from trainjobs.workers.process import connected, stoppable, threads
-from trainjobs.workers.ray_train.lighter import Forks, forking
+from trainjobs.workers.ray_train.lighter import Forks, forking, forks
 from trainjobs.workers.ray_train.unneeded import without_types
 
 WARM = "trainjobs.workers.ray_train.local.warm"
+ONCE = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}  # Ray Train's own print would write every line of a worker twice
 
 
 def on_ray(run: Path, settings: dict[str, Any], spec: Spec) -> None:
     """Train on workers of a Ray cluster: the one that RAY_ADDRESS names, else one of its own on this machine."""
-    with ExitStack() as stack:
-        train_on_ray(run, settings, spec, stack)
-
-
-def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitStack) -> None:
-    """`stack` ends what is started beside Ray."""
-    elastic = spec.compute.elastic
     progress.update(run, message="starting Ray")
-    note = progress.timeline(run, settings["since"])
-    note("checks")
+    progress.timeline(run, settings["since"])("checks")
     local = "RAY_ADDRESS" not in os.environ
-    forks = Forks.begun(gpus=spec.compute.gpus_per_worker > 0) if local else None
-    if forks is not None:
-        stack.callback(forks.close)
+    with forks(gpus=spec.compute.gpus_per_worker > 0) if local else nullcontext() as source:
+        train_on_ray(run, settings, spec, source, local=local)
+
+
+def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, source: Forks | None, *, local: bool) -> None:
+    """`source`: where workers are forked from, None where they start in Ray's own way."""
+    elastic = spec.compute.elastic
+    note = progress.timeline(run, settings["since"])
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a manifest's relative paths are relative to where the user stands
     # 60 s are exceeded on a busy machine. An elastic group is put where there is room, and elsewhere if that room was a node that has died.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30" if elastic else "300")
@@ -43,7 +41,7 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let everything else on the machine go first
         os.environ.setdefault("RAY_enable_worker_prestart", "0")  # the prestarted ones are never used: theirs is another environment
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    with without_types() if forks else nullcontext():
+    with without_types() if source else nullcontext():
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
 
@@ -54,9 +52,7 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
 
     note("import ray")
     if local:
-        # Ray Train's own print would write every line of a worker twice.
-        theirs = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
-        with without_idle_services(), forking(forks, theirs, partial(print, flush=True)) if forks else nullcontext():
+        with without_idle_services(), forking(source, ONCE, partial(print, flush=True)) if source else nullcontext():
             begin(spec.compute.worker_range[1] * spec.compute.each)
     else:
         ray.init()
@@ -65,7 +61,7 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
     stoppable(run)  # Ray has set its own handlers
     progress.update(run, message="starting workers")
     ranks = group(spec, int(ray.cluster_resources().get("GPU", 0)) if local else None)
-    environment = {"DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}
+    environment = {**ONCE, "DS_ACCELERATOR": "cuda" if ranks.on_gpu else "cpu"}
     if local:
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", threads(ranks.sizes[-1]))
         settings = {**settings, "threads": int(environment["OMP_NUM_THREADS"])}
@@ -88,7 +84,7 @@ def train_on_ray(run: Path, settings: dict[str, Any], spec: Spec, stack: ExitSta
             name="ray",
             storage_path=str(run),
             failure_config=FailureConfig(max_failures=-1),
-            worker_runtime_env={} if forks else {"worker_process_setup_hook": WARM, "env_vars": environment},
+            worker_runtime_env={} if source else {"worker_process_setup_hook": WARM, "env_vars": environment},
         ),
     )
     trainer.fit()
