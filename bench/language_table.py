@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
+
+from bench.ratios import ratio
 
 ROWS = {
     "Trainer": ("training, sequences a second", "transformers' `Trainer`"),
@@ -47,8 +49,3 @@ def language(result: dict[str, Any] | None) -> list[str]:
             "",
         ]
     return lines
-
-
-def ratio(values: list[float]) -> str:
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return f"{median(values):.3f} ({low:.3f} to {high:.3f})"
