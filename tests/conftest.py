@@ -1,7 +1,9 @@
-"""What all tests share: no example is failed for being slow on a busy machine, the order of files, and a way to tell whoever waits."""
+"""What all tests share: no example is failed for being slow on a busy machine, the order of files, which files are
+imported, and a way to tell whoever waits."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,16 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
+WHOLLY_SLOW = re.compile(r"^pytestmark = [^\n]*mark\.slow", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of which `-m slow` or `-m "not slow"` leaves nothing is not imported: diffusers and transformers take seconds each."""
+    chosen = config.getoption("markexpr")
+    if chosen not in ("slow", "not slow") or not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text()
+    return True if (WHOLLY_SLOW.search(text) if chosen == "not slow" else "mark.slow" not in text) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
