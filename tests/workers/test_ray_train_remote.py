@@ -32,13 +32,27 @@ def test_a_workers_folder_is_emptied_and_keeps_checkpoints_where_the_driver_does
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "kept").touch()
     folder = remote.own_folder(run, '{"kind": "x"}', 0)
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "job.json", "logs"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cache", "checkpoints", "job.json", "logs"]
     assert (folder / "job.json").read_text() == '{"kind": "x"}'
     assert folder.stat().st_mode & 0o777 == 0o700, "a job may name secrets"
     (folder / "checkpoints" / "new").touch()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["kept", "new"]
     remote.own_folder(run, "{}", 0)
     assert (run / "checkpoints" / "kept").exists(), "what the link leads to is not emptied"
+
+
+def test_workers_of_a_machine_share_a_cache_that_outlives_their_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    run = tmp_path / "gentrain-0f3c"
+    first, second = (remote.own_folder(run, "{}", rank) for rank in (0, 1))
+    (first / "cache" / "fetched").write_text("an object")
+    assert (second / "cache" / "fetched").read_text() == "an object"
+    again = remote.own_folder(run, "{}", 0)
+    assert (again / "cache" / "fetched").read_text() == "an object", "the next group finds it"
+    assert (again / "cache").resolve().stat().st_mode & 0o777 == 0o700
+    other = remote.own_folder(tmp_path / "gentrain-77aa", "{}", 0)
+    assert not (other / "cache" / "fetched").exists(), "another run has its own"
 
 
 class Actor:

@@ -69,15 +69,18 @@ class Away:
 def own_folder(run: Path, job: str, rank: int) -> Path:
     """A worker's run folder on its own machine, emptied of what another one left, with `job` as its job.json.
 
-    A manifest that names no place for checkpoints means the run folder: that is the driver's path, on whatever is mounted there.
+    A manifest that names no place for checkpoints means the run folder: that is the driver's path, on whatever is mounted there. What is
+    fetched and derived lies in one cache for all of the run's workers on the machine, and stays there for the group that follows.
     """
-    folder = (
-        Path(tempfile.gettempdir()) / f"gentrain-{run.name.removeprefix('gentrain-')}_{rank}"
-    )  # no name of a job has an underscore, so no other run's folder is emptied
+    # No name of a job has an underscore, so no other run's folder is emptied.
+    name = f"gentrain-{run.name.removeprefix('gentrain-')}"
+    folder, cache = (Path(tempfile.gettempdir()) / f"{name}_{whose}" for whose in (rank, "cache"))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
+    cache.mkdir(mode=0o700, exist_ok=True)
     (folder / "logs").mkdir()
     (folder / "job.json").write_text(job)
+    (folder / "cache").symlink_to(cache)
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").symlink_to(run / "checkpoints")
     return folder
