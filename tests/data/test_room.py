@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.data.places.memory import MemoryBucket
@@ -22,7 +23,7 @@ from trainjobs.data.prepare import prepare
 from trainjobs.stores.file import FileStore
 
 Make = Callable[..., Spec]
-RECORD = json.dumps({"text": "word " * 200}) + "\n"  # 1001 tokens of bytes, 4 bytes each
+RECORD = json.dumps({"text": "word " * 200}) + "\n"  # 1001 tokens of bytes, 2 bytes each
 
 
 def written(folder: Path, records: int = 1000) -> str:
@@ -38,7 +39,7 @@ def on_disk(folder: Path) -> int:
 
 @pytest.mark.parametrize("holdout", [0.0, 0.1])
 def test_it_is_told_with_how_much_they_take_before_the_disk_is_full(holdout: float, job: Make, tmp_path: Path) -> None:
-    spec, cache = job("language", written(tmp_path), cache="2M", holdout=holdout), tmp_path / "cache"
+    spec, cache = job("language", written(tmp_path), cache="1M", holdout=holdout), tmp_path / "cache"
     most = 0
     write = text.encoded
 
@@ -55,19 +56,19 @@ def test_it_is_told_with_how_much_they_take_before_the_disk_is_full(holdout: flo
             open_source(spec, cache)
     assert (caught.value.code, caught.value.exit_code, caught.value.where) == ("GTJ0114", 7, spec.data.source)
     assert caught.value.what == "the tokens are larger than data.cache"
-    assert caught.value.why == "they take about 4.0 MB of the disk, and 2.0 MB of data.cache is for them"
-    assert caught.value.how.startswith("raise data.cache by 4.0 MB or more")
-    assert 0 < most <= 2_000_000
+    assert caught.value.why == "they take about 2.0 MB of the disk, and 1.0 MB of data.cache is for them"
+    assert caught.value.how.startswith("raise data.cache by 2.0 MB or more")
+    assert 0 < most <= 1_000_000
     assert on_disk(cache) == 0, "nothing of it is left"
-    assert open_source(job("language", spec.data.uri, cache="4100k", holdout=holdout), cache).info.length > 0
+    assert open_source(job("language", spec.data.uri, cache="2050k", holdout=holdout), cache).info.length > 0
 
 
 def test_what_was_prepared_is_refused_before_a_byte_of_it_is_laid_out(job: Make, tmp_path: Path) -> None:
     raw = job("language", written(tmp_path))
     prepare(raw, FileStore(tmp_path / "out"), Reading(tmp_path / "first"), 1 << 20, in_turn)
     with pytest.raises(JobError) as caught:
-        open_source(job("language", f"file://{tmp_path}/out", cache="2M"), tmp_path / "cache")
-    assert caught.value.why == "they take 4.0 MB of the disk, and 2.0 MB of data.cache is for them"
+        open_source(job("language", f"file://{tmp_path}/out", cache="1M"), tmp_path / "cache")
+    assert caught.value.why == "they take 2.0 MB of the disk, and 1.0 MB of data.cache is for them"
     assert on_disk(tmp_path / "cache") == 0
 
 
@@ -75,14 +76,14 @@ def test_of_a_bucket_half_of_the_cache_is_for_what_is_fetched(job: Make, tmp_pat
     bucket = MemoryBucket({f"data/{part}.jsonl": (RECORD * 20).encode() for part in range(4)})
     monkeypatch.setattr(found, "open_place", lambda uri, patience=None: placed(bucket, "data"))
     monkeypatch.setattr(text, "_BATCH", 1000)
-    with pytest.raises(JobError, match=r"they take about 0\.3 MB of the disk, and 0\.2 MB of data\.cache"):
-        open_source(job("language", "s3://bucket/data", cache="400k"), tmp_path / "cache")
-    assert open_source(job("language", "s3://bucket/data", cache="700k"), tmp_path / "cache").info.length > 0
+    with pytest.raises(JobError, match=r"they take about 0\.2 MB of the disk, and 0\.1 MB of data\.cache"):
+        open_source(job("language", "s3://bucket/data", cache="200k"), tmp_path / "cache")
+    assert open_source(job("language", "s3://bucket/data", cache="350k"), tmp_path / "cache").info.length > 0
 
 
 def test_a_disk_that_fills_while_they_are_written(job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> Any:
-        yield False, b"\0" * 4000
+        yield False, np.zeros(1000, dtype=np.int32)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(text, "encoded", full)
@@ -94,7 +95,7 @@ def test_a_disk_that_fills_while_they_are_written(job: Make, tmp_path: Path, mon
 
 
 def test_the_command_line_ends_with_the_status_of_the_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = f"{{source: '{written(tmp_path)}', cache: 2M}}"
+    data = f"{{source: '{written(tmp_path)}', cache: 1M}}"
     head = "apiVersion: gentrain.dev/v1alpha1\nkind: GenerativeTrainingJob\nmetadata: {name: words}\n"
     (tmp_path / "job.yaml").write_text(f"{head}spec: {{language: {{}}, data: {data}, training: {{steps: 1}}}}\n")
     assert status(["data", "-f", str(tmp_path / "job.yaml")]) == 7

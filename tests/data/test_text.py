@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data import open_source
+from trainjobs.data import documents, open_source, text
 from trainjobs.data.text import TextSource
-from trainjobs.data.tokens import kept
+from trainjobs.data.tokens import ByteTokenizer, kept
 from trainjobs.noise import Noise
 
 Make = Callable[..., Spec]
@@ -184,3 +186,35 @@ def test_a_run_that_goes_on_keeps_its_tokenizer_and_its_rule(job: Make, tmp_path
     placed = open_source(job("language", f"file://{path}", options), tmp_path / "cache", rule="place")
     sequences = placed.info.length + placed.info.heldout
     assert placed.info.heldout == round(sequences * 0.05)
+
+
+@pytest.mark.parametrize(("vocabulary", "kind"), [(1 << 16, torch.uint16), ((1 << 16) + 1, torch.int32)])
+@pytest.mark.parametrize("holdout", [0, 0.1])
+def test_tokens_lie_in_two_bytes_where_the_vocabulary_fits(
+    vocabulary: int, kind: torch.dtype, holdout: float, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Numbers(ByteTokenizer):
+        """A letter is the number of the token before the last, or one below, ..."""
+
+        def arrays(self, texts: list[str]) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
+            return [np.array([vocabulary - 2 - ord(letter) + 97 for letter in one], dtype=np.int32) for one in texts]
+
+    tokenizer = Numbers(vocabulary, end=vocabulary - 1)
+    monkeypatch.setattr(text, "open_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr(text, "PIECE", 32)
+    monkeypatch.setattr(documents, "PIECE", 32)
+    (tmp_path / "data").mkdir()
+    for number in range(40):
+        (tmp_path / "data" / f"{number:02}.txt").write_text("abcdefg" * 12)
+    source = opened(job, tmp_path / "data", tmp_path / "cache", context=6, holdout=holdout)
+    assert source.sequences.dtype == kind
+    (path,) = (tmp_path / "cache").glob("tokens-*.bin")
+    # A document that is divided has an end of text after each part.
+    assert 40 * 85 <= (path.stat().st_size - (16 if holdout else 0)) / kind.itemsize < 40 * 88
+    letters = [vocabulary - 2 - offset for offset in range(7)]
+    shown_tokens = {token for sequence in everything(source) for token in sequence}
+    assert shown_tokens == {*letters, vocabulary - 1}, "as many as there are, whatever they take"
+    if holdout:
+        held = source.heldout_batch(torch.arange(source.info.heldout))["tokens"]
+        assert held.dtype == torch.int64
+        assert {*held.flatten().tolist()} == {*letters, vocabulary - 1}

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from trainjobs.api.data import Data
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -21,6 +24,7 @@ from trainjobs.data.holdout import is_held
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.source import divide
 
+Row = tuple[bool, npt.NDArray[np.int32]]  # whether it is held out; the tokens of a document or of a piece
 PIECE = 16_384  # characters: several contexts of a small model, and enough of them in a megabyte to hold out a twentieth
 _STDLIB = 8_000_000  # bytes of the standard library that are read; 3.11's top modules are 4.7 MB
 
@@ -33,7 +37,7 @@ class Texts:
     key: str
     read: Callable[[], Iterator[tuple[str, str, bool]]]
     apart: bool = False
-    ready: Callable[[], Iterator[tuple[bool, bytes]]] | None = None  # in place of `read` where the text was encoded ahead, as text.encoded
+    ready: Callable[[], Iterator[Row]] | None = None  # in place of `read` where the text was encoded ahead, as text.encoded
     pieces: int = 0  # of what is ready
     divided: int = 0  # documents of which some is held out and some is not, of what is ready
     tokens: int = 0  # of what is ready

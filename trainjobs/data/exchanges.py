@@ -26,7 +26,7 @@ from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import position
 from trainjobs.data.pixels import readonly
 from trainjobs.data.places.place import Shelf
-from trainjobs.data.room import BYTES, Room
+from trainjobs.data.room import Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, divide, moved
 from trainjobs.data.tokens import ByteTokenizer, Tokenizer
@@ -87,7 +87,7 @@ def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Pa
     width = sum(1 if field.endswith("_length") else context for field in fields) + _SIDE
 
     def write(file: BinaryIO) -> None:
-        Room(limit, where).expect(exchanges.count * width * BYTES)
+        Room(limit, where).expect(exchanges.count * width * 4)
         cut = count = 0
         for name, place, values, apart in exchanges.read():
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data.dataset import Dataset
-from trainjobs.data.documents import PIECE, divided, of, settings
+from trainjobs.data.documents import PIECE, Row, divided, of, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.pretrained_tokenizer import pretrained_tokenizer
@@ -64,7 +64,7 @@ class Tokens:
                 yield from made
 
         with pq.ParquetWriter(path, schema, compression="zstd") as file:
-            group: list[tuple[bool, np.ndarray[Any, np.dtype[np.int32]]]] = []
+            group: list[Row] = []
 
             def flush() -> None:
                 values = np.concatenate([row for _, row in group])
@@ -76,8 +76,8 @@ class Tokens:
                 group.clear()
 
             for is_held, row in encoded(self.tokenizer, parts()):
-                group.append((is_held, np.frombuffer(row, "<i4")))
-                rows, tokens = rows + 1, tokens + len(row) // 4
+                group.append((is_held, row))
+                rows, tokens = rows + 1, tokens + len(row)
                 if len(group) == ROWS:
                     flush()
             if group:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data.documents import PIECE, Texts, settings
+from trainjobs.data.documents import PIECE, Row, Texts, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.found import Found
 from trainjobs.data.places.place import Listed, Object, Place, Shelf
@@ -123,7 +123,7 @@ def of_tokens(made: Prepared, found: Found, shelf: Shelf) -> Texts:
     """The documents as tokens, in the order in which they were read."""
     there = {one.name: one for one in found.train.objects}
 
-    def ready() -> Iterator[tuple[bool, bytes]]:
+    def ready() -> Iterator[Row]:
         place = found.place()
         for name in sorted(made.shards):
             yield from _rows(place, there[name], shelf, str(made.shards[name]["sha256"]))
@@ -143,7 +143,7 @@ def together(every: Sequence[tuple[Prepared | None, Found]], trained: bytes | No
     return next(iter(files))
 
 
-def _rows(place: Place, shard: Object, shelf: Shelf, digest: str) -> Iterator[tuple[bool, bytes]]:
+def _rows(place: Place, shard: Object, shelf: Shelf, digest: str) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     with shelf.hold(place, [shard]) as (path,):
@@ -155,7 +155,7 @@ def _rows(place: Place, shard: Object, shelf: Shelf, digest: str) -> Iterator[tu
             for batch in table.iter_batches(columns=["tokens", "held"]):
                 tokens = batch.column("tokens")
                 for row, held in enumerate(batch.column("held").to_pylist()):
-                    yield held, tokens[row].values.to_numpy(zero_copy_only=False).astype("<i4", copy=False).tobytes()
+                    yield held, tokens[row].values.to_numpy(zero_copy_only=False)
 
 
 def _named(listed: Listed, name: str) -> Object | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from trainjobs.api.errors import JobError
 from trainjobs.data.files import megabytes
 
-BYTES = 4  # of a token
 Document = tuple[str, str, bool]  # as of documents.Texts
 
 

@@ -22,18 +22,18 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.pretrained import Base
 from trainjobs.data.cache import cached
-from trainjobs.data.documents import PIECE, Texts, divided, enough, settings
+from trainjobs.data.documents import PIECE, Row, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
 from trainjobs.data.pixels import readonly
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
-from trainjobs.data.room import BYTES, Room
+from trainjobs.data.room import Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.data.tokens import TRAINED, Tokenizer, open_tokenizer, read_tokenizer
 from trainjobs.noise import Noise
 
-_VERSION = 1  # of how text becomes tokens; part of the cached files' names
+_VERSION = 2  # of how text becomes tokens; part of the cached files' names
 _HEAD = 16  # bytes
 _BATCH = 2_000_000  # characters that are encoded at once
 _PIECES = 2  # held-out pieces that are expected at least where text is divided by name; fewer would be a matter of luck
@@ -41,7 +41,7 @@ _PIECES = 2  # held-out pieces that are expected at least where text is divided 
 
 @dataclass(frozen=True)
 class TextSource:
-    """`sequences` is int32 [info.length, T + 1], `held` int32 [info.heldout, T + 1]: views of the tokens."""
+    """`sequences` is [info.length, T + 1], `held` [info.heldout, T + 1]: views of the tokens, uint16 where all fit, else int32."""
 
     info: DataInfo
     sequences: Tensor
@@ -117,18 +117,19 @@ def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenize
 
 
 def _tokens(texts: Texts, tokenizer: Tokenizer, path: Path, room: Room) -> Tensor:
-    """int32 [tokens of all documents], mapped from `path`, which is written if it does not exist: plain int32, little-endian."""
+    """The tokens of all documents, mapped from `path`, which is written if it does not exist: one after the other, little-endian."""
+    kind = kind_of(tokenizer)
 
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("encoding the text, once, in %s", path)
-        room.expect(texts.tokens * BYTES)
+        room.expect(texts.tokens * kind.itemsize)
         rows = texts.ready() if texts.ready else encoded(tokenizer, ((False, text) for _, text, _ in room.reading(texts.read)))
-        for _, row in room.taken(rows):
+        for _, row in room.taken(_written(rows, kind)):
             file.write(row)
 
     if cached(path, write).stat().st_size == 0:  # which cannot be mapped
-        return readonly(np.empty(0, dtype=np.int32))
-    return readonly(np.memmap(path, dtype="<i4", mode="r"))
+        return readonly(np.empty(0, dtype=kind))
+    return readonly(np.memmap(path, dtype=kind, mode="r"))
 
 
 def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, path: Path, room: Room) -> tuple[Tensor, Tensor] | None:
@@ -137,6 +138,8 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
 
     `path` holds two int64, the tokens of the first and the number of pieces, then the tokens of the first, then those of the second.
     """
+
+    kind = kind_of(tokenizer)
 
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("%s, once, in %s", "laying out the tokens" if texts.ready else "encoding the text", path)
@@ -148,14 +151,14 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
                 pieces += -(-len(text) // PIECE)
                 yield from [(apart, text)] if texts.apart else divided(name, text, holdout)
 
-        room.expect(texts.tokens * BYTES)
+        room.expect(texts.tokens * kind.itemsize)
         file.write(bytes(_HEAD))
         with TemporaryFile(dir=path.parent) as aside:
-            for is_held, row in room.taken(texts.ready() if texts.ready else encoded(tokenizer, parts())):
+            for is_held, row in room.taken(_written(texts.ready() if texts.ready else encoded(tokenizer, parts()), kind)):
                 if is_held:
                     aside.write(row)
                 else:
-                    trained += file.write(row) // 4
+                    trained += file.write(row) // kind.itemsize
             aside.seek(0)
             shutil.copyfileobj(aside, file, 1 << 24)
         file.seek(0)
@@ -164,8 +167,7 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
     trained, pieces = np.fromfile(cached(path, write), dtype="<i8", count=2).tolist()
     if not texts.apart and pieces * min(holdout, 1 - holdout) < _PIECES:
         return None
-    size = (path.stat().st_size - _HEAD) // 4
-    tokens = readonly(np.memmap(path, dtype="<i4", mode="r", offset=_HEAD)) if size else readonly(np.empty(0, dtype=np.int32))
+    tokens = readonly(np.memmap(path, dtype=kind, mode="r", offset=_HEAD) if path.stat().st_size > _HEAD else np.empty(0, dtype=kind))
     sides = tokens[:trained], tokens[trained:]
     if min(map(len, sides)) < context + 1:
         if texts.apart:
@@ -175,15 +177,24 @@ def _sides(texts: Texts, tokenizer: Tokenizer, holdout: float, context: int, pat
     return first, second
 
 
-def encoded(tokenizer: Tokenizer, parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, bytes]]:
-    """The tokens of each part, what the tokenizer has before a document and the end of text behind them, as little-endian int32, in order;
-    many parts at once, on all cores."""
-    before = np.array(tokenizer.before, dtype="<i4").tobytes()
-    end = np.array([tokenizer.end], dtype="<i4").tobytes()
+def kind_of(tokenizer: Tokenizer) -> np.dtype[np.generic]:
+    """Of a token on the disk, little-endian: two bytes where the vocabulary has no more than 65,536, else four."""
+    return np.dtype("<u2" if tokenizer.vocabulary <= 1 << 16 else "<i4")
+
+
+def encoded(tokenizer: Tokenizer, parts: Iterator[tuple[bool, str]]) -> Iterator[Row]:
+    """The tokens of each part, what the tokenizer has before a document and the end of text behind them, in order; many parts at once, on
+    all cores."""
+    before, end = (np.array(tokens, dtype=np.int32) for tokens in (tokenizer.before, [tokenizer.end]))
     while batch := list(_batch(parts)):
         rows = tokenizer.arrays([text for _, text in batch])
         for (is_held, _), row in zip(batch, rows, strict=True):
-            yield is_held, before + row.astype("<i4", copy=False).tobytes() + end
+            yield is_held, np.concatenate([before, row, end])
+
+
+def _written(rows: Iterator[Row], kind: np.dtype[np.generic]) -> Iterator[tuple[bool, bytes]]:
+    for is_held, row in rows:
+        yield is_held, row.astype(kind).tobytes()
 
 
 def _batch(parts: Iterator[tuple[bool, str]]) -> Iterator[tuple[bool, str]]:
