@@ -210,7 +210,7 @@ def _train(
                         with masks(batch.noise):
                             with autocast:
                                 loss, metrics = phase.loss(batch)
-                            engines[phase.trains].backward(loss / parts)
+                            engines[phase.trains].backward(loss if parts == 1 else loss / parts)
                         meter.add(metrics, batch_cut.accumulation / parts if phase.weigh else 1.0)
                     saver.settle()
                     engines[phase.trains].step()

@@ -108,7 +108,7 @@ class Engine:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
         if self._counts_forwards:
             self._engine.optimizer.clear_backward_seen_flag()
-        self._engine.backward(loss * self.scale.scale if self.scale and self._scaled else loss)
+        self._engine.backward(loss * self.scale.scale if self.scale and self._scaled else loss, scale_wrt_gas=False)
 
     def step(self) -> None:
         """Average the gradients over the workers, clip, update, and clear them.

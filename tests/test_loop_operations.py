@@ -1,0 +1,107 @@
+"""How many operations a step has beyond those of a loop that is written out by hand: on a GPU each is a kernel, or a wait for one.
+
+Counted by torch's dispatcher in the one process of ZeRO stage 0, at a step that tells no metrics; views are none. Of what is beyond the
+plain loop (bench/plain_loops.py) most is noise: a draw that does not depend on how a batch is cut (trainjobs/noise.py) has 40 operations
+where torch's generator has one. The rest are the gradient's norm, metrics that are means over samples, and the order of the data, which
+is found on the CPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench import plain_loops
+from bench.training import FAMILIES, RATE, SEED, manifest
+from trainjobs import loop
+from trainjobs.api.job import Job
+from trainjobs.data import open_source
+from trainjobs.noise import Noise
+from trainjobs.objectives.build import build
+from trainjobs.optim.schedule import rate
+from trainjobs.world import World
+
+pytestmark = pytest.mark.slow  # importing the loop imports DeepSpeed
+
+# Those of noise, and all others, beyond the plain loop's.
+EXTRA = {"gan": (86, 38), "vae": (43, 22), "diffusion": (73, 16), "language": (0, 12)}
+STEPS, BATCH = 6, 8
+VIEWS = (
+    "view _unsafe_view reshape t transpose permute expand slice select unsqueeze squeeze detach alias as_strided split unbind lift_fresh"
+)
+EMPTY = "lift_fresh empty empty_strided empty_like new_empty new_empty_strided _record_function_enter_new _record_function_exit"
+FREE = frozenset(f"{VIEWS} {EMPTY}".split(" "))
+
+
+class Operations(TorchDispatchMode):
+    """Counts them by whether noise.py asked for them; `marks` are the counts at the moments of `mark`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = Counter[bool]()
+        self.marks: list[Counter[bool]] = []
+
+    def mark(self) -> None:
+        self.marks.append(Counter(self.count))
+
+    def least(self) -> Counter[bool]:
+        """Of the step that had fewest: when metrics are told is a matter of time."""
+        return min((after - before for before, after in pairwise(self.marks)), key=Counter.total)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name.split("::")[1] not in FREE:
+            frame = sys._getframe(1)
+            while frame.f_back and not frame.f_code.co_filename.endswith("/trainjobs/noise.py"):
+                frame = frame.f_back
+            self.count[frame.f_back is not None] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("operations")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    yield folder
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("family", EXTRA)
+def test_a_step_has_no_more_operations_than_it_had(family: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job.model_validate(manifest(family, FAMILIES[family] | {"steps": STEPS, "batch": BATCH}))
+    source = open_source(job.spec, place / "cache")
+    positions = torch.arange(4 * BATCH)
+    data = next(iter(source.batch(positions, SEED, Noise.of(SEED, 0, "bench", positions)).values())).contiguous()
+    ours, plain = Operations(), Operations()
+
+    def begun(schedule: Any, step: int, total: int) -> float:
+        ours.mark()
+        return rate(schedule, step, total)
+
+    def clock(steps: int, step: Any) -> tuple[float, float]:
+        for _ in range(steps):
+            plain.mark()
+            step()
+        return 0.0, 0.0
+
+    run = place / family
+    run.mkdir()
+    monkeypatch.setattr(loop, "rate", begun)
+    with ours:
+        loop.train(job, run, World(0, 1, torch.device("cpu")))
+    monkeypatch.setattr(plain_loops, "clock", clock)
+    with plain:
+        plain_loops.LOOPS[family](build(job.spec, source.info).modules, data, BATCH, RATE, STEPS, False)
+    theirs = plain.least().total()
+    assert theirs > 50, "nothing was counted"
+    noise, others = ours.least()[True], ours.least()[False] - theirs
+    assert noise <= EXTRA[family][0], f"{noise} of noise"
+    assert others <= EXTRA[family][1], f"{others} beside noise"
