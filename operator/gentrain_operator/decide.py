@@ -190,7 +190,7 @@ def _return(seen: Observed, spec: Spec, names: Sequence[str], now: datetime.date
 def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
     """The status of an attempt under way."""
     job, status = seen.job, seen.job.get("status") or {}
-    changes: Object = {"attempts": attempt, "ray": present.ray(child), **spending.cost(job, spec, seen.profiles or {}, child, now)}
+    changes: Object = {"attempts": attempt, "ray": present.ray(child), **pricing.costs(seen, spec, now, child)}
     # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
     minute = spending.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
     asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
@@ -297,4 +297,4 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
 
 def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
     """Time and money of all attempts, at the end of one."""
-    return {**spending.spent(seen.job, child, now), **spending.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
+    return {**spending.spent(seen.job, child, now), **pricing.costs(seen, spec, now, child, final=True)}

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[ControlPlane]:
+def parts(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[tuple[ControlPlane, Kueue]]:
     """A control plane of this module's own, with Kueue, and KubeRay of the version that Kueue is built with."""
     with contextlib.ExitStack() as stack:
         try:
@@ -39,7 +39,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
         stack.callback(kuberay.stop)
         kuberay.start()
         running.start_controller_manager()
-        yield running
+        yield running, kueue
+
+
+@pytest.fixture(scope="module")
+def cluster(parts: tuple[ControlPlane, Kueue]) -> ControlPlane:
+    return parts[0]
 
 
 @pytest.fixture
@@ -54,12 +59,14 @@ def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> N
     admitting(bench.cluster, bench.namespace, cpu="1", name="default")
     bench.apply()
     bench.until(lambda: bench.status().get("phase") == "Queued")
+    generation = bench.client.get(RAYJOBS, bench.namespace, "job-a1")["metadata"]["generation"]
     for number in range(20):
         bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": str(number)}}})
         bench.until(lambda: bench.status()["phase"] == "Queued")
     bench.until(lambda: bench.client.get(RAYJOBS, bench.namespace, "job-a1").get("status", {}).get("jobDeploymentStatus") == "Suspended")
     assert bench.client.list(RAYCLUSTERS, bench.namespace)["items"] == []
     assert bench.client.list(PODS, bench.namespace)["items"] == []
+    assert bench.client.get(RAYJOBS, bench.namespace, "job-a1")["metadata"]["generation"] == generation
 
 
 def test_with_quota_kuberay_makes_one_cluster_of_three_pods(bench: Bench) -> None:
@@ -86,3 +93,42 @@ def test_a_start_time_is_written_before_any_pod_runs_and_waiting_counts_for_noth
     bench.until(lambda: bench.status().get("phase") == "Provisioning")
     assert bench.status().get("activeSeconds", 0) == 0
     assert bench.reason("Finished") == ""
+
+
+def pods(bench: Bench, *, gated: bool = False) -> int:
+    """Of this namespace, those that go on; without those that Kueue holds back."""
+    found = [one for one in bench.client.list(PODS, bench.namespace)["items"] if not one["metadata"].get("deletionTimestamp")]
+    return sum(1 for one in found if gated or not one["spec"].get("schedulingGates"))
+
+
+def resized(bench: Bench, workers: int) -> None:
+    """What Ray's autoscaler does once it runs in the head."""
+    found = bench.client.list(RAYCLUSTERS, bench.namespace)["items"][0]
+    group = {**found["spec"]["workerGroupSpecs"][0], "replicas": workers}
+    bench.client.merge(RAYCLUSTERS, bench.namespace, found["metadata"]["name"], {"spec": {"workerGroupSpecs": [group]}})
+
+
+def test_an_elastic_job_is_refused_without_kueues_gate_and_follows_its_quota_with_it(
+    bench: Bench, parts: tuple[ControlPlane, Kueue]
+) -> None:
+    admitting(bench.cluster, bench.namespace, cpu="10")  # a head and two workers take nine
+    bench.apply(compute={"gpusPerWorker": 0, "workers": "1-3", "queue": "team", "queueElastic": True})
+    bench.until(lambda: bench.reason("Accepted") == "AdmissionDenied")
+    told = next(one["message"] for one in bench.status()["conditions"] if one["type"] == "Accepted")
+    assert "GTJ0305" in told and "workload slicing" in told
+    assert bench.client.list(RAYJOBS, bench.namespace)["items"] == []
+    kueue = parts[1]
+    kueue.kill()
+    kueue.run("ElasticJobsViaWorkloadSlices")
+    try:
+        bench.until(lambda: pods(bench) == 2)  # the head and the smallest group, as soon as it is tried again
+        resized(bench, 2)
+        bench.until(lambda: pods(bench) == 3)
+        resized(bench, 3)
+        bench.until(lambda: pods(bench, gated=True) == 4)
+        assert pods(bench) == 3, "a worker beyond the quota has not been held back"
+        resized(bench, 1)
+        bench.until(lambda: pods(bench, gated=True) == 2)
+    finally:
+        kueue.kill()
+        kueue.run()

@@ -147,6 +147,10 @@ class Plan(Model):
         None,
         description="Where the price is from and of what day: the profile, or the list price of the node's type; or why there is none.",
     )
+    head_usd_per_hour: Short | None = Field(
+        None, alias="headUsdPerHour", description="Price of the head pod for an hour, its part of its node; absent where nobody knows."
+    )
+    head_price_source: Line | None = Field(None, description="The same of the head's price.")
 
 
 class Cost(Model):
@@ -160,7 +164,12 @@ class Cost(Model):
     gpu_hours: Short = Field("0", description="GPUs times hours.")
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
     seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")
+    head: Line | None = Field(None, description="Where the price of the current attempt's head is from; or why its time costs nothing here.")
     worker_seconds: Count | None = Field(None, description="Seconds of all workers together.")
+    head_seconds: Count | None = Field(None, description="Seconds of the heads that are in the cost.")
+    start_of: Name | None = Field(
+        None, description="RayCluster up to which the time of starting is counted: of each pod, from when it had a node."
+    )
     gpu_seconds: Count | None = Field(None, description="Seconds of all GPUs together.")
     micro_usd: Count | None = Field(None, alias="microUSD", description="Cost so far in millionths of a USD, each part at its own price.")
     minutes: Count | None = Field(None, description="Of an earlier operator; no longer written.")
