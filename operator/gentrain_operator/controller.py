@@ -268,8 +268,8 @@ def _queued(rayjob: Object) -> bool:
 
 
 def _pods_matter(job: Object, current: Object | None, price: bool) -> bool:
-    """Whether pods have to be listed: while they come up, for their `price` and the time of starting, when an attempt has just ended, and before the
-    next may start."""
+    """Whether pods have to be listed: while they come up, for their `price` and how long they took, when an attempt has just ended, and
+    before the next may start."""
     status = job.get("status") or {}
     attempts, ended = status.get("attempts", 0), status.get("ended", 0)
     if status.get("finishedAt") or not attempts:

@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, gang, present, pricing, profiles, report, resting, spending
+from gentrain_operator import free_restarts, gang, planned, present, pricing, profiles, report, resting, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -201,8 +201,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         saved, stage = _saved(seen, spec), report.stage(seen.report)
         changes |= {"checkpoint": saved} if saved else {}
         workers = report.workers(seen.report, *spec.compute.worker_range) if spec.compute.elastic else None
-        plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
-        changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
+        changes |= planned.told(seen, spec, {"zeroStage": stage, "workers": workers}, changes["cost"])
     told = {"unsaved": report.unsaved(seen.report), "warning": report.warning(seen.report)} if seen.report is not None else {}
     queue = queue_of(spec, child)
     wait = held(queue, seen.kueue, spec.compute.priority_class) if queue else None
@@ -229,6 +228,7 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         **present.completed(seen.job, spec, seen.report),
         **({"checkpoint": saved} if saved else {}),
     }
+    changes |= planned.told(seen, spec, {}, changes["cost"], done=True)
     conditions = [_ACCEPTED, Condition("Complete", True, "Succeeded"), Condition("Finished", True, "Succeeded")]
     return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)
 

@@ -13,7 +13,6 @@ from fractions import Fraction
 from typing import Protocol
 
 from gentrain_operator import spending
-
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import NODES, Object, Resource
 from gentrain_operator.kube.store import Key
@@ -122,13 +121,18 @@ def priced(seen: Observed) -> Observed:
         plan = {**plan, "headPriceSource": found.source}
         if found.usd:
             part = _part(Head.model_validate(profile.get("head") or {}), seen.head.get("allocatable") or {})
-            plan |= {"headUsdPerHour": f"{float(Fraction(found.usd) * part):.6f}", "headPriceSource": f"{float(part):.0%} of {found.source}"}
+            plan |= {
+                "headUsdPerHour": f"{float(Fraction(found.usd) * part):.6f}",
+                "headPriceSource": f"{float(part):.0%} of {found.source}",
+            }
     return replace(seen, job={**seen.job, "status": {**status, "plan": plan}}) if plan != status.get("plan", {}) else seen
 
 
 def _part(head: Head, allocatable: Mapping[str, str]) -> Fraction:
     """The head's part of its node; all of one that does not say what it has."""
-    parts = [amount(asked) / amount(allocatable[name]) for name, asked in (("cpu", head.cpu), ("memory", head.memory)) if name in allocatable]
+    parts = [
+        amount(asked) / amount(allocatable[name]) for name, asked in (("cpu", head.cpu), ("memory", head.memory)) if name in allocatable
+    ]
     return min(Fraction(1), max(parts, default=Fraction(1)))
 
 

@@ -36,7 +36,9 @@ def pool(usd: str, head: str = "0.20", **more: Any) -> Object:
 
 
 def test_a_lost_worker_a_suspension_and_a_fallback_cost_the_sum_by_hand() -> None:
-    life = Life({"spot": pool("3", capacity="spot"), "dear": pool("8")}, compute=compute("spot", "dear", workers=2), budget={"maxUSD": "99"})
+    life = Life(
+        {"spot": pool("3", capacity="spot"), "dear": pool("8")}, compute=compute("spot", "dear", workers=2), budget={"maxUSD": "99"}
+    )
     life.look(0)
     first = (pod("c1", "head", 1), pod("c1", "worker", 3), pod("c1", "worker", 4))
     life.look(5, rayjob(1, "Initializing", 0, rayClusterName="c1"), pods=first)
@@ -47,7 +49,11 @@ def test_a_lost_worker_a_suspension_and_a_fallback_cost_the_sum_by_hand() -> Non
     life.look(45, whole)
     life.spec["suspend"] = True
     life.look(70, whole)
-    stopping = {**whole, "spec": {"suspend": True}, "status": {**whole["status"], "jobDeploymentStatus": "Suspending", "endTime": stamp(70)}}
+    stopping = {
+        **whole,
+        "spec": {"suspend": True},
+        "status": {**whole["status"], "jobDeploymentStatus": "Suspending", "endTime": stamp(70)},
+    }
     life.look(71, stopping)
     stopped = rayjob(1, "Suspended", 0)
     life.look(90, {**stopped, "spec": {"suspend": True}})
@@ -99,7 +105,8 @@ def test_what_a_definition_of_before_does_not_keep_is_not_counted_again_and_agai
     served = Served(lambda: {"properties": {"status": {"properties": {"cost": {"properties": {"usd": {}}}}}}})
     assert served.keeps("cost.startOf"), "a server that was not asked is no older one"
     served.look()
-    assert served.keeps("cost.usd") and not served.keeps("cost.startOf")
+    assert served.keeps("cost.usd")
+    assert not served.keeps("cost.startOf")
 
 
 def test_a_head_without_a_price_costs_its_part_of_its_node() -> None:
