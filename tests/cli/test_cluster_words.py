@@ -76,7 +76,7 @@ def test_what_was_planned_is_beside_what_was_measured_and_a_miss_is_told() -> No
     assert max(map(len, lines)) <= 80
     assert "  planned    memory 1 GiB" in lines
     assert "  planned    a step 0.1 to 0.2 s, 0.5 s measured" in lines
-    assert "  planned    cost $1.00 to $4.00, of the training alone" in lines
+    assert "  planned    cost $1.00 to 4.00, of the training alone" in lines
     assert "  missed     time 100 to 200 ms a step foreseen, 500 ms measured: above the range" in lines
 
 
