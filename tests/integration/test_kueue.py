@@ -128,6 +128,24 @@ def test_an_eviction_is_called_that_and_waiting_again_is_not(bench: Bench) -> No
     bench.until(lambda: not suspended(bench, "job-a2"))
 
 
+def test_a_retry_that_waits_for_quota_is_not_called_a_preemption(bench: Bench) -> None:
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    bench.apply(compute=compute(queue="team"))
+    bench.until(lambda: not suspended(bench, "job-a1"))
+    bench.running()
+    stop = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
+    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "Hold"}}))
+    bench.kuberay.lose_head("job-a1")
+    said = set[str]()
+    bench.until(lambda: said.add(quota(bench)[0]) or "QueueStopped" in said)
+    assert suspended(bench, "job-a2")
+    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "None"}}))
+    bench.until(lambda: said.add(quota(bench)[0]) or not suspended(bench, "job-a2"))
+    assert "Preempted" not in said
+    status = bench.status()
+    assert (status["attempts"], status["restarts"].get("preemption", 0)) == (2, 0)
+
+
 def test_a_misspelt_queue_is_named_and_a_queue_stays_where_it_began(bench: Bench) -> None:
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="taem"))
