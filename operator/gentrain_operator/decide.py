@@ -71,7 +71,7 @@ _ACCEPTED = Condition("Accepted", True, "Accepted")
 
 def _afforded(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> tuple[Observed, Spec]:
     """A job whose budget is used up is as one that is suspended, until the budget is raised."""
-    poor = "" if spec.suspend else spent_up(seen.job, spec, seen.profiles or {}, now, child)
+    poor = "" if spec.suspend else spent_up(seen.job, spec, seen.profiles or {}, now, child, pricing.held(seen))
     return (replace(seen, poor=poor), spec.model_copy(update={"suspend": True})) if poor else (seen, spec)
 
 
@@ -171,7 +171,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
     again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
-    due = left(job, spec, seen.profiles or {}, now, child)
+    due = left(job, spec, seen.profiles or {}, now, child, pricing.held(seen))
     again = due if again is not None and due is not None and due < again else again
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 

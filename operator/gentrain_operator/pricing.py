@@ -136,6 +136,11 @@ def _part(head: Head, allocatable: Mapping[str, str]) -> Fraction:
     return min(Fraction(1), max(parts, default=Fraction(1)))
 
 
+def held(seen: Observed) -> Sequence[Object]:
+    """The pods whose time of starting counts: none where it could not be kept that it did."""
+    return seen.pods if seen.starts else ()
+
+
 def costs(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None, *, final: bool = False) -> Object:
     """`status.cost` of what is seen."""
-    return spending.cost(seen.job, spec, seen.profiles or {}, child, now, pods=seen.pods if seen.starts else (), final=final)
+    return spending.cost(seen.job, spec, seen.profiles or {}, child, now, pods=held(seen), final=final)

@@ -132,6 +132,11 @@ def _on_node(pod: Object) -> datetime.datetime | None:
     return next((parsed_time(one.get("lastTransitionTime")) for one in found), None)
 
 
+def whole(child: Object | None) -> bool:
+    """Whether head and all workers have been ready."""
+    return _whole_since(child, None) is not None
+
+
 def counted(job: Object, child: Object | None) -> bool:
     """Whether the time of starting of its cluster is in the cost, nobody asks for it, or it is not over."""
     status, name = job.get("status") or {}, ((child or {}).get("status") or {}).get("rayClusterName")

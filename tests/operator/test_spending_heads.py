@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gentrain_operator import pricing
 from gentrain_operator.decide import Observed, decide
@@ -94,6 +98,16 @@ def test_the_start_of_a_cluster_is_counted_once_however_often_it_is_seen() -> No
     assert (status["cost"]["usd"], status["cost"]["ratePerHourUSD"]) == (f"{3 + 2 + (3 + 5) * 0.1:.2f}", "66.00")
 
 
+def test_a_long_start_is_no_reason_to_suspend_a_job_before_its_cluster_is_whole() -> None:
+    """Nothing would be left of it: a suspended cluster is gone before it was counted, and the job would begin again and again."""
+    life = Life({"a": pool("60", "6")}, compute=compute("a"), budget={"maxUSD": "10"})
+    life.look(0)
+    pods = (pod("c", "head", 1), pod("c", "worker", 1))
+    assert life.look(30, rayjob(1, "Initializing", 0, rayClusterName="c"), pods=pods)["phase"] == "Provisioning"
+    status = life.look(31, rayjob(1, "Running", 0, 31, rayClusterName="c"), pods=pods)
+    assert (status["phase"], status["cost"]["usd"]) == ("Suspended", "33.00")
+
+
 def test_what_a_definition_of_before_does_not_keep_is_not_counted_again_and_again() -> None:
     base = Life({"a": pool("60")}, compute=compute("a"))
     base.look(0)
@@ -156,3 +170,27 @@ def test_whose_nodes_are_looked_at_once(profile: dict[str, Any], asked: list[str
     assert server.asked == asked
     assert found.head == {"labels": {TYPE: "n2"}, "allocatable": {"cpu": "4"}}
     assert prices.seen(found.worker, "on-demand").usd == ""
+
+
+@given(
+    price=st.integers(100, 2000), head=st.integers(1, 100), limit=st.integers(20, 200), grace=st.integers(15, 600), start=st.integers(0, 5)
+)
+@settings(max_examples=15)
+def test_a_checkpoint_comes_before_the_limit_with_the_head_and_the_start_in_it(
+    price: int, head: int, limit: int, grace: int, start: int
+) -> None:
+    """Of an operator that looks when it said that it would: what is spent when the job is told to save, and its grace, are within the
+    budget, unless that was so at the first look."""
+    life = Life({"a": pool(str(price), str(head), gracePeriodSeconds=grace)}, compute=compute("a"), budget={"maxUSD": str(limit)})
+    life.look(0)
+    pods, child = (pod("c", "head", 0), pod("c", "worker", 0)), rayjob(1, "Running", 0, start, rayClusterName="c")
+    at, first = float(start), True
+    while True:
+        told = decide(Observed(job(life.status, life.spec), (child,), life.profiles, pods), START + datetime.timedelta(minutes=at), "i")
+        life.status = told.status or life.status
+        if told.suspend:
+            break
+        assert told.again is not None
+        at, first = at + told.again / 60, False
+    rate = Fraction(price + head, 3600)
+    assert first or rate * (math.ceil(at * 60) + grace) <= limit + 2 * rate, (at, told.status)
