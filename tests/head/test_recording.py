@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from trainjobs.api.job import Job
 from trainjobs.head import recorder
 from trainjobs.head.recording import recorded
+from trainjobs.report.page import write_report
 from trainjobs.run.folder import Run
 from trainjobs.run.record import Record
 from trainjobs.run.recorded import fetch
@@ -87,6 +89,27 @@ def test_a_million_lines_of_a_log_are_kept_in_pieces_and_each_once(tmp_path: Pat
     assert got == log.read_text()
     assert got.count("\n") == 1_000_001
     assert len([one for one in store.entries("run/a1/logs") if "@" in one.key]) == 4
+
+
+@pytest.mark.slow
+def test_the_record_of_an_hours_run_takes_less_than_a_hundredth_of_a_core(tmp_path: Path) -> None:
+    """Processor time of five minutes' looks, at one of which there is a new checkpoint and so a report."""
+    run, looks_at = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store")
+    rows = [{"step": step, "time": step / 2, "samples": 64 * step, "loss": 1 / step, "throughput": 128.0} for step in range(1, 7201)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    looks = recorder.Recorder(run, Record(run, looks_at), write_report, pytest.fail)
+    assert looks.look()
+    began = time.process_time()
+    for number in range(10):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.writelines(
+                json.dumps({**rows[-1], "step": 7201 + 60 * number + row, "time": 3600 + 30 * number + row / 2}) + "\n" for row in range(60)
+            )
+        if number == 5:
+            told = {"phase": "Running", "step": 7500, "totalSteps": 9000, "checkpoint": {"step": 7500}}
+            (run / "progress.json").write_text(json.dumps(told))
+        assert looks.look()
+    assert time.process_time() - began < 0.01 * 10 * recorder.EVERY
 
 
 @pytest.mark.slow
