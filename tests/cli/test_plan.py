@@ -66,13 +66,6 @@ def test_as_data_and_a_rank_that_fits_nowhere_ends_with_4(folder: Path, capsys: 
     assert "GTJ0133 a rank needs" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--gpu", "h1000"], 'GTJ0102 "h1000" is no GPU that a plan knows'),
-        (["-p", "job.yaml"], "GTJ0118 no ComputeProfile is in the file"),
-    ],
-)
 def test_what_was_planned_is_written_into_a_job_of_the_same_network_batch_and_precision(folder: Path) -> None:
     manifest = yaml.safe_load(VAE)
     assert ANNOTATION not in annotated(Job.model_validate(manifest)).metadata.annotations, "nothing was planned"
@@ -90,6 +83,13 @@ def test_what_was_planned_is_written_into_a_job_of_the_same_network_batch_and_pr
     assert status(["ls"]) == 0, "a plan is no run"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--gpu", "h1000"], 'GTJ0102 "h1000" is no GPU that a plan knows'),
+        (["-p", "job.yaml"], "GTJ0118 no ComputeProfile is in the file"),
+    ],
+)
 def test_what_nobody_knows_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert status(["plan", "-f", "job.yaml", *arguments]) in (3, 7)
     assert said in capsys.readouterr().err
