@@ -128,64 +128,6 @@ def test_an_eviction_is_called_that_and_waiting_again_is_not(bench: Bench) -> No
     bench.until(lambda: not suspended(bench, "job-a2"))
 
 
-SOON = 5.0  # seconds within which quota that is given back is somebody else's
-
-
-def test_who_stops_and_who_is_deleted_gives_the_quota_back(bench: Bench) -> None:
-    admitting(bench.cluster, bench.namespace, cpu="10")  # for one of them
-    bench.apply("first", compute=compute(queue="team"))
-    bench.until(lambda: not suspended(bench, "first-a1"))
-    bench.running("first")
-    bench.apply("second", compute=compute(queue="team"))
-    bench.until(lambda: "unused" in quota(bench, "second")[1], 60)
-    bench.client.merge(JOBS, bench.namespace, "first", {"spec": {"suspend": True}})
-    bench.until(lambda: not suspended(bench, "second-a1"), SOON)
-    bench.client.merge(JOBS, bench.namespace, "first", {"spec": {"suspend": False}})
-    bench.rayjob("first-a2")
-    assert suspended(bench, "first-a2")
-    bench.client.delete(JOBS, bench.namespace, "second", uid=bench.job("second")["metadata"]["uid"])
-    bench.until(lambda: not suspended(bench, "first-a2"), SOON)
-
-
-def test_a_job_that_is_evicted_while_it_saves_goes_on_from_that_checkpoint(bench: Bench) -> None:
-    admitting(bench.cluster, bench.namespace, cpu="10")
-    bench.apply(compute=compute(queue="team"))
-    bench.until(lambda: not suspended(bench, "job-a1"))
-    bench.driver.report = report(5)
-    bench.running()
-    bench.phase("Running")
-    stop = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
-    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "HoldAndDrain"}}))
-    bench.until(lambda: suspended(bench, "job-a1"))
-    bench.driver.report = report(6, phase="Stopping", message="saving step 6", checkpoint={"uri": "steps/6-a1", "step": 6})
-    bench.until(lambda: (bench.status().get("checkpoint") or {}).get("step") == 6)
-    bench.kuberay.suspend("job-a1")
-    bench.until(lambda: quota(bench)[0] == "Preempted")
-    status = bench.status()
-    assert (status["checkpoint"]["step"], status["attempts"], status.get("restarts")) == (6, 1, None), "no failure, and no retry"
-    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "None"}}))
-    bench.until(lambda: not suspended(bench, "job-a1"))
-    assert list(bench.kuberay.rayjobs()) == ["job-a1"]
-
-
-def test_a_retry_that_waits_for_quota_is_not_called_a_preemption(bench: Bench) -> None:
-    admitting(bench.cluster, bench.namespace, cpu="10")
-    bench.apply(compute=compute(queue="team"))
-    bench.until(lambda: not suspended(bench, "job-a1"))
-    bench.running()
-    stop = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
-    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "Hold"}}))
-    bench.kuberay.fail("job-a1", "a bug")
-    said = set[str]()
-    bench.until(lambda: said.add(quota(bench)[0]) or "QueueStopped" in said)
-    assert suspended(bench, "job-a2")
-    bench.cluster.kubectl(*stop, json.dumps({"spec": {"stopPolicy": "None"}}))
-    bench.until(lambda: said.add(quota(bench)[0]) or not suspended(bench, "job-a2"))
-    assert "Preempted" not in said
-    status = bench.status()
-    assert (status["attempts"], status["restarts"]) == (2, {"application": 1})
-
-
 def test_a_misspelt_queue_is_named_and_a_queue_stays_where_it_began(bench: Bench) -> None:
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="taem"))

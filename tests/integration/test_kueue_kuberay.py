@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import re
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,7 +14,6 @@ from gentrain_operator.times import parsed_time
 from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane
-from tests.cluster.faulty import Fault, First, Request, faulty
 from tests.cluster.kueue import Kueue, RayOperator, admitting
 from trainjobs.api import crd
 
@@ -96,102 +93,3 @@ def test_a_start_time_is_written_before_any_pod_runs_and_waiting_counts_for_noth
     bench.until(lambda: bench.status().get("phase") == "Provisioning")
     assert bench.status().get("activeSeconds", 0) == 0
     assert bench.reason("Finished") == ""
-
-
-def pods(bench: Bench, *, gated: bool = False) -> int:
-    """Of this namespace, those that go on; without those that Kueue holds back."""
-    found = [one for one in bench.client.list(PODS, bench.namespace)["items"] if not one["metadata"].get("deletionTimestamp")]
-    return sum(1 for one in found if gated or not one["spec"].get("schedulingGates"))
-
-
-def resized(bench: Bench, workers: int) -> None:
-    """What Ray's autoscaler does once it runs in the head."""
-    found = bench.client.list(RAYCLUSTERS, bench.namespace)["items"][0]
-    group = {**found["spec"]["workerGroupSpecs"][0], "replicas": workers}
-    bench.client.merge(RAYCLUSTERS, bench.namespace, found["metadata"]["name"], {"spec": {"workerGroupSpecs": [group]}})
-
-
-def test_an_elastic_job_is_refused_without_kueues_gate_and_follows_its_quota_with_it(
-    bench: Bench, parts: tuple[ControlPlane, Kueue]
-) -> None:
-    admitting(bench.cluster, bench.namespace, cpu="10")  # a head and two workers take nine
-    training = {"steps": 100, "batch": {"global": 12}}
-    bench.apply(training=training, compute={"gpusPerWorker": 0, "workers": "1-3", "queue": "team", "queueElastic": True})
-    bench.until(lambda: bench.reason("Accepted") == "AdmissionDenied")
-    told = next(one["message"] for one in bench.status()["conditions"] if one["type"] == "Accepted")
-    assert "GTJ0305" in told
-    assert "workload slicing" in told
-    assert bench.client.list(RAYJOBS, bench.namespace)["items"] == []
-    kueue = parts[1]
-    kueue.kill()
-    kueue.run("ElasticJobsViaWorkloadSlices")
-    try:
-        bench.until(lambda: pods(bench) == 2)  # the head and the smallest group, as soon as it is tried again
-        resized(bench, 2)
-        bench.until(lambda: pods(bench) == 3)
-        resized(bench, 3)
-        bench.until(lambda: pods(bench, gated=True) == 4)
-        assert pods(bench) == 3, "a worker beyond the quota has not been held back"
-        resized(bench, 1)
-        bench.until(lambda: pods(bench, gated=True) == 2)
-    finally:
-        kueue.kill()
-        kueue.run()
-
-
-def test_kueue_killed_at_every_write_of_the_operator_leaves_one_cluster_within_the_quota(
-    cluster: ControlPlane, parts: tuple[ControlPlane, Kueue], namespace: str, driver: Driver
-) -> None:
-    """What KubeRay and Kueue had under way goes on from what they wrote; a RayJob that Kueue's webhook cannot answer for is tried again."""
-    admitting(cluster, namespace, cpu="10")  # a head and two workers take nine
-    kueue, lock, killed = parts[1], threading.Lock(), list[str]()
-    down = threading.Event()
-
-    def kill() -> None:
-        with lock:
-            kueue.kill()
-            down.set()
-
-    def script(request: Request) -> Fault | None:
-        write = request.method != "GET" and not re.search("/(leases|events)", request.path)
-        if not write or (request.method == "POST" and request.count > 1):  # the try that comes after a refusal finds a Kueue
-            return None
-        killed.append(f"{request.method} {request.path.rpartition(namespace)[2]}")
-        return First(kill)
-
-    def steady(bench: Bench) -> None:
-        """Looks at all that holds at any time, and brings Kueue back."""
-        found = bench.client.list(RAYCLUSTERS, namespace)["items"]
-        jobs = [one["metadata"]["labels"]["gentrain.dev/job"] for one in found if not one["metadata"].get("deletionTimestamp")]
-        assert len(jobs) == len({*jobs}), "two clusters of one job"
-        let_go = [one for one in bench.client.list(RAYJOBS, namespace)["items"] if not one["spec"].get("suspend")]
-        assert len(let_go) <= 1, "both jobs have the quota of one"
-        if down.is_set():
-            with lock:
-                down.clear()
-                kueue.run()
-
-    with faulty(cluster) as proxy:
-        proxy.script = script
-        bench = Bench(cluster, namespace, driver, proxy.kubeconfig("kueue-killed"))
-        try:
-            bench.apply("first", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team"})
-            bench.until(lambda: (steady(bench), pods(bench) == 3)[1], 180)
-            bench.apply("second", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team"})
-            bench.until(lambda: (steady(bench), bench.status("second").get("phase") == "Queued")[1], 180)
-            bench.client.merge(JOBS, namespace, "first", {"spec": {"suspend": True}})
-            bench.until(lambda: (steady(bench), bench.status("first").get("phase") == "Suspended")[1], 180)
-            bench.until(lambda: (steady(bench), cluster_of(bench) == "second" and pods(bench) == 3)[1], 180)
-        finally:
-            proxy.script = lambda request: None
-            bench.stop()
-            if down.is_set():
-                kueue.run()
-    assert {"POST /rayjobs", "POST /configmaps"} <= {*killed}
-    assert any("DELETE" in one for one in killed)
-    assert any("status" in one for one in killed)
-
-
-def cluster_of(bench: Bench) -> str:
-    found = bench.client.list(RAYCLUSTERS, bench.namespace)["items"]
-    return str(found[0]["metadata"]["labels"]["gentrain.dev/job"]) if len(found) == 1 else ""
