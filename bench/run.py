@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup operator
-                     operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup probe
+                     operator operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "language": lambda: language.measure(7, ROOT),
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
+    "probe": lambda: alone("bench.probe", "10"),
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
     "operator-scale": operator_scale.scale,

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import data_table, fine_tuning_table, gan_losses
+from bench import data_table, fine_tuning_table, gan_losses, probe_table
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language
@@ -39,6 +39,7 @@ def page(results: Path) -> str:
         *endurance(found.get("endurance")),
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
+        *probe_table.section(found.get("probe")),
         *demo(found.get("demo")),
         *fine_tuning_table.section(found.get("fine-tuning")),
     ]

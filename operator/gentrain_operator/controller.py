@@ -35,6 +35,7 @@ from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
 from gentrain_operator.refusals import Refused, refusal
 from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
+from gentrain_operator.spending import counted
 from gentrain_operator.surroundings import Surroundings
 from gentrain_operator.webhook import Webhook
 
@@ -134,14 +135,17 @@ class Controller:
         current = max(rayjobs, key=attempt_of, default=None)
         self._polls.follow(key, _endpoint(job, current))
         profiles = {one["metadata"]["name"]: one for one in self._stores.profiles.all()}
-        pods = self._pods(job) if _pods_matter(job, current, self._nodes.wanted(key, job, current)) else []
+        starts = self._served.keeps("cost.startOf")
+        asked = self._nodes.wanted(key, job, current) or (starts and not counted(job, current))
+        pods = self._pods(job) if _pods_matter(job, current, asked) else []
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
         events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
-        node = self._nodes.labels(key, job, current, pods)
+        nodes = self._nodes.look(key, job, current, pods)
         report = self._polls.report(key)
-        found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=node)
+        found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=nodes.worker)
+        found = replace(found, head=nodes.head, starts=starts)
         enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""
         return replace(found, enforced=enforced, sick=self._sick(job, profiles))
 
@@ -264,8 +268,8 @@ def _queued(rayjob: Object) -> bool:
 
 
 def _pods_matter(job: Object, current: Object | None, price: bool) -> bool:
-    """Whether pods have to be listed: while they come up, for their `price`, when an attempt has just ended, and before the
-    next may start."""
+    """Whether pods have to be listed: while they come up, for their `price` and how long they took, when an attempt has just ended, and
+    before the next may start."""
     status = job.get("status") or {}
     attempts, ended = status.get("attempts", 0), status.get("ended", 0)
     if status.get("finishedAt") or not attempts:

@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, gang, present, pricing, profiles, report, resting, spending
+from gentrain_operator import free_restarts, gang, planned, present, pricing, profiles, report, resting, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -71,7 +71,7 @@ _ACCEPTED = Condition("Accepted", True, "Accepted")
 
 def _afforded(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> tuple[Observed, Spec]:
     """A job whose budget is used up is as one that is suspended, until the budget is raised."""
-    poor = "" if spec.suspend else spent_up(seen.job, spec, seen.profiles or {}, now, child)
+    poor = "" if spec.suspend else spent_up(seen.job, spec, seen.profiles or {}, now, child, pricing.held(seen))
     return (replace(seen, poor=poor), spec.model_copy(update={"suspend": True})) if poor else (seen, spec)
 
 
@@ -171,7 +171,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     status = _running(seen, spec, now, attempt, child, stuck)
     waits = LOOK if queued and suspended else None
     again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
-    due = left(job, spec, seen.profiles or {}, now, child)
+    due = left(job, spec, seen.profiles or {}, now, child, pricing.held(seen))
     again = due if again is not None and due is not None and due < again else again
     return Decision(suspend=turn, status=status, delete=_outdated(seen, attempt), again=again)
 
@@ -190,7 +190,7 @@ def _return(seen: Observed, spec: Spec, names: Sequence[str], now: datetime.date
 def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, child: Object, stuck: Waiting | None) -> Object:
     """The status of an attempt under way."""
     job, status = seen.job, seen.job.get("status") or {}
-    changes: Object = {"attempts": attempt, "ray": present.ray(child), **spending.cost(job, spec, seen.profiles or {}, child, now)}
+    changes: Object = {"attempts": attempt, "ray": present.ray(child), **pricing.costs(seen, spec, now, child)}
     # Time alone is a reason to write once a minute, and when the attempt is about to lose its startTime.
     minute = spending.active_seconds(job, child, now) // 60 != status.get("activeSeconds", 0) // 60
     asked = spec.active_deadline_seconds is not None or changes["cost"] != status.get("cost")
@@ -201,8 +201,7 @@ def _running(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, c
         saved, stage = _saved(seen, spec), report.stage(seen.report)
         changes |= {"checkpoint": saved} if saved else {}
         workers = report.workers(seen.report, *spec.compute.worker_range) if spec.compute.elastic else None
-        plan = {name: value for name, value in (("zeroStage", stage), ("workers", workers)) if value is not None}
-        changes |= {"plan": {**status.get("plan", {}), **plan}} if plan else {}
+        changes |= planned.told(seen, spec, {"zeroStage": stage, "workers": workers}, changes["cost"])
     told = {"unsaved": report.unsaved(seen.report), "warning": report.warning(seen.report)} if seen.report is not None else {}
     queue = queue_of(spec, child)
     wait = held(queue, seen.kueue, spec.compute.priority_class) if queue else None
@@ -229,6 +228,7 @@ def _succeeded(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         **present.completed(seen.job, spec, seen.report),
         **({"checkpoint": saved} if saved else {}),
     }
+    changes |= planned.told(seen, spec, {}, changes["cost"], done=True)
     conditions = [_ACCEPTED, Condition("Complete", True, "Succeeded"), Condition("Finished", True, "Succeeded")]
     return Decision(status=present.status(seen.job, now, "Succeeded", conditions, spec, changes), again=1.0)
 
@@ -297,4 +297,4 @@ def _failed(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int, ch
 
 def _spent(seen: Observed, spec: Spec, now: datetime.datetime, child: Object | None) -> Object:
     """Time and money of all attempts, at the end of one."""
-    return {**spending.spent(seen.job, child, now), **spending.cost(seen.job, spec, seen.profiles or {}, child, now, final=True)}
+    return {**spending.spent(seen.job, child, now), **pricing.costs(seen, spec, now, child, final=True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -31,10 +31,10 @@ SECOND = 1  # time is counted in whole ones
 GRACE = 120  # seconds, of a profile that is gone
 
 
-def spent_up(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object | None) -> str:
+def spent_up(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object | None, pods: Sequence[Object] = ()) -> str:
     """Why the job has to give its machines back, "" while it may go on: of its budget there is left what it costs to end, a checkpoint
-    within the pods' grace included. `child` is the RayJob of an attempt under way."""
-    money = _money(job, spec, profiles, now, child)
+    within the pods' grace included. `child` is the RayJob of an attempt under way, `pods` are those of which the start counts."""
+    money = _money(job, spec, profiles, now, child, pods)
     if money is None or money.left > money.reserve:
         return ""
     end = f", and {float(money.reserve):.2f} are kept for its last checkpoint" if money.reserve else ""
@@ -68,11 +68,13 @@ class _Money:
         return self.limit - self.spent
 
 
-def _money(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object | None) -> _Money | None:
+def _money(
+    job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object | None, pods: Sequence[Object]
+) -> _Money | None:
     """None without a budget, and before there is a price."""
     if spec.budget is None:
         return None
-    cost = spending.cost(job, spec, profiles, child, now, final=True)["cost"]
+    cost = spending.cost(job, spec, profiles, child, now, pods=pods if spending.whole(child) else (), final=True)["cost"]
     if "microUSD" not in cost:
         return None
     rate = Fraction(cost["ratePerHourUSD"] if cost["ratePerHourUSD"] != "unknown" else 0) / 3600
@@ -81,13 +83,13 @@ def _money(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, 
     return _Money(Fraction(spec.budget.max_usd), Fraction(cost["microUSD"], 10**6), rate, rate * (grace + SECOND))
 
 
-def left(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object) -> float | None:
+def left(job: Object, spec: Spec, profiles: Profiles, now: datetime.datetime, child: Object, pods: Sequence[Object] = ()) -> float | None:
     """Seconds until the deadline or the end of the budget, of an attempt whose time counts; None where there is neither, or it stands
     still. The job is looked at then, whether or not anybody reports anything."""
     limit, active = spec.active_deadline_seconds, spending.active_seconds(job, child, now)
     if spending.active_seconds(job, child, now + datetime.timedelta(seconds=1)) <= active:
         return None
-    money = _money(job, spec, profiles, now, child)
+    money = _money(job, spec, profiles, now, child, pods)
     ends = [float(limit - active)] if limit is not None else []
     ends += [max(1.0, float((money.left - money.reserve) / money.rate))] if money is not None and money.rate else []
     return max(0.0, min(ends)) if ends else None

@@ -33,6 +33,8 @@ class Observed:
     enforced: str = ""  # the Pod Security level of its namespace, where one of its profiles needs more than the strictest
     sick: Mapping[str, str] = field(default_factory=dict)  # nodes with a bad accelerator, and what is said of them
     node: Mapping[str, str] | None = None  # labels of a worker's node, while its price is looked for; {} when they cannot be had
+    head: Object | None = None  # the head's node, while its price is looked for; {} when it cannot be had
+    starts: bool = True  # whether the definition keeps whose start was counted: else it would be counted at every look
     poor: str = ""  # why it is suspended without having asked: its budget
 
 

@@ -57,6 +57,11 @@ def containers(pods: Iterable[Object]) -> Iterator[tuple[Object, str, dict[str, 
             yield pod, str(container.get("name", "")), container.get("state") or {}
 
 
+def labels_of(pod: Object) -> dict[str, str]:
+    found: dict[str, str] = pod["metadata"].get("labels") or {}
+    return found
+
+
 def named(pod: Object) -> str:
     return f"pod {pod['metadata']['name']}"
 

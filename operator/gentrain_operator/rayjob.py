@@ -25,6 +25,7 @@ from gentrain_operator.placing import allowed, kept_to, together
 from gentrain_operator.quantity import amount, cpu, memory
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
+from trainjobs.plan.forecast import ANNOTATION, read
 
 RAY_VERSION = "2.60.0"
 PORT = 8090  # of /progress and /metrics on the head pod
@@ -50,6 +51,9 @@ _KEEP = {
 def frozen(job: Object, spec: Spec) -> str:
     """What the trainer reads: the job with every default written out, of which nothing changes while an attempt runs."""
     metadata = {"name": job["metadata"]["name"], "namespace": job["metadata"]["namespace"], "uid": job["metadata"]["uid"]}
+    planned = (job["metadata"].get("annotations") or {}).get(ANNOTATION)
+    if isinstance(planned, str) and read(planned):
+        metadata["annotations"] = {ANNOTATION: planned}
     content = {
         "apiVersion": job["apiVersion"],
         "kind": job["kind"],

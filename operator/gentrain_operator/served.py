@@ -90,11 +90,18 @@ class Served:
         with self._lock:
             return self._told
 
-    def keeps(self, name: str) -> bool:
-        """Whether a field of the status would be there when it is read back."""
+    def keeps(self, path: str) -> bool:
+        """Whether a field of the status, such as cost.startOf, would be there when it is read back."""
         with self._lock:
-            fields = self._status.get("properties")
-        return fields is None or name in fields
+            found: Any = self._status
+        for name in path.split("."):
+            fields = found.get("properties")
+            if fields is None:
+                return True
+            if name not in fields:
+                return False
+            found = fields[name]
+        return True
 
     def fitting(self, status: Object) -> Object:
         """The status as the server takes it; with something left out, the condition Accepted says what."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from tests.cli.test_cli_reading_verbs import make
 from trainjobs.api.errors import JobError
+from trainjobs.cli.explained import explained
 from trainjobs.cli.main import gtj
+from trainjobs.run.folder import Run
 from trainjobs.run.record import Record
 from trainjobs.stores.file import FileStore
 
@@ -56,6 +59,39 @@ def test_one_run(place: str) -> None:
     assert run("logs", f"{place}/digits", "--rank", "1").output == "rank one says\n"
     for arguments in (("status", f"{place}/digits", "-w"), ("logs", f"{place}/digits", "-f")):
         assert run(*arguments).exit_code == 2
+
+
+def test_when_the_folder_is_gone_the_record_says_what_the_folder_said(place: str, tmp_path: Path) -> None:
+    """status, logs, explain and report, of a run that succeeded and of one that failed."""
+    for name, failure in (("one", None), ("two", {"code": "GTJ0206", "what": "out of GPU memory", "rank": 1, "step": 41, "how": "less"})):
+        checkpoint = {"step": 40, "uri": "steps/40-a1", "committedAt": 1.0}
+        make(tmp_path / name, "gan", phase="Failed" if failure else "Succeeded", step=40, metrics={"loss/D": 0.5}, checkpoint=checkpoint)
+        (tmp_path / name / "logs" / "worker-1.log").write_text("rank one says\n")
+        if failure:
+            (tmp_path / name / "failure.json").write_text(json.dumps(failure))
+        here, there = f"{tmp_path}/{name}", f"{place}/{name}"
+        verbs = (("status",), ("logs",), ("logs", "--rank", "1"))
+        before = [run(verb, here, *more).output for verb, *more in verbs]
+        told = explained(Run(tmp_path / name), 10.0)
+        page = reported(run("report", here, "--out", "before.html"), tmp_path / "before.html")
+        Record(tmp_path / name, FileStore(tmp_path / "store" / name)).look()
+        shutil.rmtree(tmp_path / name)
+        after = [run(verb, there, *more).output for verb, *more in verbs]
+        assert [text.replace(there, here) for text in after] == before
+        again = json.loads(run("explain", there, "-o", "json").output)
+        assert (again["what"], again["code"], again["do"]) == (told.what, told.code, list(told.do))
+        assert [line for line in again["why"] if "newest checkpoint" not in line] == [
+            line for line in told.why if "newest checkpoint" not in line
+        ]
+        assert reported(run("report", there, "--out", "after.html"), tmp_path / "after.html") == page
+        assert name in run("ls", place).output
+
+
+def reported(done: Result, page: Path) -> list[str]:
+    """The words of a report, without where the run is and when the page was written."""
+    assert done.exit_code == 0, done.output
+    words = re.sub(r"<(style|script|svg).*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL).split()
+    return [word for word in words if "/" not in word and ":" not in word]
 
 
 def test_a_report(place: str, tmp_path: Path) -> None:

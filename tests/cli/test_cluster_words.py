@@ -65,6 +65,22 @@ def test_the_page_of_a_job() -> None:
         assert words in page
 
 
+def test_what_was_planned_is_beside_what_was_measured_and_a_miss_is_told() -> None:
+    one = running()
+    one["status"]["plan"] |= {
+        "predicted": {"memoryBytes": 2**30, "stepSeconds": "0.1 to 0.2", "usd": "1.00 to 4.00"},
+        "measured": {"stepSeconds": "0.5"},
+        "missed": "time 100 to 200 ms a step foreseen, 500 ms measured: above the range",
+    }
+    lines = unstyled(described(one, [], NOW, 80))
+    assert max(map(len, lines)) <= 80
+    assert "  planned    memory 1 GiB" in lines
+    assert "  planned    a step 0.1 to 0.2 s, 0.5 s measured" in lines
+    assert "  planned    cost $1.00 to 4.00, of the training alone" in lines
+    at = next(number for number, line in enumerate(lines) if line.startswith("  missed     time 100 to 200 ms"))
+    assert lines[at + 1].strip().endswith("range"), "in two lines"
+
+
 def test_the_page_of_a_failed_job_ends_with_its_error() -> None:
     lines = unstyled(described(failed(), [], NOW, 80))
     assert lines[-3:] == ["GTJ0206 out of device memory", "  where: rank 3, step 12", "  why:   78 GiB of 80"]

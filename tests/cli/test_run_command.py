@@ -13,8 +13,11 @@ from typing import Any
 
 import pexpect
 import pytest
+import yaml
 
+from trainjobs.api.job import Job
 from trainjobs.cli.driver import Signals
+from trainjobs.plan.forecast import ANNOTATION, Forecast, read, text
 from trainjobs.run.folder import Run
 
 pytestmark = pytest.mark.slow
@@ -87,12 +90,18 @@ def test_a_run_from_nothing_to_its_report(shell: Shell) -> None:
 
 
 def test_overrides_reach_the_trainer(shell: Shell) -> None:
+    (shell.path / "gentrain-runs").mkdir()
+    spec = Job.model_validate(yaml.safe_load(MANIFEST)).spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    planned = text([Forecast("this machine", 1, 0, 64, 2**30, (0.1, 0.2), (1.0, 2.0))])
+    (shell.path / "gentrain-runs" / "faces.plan.json").write_text(json.dumps({"spec": spec, "plan": planned}))
     done = shell.gtj("run", "-f", "-", "--steps", "10", "--set", "training.seed=7", "--run-dir", "here", "-o", "json", stdin=MANIFEST)
     assert done.returncode == 0, done.stderr
     spec = Run(shell.path / "here").spec()
     assert (spec["training"]["steps"], spec["training"]["seed"], spec["compute"]["workers"]) == (10, 7, 1)
     outcome = json.loads(done.stdout)
     assert (outcome["phase"], outcome["step"], outcome["metrics"]["loss/D"]) == ("Succeeded", 10, 0.1)
+    (way,) = read(Run(shell.path / "here").job()["metadata"]["annotations"][ANNOTATION])
+    assert (way.seconds, way.usd) == ((0.1, 0.2), None), "what was planned, without the cost of other steps"
 
 
 def test_fields_of_a_cluster_are_named_as_ignored(shell: Shell) -> None:

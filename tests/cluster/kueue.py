@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,8 @@ class Kueue:
             ["openssl", *command.split(), "-keyout", "tls.key", "-out", "tls.crt"], cwd=certificates, check=True, capture_output=True
         )
         self._certificates = certificates
-        (self._folder / "config.yaml").write_text(json.dumps(self._configuration()))
 
-    def _configuration(self) -> dict[str, Any]:
+    def _configuration(self, gates: Iterable[str]) -> dict[str, Any]:
         return {
             "apiVersion": "config.kueue.x-k8s.io/v1beta2",
             "kind": "Configuration",
@@ -77,15 +76,21 @@ class Kueue:
             "webhook": {"host": "127.0.0.1", "port": self._webhook, "certDir": str(self._certificates)},
             "leaderElection": {"leaderElect": False},
             "internalCertManagement": {"enable": False},
-            "featureGates": {"VisibilityOnDemand": False},
+            "featureGates": {"VisibilityOnDemand": False, **dict.fromkeys(gates, True)},
             "integrations": {"frameworks": ["ray.io/rayjob", "ray.io/raycluster"]},
         }
 
-    def start(self) -> None:
-        """Installs its definitions and webhooks, and returns when it is ready."""
+    def start(self, *gates: str) -> None:
+        """Installs its definitions and webhooks, and returns when it is ready; with these feature gates on."""
         self._cluster.kubectl("apply", "--server-side", "-f", str(self._data / "config/components/crd/bases"))
         self._cluster.wait_for_kinds("kueue.x-k8s.io", 11)
         self._cluster.kubectl("create", "namespace", "kueue-system", check=False)
+        self.run(*gates)
+        self._cluster.kubectl("apply", "--server-side", "-f", "-", stdin=self._webhooks())
+
+    def run(self, *gates: str) -> None:
+        """Its process alone, as after `kill`; returns when it is ready."""
+        (self._folder / "config.yaml").write_text(json.dumps(self._configuration(gates)))
         inside = f'mount --bind "{self._etc}" /etc && exec "{self._program}" --config="{self._folder / "config.yaml"}"'
         with open(self._folder / "kueue.log", "ab") as log:
             self._process = subprocess.Popen(
@@ -103,7 +108,12 @@ class Kueue:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"kueue did not come up: {(self._folder / 'kueue.log').read_text()[-3000:]}") from error
             time.sleep(0.05)
-        self._cluster.kubectl("apply", "--server-side", "-f", "-", stdin=self._webhooks())
+
+    def kill(self) -> None:
+        """The process, at once. Its webhooks stay, and refuse every RayJob until `run`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def _webhooks(self) -> str:
         """Its own webhook configurations, of the kinds that it serves here, by address instead of by Service."""
@@ -120,9 +130,7 @@ class Kueue:
 
     def stop(self) -> None:
         """Ends it, and takes its webhooks away: without it they would refuse every RayJob."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self.kill()
         for kind in ("mutating", "validating"):
             name = f"kueue-{kind}webhookconfiguration"
             self._cluster.kubectl("delete", f"{kind}webhookconfiguration", name, "--ignore-not-found", check=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,12 @@ import pytest
 from trainjobs.api.job import Job
 from trainjobs.head import recorder
 from trainjobs.head.recording import recorded
+from trainjobs.report.page import write_report
 from trainjobs.run.folder import Run
+from trainjobs.run.record import Record
 from trainjobs.run.recorded import fetch
 from trainjobs.stores.file import FileStore
+from trainjobs.stores.store import StoreError
 
 
 def job(uri: str | None) -> Job:
@@ -47,6 +53,63 @@ def test_without_a_store_there_is_no_record_beside_the_run(tmp_path: Path, monke
     with recorded(job(None), tmp_path, pytest.fail, apart=True):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_and_a_store_that_refuses_are_said_once_and_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, store, said = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store"), list[str]()
+    looks = recorder.Recorder(run, Record(run, store), lambda path: None, said.append)
+    for error in (OSError(errno.ENOSPC, "No space left on device"), StoreError("run/a1/job.json", "403 Forbidden")):
+        with monkeypatch.context() as patch:
+            patch.setattr(FileStore, "upload", raising(error))
+            assert [looks.look() for _ in range(3)] == [False] * 3
+    assert [recorder.UNKEPT in line for line in said] == [True, True]
+    assert "No space left on device" in said[0]
+    assert "403 Forbidden" in said[1]
+    assert looks.look()
+    assert (fetch(store, tmp_path / "got") / "logs" / "worker-0.log").read_text() == "hello\n"
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def upload(*arguments: object) -> None:
+        raise error
+
+    return upload
+
+
+@pytest.mark.slow
+def test_a_million_lines_of_a_log_are_kept_in_pieces_and_each_once(tmp_path: Path) -> None:
+    run, store, said = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store"), list[str]()
+    looks, log = recorder.Recorder(run, Record(run, store), lambda path: None, said.append), run / "logs" / "worker-0.log"
+    for part in range(4):
+        with log.open("a") as file:
+            file.writelines(f"{number} a line\n" for number in range(250_000 * part, 250_000 * (part + 1)))
+        assert looks.look()
+    assert said == []
+    got = (fetch(store, tmp_path / "got") / "logs" / "worker-0.log").read_text()
+    assert got == log.read_text()
+    assert got.count("\n") == 1_000_001
+    assert len([one for one in store.entries("run/a1/logs") if "@" in one.key]) == 4
+
+
+@pytest.mark.slow
+def test_the_record_of_an_hours_run_takes_less_than_a_hundredth_of_a_core(tmp_path: Path) -> None:
+    """Processor time of five minutes' looks, at one of which there is a new checkpoint and so a report."""
+    run, looks_at = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store")
+    rows = [{"step": step, "time": step / 2, "samples": 64 * step, "loss": 1 / step, "throughput": 128.0} for step in range(1, 7201)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    looks = recorder.Recorder(run, Record(run, looks_at), write_report, pytest.fail)
+    assert looks.look()
+    began = time.process_time()
+    for number in range(10):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.writelines(
+                json.dumps({**rows[-1], "step": 7201 + 60 * number + row, "time": 3600 + 30 * number + row / 2}) + "\n" for row in range(60)
+            )
+        if number == 5:
+            told = {"phase": "Running", "step": 7500, "totalSteps": 9000, "checkpoint": {"step": 7500}}
+            (run / "progress.json").write_text(json.dumps(told))
+        assert looks.look()
+    assert time.process_time() - began < 0.01 * 10 * recorder.EVERY
 
 
 @pytest.mark.slow

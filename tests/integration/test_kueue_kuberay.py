@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[ControlPlane]:
+def parts(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) -> Iterator[tuple[ControlPlane, Kueue]]:
     """A control plane of this module's own, with Kueue, and KubeRay of the version that Kueue is built with."""
     with contextlib.ExitStack() as stack:
         try:
@@ -39,7 +39,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
         stack.callback(kuberay.stop)
         kuberay.start()
         running.start_controller_manager()
-        yield running
+        yield running, kueue
+
+
+@pytest.fixture(scope="module")
+def cluster(parts: tuple[ControlPlane, Kueue]) -> ControlPlane:
+    return parts[0]
 
 
 @pytest.fixture
@@ -54,12 +59,14 @@ def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> N
     admitting(bench.cluster, bench.namespace, cpu="1", name="default")
     bench.apply()
     bench.until(lambda: bench.status().get("phase") == "Queued")
+    generation = bench.client.get(RAYJOBS, bench.namespace, "job-a1")["metadata"]["generation"]
     for number in range(20):
         bench.client.merge(JOBS, bench.namespace, "job", {"metadata": {"annotations": {"look": str(number)}}})
         bench.until(lambda: bench.status()["phase"] == "Queued")
     bench.until(lambda: bench.client.get(RAYJOBS, bench.namespace, "job-a1").get("status", {}).get("jobDeploymentStatus") == "Suspended")
     assert bench.client.list(RAYCLUSTERS, bench.namespace)["items"] == []
     assert bench.client.list(PODS, bench.namespace)["items"] == []
+    assert bench.client.get(RAYJOBS, bench.namespace, "job-a1")["metadata"]["generation"] == generation
 
 
 def test_with_quota_kuberay_makes_one_cluster_of_three_pods(bench: Bench) -> None:

@@ -116,7 +116,7 @@ class Server:
 def test_a_node_that_cannot_be_looked_at_is_no_fault(status: int) -> None:
     wanted, _ = begun()
     server = Server(ApiError(status, "Forbidden" if status == 403 else "NotFound", "n1"))
-    assert pricing.Nodes(server).labels(KEY, wanted, running(), [worker("a", "n1")]) == {}
+    assert pricing.Nodes(server).look(KEY, wanted, running(), [worker("a", "n1")]).worker == {}
 
 
 def test_a_price_whose_write_was_refused_is_there_at_the_next_look_without_asking_again() -> None:
@@ -124,16 +124,16 @@ def test_a_price_whose_write_was_refused_is_there_at_the_next_look_without_askin
     (wanted, _), server = begun(), Server(P5)
     nodes = pricing.Nodes(server)
     assert nodes.wanted(KEY, wanted, running())
-    assert nodes.labels(KEY, wanted, running(), [worker("a", "n1")]) == P5
+    assert nodes.look(KEY, wanted, running(), [worker("a", "n1")]).worker == P5
     assert not nodes.wanted(KEY, wanted, running())
-    assert nodes.labels(KEY, wanted, running(), []) == P5
+    assert nodes.look(KEY, wanted, running(), []).worker == P5
     assert server.asked == 1
 
 
 def test_the_node_is_looked_for_anew_in_the_next_attempt_and_for_a_job_that_is_made_anew() -> None:
     (wanted, _), server = begun(), Server(P5)
     nodes = pricing.Nodes(server)
-    assert nodes.labels(KEY, wanted, running(), [worker("a", "n1")]) == P5
+    assert nodes.look(KEY, wanted, running(), [worker("a", "n1")]).worker == P5
     second = running()
     second["metadata"] = {**second["metadata"], "name": "train-a2", "labels": {"gentrain.dev/attempt": "2"}}
     assert nodes.wanted(KEY, wanted, second)
@@ -146,8 +146,8 @@ def test_while_the_cluster_comes_up_without_a_worker_on_a_node_it_is_looked_for_
     (wanted, _), server = begun(), Server(P5)
     nodes, starts = pricing.Nodes(server), running()
     starts["status"] = {"jobDeploymentStatus": "Initializing"}
-    assert nodes.labels(KEY, wanted, starts, [worker("a")]) is None
+    assert nodes.look(KEY, wanted, starts, [worker("a")]).worker is None
     assert nodes.wanted(KEY, wanted, starts)
-    assert nodes.labels(KEY, wanted, running(), [worker("a")]) is None, "it runs, and on no node that is known"
+    assert nodes.look(KEY, wanted, running(), [worker("a")]).worker is None, "it runs, and on no node that is known"
     assert not nodes.wanted(KEY, wanted, running())
     assert server.asked == 0

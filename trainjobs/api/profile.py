@@ -62,6 +62,11 @@ class Toleration(Model):
         return self.operator or ("Exists" if self.value is None else "Equal")
 
 
+class HeadPrice(Model):
+    usd_per_hour: DecimalString = Field(alias="usdPerHour", description="Price of the head pod for an hour: of its part of its node.")
+    source: Annotated[str, Field(max_length=253)] = Field("", description="Where the price comes from and when it was read.")
+
+
 class Head(Model):
     """The head pod. It runs Ray's control processes and the driver, never a worker: an on-demand CPU node suits it."""
 
@@ -72,6 +77,9 @@ class Head(Model):
     )
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = Field(
         [], description="Taints the head tolerates, beside the profile's that are about neither accelerators nor spot nodes."
+    )
+    price: HeadPrice | None = Field(
+        None, description="For cost and budget; without it the head's part of the list price of its node counts, where one is known."
     )
 
 

@@ -130,6 +130,24 @@ class LastCheckpoint(Model):
     fits_grace: bool | None = Field(None, description="Whether another one would be taken if the machines were taken back now.")
 
 
+class Predicted(Model):
+    """What `gtj plan` said of the way that the attempt goes."""
+
+    memory_bytes: Count | None = Field(None, description="Of a rank, at its peak.")
+    step_seconds: Short | None = Field(None, description="Of a step, from and to.")
+    usd: Short | None = Field(None, description="Of all steps, from and to; of the training alone.")
+    basis: Line | None = Field(None, description="What the time rests on.")
+
+
+class Measured(Model):
+    """What came of it so far; the cost is in status.cost."""
+
+    memory_bytes: Count | None = Field(
+        None, description="Peak of rank 0 on its GPU; absent on a CPU, where the process holds more than the training."
+    )
+    step_seconds: Short | None = Field(None, description="Mean of all steps.")
+
+
 class Plan(Model):
     """What was chosen for the attempt."""
 
@@ -147,6 +165,15 @@ class Plan(Model):
         None,
         description="Where the price is from and of what day: the profile, or the list price of the node's type; or why there is none.",
     )
+    head_usd_per_hour: Short | None = Field(
+        None, alias="headUsdPerHour", description="Price of the head pod for an hour, its part of its node; absent where nobody knows."
+    )
+    head_price_source: Line | None = Field(None, description="The same of the head's price.")
+    predicted: Predicted | None = Field(
+        None, description="Absent without the annotation gentrain.dev/plan, which gtj submit writes after gtj plan."
+    )
+    measured: Measured | None = None
+    missed: Line | None = Field(None, description="What lies outside of what was predicted; absent where nothing does.")
 
 
 class Cost(Model):
@@ -160,7 +187,14 @@ class Cost(Model):
     gpu_hours: Short = Field("0", description="GPUs times hours.")
     rate_per_hour_usd: Short = Field("unknown", alias="ratePerHourUSD", description="Price of an hour of the current attempt.")
     seconds: Count | None = Field(None, description="How many of activeSeconds the figures here cover.")
+    head: Line | None = Field(
+        None, description="Where the price of the current attempt's head is from; or why its time costs nothing here."
+    )
     worker_seconds: Count | None = Field(None, description="Seconds of all workers together.")
+    head_seconds: Count | None = Field(None, description="Seconds of the heads that are in the cost.")
+    start_of: Name | None = Field(
+        None, description="RayCluster up to which the time of starting is counted: of each pod, from when it had a node."
+    )
     gpu_seconds: Count | None = Field(None, description="Seconds of all GPUs together.")
     micro_usd: Count | None = Field(None, alias="microUSD", description="Cost so far in millionths of a USD, each part at its own price.")
     minutes: Count | None = Field(None, description="Of an earlier operator; no longer written.")

@@ -8,6 +8,7 @@ from trainjobs.api.codes import CODES
 from trainjobs.api.errors import JobError
 from trainjobs.cli.cluster.reasons import Explanation
 from trainjobs.cli.line import position
+from trainjobs.report.planned import lines
 from trainjobs.run.folder import INTERRUPTED, LIVE, Run
 from trainjobs.run.numbers import duration, instant
 
@@ -32,6 +33,7 @@ def explained(run: Run, now: float) -> Explanation:
     code = warning[:7] if warning[:7] in CODES else None
     message = str(progress.get("message") or "")
     why = (*((message,) if message else ()), *where, *((warning,) if warning else ()), *(() if warning else _warnings(run)))
+    why = (*why, *(f"planned: {line}" for line in lines(run) if line.missed))
     return Explanation(steps, why, next=(f"gtj explain {code}",) if code else (f"gtj report {run.place}",), code=code, fault=bool(warning))
 
 

@@ -46,8 +46,13 @@ def history(job: Job) -> tuple[Pace | None, str]:
 
 def different(job: Job, run: Run) -> list[str]:
     """The parts of a run's job that differ from this one's and on which the length of a step depends."""
+    return differing(job, run.spec())
+
+
+def differing(job: Job, spec: dict[str, Any]) -> list[str]:
+    """The same of another job's spec, as it is written out."""
     now: dict[str, Any] = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return [path for path in (job.spec.family, *SAME) if _at(now, path) != _at(run.spec(), path)]
+    return [path for path in (job.spec.family, *SAME) if _at(now, path) != _at(spec, path)]
 
 
 def _at(spec: Any, path: str) -> Any:

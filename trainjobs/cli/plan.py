@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from trainjobs.api.problem import did_you_mean
 from trainjobs.api.profile import ProfileSpec
 from trainjobs.cli.data import cache_of, sources
 from trainjobs.cli.diagnostics import rendered
+from trainjobs.cli.foreseen import keep
 from trainjobs.cli.manifest import load_job, read, written
 from trainjobs.cli.output import emit, format_option, painted
 from trainjobs.cli.pace import history, probe
@@ -63,6 +65,9 @@ def command(source: str, sets: tuple[str, ...], profiles: tuple[str, ...], gpus:
         click.echo("\n".join(_printed(job, step, found, unknown)))
     if not any(one.fits for one in found):
         raise _nothing(found[0])
+    if not unknown:
+        with contextlib.suppress(OSError):  # nothing but the comparison with what is measured goes without it
+            keep(job, [one for one in found if one.fits], lambda one: str(_data(one)["basis"] or ""))
     return 0
 
 

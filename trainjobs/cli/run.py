@@ -23,6 +23,7 @@ from trainjobs.cli import driver
 from trainjobs.cli.changes import noted, options
 from trainjobs.cli.diagnostics import plain, rendered
 from trainjobs.cli.follow import Outcome, follow
+from trainjobs.cli.foreseen import annotated
 from trainjobs.cli.manifest import Manifest, load_job
 from trainjobs.cli.output import RUNS, coloured, emit, painted
 from trainjobs.cli.prepare import check_workers, cores, prepare, reserved, set_aside
@@ -68,7 +69,7 @@ def command(
     changes = [*sets, *([f"training.steps={steps}"] if steps else [])]
     manifest = load_job(source, changes, workers or (1 if no_ray else None), here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
-    job, ignored = local(manifest.job, workers, no_ray, fresh, cores()), ignored_fields(manifest.job)
+    job, ignored = annotated(local(manifest.job, workers, no_ray, fresh, cores())), ignored_fields(manifest.job)
     check_workers(job, cores())
     if job.spec.training.tracking is not None:
         tracker(job.spec.training.tracking.tracker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from trainjobs.cli.diagnostics import plain
 from trainjobs.cli.line import activity, eta, memory, position, throughput
 from trainjobs.cli.output import CLUSTER, coloured, emit, entry, find, format_option, painted
 from trainjobs.cli.screen import screen
+from trainjobs.report.planned import lines
 from trainjobs.run.folder import INTERRUPTED, LIVE, Run
 from trainjobs.run.numbers import duration, instant, short
 
@@ -71,6 +73,7 @@ def status(run: Run) -> dict[str, Any]:
         "phase": run.phase(),
         "failure": run.failure(),
         "events": run.attempts()[-EVENTS:],
+        "planned": [asdict(line) for line in lines(run)],
     }
 
 
@@ -89,6 +92,8 @@ def described(run: Run, now: float) -> Iterator[str]:
         yield entry("speed", speed)
     if progress.get("workers"):
         yield entry("machine", f"{progress['workers']} worker(s) on {progress.get('device', '?')}, ZeRO stage {progress.get('stage', '?')}")
+    for line in lines(run):
+        yield entry("planned", painted(str(line), "yellow" if line.missed else None))
     if progress.get("attempt"):
         yield entry("attempt", f"{progress['attempt']}, restarted {progress.get('restarts', 0)} times")
     checkpoint = progress.get("checkpoint") or {}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from trainjobs.api.metrics import METRICS
 from trainjobs.report.marks import BEGINS, trained
+from trainjobs.report.planned import lines
 from trainjobs.run.folder import Row, Run
 from trainjobs.run.numbers import duration, number, short, size
 
@@ -35,6 +36,8 @@ def tiles(run: Run, rows: list[Row], events: list[Row]) -> Iterator[Tile]:
     yield from material(run.spec(), progress)
     if memory := number(progress.get("memoryBytes")):
         yield Tile("memory", size(memory), "peak of a worker")
+    for line in lines(run):
+        yield Tile(f"planned {line.name}", line.foreseen, f"{line.measured} measured" + (f": {line.missed}" if line.missed else ""))
 
 
 def material(spec: Mapping[str, Any], progress: Row) -> Iterator[Tile]:

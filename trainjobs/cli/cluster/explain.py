@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -49,6 +49,8 @@ def command(name: str, target: Target, form: str) -> int:
     job = cluster.job(name)
     seen = look(cluster, job, time.time())
     found = explanation(seen)
+    if missed := (status_of(job).get("plan") or {}).get("missed"):
+        found = replace(found, why=(*found.why, f"planned: {missed}"))
     if form == "table":
         click.echo("\n".join(text(name_of(job), phase(job), found, columns())))
     else:

@@ -19,6 +19,7 @@ from trainjobs.cli.cluster.server import Cluster, connect
 from trainjobs.cli.cluster.target import Target
 from trainjobs.cli.cluster.wait import period, waited
 from trainjobs.cli.diagnostics import rendered
+from trainjobs.cli.foreseen import annotated
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import emit, format_option
 
@@ -47,7 +48,7 @@ def command(source: str, sets: tuple[str, ...], wait: bool, timeout: str | None,
         click.echo(rendered(manifest.notes), err=True)
     cluster = connect(target)
     choose_namespace(cluster, manifest.job, source)
-    created = cluster.create(body(manifest.job), dry_run=dry_run)
+    created = cluster.create(body(annotated(manifest.job)), dry_run=dry_run)
     job = created or unchanged(cluster, manifest.job)
     say = click.echo if form == "table" else (lambda text: click.echo(text, err=True))
     where = f"in namespace {cluster.namespace} ({cluster.where})"

@@ -9,7 +9,7 @@ from trainjobs.api.errors import CODES, JobError
 from trainjobs.api.job import FAMILIES
 from trainjobs.cli.line import eta, losses, position, throughput
 from trainjobs.cli.output import coloured, entry, folded, painted
-from trainjobs.run.numbers import duration, instant, short
+from trainjobs.run.numbers import duration, instant, short, size
 
 Object = Mapping[str, Any]
 EVENTS = 6
@@ -140,7 +140,7 @@ def described(job: Object, events: Sequence[Object], now: float, width: int) -> 
         yield from folded("  metrics    ", "  ".join(f"{key} {short(value)}" for key, value in sorted(progress["metrics"].items())), width)
     if throughput(progress):
         yield entry("speed", throughput(progress))
-    yield from numbers(job, now)
+    yield from numbers(job, now, width)
     # What holds needs no words, and what the message above says is not said twice.
     news = [one for one in status.get("conditions") or () if one.get("message") and one["message"] != said]
     if news and here not in OVER:
@@ -156,7 +156,7 @@ def described(job: Object, events: Sequence[Object], now: float, width: int) -> 
         yield painted(failed(failure), "red")
 
 
-def numbers(job: Object, now: float) -> Iterator[str]:
+def numbers(job: Object, now: float, width: int) -> Iterator[str]:
     """Machine, attempts, checkpoint and cost, where there is something to say."""
     status = status_of(job)
     plan, cost, restarts = status.get("plan") or {}, status.get("cost") or {}, status.get("restarts") or {}
@@ -176,9 +176,23 @@ def numbers(job: Object, now: float) -> Iterator[str]:
         yield entry("cost", f"${cost['usd']} (${cost.get('ratePerHourUSD', '?')} an hour)" + (f", {source}" if source else ""))
     elif source:
         yield entry("cost", str(source))
+    yield from planned(plan, width)
     ray = status.get("ray") or {}
     if ray.get("rayJob"):
         yield entry("ray", f"RayJob {ray['rayJob']}" + (f", dashboard {ray['dashboard']}" if ray.get("dashboard") else ""))
+
+
+def planned(plan: Object, width: int) -> Iterator[str]:
+    """What was foreseen beside what was measured, and what lies outside of it."""
+    foreseen, measured = plan.get("predicted") or {}, plan.get("measured") or {}
+    rows = (("memoryBytes", "memory", size), ("stepSeconds", "a step", "{} s".format))
+    for key, name, said in rows:
+        if key in foreseen:
+            yield entry("planned", f"{name} {said(foreseen[key])}" + (f", {said(measured[key])} measured" if key in measured else ""))
+    if "usd" in foreseen:
+        yield entry("planned", f"cost ${foreseen['usd']}, of the training alone")
+    if plan.get("missed"):
+        yield from (painted(line, "yellow") for line in folded("  missed     ", str(plan["missed"]), width))
 
 
 def told(one: Object) -> str:
