@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import data_table, fine_tuning_table, gan_losses
+from bench import data_table, evaluation_cost, fine_tuning_table, gan_losses, lazy, lora
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language
@@ -30,9 +30,12 @@ def page(results: Path) -> str:
     parts = [
         HEAD,
         *training(found),
+        *lazy.section(found.get("lazy")),
+        *lora.section(found.get("lora")),
         *language(found.get("language")),
         *picture_scores(found.get("picture-scores")),
         *gan_losses.section(found.get("gan-losses")),
+        *evaluation_cost.section(found.get("evaluation-cost")),
         *checkpoints(found.get("checkpoints")),
         *data_table.section(found.get("data")),
         *gpu(found.get("gpu")),
