@@ -48,7 +48,7 @@ def section(result: dict[str, Any] | None) -> list[str]:
         "## StyleGAN2 with its lazy terms",
         "",
         "R1 every 16 steps and path length every 4, against a plain torch loop with the same phases, networks and corrected Adam",
-        "(`bench/lazy_loops.py`); one process, one thread, fp32, ZeRO stage 0. Networks are narrow (`bench/lazy.py`): this is a CPU. Goal: at",
+        "(`bench/lazy_loops.py`); one process, one thread, fp32, ZeRO stage 0, narrow networks, because this is a CPU. Goal: at",
         "least 0.97.",
         "",
     ]
