@@ -159,8 +159,8 @@ def section(result: dict[str, Any] | None) -> list[str]:
     lines = [
         "## Low-rank changes of a pipeline",
         "",
-        "Against a loop as diffusers' `train_text_to_image_lora.py` has it (`bench/lora.py`): the same random pipeline in the form of",
-        f"Stable Diffusion, rank 4, {BATCH} pictures of {SIZE} pixels, fp32, one process, one thread. Goal: at least 0.97.",
+        "Against a loop as diffusers' own script of it for captioned pictures has it (`bench/lora.py`): the same random pipeline",
+        f"in the form of Stable Diffusion, rank 4, {BATCH} pictures of {SIZE} pixels, fp32, one process, one thread. Goal: at least 0.97.",
         "",
     ]
     if result is None:
