@@ -102,7 +102,7 @@ def told(begins: list[float], ended: list[tuple[float, float]]) -> dict[str, flo
     return {
         "step": step,
         "still": lengths[looked - 1] - step,
-        "beside": over - begins[looked],
+        "beside": max(0.0, over - begins[looked]),
         "stepsBeside": float(len(beside)),
         "slower": sum(beside) - len(beside) * step,
         "figures": figures,

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.ratios import ratio
 
-SIZE, WIDTH, COUNT, BATCH, STEPS, RATE, SEED = 64, 64, 256, 8, 40, 1e-4, 0
+SIZE, WIDTH, COUNT, BATCH, STEPS, RATE, SEED = 32, 64, 256, 8, 40, 1e-4, 0
 LAYERS = ["to_k", "to_q", "to_v", "to_out.0"]
 
 
