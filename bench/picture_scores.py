@@ -1,10 +1,10 @@
 """Scores of the pictures that the digits samples learn to draw, and what an evaluation with them costs.
 
-    .venv/bin/python -m bench.picture_scores FILE        # as bench/results/picture-scores.json
+    .venv/bin/python -m bench.picture_scores FILE [SAMPLE ...]        # as bench/results/picture-scores.json
 
-One process, one thread. Each sample of `SAMPLES` is trained as its manifest says, but by one worker and with all scores every so many
-steps; the first evaluation is after one step, when the networks are as good as untrained. The cost of an evaluation is what it took by the
-clock beside what a step took, both in the same run.
+One process, one thread. Each sample of `SAMPLES`, or those that are named, whose figures then replace what FILE has of them, is trained as
+its manifest says, but by one worker and with all scores every so many steps; the first evaluation is after one step, when the networks are
+as good as untrained. The cost of an evaluation is what it took by the clock beside what a step took, both in the same run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ["fid", "kid", "is", "precision", "recall"]
-SAMPLES = {"gan-digits": 200, "vae-digits": 200}  # steps between evaluations
-LONGEST = 2000  # steps
+SAMPLES = {"gan-digits": 200, "gan-wgan": 500, "gan-stylegan2": 500, "vae-digits": 200}  # steps between evaluations
 
 
 def manifest(name: str, *, steps: int | None = None, every: int, count: int | None = None) -> dict[str, Any]:
     """The sample, with the scores."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "manifests" / "samples" / f"{name}.yaml").read_text())
     spec = found["spec"]
-    spec["training"]["steps"] = min(steps or spec["training"]["steps"], LONGEST)
+    spec["training"]["steps"] = steps or spec["training"]["steps"]
     spec["compute"] = {"workers": 1, "gpusPerWorker": 0}
     spec["checkpoints"] = {"every": {"steps": spec["training"]["steps"]}}
     spec["evaluation"] = {"everySteps": every, "samples": 16, "metrics": METRICS, **({"fidSamples": count} if count else {})}
@@ -57,18 +56,22 @@ def main() -> None:
 
     from bench.record import header
 
-    result = header("picture scores") | {"samples": {}}
+    file, head = Path(sys.argv[1]), header("picture scores")
+    named, kept = sys.argv[2:], {}
+    if named and file.exists():
+        head = json.loads(file.read_text())
+        kept = head["samples"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
-        for sample, every in SAMPLES.items():
+        for sample in named or SAMPLES:
             first, _ = trained(manifest(sample, steps=1, every=1), folder / f"{sample}-untrained")
-            scores, end = trained(manifest(sample, every=every), folder / sample)
+            scores, end = trained(manifest(sample, every=SAMPLES[sample]), folder / sample)
             steps, looks = max(scores), len(scores)
             took = {"step": end["spent"]["steps"] / steps, "evaluation": end["spent"]["evaluations"] / looks}
-            result["samples"][sample] = {"untrained": first[1], "scores": scores, "seconds": took}
+            kept[sample] = {"untrained": first[1], "scores": scores, "seconds": took}
             print(sample, first, scores, took, file=sys.stderr)
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
+    file.write_text(json.dumps({**head, "samples": {sample: kept[sample] for sample in SAMPLES if sample in kept}}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

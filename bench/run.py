@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup probe
-                     operator operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language lazy lora evaluation-cost language smollm2 gan-losses
+                     data first-step scale startup probe operator operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, first_step, language, operator_scale, operator_speed, startup
+from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import page
 from bench.training import FAMILIES
 
 
-def alone(module: str, *arguments: str) -> list[dict[str, Any]]:
+def alone(module: str, *arguments: str) -> Any:
     """In a process of its own: one thread from the start, and nothing left over from the benchmark before."""
     command = [sys.executable, "-m", module, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return rows
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"training-{family}": lambda family=family: alone("bench.training", family, "7") for family in FAMILIES},  # type: ignore[misc]
+    "lazy": lambda: [{"case": name, "pairs": alone("bench.lazy", name, "7")} for name in lazy.CASES],
+    "lora": lambda: alone("bench.lora", "7"),
+    "evaluation-cost": lambda: [alone("bench.evaluation_cost", name) for name in evaluation_cost.FEATURES for _ in range(3)],
     "checkpoints": lambda: alone("bench.checkpoints", "7"),
     "gan-losses": lambda: alone("bench.gan_losses"),
     "data": lambda: alone("bench.data", "3"),

@@ -61,7 +61,7 @@ def manifest(family: str, case: dict[str, Any]) -> dict[str, Any]:
                 "batch": {"global": case["batch"]},
                 "seed": SEED,
                 "precision": case.get("precision", "fp32"),
-                "optimizers": {"default": {"name": "adamw", "learningRate": RATE}},
+                "optimizers": {"default": case.get("optimizer", {"name": "adamw", "learningRate": RATE})},
             },
             "deepspeed": {"stage": case.get("stage", 0)},
             "compute": {"workers": 1, "gpusPerWorker": 0},
@@ -71,6 +71,54 @@ def manifest(family: str, case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def trained(job: Any, run: Path, device: str = "cpu") -> Any:
+    """Elapsed of the trainer's loop in that run folder, without its first WARM steps and what comes after the last, within a process
+    group that is there."""
+    import torch
+
+    from bench.plain_loops import WARM
+    from trainjobs import loop
+    from trainjobs.evaluate.evaluation import evaluation
+    from trainjobs.optim.schedule import rate
+    from trainjobs.world import World
+
+    marks: list[tuple[float, float]] = []
+
+    def mark() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        marks.append((time.perf_counter(), time.process_time()))
+
+    def begun(schedule: Any, step: int, total: int) -> float:
+        if step == WARM:
+            mark()
+        return rate(schedule, step, total)
+
+    def ended(*arguments: Any) -> Any:
+        mark()
+        return evaluation(*arguments)
+
+    # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
+    with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "evaluation", ended):
+        loop.train(job, run, World(0, 1, torch.device(device)))
+    first, last = marks
+    return last[0] - first[0], last[1] - first[1]
+
+
+def turns(ours: Any, plain: Any, samples: int, pairs: int) -> list[dict[str, float]]:
+    """Samples per second of each pair; `ours` and `plain` make Elapsed of a turn's number, in which they train on so many."""
+    results = []
+    for turn in range(-1 if pairs > 1 else 0, pairs):  # turn -1 warms up
+        if turn % 2:
+            other, mine = plain(turn), ours(turn)
+        else:
+            mine, other = ours(turn), plain(turn)
+        if turn >= 0:
+            wall = {"ours": samples / mine[0], "plain": samples / other[0]}
+            results.append(wall | {"ours_processor": samples / mine[1], "plain_processor": samples / other[1]})
+    return results
+
+
 def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") -> list[dict[str, float]]:
     """Samples per second of each pair: {"ours", "plain"} by the clock on the wall, {"ours_processor", ...} by seconds of processor time,
     which other processes on the machine disturb less. In bf16 the plain loop has torch's autocast."""
@@ -78,20 +126,16 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
     import torch.distributed as dist
 
     from bench.plain_loops import LOOPS, WARM, Elapsed
-    from trainjobs import loop
     from trainjobs.api.job import Job
     from trainjobs.data import open_source
     from trainjobs.engine.memory import keep_freed_memory
-    from trainjobs.evaluate.evaluation import evaluation
     from trainjobs.noise import Noise
     from trainjobs.objectives.build import build
-    from trainjobs.optim.schedule import rate
-    from trainjobs.world import World, backend
+    from trainjobs.world import backend
 
     keep_freed_memory()  # as every worker does; both loops gain by it, and neither is at the mercy of where the other left the heap
     job = Job.model_validate(manifest(family, case))
-    size, steps = case["batch"], case["steps"]
-    results = []
+    size, steps, peak = case["batch"], case["steps"], job.spec.training.optimizers["default"].learning_rate
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dist.init_process_group(backend(device == "cuda"), init_method=f"file://{folder}/store", rank=0, world_size=1)
@@ -100,47 +144,19 @@ def measure(family: str, case: dict[str, Any], pairs: int, device: str = "cpu") 
         data = source.batch(everything, SEED, Noise.of(SEED, 0, "bench", everything))
         whole = next(iter(data.values())).contiguous().to(device)
 
-        marks: list[Elapsed] = []
-
-        def mark() -> None:
-            if device == "cuda":
-                torch.cuda.synchronize()
-            marks.append((time.perf_counter(), time.process_time()))
-
-        def begun(schedule: Any, step: int, total: int) -> float:
-            if step == WARM:
-                mark()
-            return rate(schedule, step, total)
-
-        def ended(*arguments: Any) -> Any:
-            mark()
-            return evaluation(*arguments)
-
         def ours(turn: int) -> Elapsed:
             run = folder / f"run-{turn}"
             run.mkdir()
             (run / "cache").symlink_to(folder / "cache")
-            marks.clear()
-            # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
-            with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "evaluation", ended):
-                loop.train(job, run, World(0, 1, torch.device(device)))
-            first, last = marks
-            return last[0] - first[0], last[1] - first[1]
+            elapsed: Elapsed = trained(job, run, device)
+            return elapsed
 
         def plain(turn: int) -> Elapsed:
             torch.manual_seed(SEED + turn)
             networks = {name: network.to(device) for name, network in build(job.spec, source.info).modules.items()}
-            return LOOPS[family](networks, whole, size, RATE, steps, job.spec.training.precision == "bf16")
+            return LOOPS[family](networks, whole, size, peak, steps, job.spec.training.precision == "bf16")
 
-        samples = (steps - WARM) * size
-        for turn in range(-1 if pairs > 1 else 0, pairs):  # turn -1 warms up
-            if turn % 2:
-                other, mine = plain(turn), ours(turn)
-            else:
-                mine, other = ours(turn), plain(turn)
-            if turn >= 0:
-                wall = {"ours": samples / mine[0], "plain": samples / other[0]}
-                results.append(wall | {"ours_processor": samples / mine[1], "plain_processor": samples / other[1]})
+        results = turns(ours, plain, (steps - WARM) * size, pairs)
         dist.destroy_process_group()
     return results
 

@@ -66,6 +66,22 @@ def specs(root: Path) -> dict[str, Any]:
             "evaluation": {"samples": 1, "everySteps": 150},
         },
         "ring": ring,
+        "drawn digits": {
+            "gan": {
+                "generator": {"latentDim": 16, "channels": 8},
+                "discriminator": {"channels": 8, "spectralNorm": True},
+                "loss": {"type": "hinge"},
+            },
+            "data": DIGITS,
+            "training": {
+                "steps": 150,
+                "batch": {"global": 32},
+                "optimizers": {"default": {"name": "adam", "learningRate": 1e-3, "betas": [0.0, 0.9]}},
+                "ema": {"decay": 0.95},
+            },
+            "compute": CPU,
+            "evaluation": {"samples": 1, "everySteps": 50, "metrics": ["fid"], "fidSamples": 500},
+        },
     }
 
 
@@ -111,3 +127,9 @@ def test_denoiser_learns_digits(root: Path) -> None:
 def test_gan_finds_all_modes_of_the_ring(root: Path) -> None:
     assert group.losses(root / "ring", "modes") == [8.0]
     assert group.losses(root / "ring", "modes/quality")[-1] > 0.7
+
+
+def test_the_distance_of_what_a_gan_draws_falls(root: Path) -> None:
+    distances = group.losses(root / "drawn digits", "fid/digits")
+    assert len(distances) == 3
+    assert distances[0] > 1.2 * distances[1] > 1.2 * 1.2 * distances[2]
