@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup operator
-                     operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language language smollm2 gan-losses data first-step startup
+                     operator operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, first_step, language, operator_scale, operator_speed, startup
+from bench import endurance, first_step, language, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import page
 from bench.training import FAMILIES
@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "gan-losses": lambda: alone("bench.gan_losses"),
     "data": lambda: alone("bench.data", "3"),
     "language": lambda: language.measure(7, ROOT),
+    "smollm2": smollm2.measure,
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,

