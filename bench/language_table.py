@@ -71,15 +71,22 @@ def real_model(result: dict[str, Any] | None) -> list[str]:
         "functions of Python's standard library do, from conversations, and which of two answers of its own is the shorter. Held-out",
         "losses are nats a token, of preferences nats a pair.",
         "",
-        "| What is learned | steps | batch | held-out loss before, and on the way | processor seconds |",
-        "| --- | --- | --- | --- | --- |",
+        "| What is learned | steps | batch | loss of the first step | held-out loss on the way | processor seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         held = ", ".join(f"{value:.2f}" for value in row["heldout"])
-        lines.append(f"| {CASES[row['what']]} | {row['steps']} | {row['batch']} | {held} | {row['processor']:,} |")
+        lines.append(f"| {CASES[row['what']]} | {row['steps']} | {row['batch']} | {row['first']:.2f} | {held} | {row['processor']:,} |")
+    for row in rows:
+        for name, words in (
+            ("divergence", "divergence from its teacher, in nats a token"),
+            ("rewards/accuracy", "share of pairs told apart"),
+        ):
+            if name in row:
+                lines += ["", f"Held out, {CASES[row['what']]}: {words}, {', '.join(f'{value:.2f}' for value in row[name])}."]
     merged = [row for row in rows if "merged" in row]
     said = "the same as the base with the adapter does" if all(row["merged"] for row in merged) else "not always what the adapter does"
-    lines += ["", f"Merged, plain transformers answers four questions that were never learned from token for token {said}.", ""]
+    lines += ["", f"Merged, plain transformers answers questions that were never learned from token for token {said}.", ""]
     for row in merged:
         before, after = row["tokens"]
         lines.append(f"- {CASES[row['what']]}: its greedy answers have {before} tokens before, and {after} after.")

@@ -4,7 +4,7 @@
 
 Three manifests as a user would write them, each run by `gtj run`: low-rank changes learn what the standard library says of its functions,
 from conversations; a student of the first and the last of its thirty layers learns the same from it; and of answers that it draws, the
-shortest is preferred to the longest. The held-out loss before is that of the same run with a learning rate of almost nothing.
+shortest is preferred to the longest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
 LAYERS = (0, 29)  # of the teacher, that the student begins with
-CHATS, LONGEST = 240, 160  # conversations, and the most characters of an answer
+CHATS, LONGEST = 120, 160  # conversations, and the most characters of an answer
 THINGS = """
     river bridge clock candle mirror ladder kettle compass lantern whistle basket pillow hammer magnet telescope umbrella violin anchor
     window bicycle island desert glacier volcano forest meadow harbor planet comet feather pebble shadow echo rainbow thunder blanket
@@ -34,9 +34,9 @@ THINGS = """
 DRAWN, MOST = 4, 40  # answers to each question, and tokens of one at most
 # By name: what of spec.language, its data, steps, batch and rate.
 CASES: dict[str, tuple[dict[str, Any], str, int, int, float]] = {
-    "student": ({"method": "distill", "packing": "none"}, "chats", 60, 4, 1e-3),
-    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 24, 4, 2e-4),
-    "lora": ({"adapter": {"type": "lora"}}, "chats", 24, 4, 1e-3),
+    "student": ({"method": "distill", "packing": "none"}, "chats", 24, 4, 1e-3),
+    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 12, 4, 5e-4),
+    "lora": ({"adapter": {"type": "lora"}}, "chats", 12, 4, 1e-3),
 }
 
 
@@ -115,9 +115,8 @@ def pairs(base: Path, things: Sequence[str] = tuple(THINGS.split()), drawn: int 
     return made
 
 
-def manifest(name: str, root: Path, steps: int | None = None, rate: float | None = None) -> dict[str, Any]:
-    own, data, usual, batch, usual_rate = CASES[name]
-    steps = steps or usual
+def manifest(name: str, root: Path) -> dict[str, Any]:
+    own, data, steps, batch, rate = CASES[name]
     base = root / ("student-base" if name == "student" else "base")
     teacher = {"distill": {"teacher": {"source": f"file://{root / 'base'}"}}} if name == "student" else {}
     return {
@@ -131,11 +130,11 @@ def manifest(name: str, root: Path, steps: int | None = None, rate: float | None
                 "steps": steps,
                 "precision": "bf16",
                 "batch": {"global": batch},
-                "optimizers": {"default": {"name": "adamw", "learningRate": usual_rate if rate is None else rate}},
+                "optimizers": {"default": {"name": "adamw", "learningRate": rate}},
                 "gradientClipping": 1.0,
             },
             "compute": {"workers": 1, "gpusPerWorker": 0},
-            "evaluation": {"everySteps": max(1, steps // 4), "samples": 1},
+            "evaluation": {"everySteps": max(1, steps // 2), "samples": 1},
         },
     }
 
@@ -149,11 +148,10 @@ def gtj(*arguments: object) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def trained(name: str, root: Path, steps: int | None = None, rate: float | None = None) -> tuple[Path, list[dict[str, Any]], float]:
+def trained(name: str, root: Path) -> tuple[Path, list[dict[str, Any]], float]:
     """(the run, its rows of metrics, processor seconds)"""
-    run = root / f"{name}-{steps or 'run'}"
-    path = root / f"{run.name}.json"
-    path.write_text(json.dumps(manifest(name, root, steps, rate)))
+    run, path = root / name, root / f"{name}.json"
+    path.write_text(json.dumps(manifest(name, root)))
     took = gtj("run", "-f", path, "--no-ray", "--run-dir", run)
     return run, [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()], took
 
@@ -173,20 +171,21 @@ def answers(folder: Path, questions: Sequence[str], adapter: Path | None = None)
 
 def case(name: str, root: Path) -> dict[str, Any]:
     """What a run is told, before it and at its evaluations, and what its export says."""
-    _, before, _ = trained(name, root, 1, 1e-12)
     run, told, took = trained(name, root)
-    held = [row["heldout/loss"] for rows in (before, told) for row in rows if "heldout/loss" in row]
-    row = {"what": name, "steps": CASES[name][2], "batch": CASES[name][3], "processor": round(took), "heldout": held}
+    held = [row["heldout/loss"] for row in told if "heldout/loss" in row]
+    first = next(row["loss"] for row in told if "loss" in row)
+    row = {"what": name, "steps": CASES[name][2], "batch": CASES[name][3], "processor": round(took), "first": first, "heldout": held}
     row["samples"] = max((run / "samples").glob("step-*.txt")).read_text()
+    beside = {"student": "divergence", "preferences": "rewards/accuracy"}.get(name)
+    if beside:
+        row[beside] = [one[f"heldout/{beside}"] for one in told if f"heldout/{beside}" in one]
     if name == "student":
         return row
-    if name == "preferences":
-        row["margin"] = [one["rewards/margin"] for one in told if "rewards/margin" in one]
     gtj("checkpoints", "export", run, root / f"{name}-merged", "--merge")
     gtj("checkpoints", "export", run, root / f"{name}-adapter", "--adapter")
-    questions = [question(thing) for thing in ("spoon", "helmet", "kite", "lemon")]
+    questions = [question(thing) for thing in ("spoon", "kite")]
     if name == "lora":
-        questions = [f"What is {one}?" for one in ("json.load", "textwrap.fill", "os.path.split", "random.choice")]
+        questions = [f"What is {one}?" for one in ("json.load", "os.path.split")]
     base, merged = answers(root / "base", questions), answers(root / f"{name}-merged", questions)
     row["merged"] = merged == answers(root / "base", questions, root / f"{name}-adapter")
     row["tokens"] = [[len(one) for one in found] for found in (base, merged)]

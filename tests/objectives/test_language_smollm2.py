@@ -91,7 +91,7 @@ def test_a_student_of_two_layers_learns_from_it(base: Path, tmp_path: Path) -> N
     language = {"base": {"source": f"file://{tmp_path / 'student'}"}, "method": "distill", "distill": teacher, "packing": "none"}
     _, told = trained(tmp_path, language, rows(tmp_path / "pairs", pairs), steps=8, rate=1e-3)
     divergences = [row["divergence"] for row in told if "divergence" in row]
-    heldout = [row["heldout/loss"] for row in told if "heldout/loss" in row]
+    heldout = [row["heldout/divergence"] for row in told if "heldout/divergence" in row]
     assert heldout[-1] < divergences[0] / 2, (divergences, heldout)
 
 
