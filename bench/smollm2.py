@@ -34,8 +34,8 @@ THINGS = """
 DRAWN, MOST = 4, 40  # answers to each question, and tokens of one at most
 # By name: what of spec.language, its data, steps, batch and rate.
 CASES: dict[str, tuple[dict[str, Any], str, int, int, float]] = {
-    "student": ({"method": "distill", "packing": "none"}, "chats", 24, 4, 1e-3),
-    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 12, 4, 5e-4),
+    "student": ({"method": "distill", "packing": "none"}, "chats", 100, 4, 1e-3),
+    "preferences": ({"method": "dpo", "adapter": {"type": "lora"}}, "pairs", 12, 4, 2e-4),
     "lora": ({"adapter": {"type": "lora"}}, "chats", 12, 4, 1e-3),
 }
 
