@@ -68,3 +68,10 @@ def test_a_rank_ends_when_its_rows_have_ended(root: Path) -> None:
         ranks = drawn(root / name)
         assert all(one["passes"] == int(one["count"].max()) for rank in ranks for one in rank)
         assert [one["passes"] for one in ranks[0]] != [one["passes"] for one in ranks[1]]
+
+
+@pytest.mark.parametrize("name", [name.removesuffix("-3") for name in CASES if name.endswith("-3")])
+def test_a_token_of_stage_3_costs_little_more_than_one_of_a_plain_network(name: str, root: Path) -> None:
+    """Processor time of a pass that draws a token of each row, with the weights gathered; the least of each, which others disturb least."""
+    split, whole = (min(one["seconds"] / one["passes"] for rank in drawn(root / f"{name}-{z}") for one in rank) for z in (3, 0))
+    assert split < 1.5 * whole, f"{split * 1e3:.2f} ms against {whole * 1e3:.2f} ms"
