@@ -70,8 +70,9 @@ def test_a_rank_ends_when_its_rows_have_ended(root: Path) -> None:
         assert [one["passes"] for one in ranks[0]] != [one["passes"] for one in ranks[1]]
 
 
-@pytest.mark.parametrize("name", [name.removesuffix("-3") for name in CASES if name.endswith("-3")])
-def test_a_token_of_stage_3_costs_little_more_than_one_of_a_plain_network(name: str, root: Path) -> None:
-    """Processor time of a pass that draws a token of each row, with the weights gathered; the least of each, which others disturb least."""
-    split, whole = (min(one["seconds"] / one["passes"] for rank in drawn(root / f"{name}-{z}") for one in rank) for z in (3, 0))
-    assert split < 1.5 * whole, f"{split * 1e3:.2f} ms against {whole * 1e3:.2f} ms"
+def test_a_token_of_stage_3_costs_little_more_than_one_of_a_plain_network(root: Path) -> None:
+    """Processor time of all that is drawn, with the weights gathered, against that of stage 0, which draws the same."""
+    spent = {stage: 0.0 for stage in ("0", "3")}
+    for name in CASES:
+        spent[name[-1]] += sum(one["seconds"] for rank in drawn(root / name) for one in rank)
+    assert spent["3"] < 1.5 * spent["0"], spent

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 STEPS, KILLED, EVERY = 40, 26, 10
 TOKENS = 4  # of a completion at most
 METHODS: dict[str, tuple[dict[str, Any], float]] = {
-    "grpo": ({"generations": 8, "beta": 0.1}, 1e-2),
+    "grpo": ({"generations": 8, "beta": 0.06}, 1e-2),
     "ppo": ({"klCoefficient": 0.5, "epochs": 2}, 1e-2),
 }
 
@@ -109,7 +109,7 @@ def test_what_preferences_were_judged_by_is_raised(method: str, root: Path, tmp_
     told = group.losses(root / method, "reward")
     assert sum(told[-5:]) > sum(told[:5]), "what the model of rewards says"
     divergence = group.losses(root / method, "kl/reference" if method == "grpo" else "kl/k1")[-1]
-    assert 0 < divergence < 4, divergence  # of a token
+    assert 0 < divergence < 4.5, divergence  # of a token; to say one byte alone takes 5.5 nats
     export(*locate(f"file://{root / method / 'checkpoints'}"), tmp_path / "out", weights=None, dtype="fp32")
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     torch.manual_seed(0)
