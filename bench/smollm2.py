@@ -174,7 +174,14 @@ def case(name: str, root: Path) -> dict[str, Any]:
     run, told, took = trained(name, root)
     held = [row["heldout/loss"] for row in told if "heldout/loss" in row]
     first = next(row["loss"] for row in told if "loss" in row)
-    row = {"what": name, "steps": CASES[name][2], "batch": CASES[name][3], "processor": round(took), "first": first, "heldout": held}
+    row: dict[str, Any] = {
+        "what": name,
+        "steps": CASES[name][2],
+        "batch": CASES[name][3],
+        "processor": round(took),
+        "first": first,
+        "heldout": held,
+    }
     row["samples"] = max((run / "samples").glob("step-*.txt")).read_text()
     beside = {"student": "divergence", "preferences": "rewards/accuracy"}.get(name)
     if beside:
@@ -196,9 +203,9 @@ def prepared(root: Path) -> None:
     """Bases and data, where they are not there yet."""
     if not (root / "base").exists():
         shortened(converted(root / "base"), root / "student-base")
-    for data, rows in (("chats", chats), ("pairs", lambda: pairs(root / "base"))):
+    for data in ("chats", "pairs"):
         if not (root / data).exists():
-            found = rows()
+            found = chats() if data == "chats" else pairs(root / "base")
             (root / data).mkdir()
             (root / data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
 

@@ -274,7 +274,7 @@ def messages() -> list[dict[str, str]]:
         return []
     folder = Path(found.origin).parent / "conf" / "locale" / "de" / "LC_MESSAGES"
     with (folder / "django.mo").open("rb") as file:
-        catalog: dict[Any, str] = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+        catalog: dict[Any, str] = vars(gettext.GNUTranslations(file))["_catalog"]
     short = {source: target for source, target in catalog.items() if isinstance(source, str) and 3 < len(source) < 25 and len(target) < 25}
     return [{"source": source, "target": target} for source, target in sorted(short.items()) if "%" not in source][:64]
 
