@@ -1,5 +1,5 @@
-"""Language models against their peers: steps against transformers' Trainer and TRL's SFTTrainer, completions against `generate`, tokenising
-against `datasets.map`, and the memory of the cross-entropy by pieces. One process, one thread.
+"""Language models against their peers: steps against transformers' Trainer, alone and with DeepSpeed, and TRL's SFTTrainer, completions
+against `generate`, tokenising against `datasets.map`, and the memory of the cross-entropy by pieces. One process, one thread.
 
 `python -m bench.language <what> <pairs>` prints one of these as JSON; without, `measure` runs each in a process of its own. What is not
 installed (trl, datasets) is not compared, and said to be missing.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-WHAT = ("Trainer", "SFTTrainer", "generate", "map", "memory")
+WHAT = ("Trainer", "TrainerDeepSpeed", "SFTTrainer", "generate", "map", "memory")
 NEEDS = {"SFTTrainer": ("trl", "datasets"), "map": ("datasets",)}
 VOCABULARY, TOKENS, WIDTH, CHUNK = 128_000, 1024, 64, 128
 ROWS = 2_000
@@ -45,8 +45,12 @@ def steps(what: str, pairs: int) -> list[dict[str, float]]:
     """Sequences per second; bench/training.py with the peer in the place of the plain loop."""
     from bench import language_peers, plain_loops, training
 
-    peer = {"Trainer": language_peers.trainer, "SFTTrainer": language_peers.sft_trainer}[what]
-    with mock.patch.dict(plain_loops.LOOPS, language=peer):
+    peers = {
+        "Trainer": language_peers.trainer,
+        "TrainerDeepSpeed": language_peers.deepspeed_trainer,
+        "SFTTrainer": language_peers.sft_trainer,
+    }
+    with mock.patch.dict(plain_loops.LOOPS, language=peers[what]):
         found = training.measure("language", training.FAMILIES["language"], pairs)
     return [{name.replace("plain", "peer"): value for name, value in row.items()} for row in found]
 
@@ -111,13 +115,14 @@ def tokenising(pairs: int) -> list[dict[str, float]]:
         spec = Spec.model_validate(told)
         first = open_source(spec, folder / "first", look(spec))
         assert first.info.tokenizer is not None
-        theirs = tokenizer(kept(first.info.tokenizer), folder / "tokenizer.json")
+        files = kept(first.info.tokenizer)
+        theirs, (trained,) = tokenizer(files, folder / "tokenizer.json"), files.values()
         number = 0
 
         def ours() -> float:
             nonlocal number
             number += 1
-            open_source(spec, folder / f"ours-{number}", look(spec), tokenizer=first.info.tokenizer)
+            open_source(spec, folder / f"ours-{number}", look(spec), tokenizer=trained)
             return ROWS
 
         def peer() -> float:

@@ -6,11 +6,13 @@ files, no evaluation.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from torch import Tensor
 
@@ -53,14 +55,23 @@ def settings(folder: str, size: int, rate: float, steps: int) -> dict[str, Any]:
     }
 
 
-def trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+def deepspeed_trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+    """Trainer with DeepSpeed, at the stage that the loop is measured at."""
+    own = {"zero_optimization": {"stage": 0}, "train_micro_batch_size_per_gpu": size}
+    with mock.patch.dict(os.environ, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}):  # of which it takes some away
+        return trainer(networks, data, size, rate, steps, low, deepspeed=own)
+
+
+def trainer(
+    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, deepspeed: dict[str, Any] | None = None
+) -> Elapsed:
     from transformers import Trainer, TrainingArguments
 
     assert not low
     rows = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]  # it shifts labels by itself: a token less is learned
     clock, marks = clocked(steps)
     with tempfile.TemporaryDirectory() as folder:
-        own: Any = TrainingArguments(**settings(folder, size, rate, steps))
+        own: Any = TrainingArguments(**settings(folder, size, rate, steps), deepspeed=deepspeed)
         found: Any = Trainer(model=networks["model"], args=own, train_dataset=rows, callbacks=[clock])
         found.train()
     return marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]

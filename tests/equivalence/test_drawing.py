@@ -68,3 +68,11 @@ def test_a_rank_ends_when_its_rows_have_ended(root: Path) -> None:
         ranks = drawn(root / name)
         assert all(one["passes"] == int(one["count"].max()) for rank in ranks for one in rank)
         assert [one["passes"] for one in ranks[0]] != [one["passes"] for one in ranks[1]]
+
+
+def test_a_token_of_stage_3_costs_little_more_than_one_of_a_plain_network(root: Path) -> None:
+    """Processor time of all that is drawn, with the weights gathered, against that of stage 0, which draws the same."""
+    spent = dict.fromkeys(("0", "3"), 0.0)
+    for name in CASES:
+        spent[name[-1]] += sum(one["seconds"] for rank in drawn(root / name) for one in rank)
+    assert spent["3"] < 1.5 * spent["0"], spent

