@@ -70,6 +70,6 @@ def daemons(place: Fragment) -> list[Object]:
 
 
 def _names(place: Fragment) -> dict[str, str]:
-    seen = [place, *place.sidecars]
+    seen: list[Fragment | Sidecar] = [place, *place.sidecars]
     paths = dict.fromkeys(path for one in seen for path in (*one.host_paths.values(), *one.written_paths.values()))
     return {path: f"node-{number}" for number, path in enumerate(paths)}

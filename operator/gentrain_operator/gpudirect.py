@@ -110,5 +110,5 @@ def _daemon(fabric: str, name: str, image: str) -> Sidecar:
         command = ("/tcpgpudmarxd/build/app/tcpgpudmarxd", *flags)
         return Sidecar(name, image, command, ("NET_ADMIN",), _FOUND, {**_LIBRARIES}, {**_SOCKET, **_HOST})
     entry = "/fts/entrypoint_rxdm_container.sh"
-    command = ("/bin/sh", "-c", f"chmod 755 {entry} && exec {entry} --num_hops=2 --num_nics=8")
-    return Sidecar(name, image, command, ("NET_ADMIN", "NET_BIND_SERVICE"), _FOUND, {**_LIBRARIES}, _HOST)
+    shell = ("/bin/sh", "-c", f"chmod 755 {entry} && exec {entry} --num_hops=2 --num_nics=8")
+    return Sidecar(name, image, shell, ("NET_ADMIN", "NET_BIND_SERVICE"), _FOUND, {**_LIBRARIES}, _HOST)

@@ -101,6 +101,14 @@ def test_gpudirect_profiles_that_contradict_themselves(change: dict[str, Any], s
     assert [said in str(one) for one in problems] == [True], problems
 
 
+@pytest.mark.parametrize("resource", ["google.com/tpu", "aws.amazon.com/neuron", "aws.amazon.com/neuroncore", "xilinx.com/fpga-u30"])
+def test_devices_that_torch_cannot_train_on_are_refused_by_name(resource: str) -> None:
+    spec = {"accelerator": {"resource": resource, "perNode": 4}}
+    manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": "a"}, "spec": spec}
+    _, problems = parse_profile(manifest)
+    assert [resource in str(one) for one in problems] == [True], problems
+
+
 def read(**spec: Any) -> ProfileSpec:
     manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": "a"}, "spec": spec}
     found, problems = parse_profile(manifest)
