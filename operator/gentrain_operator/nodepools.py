@@ -15,6 +15,7 @@ kubernetes.azure.com/accelerator, priority,
 karpenter.azure.com/sku-gpu-name, -count       karpenter-provider-azure, designs/0006 and its labels
 vpc.amazonaws.com/efa, FI_EFA_USE_HUGE_PAGE    EKS user guide, EFA; libfabric's EFA provider (huge pages break a fork of data loaders)
 networking.gke.io/interfaces, gib              GKE documentation, GPUDirect RDMA (A3 Ultra, A4)
+devices.gke.io/container.*                     gpudirect.py
 rdma/ib, rdma/shared_ib, IPC_LOCK              Azure/aks-rdma-infiniband (without it `ulimit -l` is 64 kB)
 azure.workload.identity/use                    Azure workload identity: of every pod that is to get a token
 
@@ -24,10 +25,10 @@ API server, the scheduler and the Pod Security levels take these pods, on nodes 
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
 from typing import Any
 
+from gentrain_operator import gpudirect
+from gentrain_operator.fragment import Fragment
 from gentrain_operator.kube.resource import Object
 from trainjobs.api.pools import COMPUTE_CLASS
 from trainjobs.api.problem import listed
@@ -84,23 +85,6 @@ _GPU_TAINTS = ("nvidia.com/gpu", "amd.com/gpu", "sku")
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "cloud.google.com/gke-queued")
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """What a pod and its Ray container get beside what every pod of ours has."""
-
-    selector: dict[str, str] = field(default_factory=dict)
-    expressions: list[Object] = field(default_factory=list)  # of node affinity, all of which must hold
-    required: bool = True  # whether without them it may run elsewhere
-    tolerations: list[Object] = field(default_factory=list)
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-    resources: dict[str, str] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
-    host_paths: dict[str, str] = field(default_factory=dict)  # on the node, by where the container sees them, read only
-    claim_template: str | None = None
-    capabilities: tuple[str, ...] = ()
-
-
 def workers(profile: ProfileSpec, gpus: int) -> Fragment:
     """Of a worker that uses `gpus` accelerators of a node."""
     selector, expressions, tolerations = _placed(profile)
@@ -117,6 +101,8 @@ def workers(profile: ProfileSpec, gpus: int) -> Fragment:
         resources=fabric.resources,
         environment=fabric.environment,
         host_paths=fabric.host_paths,
+        written_paths=fabric.written_paths,
+        sidecars=fabric.sidecars,
         claim_template=profile.claim_template,
         capabilities=fabric.capabilities,
     )
@@ -150,6 +136,8 @@ def misplaced(name: str, profile: ProfileSpec, gpus: int) -> str:
             f"GTJ0131 ComputeProfile {name} has accelerator.type {profile.accelerator.type}, which {profile.provider}/{profile.pool} does "
             f"not know: write one of {listed(sorted(kinds))}"
         )
+    if profile.fabric in gpudirect.NODES and gpus:
+        return gpudirect.misplaced(name, profile, _kind(profile), gpus)
     if profile.fabric == "efa" and gpus:
         there, instance = efa_of(profile.node.instance_type, _kind(profile), profile.accelerator.per_node), profile.node.instance_type
         if there is None:
@@ -272,12 +260,11 @@ def _fabric(profile: ProfileSpec, gpus: int) -> Fragment:
             return Fragment(environment=environment)
         there = efa_of(profile.node.instance_type, _kind(profile), profile.accelerator.per_node) or 0
         return Fragment(resources={"vpc.amazonaws.com/efa": str(there * gpus // profile.accelerator.per_node)}, environment=environment)
+    if profile.fabric in gpudirect.NODES:
+        return gpudirect.fragment(profile)
     if profile.fabric in ("gke-rdma", "dranet"):
-        interfaces = [{"interfaceName": "eth0", "network": "default"}]
-        interfaces += [{"interfaceName": f"eth{number}", "network": name} for number, name in enumerate(profile.networks, 1)]
-        named = {"networking.gke.io/default-interface": "eth0", "networking.gke.io/interfaces": json.dumps(interfaces)}
         return Fragment(
-            annotations=named if profile.networks else {},
+            annotations=gpudirect.interfaces(profile.networks) if profile.networks else {},
             environment={"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64", "GENTRAIN_NCCL_ENV": "/usr/local/gib/scripts/set_nccl_env.sh"},
             host_paths={"/usr/local/nvidia": "/home/kubernetes/bin/nvidia", "/usr/local/gib": "/home/kubernetes/bin/gib"},
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gentrain_operator.fragment import Fragment
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.nodepools import Fragment
 from trainjobs.api.compute import Topology
 
 

@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from gentrain_operator import nodepools
+from gentrain_operator import fragment, nodepools
 from gentrain_operator.kube.resource import CONFIGMAPS, RAYJOBS, Object
 from gentrain_operator.names import labels, rayjob_name
 from gentrain_operator.placing import allowed, kept_to, together
@@ -183,7 +183,7 @@ class _Pod:
         self._job, self._spec, self._profile, self._attempt, self._image, self._scales = job, spec, profile, attempt, image, scales
         self._avoided = avoided
 
-    def template(self, name: str, share: dict[str, str], place: nodepools.Fragment, ports: dict[str, int] | None = None) -> Object:
+    def template(self, name: str, share: dict[str, str], place: fragment.Fragment, ports: dict[str, int] | None = None) -> Object:
         spec, profile = self._spec, self._profile
         resources = {**share, **place.resources}
         container: Object = {
@@ -207,7 +207,7 @@ class _Pod:
                     {"name": f"files-{number}", "mountPath": files.mount_path, "readOnly": True}
                     for number, files in enumerate(spec.pod.files)
                 ),
-                *({"name": f"node-{number}", "mountPath": path, "readOnly": True} for number, path in enumerate(place.host_paths)),
+                *fragment.mounts(place, place),
             ],
         }
         if place.claim_template:
@@ -240,9 +240,11 @@ class _Pod:
                     | ({"secret": {"secretName": files.secret}} if files.secret else {"configMap": {"name": files.config_map}})
                     for number, files in enumerate(spec.pod.files)
                 ),
-                *({"name": f"node-{number}", "hostPath": {"path": path}} for number, path in enumerate(place.host_paths.values())),
+                *fragment.volumes(place),
             ],
         }
+        if place.sidecars:
+            body["initContainers"] = fragment.daemons(place)
         if place.claim_template:
             body["resourceClaims"] = [{"name": "fabric", "resourceClaimTemplateName": place.claim_template}]
         account = spec.pod.service_account_name or profile.service_account_name

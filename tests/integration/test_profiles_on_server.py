@@ -30,7 +30,18 @@ SCHEMA = ProfileSpec.model_json_schema(by_alias=True)
 # Of the classes and accounts that a profile names, a server makes pods only where they exist.
 LEAVES = [leaf for leaf in leaves(SCHEMA, SCHEMA["$defs"]) if leaf[0][-1] != "priorityClassName"]
 # Nearly any two values of these contradict each other.
-POOLED = ("provider", "pool", "capacity", "fabric", "networks", "claimTemplate", "gracePeriodSeconds", "instanceType", "type")
+POOLED = (
+    "provider",
+    "pool",
+    "capacity",
+    "fabric",
+    "networks",
+    "claimTemplate",
+    "fabricImage",
+    "gracePeriodSeconds",
+    "instanceType",
+    "type",
+)
 DRAWN = [leaf for leaf in LEAVES for _ in range(1 if leaf[0][-1] in (*POOLED, "tolerations") else 4)]
 RESOURCES = [
     *("nvidia.com/gpu", "amd.com/gpu", "a_B.c/d", "example.com/a_B.c", "kubernetes.io/gpu", "x.kubernetes.io/gpu", "requests.x.com/gpu"),
@@ -57,7 +68,7 @@ QUANTITIES = [
     "1 ",
 ]
 IMAGES = ["trainer", "a/b:c", "a@sha256:" + "0" * 64, " a", "a ", "a b", "a\t", "\u00a0a", "\u00e4", "a" * 512, "a" * 513]
-GPUS = st.sampled_from([0, 1, 3, 8, 8])
+GPUS = st.sampled_from([0, 1, 3, 8, 8, 16, 16])
 TAINT_VALUES = st.sampled_from(["", "true", "a" * 63, "a" * 64, "a b", "-a"])
 
 

@@ -20,6 +20,12 @@ NODES: dict[str, dict[str, Any]] = {
 FABRICS: dict[str, dict[str, Any]] = {
     "efa-dra": {"claimTemplate": "efa"},
     "dranet": {"claimTemplate": "rdma"},
+    "tcpx": {"networks": [f"vpc{number}" for number in range(1, 5)], "fabricImage": "gpudirect-tcpx/tcpgpudmarxd-dev:v2.0.12"},
+    "tcpxo": {
+        "networks": [f"vpc{number}" for number in range(1, 9)],
+        "fabricImage": "gpudirect-tcpxo/tcpgpudmarxd-dev:v1.0.21",
+        "accelerator": {"type": "h100-mega-80gb", "perNode": 8},
+    },
     "gke-rdma": {"networks": ["gvnic-1", *(f"rdma-{number}" for number in range(8))]},
 }
 
@@ -83,6 +89,7 @@ def told(template: Object) -> Object:
         "claims": body.get("resourceClaims", []),
         "capabilities": container["securityContext"]["capabilities"],
         "env": {one["name"]: one["value"] for one in container["env"] if one["name"].startswith(("FI_", "NCCL_", "LD_", "GENTRAIN_NCCL"))},
+        "sidecars": body.get("initContainers", []),
         "hostPaths": {one["mountPath"]: places[one["name"]] for one in container["volumeMounts"] if one["name"] in places},
     }
     return {key: value for key, value in found.items() if value}

@@ -53,6 +53,62 @@ def test_a_worker_gets_its_part_of_the_fabric() -> None:
         assert worker["spec"]["containers"][0]["resources"]["limits"]["vpc.amazonaws.com/efa"] == devices
 
 
+@pytest.mark.parametrize("fabric", ["tcpx", "tcpxo"])
+def test_gpudirects_daemon_is_a_sidecar_that_lets_the_pod_complete(fabric: str) -> None:
+    made = pools.templates(pools.cluster("gcp", "standard", "on-demand", fabric))
+    body = made["worker"]["spec"]
+    (daemon,) = body["initContainers"]
+    assert (daemon["name"], daemon["restartPolicy"]) == (f"{fabric}-daemon", "Always")
+    assert "NET_ADMIN" in daemon["securityContext"]["capabilities"]["add"]
+    assert len(body["containers"]) == 1
+    assert "initContainers" not in made["head"]["spec"]
+    named = yaml.safe_load(made["worker"]["metadata"]["annotations"][f"devices.gke.io/container.{daemon['name']}"])
+    devices = [one["path"] for one in named]
+    assert devices[:8] == [f"/dev/nvidia{number}" for number in range(8)]
+    assert ("/dev/dmabuf_import_helper" in devices) == (fabric == "tcpxo")
+    volumes = {one["name"] for one in body["volumes"]}
+    assert {mount["name"] for one in (daemon, *body["containers"]) for mount in one["volumeMounts"]} == volumes
+
+
+@pytest.mark.parametrize(("fabric", "kind"), [("tcpx", "h100-80gb"), ("tcpxo", "h100-mega-80gb")])
+def test_gpudirect_where_it_is_not(fabric: str, kind: str) -> None:
+    profile = pools.written("gcp", "standard", "on-demand", fabric)
+    part = misfit(wanting(4), "a", read(**profile))
+    assert f"GTJ0131 a worker of 4 GPUs cannot have fabric {fabric} of ComputeProfile a" in part
+    assert "compute.gpusPerWorker: 8" in part
+    for accelerator in ({"type": "l4", "perNode": 8}, {"type": kind, "perNode": 4}):
+        other = misfit(wanting(4), "a", read(**{**profile, "accelerator": accelerator}))
+        assert f"GTJ0131 fabric {fabric} of ComputeProfile a is that of a3-" in other
+        assert f"accelerator.type {kind}" in other
+    assert not misfit(wanting(8), "a", read(**profile))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fabricImage": None}, "fabric tcpx without fabricImage"),
+        ({"networks": []}, "fabric tcpx without networks"),
+        ({"networks": ["vpc1", "vpc2"]}, "fabric tcpx with 2 networks"),
+        ({"fabric": "none", "networks": []}, "fabric none has no daemon"),
+        ({"pool": "autopilot"}, "nodes of gcp/autopilot have no fabric tcpx"),
+    ],
+)
+def test_gpudirect_profiles_that_contradict_themselves(change: dict[str, Any], said: str) -> None:
+    profile = {**pools.written("gcp", "standard", "on-demand", "tcpx"), **change}
+    kept = {key: value for key, value in profile.items() if value is not None}
+    manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": "a"}, "spec": kept}
+    _, problems = parse_profile(manifest)
+    assert [said in str(one) for one in problems] == [True], problems
+
+
+@pytest.mark.parametrize("resource", ["google.com/tpu", "aws.amazon.com/neuron", "aws.amazon.com/neuroncore", "xilinx.com/fpga-u30"])
+def test_devices_that_torch_cannot_train_on_are_refused_by_name(resource: str) -> None:
+    spec = {"accelerator": {"resource": resource, "perNode": 4}}
+    manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": "a"}, "spec": spec}
+    _, problems = parse_profile(manifest)
+    assert [resource in str(one) for one in problems] == [True], problems
+
+
 def read(**spec: Any) -> ProfileSpec:
     manifest = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "ComputeProfile", "metadata": {"name": "a"}, "spec": spec}
     found, problems = parse_profile(manifest)

@@ -39,6 +39,8 @@ def test_what_the_job_sets_stays_and_what_is_left_out_is_told(tmp_path: Path) ->
     assert len(said) == 1
     assert "NCCL_PATH_OF" in said[0]
     assert "spec.pod.env" in said[0]
+    adopt({**environment, "NCCL_PATH_OF": "/x"}, said.append)
+    assert len(said) == 1, "what is set already is not asked for"
 
 
 def test_a_node_without_the_script() -> None:

@@ -34,7 +34,7 @@ POOLS: dict[tuple[str, str], Pool] = {
     ("aws", "karpenter"): Pool(ALL, _EFA, 120, "accelerator.type"),
     ("aws", "auto"): Pool(("on-demand", "spot"), _EFA, 120, "accelerator.type"),
     # 15 s, but for Standard pools whose kubelet was configured to give more (GKE 1.35).
-    ("gcp", "standard"): Pool(ALL, ("none", "gke-rdma", "dranet"), 120, "accelerator.type"),
+    ("gcp", "standard"): Pool(ALL, ("none", "gke-rdma", "dranet", "tcpx", "tcpxo"), 120, "accelerator.type"),
     ("gcp", "autopilot"): Pool(("on-demand", "spot"), ("none", "dranet"), 15, "accelerator.type"),
     ("gcp", "nap"): Pool(ALL, ("none", "gke-rdma", "dranet"), 15, "accelerator.type"),
     ("azure", "pool"): Pool(("on-demand", "spot"), _IB, 30, "node.instanceType"),
@@ -42,6 +42,7 @@ POOLS: dict[tuple[str, str], Pool] = {
 }
 RESERVATION, COMPUTE_CLASS = "cloud.google.com/reservation-name", "cloud.google.com/compute-class"
 CLAIMED = ("efa-dra", "dranet")  # fabrics whose devices come by a claim
+ATTACHED = {"tcpx": 4, "tcpxo": 8}  # fabrics with a daemon beside each worker, and how many interfaces it has
 
 # Devices that pods can ask for and torch, as the images have it, cannot train on.
 FOREIGN = r"^(cloud-tpus\.)?google\.com/tpu$|^cloud-tpus\.google\.com/|^aws\.amazon\.com/neuron|(^|[./-])fpga|^habana\.ai/"
@@ -86,10 +87,20 @@ def fabric_has_what_it_needs(spec: Any) -> Iterator[Breach]:
     elif spec.fabric not in CLAIMED and spec.claim_template is not None:
         why = f"only {listed(CLAIMED)} take devices by a claim"
         yield Breach(("claimTemplate",), f"fabric {spec.fabric} has no claims", why, "leave claimTemplate out, or name such a fabric")
-    if (spec.fabric == "gke-rdma") != bool(spec.networks):
+    networked, count = (*ATTACHED, "gke-rdma"), ATTACHED.get(spec.fabric)
+    if (spec.fabric in networked) != bool(spec.networks):
         why, how = "each of its interfaces is one of a Network of the cluster", "list them: networks: [gvnic-1, rdma-0, rdma-1]"
-        what = "fabric gke-rdma without networks" if not spec.networks else f"fabric {spec.fabric} attaches no networks"
-        yield Breach(("networks",), what, why, how if not spec.networks else "leave networks out, or write fabric: gke-rdma")
+        what = f"fabric {spec.fabric} without networks" if not spec.networks else f"fabric {spec.fabric} attaches no networks"
+        yield Breach(("networks",), what, why, how if not spec.networks else f"leave networks out, or name one of {listed(networked)}")
+    elif count and len(spec.networks) != count:
+        what, why = f"fabric {spec.fabric} with {len(spec.networks)} networks", f"its nodes have {count} interfaces beside eth0"
+        yield Breach(("networks",), what, why, f"list {count} Networks of the cluster, in the order of eth1 to eth{count}")
+    if (spec.fabric in ATTACHED) != (spec.fabric_image is not None):
+        without = spec.fabric_image is None
+        what = f"fabric {spec.fabric} without fabricImage" if without else f"fabric {spec.fabric} has no daemon"
+        why = "its daemon must be of the release of the nodes' NCCL plugin" if without else f"only {listed(tuple(ATTACHED))} have one"
+        how = "name the tcpgpudmarxd image of that release" if without else "leave fabricImage out, or name such a fabric"
+        yield Breach(("fabricImage",), what, why, how)
 
 
 def reservation_is_named(spec: Any) -> Iterator[Breach]:
@@ -127,6 +138,7 @@ _POOLED = f"!has(self.pool) || !({_HERE} in {_pairs('/'.join(key) for key in POO
 _CAPACITIES = _pairs("/".join((*key, capacity)) for key, pool in POOLS.items() for capacity in pool.capacities)
 _FABRICS = _pairs("/".join((*key, fabric)) for key, pool in POOLS.items() for fabric in pool.fabrics)
 _NOTICES = " && ".join(f"({_HERE} != '{'/'.join(key)}' || self.gracePeriodSeconds <= {pool.notice})" for key, pool in POOLS.items())
+_COUNTS = " : ".join(f"self.fabric == '{name}' ? {count}" for name, count in ATTACHED.items())
 _TYPED = _pairs("/".join(key) for key, pool in POOLS.items() if pool.needs == "node.instanceType")
 _KINDED = _pairs("/".join(key) for key, pool in POOLS.items() if pool.needs == "accelerator.type")
 
@@ -159,8 +171,12 @@ RULES = (
         "spec",
         "GTJ0131",
         fabric_has_what_it_needs,
-        f"(self.fabric in {_pairs(iter(CLAIMED))}) == has(self.claimTemplate) && (self.fabric == 'gke-rdma') == (self.networks.size() > 0)",
-        "efa-dra and dranet need claimTemplate, gke-rdma needs networks, and no other fabric has them",
+        f"(self.fabric in {_pairs(iter(CLAIMED))}) == has(self.claimTemplate) && "
+        f"(self.fabric in {_pairs(iter(ATTACHED))}) == has(self.fabricImage) && "
+        "(self.fabric == 'gke-rdma' ? self.networks.size() > 0 : self.networks.size() == "
+        f"({_COUNTS} : 0))",
+        "efa-dra and dranet need claimTemplate, gke-rdma needs networks, tcpx 4 and tcpxo 8 of them and fabricImage, and no other fabric "
+        "has them",
         field="fabric",
     ),
     Rule(

@@ -97,11 +97,15 @@ class ProfileSpec(Model):
     )
     accelerator: Accelerator = Accelerator()
     capacity: Literal["on-demand", "spot", "reserved"] = Field("on-demand", description="How the nodes are bought.")
-    fabric: Literal["none", "efa", "efa-dra", "gke-rdma", "dranet", "azure-ib", "azure-ib-shared"] = Field(
+    fabric: Literal["none", "efa", "efa-dra", "gke-rdma", "dranet", "tcpx", "tcpxo", "azure-ib", "azure-ib-shared"] = Field(
         "none", description="The network between nodes that GPUs use directly. All but none, efa and efa-dra need the privileged level."
     )
     networks: Annotated[list[ObjectName], Field(max_length=16)] = Field(
-        [], description="Network objects that workers attach as eth1, eth2 and so on (gke-rdma)."
+        [], description="Network objects that workers attach as eth1, eth2 and so on (gke-rdma; tcpx: 4; tcpxo: 8)."
+    )
+    fabric_image: ImageName | None = Field(
+        None,
+        description="Image of the daemon beside each worker, of the release of the NCCL plugin that the nodes have (tcpx, tcpxo).",
     )
     claim_template: ObjectName | None = Field(
         None, description="ResourceClaimTemplate in the jobs' namespaces that claims a worker's fabric devices (efa-dra, dranet)."

@@ -38,5 +38,5 @@ def adopt(environment: MutableMapping[str, str], say: Callable[[str], None]) -> 
         return
     for name, value in found.items():
         environment.setdefault(name, value)
-    for name in left:
+    for name in (one for one in left if one not in environment):
         say(f"{path} sets {name} by more than a plain value: it is left out; set it in spec.pod.env")
