@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,14 +13,15 @@ from trainjobs.data.forms.index import Arrays, Indexing, key_of
 from trainjobs.data.forms.ranges import Read, reading, skipping
 from trainjobs.data.forms.recognise import Found, columns_said, counted
 from trainjobs.data.forms.records import Kind
-from trainjobs.data.forms.tars import BLOCK, members
+from trainjobs.data.forms.tars import members
 from trainjobs.data.forms.values import together
 from trainjobs.data.forms.webdataset import PICTURES, Shard, WebDataset, alone, arrays_of, kind_of_column
 from trainjobs.data.places.place import Object, Place, Shelf
 
 _VERSION = 1
 SMALL = 16 * 1024  # bytes of a member: where they are smaller in the mean, skipping them saves nothing
-LEAST, LOOKED = 8 * 1024, 256 * 1024  # bytes whose members tell: a 64th of the shard, but at least and at most so many
+LOOKED = 8  # members that tell
+WHOLE, BEGIN = 1 << 20, 256 * 1024  # bytes of a shard
 
 
 def open_shards(found: Found, indexing: Indexing) -> WebDataset:
@@ -101,9 +103,9 @@ def shard_arrays(place: Place, found: Object, shelf: Shelf) -> Arrays:
     where = place.where(found)
     if found.path is None:
         with reading(place, found) as read:
-            begin = read(0, min(LOOKED, max(LEAST, found.size // 64)))
-            if _large(begin, found.size, where):
-                return _walked(_begun(begin, read), found.size, where)
+            once = lru_cache(maxsize=4 * LOOKED)(_begun(read, found.size))  # who goes through it again asks for the same ranges
+            if _large(once, found.size, where):
+                return _walked(once, found.size, where)
     with shelf.hold(place, [found]) as paths, reading(place, found, paths[0]) as read:
         return _walked(read, found.size, where)
 
@@ -113,18 +115,16 @@ def _walked(read: Read, size: int, where: str) -> Arrays:
     return arrays_of(members(sparing, size, where), sparing, where)
 
 
-def _large(begin: bytes, size: int, where: str) -> bool:
-    """By the members whose headers lie in its first bytes: one request, where one for each header takes longer than the whole shard."""
-    sizes = list[int]()
-    try:
-        for member in members(lambda start, stop: begin[start:stop], size, where):
-            sizes.append(member.size)
-            if member.start + member.size + BLOCK > len(begin):
-                break
-    except JobError:  # what is wrong is told by who goes through it all, or lies behind
-        pass
+def _large(read: Read, size: int, where: str) -> bool:
+    sizes = []
+    for member in members(skipping(read, size), size, where):
+        sizes.append(member.size)
+        if len(sizes) == LOOKED:
+            break
     return bool(sizes) and sum(sizes) / len(sizes) >= SMALL
 
 
-def _begun(begin: bytes, read: Read) -> Read:
+def _begun(read: Read, size: int) -> Read:
+    """Of a large shard a 64th is read at once: a request for each member takes longer than all of them."""
+    begin = read(0, min(size >> 6, BEGIN)) if size >= WHOLE else b""
     return lambda start, stop: begin[start:stop] if stop <= len(begin) else read(start, stop)
