@@ -1,9 +1,9 @@
 """Reading from S3 without what boto3 does around each request: resolving the endpoint, events, models, parsing. That takes more time than a
 small object takes to arrive, and all of it under the interpreter's lock.
 
-The first request of a kind, for an object or for a page of a listing, is boto3's own. From what it sent follows how every other one looks: the address, the region and the user agent; they
-are signed by botocore and go through its connections. Whatever is not answered as expected is asked once more by boto3, which knows what
-to do.
+The first request of a kind, for an object or for a page of a listing, is boto3's own. From what it sent follows how every other one
+looks: the address, the region and the user agent; they are signed by botocore and go through its connections. Whatever is not answered as
+expected is asked once more by boto3, which knows what to do.
 """
 
 from __future__ import annotations
