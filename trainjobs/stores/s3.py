@@ -70,7 +70,7 @@ class S3:
 
     def list(self, prefix: str, token: str = "") -> Page:
         """No digests: an ETag is the contents' MD5 or not, depending on how they came and how they are encrypted."""
-        if token and self._pages is not None and (told := self._pages.page(prefix, token)) is not None:
+        if self._pages is not None and (told := self._pages.page(prefix, token)) is not None:
             return Page(tuple(Found(*each) for each in told[0]), told[1])
         more = {"ContinuationToken": token} if token else {}
         page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
