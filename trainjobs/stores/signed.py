@@ -53,7 +53,7 @@ class Signed:
         return self._answer("GetObject", self.base + quote(key, safe="/~"), headers)
 
     def page(self, prefix: str, token: str) -> tuple[list[tuple[str, int, str]], str] | None:
-        """(key, bytes, ETag) of a page's objects, and the token of the next page, "" of none; the first page has none. None and errors as of
+        """(key, bytes, ETag) of a page's objects, and the token of the next page, "" of none; the first has none. None and errors as of
         `get`. boto3 takes six times as long to parse a page, and that is most of the time that a listing takes."""
         asked = {"list-type": "2", "prefix": prefix, **({"continuation-token": token} if token else {}), "encoding-type": "url"}
         answer = self._answer("ListObjectsV2", f"{self.base}?{urlencode(asked, quote_via=quote, safe='')}", {})
