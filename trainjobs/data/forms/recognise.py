@@ -26,7 +26,6 @@ SUFFIXES = {
     "text": (".txt", ".md", ".py"),
 }
 PACKED = (".gz", ".zst")  # of the forms of text
-_FORMS = {suffix: form for form, suffixes in SUFFIXES.items() for suffix in suffixes}
 _TEXTUAL = ("jsonl", "csv", "text")
 _PACKED_TARS = (".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -37,9 +36,9 @@ def form_of(name: str) -> str | None:
     """The form that a file's name says; None of another kind."""
     base, suffix = posixpath.splitext(name.rstrip("/").lower())  # of millions of names, those of pathlib take most of the time
     if suffix not in PACKED:
-        return _FORMS.get(suffix)
-    form = _FORMS.get(posixpath.splitext(base)[1])
-    return form if form in _TEXTUAL else None
+        return next((form for form in SUFFIXES if suffix in SUFFIXES[form]), None)
+    suffix = posixpath.splitext(base)[1]
+    return next((form for form in _TEXTUAL if suffix in SUFFIXES[form]), None)
 
 
 def recognise(listed: Listed, data: Data, where: str = "", wants: Wants = "") -> str:
