@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -83,6 +84,52 @@ def test_a_refusal_is_asked_once_more_by_boto3(store: S3) -> None:
     wire = through(store, (403, {}, b"<Error><Code>ExpiredToken</Code></Error>"), GOOD)
     assert store.get("a", 0, 4, "").data == b"four"
     assert len(wire.sent) == 2
+
+
+SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+def page(*keys: str, token: str = "", name: str = "ListBucketResult") -> tuple[int, Mapping[str, str], bytes]:
+    more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    found = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2030-01-01T00:00:00Z</LastModified><ETag>&quot;{at}&quot;</ETag><Size>{at}</Size>"
+        f"<Owner><ID>x</ID></Owner></Contents>"
+        for at, key in enumerate(keys)
+    )
+    return 200, {}, f'<{name} xmlns="{SPACE}"><EncodingType>url</EncodingType>{more}{found}</{name}>'.encode()
+
+
+def test_further_pages_of_a_listing_look_as_the_first_and_say_the_same(store: S3) -> None:
+    keys = ("a%26b+c", "%C3%BC/1%2B1.jpg")
+    wire = through(store, page(*keys, token="t+/="))
+    first = store.list("photos/ü")
+    assert first.token == "t+/="
+    assert [one.path for one in first.objects] == ["a&b c", "ü/1+1.jpg"]
+    further = store.list("photos/ü", first.token)
+    assert store._pages is not None
+    assert further == first
+    query = [dict(parse_qsl(urlsplit(sent.url).query)) for sent in wire.sent]
+    assert query[1] == query[0] | {"continuation-token": "t+/="}
+    assert [urlsplit(sent.url)[:3] for sent in wire.sent] == [("http", "127.0.0.1:9", "/photos")] * 2
+    assert _text(wire.sent[1].headers["User-Agent"]) == _text(wire.sent[0].headers["User-Agent"])
+    wire = through(store, page("last"))
+    assert store.list("photos/ü").token == ""
+    assert dict(parse_qsl(urlsplit(wire.sent[0].url).query)) == query[0], "a first page, too"
+
+
+def test_a_page_that_is_none_is_asked_once_more_by_boto3(store: S3) -> None:
+    through(store, page("a", token="t"))
+    store.list("")
+    for answer in (page("a", name="Other"), (200, {}, b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>")):
+        wire = through(store, answer, page("b"))
+        assert [one.path for one in store.list("", "t").objects] == ["b"]
+        assert len(wire.sent) == 2
+    wire = through(store, (503, {}, NOT_NOW))
+    with pytest.raises(ClientError) as raised:
+        store.list("", "t")
+    trouble = store.trouble(raised.value)
+    assert trouble is not None
+    assert (trouble.kind, len(wire.sent)) == ("busy", 1)
 
 
 @pytest.mark.parametrize(

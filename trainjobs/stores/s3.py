@@ -35,6 +35,7 @@ class S3:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket, self.prefix = bucket, prefix
         self._signed: Signed | None = None
+        self._pages: Signed | None = None
         self._sent = local()  # what this thread asked of boto3 last
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -69,9 +70,13 @@ class S3:
 
     def list(self, prefix: str, token: str = "") -> Page:
         """No digests: an ETag is the contents' MD5 or not, depending on how they came and how they are encrypted."""
+        if self._pages is not None and (told := self._pages.page(prefix, token)) is not None:
+            return Page(tuple(Found(*each) for each in told[0]), told[1])
         more = {"ContinuationToken": token} if token else {}
         page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more)
         found = tuple(Found(item["Key"], item["Size"], item.get("ETag", "")) for item in page.get("Contents", []))
+        if self._pages is None and (sent := getattr(self._sent, "request", None)) is not None:
+            self._pages = Signed.listing(sent, self._client, self._session.get_credentials())
         return Page(found, page.get("NextContinuationToken", "") if page.get("IsTruncated") else "")
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -186,7 +191,8 @@ class S3:
     def _client(self) -> Any:
         with MAKING:
             client = self._session.client("s3", config=self._config)
-        client.meta.events.register("before-send.s3.GetObject", lambda request, **_: setattr(self._sent, "request", request))
+        for operation in ("GetObject", "ListObjectsV2"):
+            client.meta.events.register(f"before-send.s3.{operation}", lambda request, **_: setattr(self._sent, "request", request))
         return client
 
 

@@ -153,6 +153,7 @@ def test_footers_alone_are_fetched_for_the_index(tmp_path: Path) -> None:
     assert isinstance(records.place, Laid)
     size = (tmp_path / "data" / "a.parquet").stat().st_size
     assert sum(min(stop, size) - start for _, start, stop in records.place.reads) < 0.2 * size
+    assert len(records.place.reads) == 2, "the end, and the first four bytes"
 
 
 def test_a_row_group_is_decoded_once_by_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.data.forms.laid import data
 from trainjobs.api.errors import JobError
-from trainjobs.data.forms.recognise import Wants, recognise
+from trainjobs.data.forms.recognise import Wants, form_of, recognise
 from trainjobs.data.places.place import Listed, Object
 
 
@@ -30,6 +30,24 @@ def listed(*names: str, size: int = 1) -> Listed:
 )
 def test_the_form_is_recognised(names: tuple[str, ...], form: str) -> None:
     assert recognise(listed(*names), data()) == form
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.b/.jpg", None),
+        (".git/c.JPG", "images"),
+        ("a.jpg/", "images"),
+        ("a.JSONL.Gz", "jsonl"),
+        ("a.tar.gz", None),
+        ("a.jpg.zst", None),
+        ("a.gz", None),
+        ("jpg", None),
+        ("a.jpg/b", None),
+    ],
+)
+def test_a_name_tells_by_its_end(name: str, form: str | None) -> None:
+    assert form_of(name) == form
 
 
 def test_mixed_forms_are_refused_with_a_way_out() -> None:

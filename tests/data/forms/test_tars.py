@@ -34,6 +34,33 @@ def test_members_are_tarfiles(tmp_path: Path, form: str) -> None:
     assert [member.name for member in found(path)] == names
 
 
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_header_is_read_as_tarfile_reads_it(data: st.DataObject) -> None:
+    """What is spoiled of name, size, checksum and type is refused as tarfile refuses it, or means what it means there."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo(data.draw(st.sampled_from(["a.jpg", "b/c..jpg", "ü.jpg", "x" * 99]))))
+    header = bytearray(file.getvalue()[:512])
+    place = data.draw(st.sampled_from([0, 3, 124, 130, 135, 148, 150, 154, 156, 345]))
+    header[place] = data.draw(st.sampled_from(b" 0019a+-_/\\\0\x80\xff"))
+    if data.draw(st.booleans()):
+        header[148:156] = b"%06o\0 " % (256 + sum(header[:148]) + sum(header[156:]))
+    raw = bytes(header)
+
+    def read() -> list[tuple[str, int]]:
+        return [(one.name, one.size) for one in members(lambda start, stop: raw[start:stop], len(raw), "a.tar")]
+
+    try:
+        info = tarfile.TarInfo.frombuf(raw, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        with pytest.raises(JobError):
+            read()
+        return
+    if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.size == 0 and not info.name.startswith(("/", "\\")):
+        assert read() == [(info.name, 0)]
+
+
 def test_folders_are_passed_over_and_nothing_follows_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:

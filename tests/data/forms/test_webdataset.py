@@ -273,6 +273,22 @@ def test_a_shard_of_small_members_is_fetched_once_to_be_indexed(tmp_path: Path) 
     assert shelf.counts.fetched_bytes == len(bucket.objects["data/0.tar"])
 
 
+def test_a_few_requests_tell_that_the_members_of_a_large_shard_are_small(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number in range(400):
+            for name, size in ((f"{number}.jpg", 17_000), (f"{number}.cls", 1)):
+                member = tarfile.TarInfo(name)
+                member.size = size
+                tar.addfile(member, io.BytesIO(b"1" * size))
+    bucket = Counting({"data/0.tar": out.getvalue()})
+    place, shelf = placed(bucket, "data"), DiskShelf(tmp_path, 1 << 30)
+    assert int(shard_arrays(place, place.listed().objects[0], shelf)["rows"]) == 400
+    assert shelf.counts.fetched == 1
+    assert bucket.asked["get"] <= 3, "its begin, perhaps a header more, and all of it"
+    assert bucket.sent <= 1.05 * len(out.getvalue())
+
+
 def test_headers_of_large_members_are_fetched_once(tmp_path: Path) -> None:
     """Of a shard that is not here: whoever tells whether its members are large has read them already."""
     out = io.BytesIO()

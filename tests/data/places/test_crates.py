@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,23 @@ def test_nothing_of_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("os.fsync", refused)
     read(DiskShelf(tmp_path, LARGE), Numbers(), *some(20))
+
+
+def test_who_fetches_ahead_while_the_process_ends_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    shelf, source, objects = DiskShelf(tmp_path, LARGE), Numbers(), some(9)
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    shelf._crating._pool = ended
+    shelf.soon(source, objects)
+    until(lambda: not shelf._crating._packers or bool(told))
+    for thread in [each for each in threading.enumerate() if each.name == "crate"]:
+        thread.join(10)
+    assert told == []
+    assert not source.fetched
+    shelf.close()
+    read(shelf, source, *objects)
 
 
 @pytest.mark.parametrize("damage", [lambda data: bytes(len(data)), lambda data: data[:-9] + bytes(9), lambda data: data[: len(data) // 2]])

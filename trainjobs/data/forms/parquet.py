@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from trainjobs.api.errors import JobError
 from trainjobs.data.forms.footers import Shard, broken, footer
 from trainjobs.data.forms.index import Arrays, Indexing, key_of
-from trainjobs.data.forms.ranges import Ranged, reading
+from trainjobs.data.forms.ranges import Ranged, ended, reading
 from trainjobs.data.forms.recent import RECENT, Recent
 from trainjobs.data.forms.recognise import Found, columns_said, counted
 from trainjobs.data.forms.records import Block, Kind, Record, Value
@@ -33,7 +33,7 @@ def open_parquet(found: Found, indexing: Indexing) -> Parquet:
 
     def make(number: int) -> Arrays:
         with reading(place, objects[number]) as read:
-            return footer(place, objects[number], read)
+            return footer(place, objects[number], ended(read, objects[number].size))
 
     made = indexing.of([key_of(place, one, "parquet", _VERSION) for one in objects], make)
     shards = [Shard.of(one, arrays) for one, arrays in zip(objects, made, strict=True)]

@@ -78,6 +78,21 @@ def skipping(read: Read, size: int, least: int = LEAST, most: int = MOST) -> Rea
     return wanted
 
 
+def ended(read: Read, size: int, most: int = 64 * 1024) -> Read:
+    """`read` for who looks at the end of an object again and again: that is read once, `most` bytes of it."""
+    begin = max(0, size - most)
+    end: list[bytes] = []
+
+    def wanted(start: int, stop: int) -> bytes:
+        if start < begin:
+            return read(start, stop)
+        if not end:
+            end.append(read(begin, size))
+        return end[0][start - begin : stop - begin]
+
+    return wanted
+
+
 class Ranged(io.RawIOBase):
     """An object as a file that can be sought in, for libraries that want one."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from posixpath import splitext
 from typing import Literal
 
 from trainjobs.api.data import Data
@@ -34,11 +34,11 @@ LABELS = "dataset.json"
 
 def form_of(name: str) -> str | None:
     """The form that a file's name says; None of another kind."""
-    lower = name.rstrip("/").rpartition("/")[2].lower()  # of millions of names, those of pathlib take most of the time
-    packed = next((suffix for suffix in PACKED if lower.endswith(suffix)), "")
-    suffix = splitext(lower.removesuffix(packed))[1]
-    forms = _TEXTUAL if packed else tuple(SUFFIXES)
-    return next((form for form in forms if suffix in SUFFIXES[form]), None)
+    base, suffix = posixpath.splitext(name.rstrip("/").lower())  # of millions of names, those of pathlib take most of the time
+    if suffix not in PACKED:
+        return next((form for form in SUFFIXES if suffix in SUFFIXES[form]), None)
+    suffix = posixpath.splitext(base)[1]
+    return next((form for form in _TEXTUAL if suffix in SUFFIXES[form]), None)
 
 
 def recognise(listed: Listed, data: Data, where: str = "", wants: Wants = "") -> str:
@@ -111,10 +111,14 @@ def find(place: Place, listed: Listed, data: Data, shelf: Shelf, wants: Wants = 
 
 def parted(listed: Listed, form: str) -> tuple[tuple[Object, ...], Counter[str]]:
     """The objects of a form, and the others as counts. An object without a byte is of none."""
-    mine = tuple(found for found in listed.objects if found.size and form_of(found.name) == form)
-    others = Counter(suffix_of(found.name) for found in listed.objects if found.size and form_of(found.name) != form)
+    mine, others = list[Object](), Counter[str]()
+    for found in listed.objects:
+        if found.size and form_of(found.name) == form:
+            mine.append(found)
+        elif found.size:
+            others[suffix_of(found.name)] += 1
     others["empty"] += sum(not found.size for found in listed.objects)
-    return mine, +others
+    return tuple(mine), +others
 
 
 def counted(number: int, noun: str) -> str:
@@ -134,7 +138,7 @@ def _matters(left_out: str, form: str) -> bool:
 
 
 def _named(listed: Listed, name: str) -> int:
-    return sum(PurePosixPath(found.name).name.lower() == name for found in listed.objects)
+    return sum(found.name[-len(name) :].lower() == name and posixpath.basename(found.name).lower() == name for found in listed.objects)
 
 
 def suffix_of(name: str) -> str:

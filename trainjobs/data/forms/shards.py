@@ -20,7 +20,8 @@ from trainjobs.data.places.place import Object, Place, Shelf
 
 _VERSION = 1
 SMALL = 16 * 1024  # bytes of a member: where they are smaller in the mean, skipping them saves nothing
-LOOKED = 64  # members that tell
+LOOKED = 8  # members that tell
+WHOLE, BEGIN = 1 << 20, 256 * 1024  # bytes of a shard
 
 
 def open_shards(found: Found, indexing: Indexing) -> WebDataset:
@@ -102,7 +103,7 @@ def shard_arrays(place: Place, found: Object, shelf: Shelf) -> Arrays:
     where = place.where(found)
     if found.path is None:
         with reading(place, found) as read:
-            once = lru_cache(maxsize=4 * LOOKED)(read)  # who goes through it again asks for the same ranges
+            once = lru_cache(maxsize=4 * LOOKED)(_begun(read, found.size))  # who goes through it again asks for the same ranges
             if _large(once, found.size, where):
                 return _walked(once, found.size, where)
     with shelf.hold(place, [found]) as paths, reading(place, found, paths[0]) as read:
@@ -121,3 +122,9 @@ def _large(read: Read, size: int, where: str) -> bool:
         if len(sizes) == LOOKED:
             break
     return bool(sizes) and sum(sizes) / len(sizes) >= SMALL
+
+
+def _begun(read: Read, size: int) -> Read:
+    """Of a large shard a 64th is read at once: a request for each member takes longer than all of them."""
+    begin = read(0, min(size >> 6, BEGIN)) if size >= WHOLE else b""
+    return lambda start, stop: begin[start:stop] if stop <= len(begin) else read(start, stop)

@@ -12,6 +12,7 @@ from trainjobs.data.forms.ranges import Read
 BLOCK = tarfile.BLOCKSIZE
 LONGEST = 1 << 20  # bytes of a long name or of pax records; names are short
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_PLAIN = (tarfile.REGTYPE[0], tarfile.AREGTYPE[0])
 _REFUSED = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -45,6 +46,11 @@ def members(read: Read, size: int, where: str) -> Iterator[Member]:
             raise _cut(where, at, size, last)
         if not header.strip(b"\0"):
             return  # the end's mark; what follows is padding
+        if not name and not records and (plain := _plain(header)) is not None and at + BLOCK + plain[1] <= size:
+            last, length = plain
+            yield Member(last, at + BLOCK, length)
+            at += BLOCK + -(-length // BLOCK) * BLOCK
+            continue
         try:
             found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
@@ -76,6 +82,23 @@ def members(read: Read, size: int, where: str) -> Iterator[Member]:
             raise JobError("GTJ0113", f"the archive climbs: {full}", where=where, why=why, how=how)
         last = full
         yield Member(full, start, length)
+
+
+def _plain(header: bytes) -> tuple[str, int] | None:
+    """Name and bytes of a file whose header says nothing but what nearly all say, and says it well; None where tarfile is to look. It looks
+    at each of 16 fields, which takes four times as long, and of small pictures that is a tenth of an epoch."""
+    if header[156] not in _PLAIN or header[345]:  # a prefix of the name
+        return None
+    try:
+        told, length = int(header[148:156].partition(b"\0")[0], 8), int(header[124:136].partition(b"\0")[0], 8)
+    except ValueError:
+        return None
+    name = header[:100].partition(b"\0")[0]
+    if told != sum(header) - sum(header[148:156]) + 256 or length < 0:  # the sum counts itself as eight spaces
+        return None
+    if not name.isascii() or name.startswith((b"/", b"\\")) or name.endswith(b"/") or b".." in name:
+        return None
+    return name.decode(), length
 
 
 def _text(read: Read, start: int, length: int, where: str) -> bytes:

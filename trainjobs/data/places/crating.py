@@ -219,6 +219,10 @@ class Crating:
                         self._failures |= made[1]
             except (JobError, OSError, CancelledError):  # of the disk: for `contents` to meet
                 made = {}, {}
+            except RuntimeError as error:  # the process ends, and pools take nothing more: nobody is left to be told
+                if "shutdown" not in str(error):
+                    raise
+                made = {}, {}
             finally:
                 self._arrived([*group])
             if made is None:
