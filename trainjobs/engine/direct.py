@@ -77,7 +77,7 @@ def average(parameters: Iterable[nn.Parameter], ranks: int) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
         dist.all_reduce(flat)
         flat.mul_(1.0 / ranks)
-        means = flat.split([gradient.numel() for gradient in bucket])
+        means = flat.split_with_sizes([gradient.numel() for gradient in bucket])
         torch._foreach_copy_(bucket, [mean.view(gradient.shape) for mean, gradient in zip(means, bucket, strict=True)])
 
 
