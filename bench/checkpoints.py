@@ -66,8 +66,9 @@ class Network(nn.Module):
 def engine(network: nn.Module, world: World) -> Engine:
     spec = Spec.model_validate(
         {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 1, "batch": {"global": BATCH}},
-         "compute": {"gpusPerWorker": 0}}
+         "compute": {"gpusPerWorker": 0}, "deepspeed": {"config": {"steps_per_print": 2**31 - 1}}}
     )  # fmt: skip
+    # Something of DeepSpeed's is set, as it is anyway: else there were no engine of DeepSpeed's, whose checkpoints are compared with ours.
     groups = grouped("net", network, None, {}, spec.training.optimizer)
     return Engine("net", network, groups, spec, 0, BATCH, world)
 

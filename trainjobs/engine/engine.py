@@ -1,4 +1,4 @@
-"""One DeepSpeed engine per trained network. The only module that imports DeepSpeed.
+"""One engine per trained network: DeepSpeed's, or at stage 0, where DeepSpeed is not asked for anything, torch alone (direct.py).
 
 Facts that shape it, each measured against plain torch and kept as a regression test:
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.api.job import Spec
-from trainjobs.engine import zero
+from trainjobs.engine import direct, zero
 from trainjobs.engine.loss_scale import LossScale, ScaledStep, check
 from trainjobs.engine.norm import GradientNorm
 from trainjobs.engine.parts import DTYPES, Part, part
@@ -56,7 +56,7 @@ def connect(world: World) -> None:
 
 
 class Engine:
-    """A network that DeepSpeed trains: `module` is the network with live weights, everything else goes through here."""
+    """A network that is trained: `module` is the network with live weights, everything else goes through here."""
 
     def __init__(
         self, name: str, module: nn.Module, groups: Sequence[Group], spec: Spec, stage: int, micro: int, world: World, after: After = None
@@ -73,14 +73,6 @@ class Engine:
         self._asleep: frozenset[str] = frozenset()  # paths that do not train yet
         self._thaws = any(group.thaws for group in groups)
         trainable = [parameter for _, parameter in self.trained]
-        config = deepspeed_config(
-            spec,
-            stage=stage,
-            micro=micro,
-            workers=world.size,
-            parameters=sum(parameter.numel() for parameter in trainable),
-            tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
-        )
         module.to(world.device)
         self.scale = LossScale() if spec.training.precision == "fp16" else None
         if self.scale:
@@ -88,7 +80,19 @@ class Engine:
         optimizer = optimizers.build(groups, after)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
-        self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+        self._engine: Any
+        if direct.enough(spec, stage, trainable):
+            self._engine = direct.Direct(module, optimizer, spec.training.gradient_clipping, world)
+        else:
+            config = deepspeed_config(
+                spec,
+                stage=stage,
+                micro=micro,
+                workers=world.size,
+                parameters=sum(parameter.numel() for parameter in trainable),
+                tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
+            )
+            self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
         self.module: nn.Module = self._engine.module
         if world.size == 1 and stage == 0:
             # Else it flattens all gradients into buckets and back, for a sum over one worker: 4 % of a small GAN's step.
