@@ -15,6 +15,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -83,6 +84,7 @@ class Engine:
         self._engine: Any
         if direct.enough(spec, stage, trainable):
             self._engine = direct.Direct(module, optimizer, spec.training.gradient_clipping, world)
+            self._backward = self._engine.backward
         else:
             config = deepspeed_config(
                 spec,
@@ -93,6 +95,7 @@ class Engine:
                 tested_optimizer=self.settings.name in optimizers.TESTED_BY_DEEPSPEED,
             )
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
+            self._backward = partial(self._engine.backward, scale_wrt_gas=False)  # which would divide by one
         self.module: nn.Module = self._engine.module
         if world.size == 1 and stage == 0:
             # Else it flattens all gradients into buckets and back, for a sum over one worker: 4 % of a small GAN's step.
@@ -112,7 +115,7 @@ class Engine:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
         if self._counts_forwards:
             self._engine.optimizer.clear_backward_seen_flag()
-        self._engine.backward(loss * self.scale.scale if self.scale and self._scaled else loss, scale_wrt_gas=False)
+        self._backward(loss * self.scale.scale if self.scale and self._scaled else loss)
 
     def step(self) -> None:
         """Average the gradients over the workers, clip, update, and clear them.
