@@ -150,6 +150,12 @@ class Distill(Model):
     max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
         64, description="Tokens of a completion that the student draws at most (TRL: max_new_tokens)."
     )
+    top_k: Annotated[int, Field(ge=1, le=1048576)] | None = Field(
+        None,
+        description="Ask the teacher once, before the first step, for so many of the likeliest tokens at every learned one, and do not "
+        "keep it in memory; all other tokens count as one class. Default: its whole distribution, at every step (TRL: loss_top_k with "
+        "loss_add_tail).",
+    )
     hidden_states: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0,
         description="Weight of the mean squared difference of the last hidden states, the student's through a trained projection "
