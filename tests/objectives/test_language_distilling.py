@@ -55,7 +55,7 @@ def test_of_the_likeliest_tokens_all_others_are_one_class(beta: float) -> None:
         found = divergence_of_likeliest(student, told, beta, 2.0)
         for row in range(20):
             p, q = ((one[row] / 2).softmax(0).tolist() for one in (teacher, student))
-            kept = sorted(range(9), key=lambda token: -p[token])[:k]  # noqa: B023
+            kept = sorted(range(9), key=lambda token: -p[token])[:k]
             p, q = ([one[token] for token in kept] + ([1 - sum(one[token] for token in kept)] if k < 9 else []) for one in (p, q))
             m = [beta * a + (1 - beta) * b for a, b in zip(p, q, strict=True)]
             kl = lambda p, q: sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))  # noqa: E731
