@@ -588,6 +588,7 @@ TECHNIQUES = (
         for name, field, stages in (
             ("dynamic sampling", "language.grpo.dynamicSampling", (0, 3)),
             ("distillation", "language.distill", _ALL),
+            ("distillation, a teacher's likeliest tokens", "language.distill.topK", (0, 3)),
             ("distillation on policy", "language.distill.onPolicy", _ALL),
             ("hidden states of a teacher", "language.distill.hiddenStates", _ALL),
         )

@@ -31,7 +31,8 @@ def trained(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, Tensor], l
     assert spec.language
     source: Any = open_source(spec, cache)
     torch.manual_seed(mix(spec.training.seed, "weights"))
-    made = with_teacher(build(spec, source.info), spec, source.info, World(0, 1, torch.device("cpu")), cache)
+    live = Job.model_validate(manifest | {"spec": without(manifest["spec"], "language", "distill", "topK")}).spec
+    made = with_teacher(build(live, source.info), live, source.info, World(0, 1, torch.device("cpu")), cache)
     model: Any = made.modules["model"]
     reference = copy.deepcopy(model)
     settings = spec.training.optimizer("model")
@@ -66,6 +67,12 @@ def trained(manifest: dict[str, Any], cache: Path) -> tuple[dict[str, Tensor], l
             drawn += completions
         seen += size
     return {name: parameter.detach() for name, parameter in model.named_parameters()}, drawn
+
+
+def without(values: Any, *path: str) -> Any:
+    """Values without what lies at a path."""
+    first, *rest = path
+    return {key: without(value, *rest) if key == first and rest else value for key, value in values.items() if key != first or rest}
 
 
 def logs(model: Any, tokens: Tensor, first: int, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -125,6 +132,9 @@ def distill(spec: Spec, model: Any, teacher: Any, data: dict[str, Tensor], noise
         with torch.no_grad():
             theirs = teacher(input_ids=tokens[None, :-1], output_hidden_states=True)
         q, p = (torch.softmax(one.logits[0, first - 1 :] / own.temperature, -1) for one in (ours, theirs))
+        if own.top_k:
+            kept = p.sort(dim=-1, descending=True).indices[:, : own.top_k]
+            p, q = (torch.cat([one.gather(1, kept), 1 - one.gather(1, kept).sum(-1, keepdim=True)], -1) for one in (p, q))
         m = own.beta * p + (1 - own.beta) * q
         if own.beta == 0:
             apart = (p * (p / q).log()).sum(-1)

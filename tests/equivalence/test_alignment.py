@@ -30,13 +30,14 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {  # the method's part, and t
     "reward": ({}, 0.1),
     "grpo": ({**ROLLED, "generations": 4, "beta": 0.1, "epochs": 2}, 0.2),
     "distill": ({"temperature": 2.0, "alpha": 0.4}, 0.1),
+    "known": ({"temperature": 2.0, "alpha": 0.6, "beta": 0.3, "topK": 5}, 0.1),  # what the teacher says is asked once
     "own": ({"beta": 0.5, "onPolicy": 0.6, "maxCompletion": 6, "hiddenStates": 0.5}, 0.1),  # some completions are the student's own
     "dynamic": ({**ROLLED, "rewards": plain.REWARDS[1:], "generations": 2, "beta": 0.1, "dynamicSampling": 2}, 0.2),
     "ppo": ({**ROLLED, "epochs": 2, "klCoefficient": 0.2, "lambda": 0.9, "gamma": 0.95, "missingEosPenalty": 0.3}, 0.2),
 }
-CASES = [f"{method}-z{stage}-w2" for method in METHODS for stage in range(4) if method not in ("dynamic", "distill", "own")]
-CASES += [f"{method}-z{stage}-w1" for method in METHODS for stage in (0, 3) if method not in ("dynamic", "distill", "own")]
-CASES += ["dynamic-z3-w2", "dynamic-z0-w1"]
+CASES = [f"{method}-z{stage}-w2" for method in METHODS for stage in range(4) if method not in ("dynamic", "distill", "known", "own")]
+CASES += [f"{method}-z{stage}-w1" for method in METHODS for stage in (0, 3) if method not in ("dynamic", "distill", "known", "own")]
+CASES += ["dynamic-z3-w2", "dynamic-z0-w1", "known-z3-w2", "known-z0-w1"]
 CASES += [f"{method}-z{stage}-w{workers}" for method in ("distill", "own") for stage, workers in ((0, 1), (1, 2), (2, 2), (3, 2))]
 WON = [f"won-{method}-z{cut}" for method in ("dpo", "grpo") for cut in ("0-w1", "3-w2")]  # win rates, by how it is cut
 STOPPED = ["dpo-z2-w2", "grpo-z3-w2", "ppo-z3-w2", "dynamic-z3-w2", "own-z3-w2"]  # after one of the steps
@@ -44,7 +45,7 @@ STOPPED = ["dpo-z2-w2", "grpo-z3-w2", "ppo-z3-w2", "dynamic-z3-w2", "own-z3-w2"]
 
 def spec(name: str, root: Path, workers: int | None = None, stage: int | None = None) -> dict[str, Any]:
     given, z, w = name.split("-")[:3]
-    method = {"dynamic": "grpo", "own": "distill"}.get(given, given)
+    method = {"dynamic": "grpo", "own": "distill", "known": "distill"}.get(given, given)
     workers = int(w[1:]) if workers is None else workers
     part, learning_rate = METHODS[given]
     data = {"dpo": "pairs", "reward": "pairs", "distill": "answers"}.get(method, "prompts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.noise import Noise
 from trainjobs.objectives.language.distilling import DistillObjective
-from trainjobs.objectives.language.divergence import divergence
+from trainjobs.objectives.language.divergence import divergence, divergence_of_likeliest, likeliest
 from trainjobs.objectives.phase import Batch
 
 END = ByteTokenizer().end
@@ -42,6 +43,37 @@ TRL = {
 def test_divergences_are_trls(beta: float, temperature: float) -> None:
     student, teacher = (torch.tensor(rows, dtype=torch.float64)[[0, 2]] for rows in (STUDENT, TEACHER))
     assert divergence(student, teacher, beta, temperature).mean().item() == pytest.approx(TRL[beta, temperature], rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_of_the_likeliest_tokens_all_others_are_one_class(beta: float) -> None:
+    """By hand; never more than of all tokens, and with all of them the same."""
+    student, teacher = (torch.randn(20, 9, generator=torch.Generator().manual_seed(seed)).double() * 3 for seed in (0, 1))
+    whole, before = divergence(student, teacher, beta, 2.0), torch.zeros(20).double()
+    for k in range(1, 10):
+        told = likeliest(teacher, k, 2.0)
+        found = divergence_of_likeliest(student, told, beta, 2.0)
+        for row in range(20):
+            p, q = ((one[row] / 2).softmax(0).tolist() for one in (teacher, student))
+            kept = sorted(range(9), key=lambda token: -p[token])[:k]
+            p, q = ([one[token] for token in kept] + ([1 - sum(one[token] for token in kept)] if k < 9 else []) for one in (p, q))
+            m = [beta * a + (1 - beta) * b for a, b in zip(p, q, strict=True)]
+            kl = lambda p, q: sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))  # noqa: E731
+            wanted = {0.0: lambda: kl(p, q), 1.0: lambda: kl(q, p)}.get(beta, lambda: beta * kl(p, m) + (1 - beta) * kl(q, m))()  # noqa: B023
+            assert found[row].item() == pytest.approx(wanted, abs=1e-9)
+        assert (found >= before - 1e-12).all()  # each token that is told apart tells more
+        assert (found <= whole + 1e-12).all()
+        before = found
+    torch.testing.assert_close(before, whole)
+    assert divergence_of_likeliest(teacher, likeliest(teacher, 3, 2.0), beta, 2.0).abs().max() < 1e-12
+
+
+def test_a_rest_that_is_nearly_nothing_has_a_gradient() -> None:
+    student = torch.tensor([[40.0, 0.0, 1.0]], requires_grad=True)
+    told = likeliest(torch.tensor([[50.0, 0.0, 0.0]]), 1, 1.0)
+    for beta in (0.0, 0.5, 1.0):
+        (gradient,) = torch.autograd.grad(divergence_of_likeliest(student, told, beta, 1.0).sum(), student)
+        assert gradient.isfinite().all()
 
 
 def batch(**more: Tensor) -> Batch:

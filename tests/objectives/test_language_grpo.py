@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.objectives.test_language_loss import bigram
 from trainjobs.api.alignment import Grpo
+from trainjobs.api.errors import JobError
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import ByteTokenizer
 from trainjobs.noise import Noise
@@ -58,7 +60,7 @@ def test_losses_are_trls(loss: Any, beta: float) -> None:
     logs, old, reference = (torch.tensor(rows, dtype=torch.float64) for rows in (LOGS, OLD, REFERENCE))
     mask = torch.arange(5)[None] < torch.tensor(COUNTS)[:, None]
     token_BL, clipped, _ = token_losses(logs, old, reference, torch.tensor(ADVANTAGES, dtype=torch.float64), settings)
-    ours = ((token_BL * mask).sum(dim=1) * shares(torch.tensor(COUNTS), settings)).mean()
+    ours = ((token_BL * mask).sum(dim=1) * shares(torch.tensor(COUNTS), settings, torch.ones(4, dtype=torch.bool))).mean()
     assert ours.item() == pytest.approx(TRL[loss, beta], rel=1e-6)
     assert clipped.any()
 
@@ -70,6 +72,27 @@ def test_advantages_by_hand() -> None:
     assert flat.item() == 0.5
     assert advantages(rewards, Grpo(generations=2, scale_rewards="none"))[0].tolist() == [-1, 1, 0, 0]
     assert advantages(rewards, Grpo(generations=2, scale_rewards="batch"))[0][1].item() == pytest.approx(1 / (rewards.std().item() + 1e-4))
+
+
+NONE = float("nan")
+
+
+def test_rewards_that_are_missing_are_in_no_mean_and_no_deviation() -> None:
+    rewards = torch.tensor([1.0, NONE, 3.0, 5.0, NONE, NONE, 7.0, 7.0, NONE, 2.0, NONE, NONE])
+    for scale, deviations in (
+        ("group", (2.0, 1.0, 1.0)),
+        ("batch", (torch.tensor([1.0, 3, 5, 7, 7, 2]).std().item(),) * 3),
+        ("none", None),
+    ):
+        found, share = advantages(rewards, Grpo(generations=4, scale_rewards=scale))  # type: ignore[arg-type]
+        wanted = [-2.0, 0, 0, 2, *[0] * 8]
+        assert found.tolist() == pytest.approx([value / (deviations[0] + 1e-4) if deviations else value for value in wanted])
+        assert share.item() == pytest.approx(2 / 3)
+
+
+def test_equal_rewards_are_flat_whatever_their_sum_rounds_to() -> None:
+    found, share = advantages(torch.full((12,), 0.1), Grpo(generations=3))
+    assert (found.abs().max().item(), share.item()) == (0.0, 1.0)
 
 
 def test_completions_lie_right_behind_their_prompts() -> None:
@@ -110,6 +133,89 @@ def rolled(ours: GrpoObjective, size: int, micro: int, step: int, seed: int = 0)
         return {**rows, **ours.finish(rows, lambda value: value)}
 
 
+def beginning_with(text: str) -> Any:
+    """A reward: the length of a completion, None of one that begins otherwise."""
+    return lambda prompts, completions, **_: [len(one) if one.startswith(text) else None for one in completions]
+
+
+def drawn_by_hand(columns: int = 12) -> dict[str, Tensor]:
+    """Two groups of four completions; of the first the second begins with b, of the second all but one."""
+    texts = ["aaa", "bb", "a", "aaaaa", "bbb", "b", "aa", "b"]
+    tokens = torch.tensor([[END, ord("q"), *text.encode(), *[END] * (6 - len(text))] for text in texts])
+    count = torch.tensor([len(text) + 1 for text in texts])
+    at = torch.arange(8)[None]
+    labels = torch.nn.functional.pad(tokens[:, 1:], (0, 1), value=END).masked_fill((at < 1) | (at > count[:, None]), NOT_LEARNED)
+    return {
+        "tokens": tokens,
+        "labels": labels,
+        "count": count,
+        "ended": torch.ones(8, dtype=torch.bool),
+        "prompt_length": torch.full((8,), 2),
+        "columns": torch.zeros(8, columns, dtype=torch.uint8),
+        "step": torch.full((8,), 2),
+        ROW: torch.arange(8),
+    }
+
+
+def finished(ours: Any, parts: int) -> dict[str, Tensor]:
+    """Rows by hand, of so many ranks, which tell each other what they have."""
+    rows, every = drawn_by_hand(), list[Tensor]()
+
+    def told(value: Tensor) -> Tensor:
+        every.append(value)
+        return value
+
+    whole = {**rows, **ours.finish(rows, told)}
+    if parts == 1:
+        return whole
+    found = []
+    for mine in torch.arange(8).chunk(parts):
+        heard = iter(every)
+        part = {name: value[mine] for name, value in rows.items()}
+        found.append({**part, **ours.finish(part, lambda value, heard=heard: next(heard))})  # type: ignore[misc]
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+
+@pytest.mark.parametrize("loss", ["dapo", "dr_grpo", "grpo"])
+def test_completions_of_which_all_functions_abstain_teach_nothing(loss: Any) -> None:
+    """However the batch is cut, the loss is that of the completions that have a reward, as if there were no others."""
+    settings = Grpo(generations=4, loss=loss, max_completion=6)
+    ours = GrpoObjective(bigram(), None, ByteTokenizer(), 8, settings, Rewards((("length", 1.0, beginning_with("a")),), 60))
+    rows = drawn_by_hand()
+    logs = ours.model(input_ids=rows["tokens"]).logits.log_softmax(-1).gather(2, rows["labels"].clamp(min=0)[..., None])[..., 0]
+    told = [0, 2, 3, 6]  # of the second group one alone, whose advantage is 0
+    worth = torch.tensor([3.0, 1.0, 5.0])
+    sums = [advantage * (logs[row] - logs[row].detach()).exp()[rows["labels"][row] != NOT_LEARNED].sum()
+            for row, advantage in zip(told, [*(worth - worth.mean()) / (worth.std() + 1e-4), 0.0], strict=True)]  # fmt: skip
+    counts = rows["count"][told]
+    each = {"dapo": counts.sum() / 4, "dr_grpo": torch.tensor(6.0), "grpo": counts}[loss]
+    wanted = -(torch.stack([torch.as_tensor(one) for one in sums]) / each).mean()
+    (gradient,) = torch.autograd.grad(wanted, ours.model.table)  # type: ignore[arg-type]
+    for parts in (1, 2, 4):
+        rows = finished(ours, parts)
+        found = []
+        for mine in torch.arange(8).chunk(parts):
+            batch = Batch({name: value[mine] for name, value in rows.items()}, Noise.of(0, 0, "train", mine), len(mine))
+            found.append(ours.loss(batch))
+        mean = sum(loss_ for loss_, _ in found) / parts  # type: ignore[arg-type]
+        torch.testing.assert_close(mean, wanted)
+        torch.testing.assert_close(torch.autograd.grad(mean, ours.model.table)[0], gradient)  # type: ignore[arg-type]
+        metrics = {name: sum(float(one[name]) for _, one in found) / parts for name in ("reward", "reward/abstained", "reward/deviation")}
+        given = torch.tensor([3.0, 1.0, 5.0, 2.0])
+        assert metrics == pytest.approx({"reward": 2.75, "reward/abstained": 0.5, "reward/deviation": given.std().item()})
+
+
+def test_rewards_that_abstain_of_everything_are_an_error_that_says_so() -> None:
+    settings = Grpo(generations=4, dynamic_sampling=2)
+    ours = GrpoObjective(bigram(), None, ByteTokenizer(), 8, settings, Rewards((("length", 1.0, beginning_with("c")),), 60))
+    rows = drawn_by_hand()
+    more, chosen = ours.judge(rows, lambda value: value)
+    assert not chosen.any()
+    with pytest.raises(JobError, match=r"failed at step 3.*abstained of all 8 completions of the step") as failed:
+        ours.finish({**rows, **more, "chosen": chosen}, lambda value: value)
+    assert failed.value.code == "GTJ0221"
+
+
 @pytest.mark.slow
 def test_a_rollout_is_the_same_however_it_is_cut_and_begins_at_a_ratio_of_one() -> None:
     from tests.objectives.test_language_answers import network
@@ -133,7 +239,9 @@ def test_completions_that_were_cut_off_are_not_learned_from_where_asked() -> Non
     from tests.objectives.test_language_answers import network
 
     settings = Grpo(generations=4, max_completion=4, mask_truncated=True)
-    rows = rolled(GrpoObjective(network("gpt2").eval(), None, ByteTokenizer(), 48, settings, Rewards((), 60)), 8, 8, 0)
+    rows = rolled(
+        GrpoObjective(network("gpt2").eval(), None, ByteTokenizer(), 48, settings, Rewards((("letters", 1.0, letters),), 60)), 8, 8, 0
+    )
     assert not rows["ended"].all()
     assert ((rows["labels"] != NOT_LEARNED).any(dim=1) == rows["ended"]).all()
 

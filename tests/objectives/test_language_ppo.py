@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.objectives.test_language_grpo import END, letters, prompts
+from tests.objectives.test_language_grpo import END, beginning_with, drawn_by_hand, letters, prompts
 from trainjobs.api.alignment import Ppo
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import ByteTokenizer
@@ -24,6 +24,7 @@ from trainjobs.objectives.language.ppo import (
     whitened,
 )
 from trainjobs.objectives.language.rewards import Rewards
+from trainjobs.objectives.language.tokens import log_probabilities
 from trainjobs.objectives.phase import ROW, At, Batch
 
 # Six tokens behind a prompt of one, gamma 0.9, lambda 0.5. By hand, from the last one back:
@@ -84,6 +85,48 @@ def test_advantages_are_whitened_over_all_ranks() -> None:
     half = whitened(advantage[:3], learned[:3], lambda rows: next(asked))  # what the other rank adds
     assert torch.equal(half, whole[:3])
     assert (whole[~learned] == 0).all()
+
+
+def test_completions_of_which_all_functions_abstain_teach_nothing() -> None:
+    """However the batch is cut, the policy's loss is that of the completions that have a reward, as if there were no others."""
+    table = torch.nn.Embedding(257, 257)
+
+    class Valued(torch.nn.Module):
+        def forward(self, input_ids: Tensor, valued: bool = False) -> Any:
+            return Said(logits=table(input_ids), values=table(input_ids)[..., 0].detach() * 0.1)
+
+    ours = PpoObjective(Valued(), None, ByteTokenizer(), 8, Ppo(kl_coefficient=0.0), Rewards((("length", 1.0, beginning_with("a")),), 60))
+    given = drawn_by_hand()
+    with torch.no_grad():
+        told = torch.tensor([0, 2, 3, 6])
+        at_all = {"old": log_probabilities(table(given["tokens"]), given["labels"]), "value": table(given["tokens"])[..., 0] * 0.1}
+    rows = {**given, **at_all}
+    rows["value"] = rows["value"] * (rows["labels"] != NOT_LEARNED)
+    wanted = ours.finish({name: value[told] if name != ROW else torch.arange(4) for name, value in rows.items()}, lambda value: value)
+    found = ours.finish(rows, lambda value: value)
+    learned = found["labels"] != NOT_LEARNED
+    assert learned.any(dim=1).nonzero()[:, 0].tolist() == told.tolist()
+    torch.testing.assert_close(found["advantage"][told], wanted["advantage"])
+    assert (found["advantage"][~learned] == 0).all()
+    assert found["share"][0].item() == pytest.approx(2 * wanted["share"][0].item())  # of twice as many rows
+
+    def loss_of(rows: dict[str, Tensor], parts: int) -> Tensor:
+        return torch.stack([
+            ours.loss(Batch({name: value[mine] for name, value in rows.items()}, Noise.of(0, 0, "train", mine), len(mine)))[0]
+            for mine in torch.arange(len(rows["tokens"])).chunk(parts)
+        ]).mean()  # fmt: skip
+
+    (gradient,) = torch.autograd.grad(loss_of({name: value[told] for name, value in rows.items()} | wanted, 1), table.weight)
+    for parts in (1, 4):
+        torch.testing.assert_close(torch.autograd.grad(loss_of(rows | found, parts), table.weight)[0], gradient)
+
+
+class Said(dict[str, Tensor]):
+    """What a network returns."""
+
+    @property
+    def logits(self) -> Tensor:
+        return self["logits"]
 
 
 def test_losses_and_estimates_by_hand() -> None:

@@ -18,7 +18,7 @@ def rewards(*functions: dict[str, Any], limit: float = 60) -> Rewards:
     return Rewards.of([RewardFunction.model_validate(one) for one in functions], limit)
 
 
-def called(*functions: dict[str, Any], **columns: list[Any]) -> list[float]:
+def called(*functions: dict[str, Any], **columns: list[Any]) -> list[float | None]:
     return rewards(*functions)(PROMPTS, COMPLETIONS, columns, 0)
 
 
@@ -36,6 +36,7 @@ def test_several_are_weighed_and_added_and_may_abstain() -> None:
     mine = {"function": f"{__name__}:half", "weight": 2}
     found = Rewards(((mine["function"], 2.0, half), *rewards({"function": "regex", "pattern": "5"}).functions), 60)
     assert found(PROMPTS, COMPLETIONS, {}, 0) == [1.0, 1.0]
+    assert Rewards(((mine["function"], 2.0, half),) * 2, 60)(PROMPTS, COMPLETIONS, {}, 0) == [2.0, None]  # of which all abstain
 
 
 def test_a_function_of_a_module_is_imported() -> None:

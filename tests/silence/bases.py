@@ -273,6 +273,7 @@ def distilled(folder: Path) -> dict[str, dict[str, Any]]:
             "packing": "none",
             "distill": {"teacher": teacher, "onPolicy": 0.5, "maxCompletion": 6, "beta": 0.5, "hiddenStates": 0.1},
         },
+        "distill-once": {**student, "distill": {"teacher": teacher, "temperature": 2.0, "topK": 8}},
         "distill-hub": {**student, "distill": {"teacher": {"source": "hf://org/small", "revision": "v1"}}},
     }
 

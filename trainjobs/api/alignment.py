@@ -39,8 +39,9 @@ class Worth(Model):
 
     function: Annotated[str, Field(min_length=1, max_length=256, pattern=CALLED)] = Field(
         description="package.module:function, called with prompts, completions and the other columns of their rows, each a list, which "
-        "returns a number for each, or None to abstain; or one of ours: length (minus the distance from target, as a share of it), regex "
-        "(1 where the pattern is found), match (1 where the completion is what the column says).",
+        "returns a number for each, or None to abstain (of a completion of which all abstain nothing is learned); or one of ours: length "
+        "(minus the distance from target, as a share of it), regex (1 where the pattern is found), match (1 where the completion is "
+        "what the column says).",
     )
     weight: Annotated[float, Field(ge=-1000, le=1000)] = Field(1.0, description="What it is multiplied by before rewards are added.")
     pattern: Annotated[str, Field(min_length=1, max_length=512)] | None = Field(None, description="Of regex.")
@@ -148,6 +149,12 @@ class Distill(Model):
     )
     max_completion: Annotated[int, Field(ge=1, le=1048576)] = Field(
         64, description="Tokens of a completion that the student draws at most (TRL: max_new_tokens)."
+    )
+    top_k: Annotated[int, Field(ge=1, le=1048576)] | None = Field(
+        None,
+        description="Ask the teacher once, before the first step, for so many of the likeliest tokens at every learned one, and do not "
+        "keep it in memory; all other tokens count as one class. Default: its whole distribution, at every step (TRL: loss_top_k with "
+        "loss_add_tail).",
     )
     hidden_states: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0,

@@ -556,8 +556,8 @@ CODES: dict[str, Code] = {
         _page(
             "A function of `language.grpo.rewards` or `language.ppo.rewards`, or `diffusion.ddpo.reward`, raised an error, returned "
             "something that is no list of numbers, one for each completion or image (or None, to abstain), returned NaN, abstained of all "
-            "images of a step, or took longer than `timeLimit`. The message names the function, the step, a prompt and its completion, and "
-            "the lines of the function that raised.",
+            "completions or images of a step, or took longer than `timeLimit`. The message names the function, the step, a "
+            "prompt and its completion, and the lines of the function that raised.",
             "Mend the function; call it by hand with the prompt and the completion of the message.",
             "A function that waits for something else, a server for one, may need a larger `timeLimit`.",
         ),

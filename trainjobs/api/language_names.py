@@ -28,6 +28,7 @@ TRL = {
     "reward_funcs": "language.grpo.rewards",
     "reward_weights": "language.grpo.rewards",
     "loss_type": "language.dpo.loss",
+    "loss_top_k": "language.distill.topK",
     "per_device_train_batch_size": "training.batch.micro",
     "max_steps": "training.steps",
     "num_train_epochs": "training.steps",

@@ -95,6 +95,13 @@ def taught(language: Language) -> Iterator[Breach]:
     if language.loss.chunk is not None:
         why = "both networks' whole distributions are compared"
         yield Breach(("loss", "chunk"), "chunk has no effect with method: distill", why, "take chunk out", on_key=True)
+    if own.top_k is not None:
+        for field, value, why in (
+            ("onPolicy", own.on_policy, "the teacher is asked before the first step, and what the student draws is not known then"),
+            ("hiddenStates", own.hidden_states, "of the teacher's likeliest tokens there are no hidden states"),
+        ):
+            if value:
+                yield Breach(("distill", "topK"), f"topK with {field}: {value:g}", why, f"take {field} out, or topK", on_key=True)
     if own.on_policy and language.packing != "none":
         what, why = f"onPolicy with packing: {language.packing}", "a completion is drawn for the one document of a row"
         yield Breach(("packing",), what, why, "set packing: none")
@@ -189,10 +196,11 @@ RULES = (
         "spec.language",
         "GTJ0108",
         taught,
-        "self.method != 'distill' || (has(self.distill.teacher) && !has(self.loss.chunk) && (self.distill.onPolicy > 0.0 ? "
+        "self.method != 'distill' || (has(self.distill.teacher) && !has(self.loss.chunk) && "
+        "(!has(self.distill.topK) || (self.distill.onPolicy == 0.0 && self.distill.hiddenStates == 0.0)) && (self.distill.onPolicy > 0.0 ? "
         "self.packing == 'none' && self.distill.maxCompletion < self.network.contextLength : self.distill.maxCompletion == 64))",
-        "distill needs a teacher, no loss.chunk, and with onPolicy packing: none and a maxCompletion below network.contextLength; without "
-        "onPolicy it has no effect",
+        "distill needs a teacher, no loss.chunk, with topK no onPolicy and no hiddenStates, and with onPolicy packing: none and a "
+        "maxCompletion below network.contextLength; without onPolicy it has no effect",
     ),
     *(needed_by(f"spec.language.{method}.rewards.*") for method in ("grpo", "ppo")),
     *(

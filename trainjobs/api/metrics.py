@@ -153,7 +153,7 @@ METRICS = (
     Metric("heldout/divergence", "Divergence from the teacher", "held-out", ("language",), unit="nats"),
     Metric("reward", "Reward", "mean", ("language",)),
     Metric("reward/deviation", "Reward", "standard deviation", ("language",)),
-    Metric("reward/abstained", "Images without a reward", "share", ("diffusion",)),
+    Metric("reward/abstained", "Completions and images without a reward", "share", ("language", "diffusion")),
     Metric("completion/length", "Completion length", "tokens", ("language",), unit="tokens"),
     Metric("completion/ended", "Completions and groups", "completions that ended", ("language",), unit="share"),
     Metric("groups/flat", "Completions and groups", "groups of one reward", ("language",), unit="share"),

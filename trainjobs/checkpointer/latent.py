@@ -1,4 +1,5 @@
-"""The data of a run as its model sees it: pictures prepared ahead, and of a latent diffusion model their latents.
+"""The data of a run as its model sees it: pictures prepared ahead, of a latent diffusion model their latents, and beside texts what a
+teacher says of them where it is asked once.
 
 The autoencoder is frozen, and in no checkpoint; a digest of its files is in every commit, and a run goes on only with the same.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.latents import KEPT
+from trainjobs.checkpointer.taught_ahead import foretold
 from trainjobs.data import pixels, rule_of
 from trainjobs.data import tables as pictures
 from trainjobs.data.ahead import ahead, close
@@ -50,11 +52,12 @@ def prepared(
     """(the source that is trained on, prepared beside the steps until `ends`, what a commit keeps of its companion). Every rank must call
     it; `before` is what the commit keeps that the run goes on from.
 
-    JobErrors of companion.opened, and of data.latents.tables; GTJ0108 where the autoencoder is for other pictures.
+    JobErrors of companion.opened, of data.latents.tables and of taught_ahead.foretold; GTJ0108 where the autoencoder is for other pictures.
     """
     latents = spec.diffusion.latents if spec.diffusion else None
     if latents is None:
-        return eased(source, spec, world, ends), {}
+        told, account = foretold(spec, source, cache, world, before, say)
+        return eased(told, spec, world, ends), account
     companion = opened(latents.autoencoder, cache, world, before.get(SLOT))
     from trainjobs.models.frozen_autoencoder import FrozenAutoencoder  # with diffusers
 

@@ -5,6 +5,8 @@ It is frozen and in no checkpoint. The digest of its files is in every commit, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,20 +37,27 @@ def with_language_teacher(model: Model, spec: Spec, info: DataInfo, world: World
     assert isinstance(objective, DistillObjective)
     assert language is not None
     assert tokenizer is not None
-    try:
+    with of_teacher():
         found = opened(language.distill.teacher, scratch / "cache", world)
         assert found is not None
         same_vocabulary(found, tokenizer)
         teacher = load(found, half=spec.training.precision == "bf16", context=language.network.context_length)
-    except JobError as error:
-        where = error.where.replace("language.base", WHERE)
-        what, why = (words.replace("the base", "the teacher") for words in (error.what, error.why))
-        raise JobError(error.code, what, where=where, why=why, how=error.how.replace("language.base", WHERE)) from error
     teacher.requires_grad_(False)
     student = projected(objective, int(teacher.config.get_text_config().hidden_size))  # type: ignore[operator, union-attr]
     networks = {name: replace(network, module=student) if name == "model" else network for name, network in model.networks.items()}
     networks[TEACHER] = Network(teacher, {}, averaged=False, origin=found.digest)
     return replace(model, networks=networks, objective=replace(objective, model=student, teacher=teacher))
+
+
+@contextmanager
+def of_teacher() -> Iterator[None]:
+    """JobErrors that are said of a base, told of the teacher."""
+    try:
+        yield
+    except JobError as error:
+        where = error.where.replace("language.base", WHERE)
+        what, why, how = (words.replace("the base", "the teacher") for words in (error.what, error.why, error.how))
+        raise JobError(error.code, what, where=where, why=why, how=how.replace("language.base", WHERE)) from error
 
 
 def same_vocabulary(teacher: Pretrained, tokenizer: Tokenizer) -> None:

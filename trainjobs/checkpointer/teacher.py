@@ -46,6 +46,8 @@ def with_teacher(model: Model, spec: Spec, info: DataInfo, world: World, scratch
     JobError GTJ0118 when there is no such folder, GTJ0208 when it is no teacher of this pupil, GTJ0209 when a file is damaged.
     """
     if isinstance(model.objective, DistillObjective):
+        if model.objective.settings.top_k is not None:
+            return model  # it was asked before (taught_ahead.py)
         return with_language_teacher(model, spec, info, world, scratch)
     if spec.training.distillation is None:
         return model

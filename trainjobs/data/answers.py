@@ -67,6 +67,16 @@ class AnswerSource:
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return self._rows(self.held, indices.numpy())
 
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        """int64 [B], below info.length: which samples are at these positions."""
+        return order(positions, seed, self.info.length)
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        return self._rows(self.held if held else self.train, numbers.numpy())
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        return [f"{'held-out ' if held else ''}sample {number}" for number in numbers.tolist()]
+
     def units(self, positions: Tensor, seed: int) -> Tensor:
         """int64 [B]: how many tokens are learned of each sample at these positions."""
         return torch.from_numpy(self._learned[order(positions, seed, self.info.length).numpy()])

@@ -54,8 +54,9 @@ def of(dataset: Dataset, shelf: Shelf, blocks: range | None = None, rows: range 
         for number, (name, where, values, apart) in enumerate(dataset.documents(shelf, blocks, rows)):
             text = values["text"]
             if not isinstance(text, str):
+                there = ", ".join([*dataset.records.columns][:8])
                 why = "there is none" if text is None else f"it is of the type {type(text).__name__}"
-                how = "set data.columns.text to the column that holds the text, or leave the record out by data.where"
+                how = f"set data.columns.text to the column that holds the text, of {there}, or leave the record out by data.where"
                 error = JobError("GTJ0113", f"the record has no text in field {dataset.roles['text']}", where=where, why=why, how=how)
                 if dataset.bad is None:
                     raise error

@@ -11,6 +11,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.data.answers import open_answers
 from trainjobs.data.chat_template import template_of
+from trainjobs.data.conversation import Turns
 from trainjobs.data.dialogues import Dialogues
 from trainjobs.data.documents import settings
 from trainjobs.data.encoding import Encoder
@@ -82,6 +83,9 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
     carried = {"messages": True} if judged else {}  # files of jobs without keep their names
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout, **carried)
     encoder = Encoder(tokenizer, template_of(tokenizer), on, room)
+    if isinstance(encoder.template, Turns) and isinstance(tokenizer, PretrainedTokenizer) and part.form == "chat":
+        words = "%s has no chat template: conversations are rendered by this project's own, a role and a line break before each message"
+        logging.getLogger(__name__).warning(words, tokenizer.base.uri)
     made = sequences(part.read(), part.form, encoder, room, part.where, holdout, path, messages=judged)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)

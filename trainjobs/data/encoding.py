@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainjobs.api.errors import JobError, printable
+from trainjobs.api.problem import listed
 from trainjobs.data.conversation import Message, Template, answers, messages
-from trainjobs.data.formats import Format
+from trainjobs.data.formats import SHAPES, Format
 from trainjobs.data.tokens import Tokenizer
 
 Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
@@ -153,7 +154,8 @@ def _alike(one: Collection[Any], other: Collection[Any]) -> int:
 
 
 def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str], list[Sequence]]:
-    return {
+    """What makes sequences of a record's values, and is told where the record is. JobErrors GTJ0113 name that."""
+    one: Callable[[Mapping[str, Any], str], list[Sequence]] = {
         "text": encoder.text,
         "pair": encoder.pair,
         "chat": encoder.chat,
@@ -164,6 +166,23 @@ def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str],
         "translation": encoder.translation,
         "rewriting": encoder.translation,
     }[form]
+
+    def told(values: Mapping[str, Any], where: str) -> list[Sequence]:
+        needs = SHAPES[form].needs
+        if lacking := [role for role in needs if values.get(role) is None]:
+            given = listed([role for role in (*needs, *SHAPES[form].may) if values.get(role) is not None], "and") or "none of them"
+            why = f"there is none: it has {given}, where the records before it, or the manifest, promise {listed(needs, 'and')}"
+            how = "mend or remove the record, leave it out by data.where, or name the columns of one format in data.columns"
+            raise JobError("GTJ0113", f"the record has no text for {lacking[0]}", where=where, why=why, how=how)
+        try:
+            return one(values, where)
+        except JobError as error:  # of a chat template, which does not know whose conversation it renders
+            if error.code != "GTJ0113" or error.where == where:
+                raise
+            why = f"{error.why}; the template is that of {error.where}" if error.where else error.why
+            raise JobError(error.code, error.what, where=where, why=why, how=error.how) from error
+
+    return told
 
 
 def _text(value: Any, role: str, where: str) -> str:

@@ -65,7 +65,7 @@ class Conditional(Source, Protocol):
 
 @runtime_checkable
 class Numbered(Source, Protocol):
-    """A data set of pictures whose training samples have numbers, and which gives every sample as it is."""
+    """A data set whose training samples have numbers, and which gives every sample as it is."""
 
     def numbers(self, positions: Tensor, seed: int) -> Tensor:
         """int64 [B], below info.length: which training samples are at `positions`, as in `batch`."""

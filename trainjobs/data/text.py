@@ -54,6 +54,15 @@ class TextSource:
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return {"tokens": self.held.index_select(0, indices).long()}
 
+    def numbers(self, positions: Tensor, seed: int) -> Tensor:
+        return order(positions, seed, self.info.length)
+
+    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
+        return {"tokens": (self.held if held else self.sequences).index_select(0, numbers).long()}
+
+    def names(self, numbers: Tensor, *, held: bool) -> list[str]:
+        return [f"{'held-out ' if held else ''}sequence {number}" for number in numbers.tolist()]
+
 
 def open_texts(
     spec: Spec,

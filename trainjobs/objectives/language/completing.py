@@ -8,6 +8,7 @@ times its share, averaged over rows, is the mean over all tokens of all ranks, h
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,7 +22,7 @@ from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import said
 from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.rewards import Rewards
-from trainjobs.objectives.phase import Batch, Rows
+from trainjobs.objectives.phase import ROW, Batch, Rows
 
 
 def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch: Batch) -> dict[str, Tensor]:
@@ -39,13 +40,38 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
 
 
 def worth(rewards: Rewards, tokenizer: Tokenizer, rows: Rows) -> Tensor:
-    """What this rank's completions are worth, float32 [B]. JobError GTJ0221."""
+    """What this rank's completions are worth, float32 [B], NaN where all reward functions abstain. JobError GTJ0221."""
     prompts, completions = texts_of(tokenizer, rows)
     columns, messages = beside(rows["columns"])
     asked = [prompt if told is None else told for prompt, told in zip(prompts, messages, strict=True)]
     device, step = rows["tokens"].device, int(rows["step"][0])
     found = rewards(prompts, completions, columns, step, asked, device)
-    return torch.tensor(found, dtype=torch.float32, device=device)
+    return torch.tensor([math.nan if value is None else value for value in found], dtype=torch.float32, device=device)
+
+
+def valued(rows: Rows, reward_B: Tensor, reward_N: Tensor, rewards: Rewards) -> dict[str, Tensor]:
+    """Completions that have a reward, of this rank's and of all: "reward", NaN where there is none, "counted", by which a row counts in the
+    mean of those that there are, and "deviation", float32 [B]; and "labels", by which nothing is learned of the others, int64 [B, L].
+
+    JobError GTJ0221, on every rank, where there is no reward at all.
+    """
+    told_N, mine = reward_N.isfinite(), rows[ROW]
+    if not told_N.any():
+        raise rewards.all_abstained(int(rows["step"][0]), len(told_N))
+    given = reward_N[told_N]
+    deviation = given.std() if len(given) > 1 else torch.zeros_like(given[0])
+    counted_N = told_N.float() * (len(told_N) / len(given))
+    labels = rows["labels"].masked_fill(~reward_B.isfinite()[:, None], NOT_LEARNED)
+    return {"reward": reward_B, "counted": counted_N[mine], "deviation": deviation.expand(len(mine)), "labels": labels}
+
+
+def rewarded(rows: Rows) -> dict[str, Tensor]:
+    """What is said of the rewards of rows as `valued` makes them."""
+    return {
+        "reward": (rows["reward"].nan_to_num() * rows["counted"]).mean(),
+        "reward/abstained": rows["reward"].isnan().float().mean(),
+        "reward/deviation": rows["deviation"].mean(),
+    }
 
 
 def joined(prompt_BP: Tensor, length_B: Tensor, completion_BT: Tensor, count_B: Tensor, fill: int) -> tuple[Tensor, Tensor]:

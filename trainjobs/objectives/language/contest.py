@@ -55,7 +55,7 @@ class Contest:
         return cls(model, reference, tokenizer, rewards, own.temperature if own else 1.0, length, room)
 
     def play(self, batch: Batch) -> tuple[float, int]:
-        """(wins, a tie as half of one; how many prompts were completed) of held-out rows: pairs of answers, or prompts.
+        """(wins, a tie as half of one; how many prompts were completed and valued) of held-out rows: pairs of answers, or prompts.
 
         JobError GTJ0221."""
         prompt_BP, length_B, columns = prompts(batch.data)
@@ -63,12 +63,13 @@ class Contest:
         short_B, width = length_B.clamp(max=self.room), min(prompt_BP.shape[1], self.room)
         uniform_BT = batch.noise.uniform("tokens", self.length)
         ours, theirs = (self._worth(way, prompt_BP[:, :width], short_B, uniform_BT, columns, batch.at.step) for way in (False, True))
-        pairs = [pair for pair, counts in zip(zip(ours, theirs, strict=True), fits, strict=True) if counts]
+        found = zip(ours, theirs, fits, strict=True)
+        pairs = [(one, other) for one, other, counts in found if counts and one is not None and other is not None]
         return sum((one > other) + 0.5 * (one == other) for one, other in pairs), len(pairs)
 
     def _worth(
         self, as_it_began: bool, prompt_BP: Tensor, length_B: Tensor, uniform_BT: Tensor, columns: Mapping[str, list[Any]], step: int
-    ) -> list[float]:
+    ) -> list[float | None]:
         own, end = self.model, self.tokenizer.end
         without: AbstractContextManager[Any] = nullcontext()
         if as_it_began and self.reference is None:

@@ -25,9 +25,10 @@ from trainjobs.api.alignment import Distill
 from trainjobs.api.language import LanguageLoss
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
+from trainjobs.data.top_logits import LOGS, REST, TOKENS
 from trainjobs.objectives.language.answers import drawn
 from trainjobs.objectives.language.completing import joined
-from trainjobs.objectives.language.divergence import divergence
+from trainjobs.objectives.language.divergence import divergence, divergence_of_likeliest
 from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.headed import Projected
 from trainjobs.objectives.language.tokens import inputs
@@ -37,7 +38,7 @@ from trainjobs.objectives.phase import Batch, Phase, Rollout, Rows, Samples
 @dataclass(frozen=True)
 class DistillObjective:
     """`model` and `teacher` are causal networks, `model` a Projected one where hidden states are compared; None: there is no teacher yet,
-    and nothing can be learned, but drawn."""
+    and nothing can be learned, but drawn; or with `topK` batches say what it says (data/top_logits.py)."""
 
     model: nn.Module
     teacher: nn.Module | None
@@ -100,19 +101,24 @@ class DistillObjective:
 
     def _sums(self, data: Mapping[str, Tensor], smoothing: float) -> tuple[dict[str, Tensor], Tensor]:
         """(sums over the learned tokens of this micro-batch, by name, float32; how many there are)."""
-        assert self.teacher is not None, "the loop gives it one (checkpointer/teacher.py)"
         own = self.settings
+        told = (data[TOKENS], data[LOGS], data[REST]) if own.top_k is not None else None
+        assert told or self.teacher is not None, "the loop gives it one (checkpointer/teacher.py), or the data says what it says"
         if self.stream:
             data = {"tokens": data["tokens"][:, :-1], "labels": data["tokens"][:, 1:]}
         arguments, learned_BL = inputs(data), data["labels"] != NOT_LEARNED
         hidden = {"output_hidden_states": True} if own.hidden_states else {}
         ours = self.model(**arguments, **({"projected": True} if own.hidden_states else {}))
-        with torch.no_grad():
-            theirs = self.teacher(**arguments, **hidden)
         size = self.tokenizer.vocabulary
-        student_NV, teacher_NV = (output.logits[learned_BL][:, :size].float() for output in (ours, theirs))
+        student_NV = ours.logits[learned_BL][:, :size].float()
+        if told is not None:
+            apart_N = divergence_of_likeliest(student_NV, _at(told, learned_BL), own.beta, own.temperature)
+        else:
+            with torch.no_grad():
+                assert self.teacher is not None
+                theirs = self.teacher(**arguments, **hidden)
+            apart_N = divergence(student_NV, theirs.logits[learned_BL][:, :size].float(), own.beta, own.temperature)
         labels_N = data["labels"][learned_BL]
-        apart_N = divergence(student_NV, teacher_NV, own.beta, own.temperature)
         crossed_N = F.cross_entropy(student_NV, labels_N, reduction="none", label_smoothing=smoothing)
         drawn_B = data.get("drawn", torch.zeros(len(learned_BL), dtype=torch.bool, device=learned_BL.device))
         alpha_N = torch.where(drawn_B[:, None].expand_as(learned_BL)[learned_BL], 1.0, own.alpha)
@@ -123,6 +129,11 @@ class DistillObjective:
             sums["hidden"] = (ours["projected"][learned_BL].float() - wanted_NH).square().mean(dim=1).sum()
             total = total + own.hidden_states * sums["hidden"]
         return {**sums, "total": total}, learned_BL.sum()
+
+
+def _at(told: tuple[Tensor, Tensor, Tensor], learned_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    tokens, logs, rest = told
+    return tokens[learned_BL], logs[learned_BL], rest[learned_BL]
 
 
 def _learned(batch: Batch) -> Tensor:

@@ -9,7 +9,9 @@ r_t = exp(log p(w_t) - log p_old(w_t)) of each token and A = (R - mean_group R) 
     dapo      sum over all tokens of the batch / their number            Yu et al., 2025 (arXiv 2503.14476)
     dr_grpo   sum over all tokens / (completions * maxCompletion)        Liu et al., 2025 (arXiv 2503.20783); scaleRewards: none as theirs
 
-The standard deviation is Bessel's, of the group, of the batch, or 1. A group may lie on several ranks; rewards are exchanged once. Dynamic
+The standard deviation is Bessel's, of the group, of the batch, or 1. A group may lie on several ranks; rewards are exchanged once. A
+completion of which every reward function abstains is in no mean and no deviation, and nothing is learned of it; of a group with one reward
+nothing is either. Dynamic
 sampling (Yu et al.) draws further prompts until a step's batch is full of groups whose rewards differ, so many times at most; of what is
 still missing nothing is learned. Temperature and shares are those of completing.py.
 """
@@ -26,7 +28,7 @@ from trainjobs.api.alignment import Grpo
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
-from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
+from trainjobs.objectives.language.completing import completed, entropy, over_tokens, rewarded, token_shares, valued, worth
 from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.preference import referred_logs
 from trainjobs.objectives.language.rewards import Rewards
@@ -74,22 +76,23 @@ class GrpoObjective:
     def judge(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> tuple[Rows, Tensor]:
         """Of dynamic sampling: which rows are of a group whose rewards differ."""
         reward_B = worth(self.rewards, self.tokenizer, rows)
-        flat_G = everywhere(reward_B).view(-1, self.settings.generations).std(dim=1) == 0
+        flat_G = flat(everywhere(reward_B).view(-1, self.settings.generations))
         return {"reward": reward_B}, ~flat_G.repeat_interleave(self.settings.generations)
 
     def finish(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> Rows:
-        """Adds "reward", "advantage", "share", by which a row's sum of losses is multiplied, and "token_share", by which it is for the mean
-        over all tokens, float32 [B]."""
+        """Adds what `valued` has, "advantage", "share", by which a row's sum of losses is multiplied, and "token_share", by which it is for
+        the mean over all tokens, float32 [B]."""
         reward_B = rows["reward"] if "reward" in rows else worth(self.rewards, self.tokenizer, rows)
-        labels = rows["labels"]
+        all_N = everywhere(reward_B)
+        told = valued(rows, reward_B, all_N, self.rewards)
+        labels = told["labels"]
         if "chosen" in rows:  # flat groups are no part of a mean over tokens either
             labels = labels.masked_fill(~rows["chosen"][:, None], NOT_LEARNED)
-        all_N, learned_N = everywhere(reward_B), everywhere((labels != NOT_LEARNED).sum(dim=1))
-        advantage_N, flat = advantages(all_N, self.settings)
-        mine = rows[ROW]
-        told = {"reward": reward_B, "advantage": advantage_N[mine], "share": shares(learned_N, self.settings)[mine]}
-        told |= {"token_share": token_shares(learned_N)[mine], "labels": labels}
-        return {**told, "flat": flat.expand(len(mine)), "deviation": all_N.std().expand(len(mine))}
+        learned_N = everywhere((labels != NOT_LEARNED).sum(dim=1))
+        advantage_N, flat_groups = advantages(all_N, self.settings)
+        mine, share_N = rows[ROW], shares(learned_N, self.settings, all_N.isfinite())
+        told |= {"advantage": advantage_N[mine], "share": share_N[mine], "token_share": token_shares(learned_N)[mine], "labels": labels}
+        return {**told, "flat": flat_groups.expand(len(mine))}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         own, rows = self.settings, batch.data
@@ -102,8 +105,7 @@ class GrpoObjective:
         share_B = rows["token_share"]
         metrics = {
             "loss": loss.detach(),
-            "reward": rows["reward"].mean(),
-            "reward/deviation": rows["deviation"].mean(),
+            **rewarded(rows),
             "completion/length": rows["count"].float().mean(),
             "completion/ended": rows["ended"].float().mean(),
             "groups/flat": rows["flat"].mean(),
@@ -125,24 +127,39 @@ class GrpoObjective:
 
 
 def advantages(reward_N: Tensor, settings: Grpo) -> tuple[Tensor, Tensor]:
-    """(float32 [N], the share of groups in which all rewards are the same): rewards of the whole batch, group by group."""
+    """(float32 [N], 0 where there is no reward; the share of groups that are flat): rewards of the whole batch, group by group, NaN where
+    there is none."""
     groups = reward_N.view(-1, settings.generations)
-    centred = groups - groups.mean(dim=1, keepdim=True)
-    flat = (groups.std(dim=1) == 0).float().mean()
+    flat_G1 = flat(groups)[:, None]
+    centred = (groups - groups.nanmean(dim=1, keepdim=True)).masked_fill(groups.isnan() | flat_G1, 0)
     if settings.scale_rewards == "group":
-        centred = centred / (groups.std(dim=1, keepdim=True) + SMALL)
+        centred = centred / (_deviations(groups) + SMALL)
     elif settings.scale_rewards == "batch":
-        centred = centred / (reward_N.std() + SMALL)
-    return centred.flatten(), flat
+        centred = centred / (_deviations(reward_N[None]) + SMALL)
+    return centred.flatten(), flat_G1.float().mean()
 
 
-def shares(learned_N: Tensor, settings: Grpo) -> Tensor:
-    """float32 [N]: by what a completion's sum of losses is multiplied, so that the mean over all completions is the loss."""
-    count_N = learned_N.float()
+def flat(groups_GN: Tensor) -> Tensor:
+    """bool [G]: whether no reward of a group differs from another, so that nothing is learned of it."""
+    none_GN, infinite = groups_GN.isnan(), float("inf")
+    return groups_GN.masked_fill(none_GN, -infinite).amax(dim=1) <= groups_GN.masked_fill(none_GN, infinite).amin(dim=1)
+
+
+def _deviations(groups_GN: Tensor) -> Tensor:
+    """[G, 1]: Bessel's standard deviation of the rewards that there are, 0 of one."""
+    count_G1 = (~groups_GN.isnan()).sum(dim=1, keepdim=True)
+    squares_GN = (groups_GN - groups_GN.nanmean(dim=1, keepdim=True)).square()
+    return (squares_GN.nansum(dim=1, keepdim=True) / (count_G1 - 1).clamp(min=1)).sqrt()
+
+
+def shares(learned_N: Tensor, settings: Grpo, told_N: Tensor) -> Tensor:
+    """float32 [N]: by what a completion's sum of losses is multiplied, so that the mean over all completions is the loss, which is one over
+    those that have a reward, `told_N`."""
+    count_N, told = learned_N.float(), told_N.float().mean()
     if settings.loss == "grpo":
-        return 1 / count_N.clamp(min=1)
+        return 1 / count_N.clamp(min=1) / told
     if settings.loss == "dr_grpo":
-        return torch.full_like(count_N, 1 / settings.max_completion)
+        return torch.full_like(count_N, 1 / settings.max_completion) / told
     return token_shares(learned_N)
 
 

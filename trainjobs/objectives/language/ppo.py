@@ -10,7 +10,8 @@ before it, V = 0 behind the last token:
     l_t = max(-A rho, -A clip(rho, 1 - clip, 1 + clip)) + valueCoefficient / 2 max((V - G)^2, (V_old + clip(V - V_old) - G)^2)
 
 rho is the ratio to the probability with which the token was drawn. The last token is the end, or where the completion was cut off the last
-one drawn; missingEosPenalty is taken from R then. The loss is the mean over the tokens of the batch; rewards, values and ratios are of the
+one drawn; missingEosPenalty is taken from R then. Of a completion of which every reward function abstains nothing is learned, and its
+advantages are in no mean. The loss is the mean over the tokens of the batch; rewards, values and ratios are of the
 same temperature. All is computed once a step, within it: a checkpoint never falls between drawing and learning.
 """
 
@@ -26,7 +27,7 @@ from trainjobs.api.alignment import Ppo
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.tokens import Tokenizer
 from trainjobs.objectives.language.answers import drawn
-from trainjobs.objectives.language.completing import completed, entropy, over_tokens, token_shares, worth
+from trainjobs.objectives.language.completing import completed, entropy, over_tokens, rewarded, token_shares, valued, worth
 from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.headed import values
 from trainjobs.objectives.language.preference import referred_logs
@@ -72,15 +73,15 @@ class PpoObjective:
         return rows
 
     def finish(self, rows: Rows, everywhere: Callable[[Tensor], Tensor]) -> Rows:
-        """Adds "reward" and "share" [B], "advantage" and "return" [B, L], float32."""
-        own, learned_BL = self.settings, rows["labels"] != NOT_LEARNED
-        reward_B = worth(self.rewards, self.tokenizer, rows)
+        """Adds what `valued` has, "share" [B], "advantage" and "return" [B, L], float32."""
+        own, reward_B = self.settings, worth(self.rewards, self.tokenizer, rows)
+        told = valued(rows, reward_B, everywhere(reward_B), self.rewards)
+        learned_BL = told["labels"] != NOT_LEARNED
         kl_BL = rows.get(own.kl_estimator, torch.zeros_like(rows["value"]))
-        reward_BL = token_rewards(reward_B, rows["ended"], kl_BL, learned_BL, own)
+        reward_BL = token_rewards(reward_B.nan_to_num(), rows["ended"], kl_BL, learned_BL, own)
         advantage_BL, return_BL = generalised_advantages(reward_BL, rows["value"], learned_BL, own.gamma, own.lambda_)
-        mine = rows[ROW]
         share_N = token_shares(everywhere(learned_BL.sum(dim=1)))
-        told = {"reward": reward_B, "share": share_N[mine], "return": return_BL}
+        told |= {"share": share_N[rows[ROW]], "return": return_BL}
         return {**told, "advantage": whitened(advantage_BL, learned_BL, everywhere)}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -96,7 +97,7 @@ class PpoObjective:
             "loss": loss.detach(),
             "loss/policy": policy.detach(),
             "loss/value": value.detach(),
-            "reward": rows["reward"].mean(),
+            **rewarded(rows),
             "completion/length": rows["count"].float().mean(),
             "completion/ended": rows["ended"].float().mean(),
             "clipped": over_tokens(clipped_BL.float(), learned_BL, share_B),

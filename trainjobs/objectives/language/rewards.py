@@ -1,7 +1,8 @@
 """What completions are worth: functions of the user's own, three of ours, and trained models (judging.py), weighed and added.
 
 A function is called on every rank for that rank's completions, as `function(prompts=[...], completions=[...], **columns)` with a list for
-each other column of the data, and returns a number for each completion, or None to abstain. It has a time limit.
+each other column of the data, and returns a number for each completion, or None to abstain. It has a time limit. A completion of which all
+abstain has no reward.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from trainjobs.api.alignment import Worth
-from trainjobs.api.errors import printable
+from trainjobs.api.errors import JobError, printable
 from trainjobs.objectives.language.judging import Judge
 from trainjobs.objectives.rewarding import Call, Function, imported
 
@@ -45,19 +46,27 @@ class Rewards:
         step: int,
         asked: Sequence[Any] = (),
         device: torch.device = CPU,
-    ) -> list[float]:
-        """The sum for each completion; 0 where every function abstains. `asked` are the prompts as models get them, texts or messages,
+    ) -> list[float | None]:
+        """The sum for each completion; None where every function abstains. `asked` are the prompts as models get them, texts or messages,
         on the `device` where these are. JobError GTJ0221."""
-        total = [0.0] * len(completions)
+        total: list[float | None] = [None] * len(completions)
         for name, weight, function in self.functions:
             call = Call(name, function, self.limit, f"{self.where}.rewards", "completion", lambda at: _shown(prompts[at], completions[at]))
             given = {"prompts": prompts, "completions": completions, **columns}
             for at, value in enumerate(call(given, len(completions), step)):
-                total[at] += 0.0 if value is None else weight * value
+                if value is not None:
+                    total[at] = (total[at] or 0.0) + weight * value
         for weight, judge in self.judges:
             for at, value in enumerate(judge(asked, completions, step, device)):
-                total[at] += weight * value
+                total[at] = (total[at] or 0.0) + weight * value
         return total
+
+    def all_abstained(self, step: int, count: int) -> JobError:
+        """GTJ0221: nothing can be learned of the step."""
+        names, how = ", ".join(name for name, _, _ in self.functions), "return a number for some of them"
+        why = f"{'it' if len(self.functions) == 1 else 'they'} abstained of all {count} completions of the step"
+        what = f"the reward functions of {self.where}.rewards failed at step {step + 1}"
+        return JobError("GTJ0221", what, where=names, why=why, how=how)
 
 
 def _function(asked: Worth, where: str) -> Function:
