@@ -284,5 +284,5 @@ def test_conversations_for_a_base_without_a_template_are_rendered_by_ours_and_th
     given: bool, bases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uri = copied(bases, tmp_path, template(STRICT) if given else lambda folder: None)
-    assert told(tmp_path, [TALK] * 4, {"base": {"source": uri}}) == ("", "")
+    assert told(tmp_path, [{"messages": [USER, ANSWER]}] * 4, {"base": {"source": uri}}) == ("", "")
     assert (f"{uri} has no chat template" in caplog.text) == (not given)
