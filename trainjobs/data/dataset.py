@@ -15,6 +15,7 @@ from trainjobs.api.data import Data, size_in_bytes
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
+from trainjobs.api.training import Batch
 from trainjobs.data.bad import NAME, BadSamples
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.formats import COLUMN, format_of
@@ -42,7 +43,8 @@ _AT_ONCE = 64 << 20  # bytes of text that are read together
 @dataclass(frozen=True)
 class Reading:
     """How a process reads. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `kept` is what
-    the checkpoint of a run that goes on says of the order of each source; `aside` where samples that cannot be read are named."""
+    the checkpoint of a run that goes on says of the order of each source; `aside` where samples that cannot be read are named; `batch` how
+    many pass together."""
 
     cache: Path
     rule: Rule = "name"
@@ -50,6 +52,7 @@ class Reading:
     ranks: Ranks = ALONE
     pin: bool = False
     aside: Path | None = None
+    batch: Batch = Batch()
     say: Callable[[str], None] = silent
 
     def limit(self, data: Data) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.problem import did_you_mean
+from trainjobs.data.bucketed import bucketed, ordered
 from trainjobs.data.captions import LONGEST
 from trainjobs.data.conditions import Conditions, captioned
 from trainjobs.data.curriculum import numbers_of
@@ -46,10 +47,12 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     train, held = dataset.sides(reading)
     if not len(train):
         raise none_left(len(held), data.holdout, dataset.found.uri, "images")
-    kept = reading.kept[number] if number < len(reading.kept) else None
-    order = Order.from_dict(kept) if kept else chosen(train, limit, dataset.found.uri)
+    begun = reading.kept[number] if number < len(reading.kept) else None
+    kept = Order.from_dict(begun) if begun else None
+    order = kept if kept and kept.kind != "buckets" else chosen(train, limit, dataset.found.uri)
     pixels = (len(train) + len(held)) * data.images.channels * data.images.size**2
     little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
+    little = little and data.images.buckets is None
     shelf = reading.shelf(data, derived=little)
     ease = _difficulty(dataset, shelf, train)
     if little:
@@ -60,7 +63,12 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     roles, bad = dataset.roles, dataset.bad
     streamed = StreamedImages.of(train, held, order, data, shelf, roles, classes=numbers, caption=caption, bad=bad, pin=reading.pin)
     info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),), difficulty=ease)
-    return replace(streamed, info=info)
+    if data.images.buckets is None:
+        return replace(streamed, info=info)
+    shaped = ordered(kept, order, reading.batch, dataset.found.uri)
+    made = bucketed(streamed, dataset, reading, shaped.window)
+    told = replace(info, orders=(shaped.to_dict(),), note=made.places.said)
+    return replace(made, square=replace(streamed, info=told))
 
 
 def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows, caption: int) -> ImageSource:
