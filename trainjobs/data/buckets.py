@@ -5,8 +5,8 @@ area is at most size^2, both ways round; and the square. A picture belongs to th
 
 Order. U samples are a unit: a micro-batch, or the global batch where the manifest leaves open what one is. The n pictures of a shape are an
 endless stream of their own, permuted anew each time that it was passed, and cut into units. Epoch e has of each shape the units that begin
-before its pictures were passed e + 1 times and are whole by then, floor((e + 1) n / U) - floor(e n / U) of them, and those of all shapes come
-in an order permuted anew. So the sample at a position is a function of it and the seed, whatever a batch is cut into; nothing is left out:
+before its pictures were passed e + 1 times and are whole by then, floor((e + 1) n / U) - floor(e n / U) of them, and the
+shapes take turns in an order permuted anew. So the sample at a position is a function of it and the seed, whatever a batch is cut into; nothing is left out:
 what fills no unit at the end of an epoch is in the first one of that shape in the next; and each picture passes as often as each other.
 """
 
@@ -124,6 +124,9 @@ class Bucketed:
 def _epoch(places: Bucketed, seed: int, epoch: int) -> Numbers:
     """int64 [units, 2]: of each unit of an epoch its shape, and its number in that shape's stream."""
     first, last = (places.counts * turn // places.unit for turn in (epoch, epoch + 1))
-    each = [np.stack([np.full(end - begin, shape), np.arange(begin, end)], axis=1) for shape, (begin, end) in enumerate(zip(first, last, strict=True))]
-    units: Numbers = np.concatenate(each).astype(np.int64)
-    return units[permutation(len(units), "units", seed, epoch).numpy()]
+    of = np.repeat(np.arange(len(first)), last - first)
+    units = np.empty((len(of), 2), np.int64)
+    units[:, 0] = of[permutation(len(of), "units", seed, epoch).numpy()]
+    for shape, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        units[units[:, 0] == shape, 1] = np.arange(begin, end)  # a stream is passed in its order
+    return units
