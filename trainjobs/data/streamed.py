@@ -284,8 +284,8 @@ class StreamedImages:
         if "caption" not in self.roles:
             return ""
         value = record.values.get(self.roles["caption"])
-        if not isinstance(value, str):
-            why = f"column {self.roles['caption']} holds {'nothing' if value is None else type(value).__name__}"
+        if not isinstance(value, str) or not value.strip():
+            why = f"column {self.roles['caption']} holds {type(value).__name__ if value and not isinstance(value, str) else 'nothing'}"
             raise JobError("GTJ0113", f"{record.name} has no caption", where=record.where, why=why, how="mend or remove the sample")
         return value
 
