@@ -83,7 +83,7 @@ def test_a_unit_is_of_one_shape_and_no_picture_passes_more_often_than_others(whi
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(1, 4), st.integers(0, 5))
 def test_after_as_many_epochs_as_a_unit_has_samples_each_picture_was_seen_as_often(which: list[int], unit: int, seed: int) -> None:
     seen = Counter(order(which, unit).numbers(torch.arange(len(which) * unit), seed).tolist())
-    assert seen == {number: unit for number in range(len(which))}
+    assert seen == dict.fromkeys(range(len(which)), unit)
 
 
 def test_where_units_fill_the_shapes_an_epoch_has_every_picture_once() -> None:
@@ -93,7 +93,9 @@ def test_where_units_fill_the_shapes_an_epoch_has_every_picture_once() -> None:
         assert sorted(found.tolist()) == list(range(12))
     first, second = places.numbers(torch.arange(12), 5), places.numbers(torch.arange(12, 24), 5)
     assert first.tolist() != second.tolist()
-    assert [places.shape(torch.arange(2 * n, 2 * n + 2), 5) for n in range(6)] != [places.shape(torch.arange(2 * n, 2 * n + 2), 6) for n in range(6)]
+    assert [places.shape(torch.arange(2 * n, 2 * n + 2), 5) for n in range(6)] != [
+        places.shape(torch.arange(2 * n, 2 * n + 2), 6) for n in range(6)
+    ]
 
 
 def test_the_order_is_a_function_of_the_position_however_it_is_asked_for() -> None:
@@ -170,7 +172,9 @@ def test_batches_have_the_pictures_of_their_shape_scaled_to_cover_it(job: Callab
 def test_the_unit_of_a_run_that_goes_on_is_the_one_it_began_with(job: Callable[..., Spec], tmp_path: Path) -> None:
     folder = pictures(tmp_path / "data")
     spec = job("diffusion", f"file://{folder}", images={"size": 32, "channels": 1, "buckets": {"step": 8}}, holdout=0)
-    first, again = (open_source(spec, tmp_path / "cache", orders=orders) for orders in ((), [{"kind": "buckets", "window": 4, "shards": 0}]))
+    first, again = (
+        open_source(spec, tmp_path / "cache", orders=orders) for orders in ((), [{"kind": "buckets", "window": 4, "shards": 0}])
+    )
     assert isinstance(first, BucketedImages)
     assert isinstance(again, BucketedImages)
     assert (first.places.unit, again.places.unit) == (64, 4)  # the global batch, and what was kept

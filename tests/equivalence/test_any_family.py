@@ -146,7 +146,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     moved = {(name, *way): root / f"{name}-{way[0]}-{way[1]}" for name, ways in MOVED.items() for way in ways}
 
     def begun(size: int) -> list[str]:
-        return [f"{group.prepare(run, spec(name, root, size))}={CASES[name][3]}" for (name, first, _), run in moved.items() if first == size]
+        return [
+            f"{group.prepare(run, spec(name, root, size))}={CASES[name][3]}" for (name, first, _), run in moved.items() if first == size
+        ]
 
     def went_on(size: int) -> list[str]:
         return [str(group.prepare(run, spec(name, root, size))) for (name, _, last), run in moved.items() if last == size]
@@ -259,7 +261,9 @@ def test_fp16_goes_on_amid_a_window_of_its_scale_at_another_number_of_ranks(case
     assert scales == rows(whole, "loss_scale/autoencoder", "skipped/autoencoder")
     stop = CASES[name][3]
     assert 0 < kept_at(ours, stop)["good"] < WINDOW, "it stopped amid a window"
-    assert [scale for scale, _ in scales[stop:]] != [scales[stop - 1][0]] * (STEPS - stop), "the window that had begun ended behind the stop"
+    assert [scale for scale, _ in scales[stop:]] != [scales[stop - 1][0]] * (STEPS - stop), (
+        "the window that had begun ended behind the stop"
+    )
     difference = max(
         float((one[key] - other[key]).abs().max())
         for kind in ("fp32", "ema")

@@ -41,7 +41,9 @@ def pictures(folder: Path) -> Path:
     folder.mkdir()
     for number in range(20):
         size = (24, 24) if number < 10 else (48, 16) if number < 17 else (10, 40)
-        Image.linear_gradient("L").rotate(90 * (number % 4)).resize(size).point(lambda v, n=number: (v + 40 * n) % 256).save(folder / f"{number}.png")
+        Image.linear_gradient("L").rotate(90 * (number % 4)).resize(size).point(lambda v, n=number: (v + 40 * n) % 256).save(
+            folder / f"{number}.png"
+        )
     return folder
 
 

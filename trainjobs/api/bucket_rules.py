@@ -44,7 +44,11 @@ def _against(spec: Spec) -> tuple[str, str, str] | None:
     if data.on_bad_sample == "skip":
         return "data.onBadSample: skip", "the shape of each picture is looked up before the first step", "use onBadSample: fail"
     if "instance" in spec.evaluation.metrics or NEVER_HELD in decisive(spec):
-        return NEVER_HELD, "it looks at training pictures in an order of its own, in which those of one shape are not together", "keep one of them"
+        return (
+            NEVER_HELD,
+            "it looks at training pictures in an order of its own, in which those of one shape are not together",
+            "keep one of them",
+        )
     return None
 
 

@@ -20,7 +20,9 @@ class Buckets(Model):
     step: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = Field(
         64, description="Sides are multiples of this, and so is data.images.size [bucket_reso_steps]."
     )
-    min_side: Side | None = Field(None, description="The shortest side, a multiple of step; default: half of data.images.size [min_bucket_reso].")
+    min_side: Side | None = Field(
+        None, description="The shortest side, a multiple of step; default: half of data.images.size [min_bucket_reso]."
+    )
     max_side: Side | None = Field(
         None, description="The longest side, a multiple of step; default: twice data.images.size [max_bucket_reso]."
     )
@@ -45,7 +47,7 @@ def sides_fit(size: int, buckets: Buckets | None) -> Iterator[Breach]:
         if side is not None and side % step:
             how = f"write {max(1, side // step) * step} or {-(-side // step) * step}"
             yield Breach(("buckets", name), f"{name}: {side} is no multiple of step: {step}", "no bucket could have that side", how)
-    if low is not None and low > size or high is not None and high < size:
+    if (low is not None and low > size) or (high is not None and high < size):
         why = f"the square bucket has sides of {size}, and areas are at most its own"
         how = f"write minSide: {size} or less, and maxSide: {size} or more"
         yield Breach(("buckets",), "sides that leave out data.images.size", why, how, on_key=True)

@@ -22,9 +22,9 @@ from trainjobs.api.latents import KEPT
 from trainjobs.data import pixels, rule_of
 from trainjobs.data import tables as pictures
 from trainjobs.data.ahead import ahead, close
+from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.curriculum import eased
 from trainjobs.data.found import Found
-from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.latents import NONE, VERSION, CachedLatents, EncodedLatents, shaped_tables
 from trainjobs.data.latents import tables as written
 from trainjobs.data.pretrained import together
@@ -83,7 +83,11 @@ def prepared(
                 places = numbered.places
                 made_.append(CachedLatents(numbered, autoencoder, info, device, NONE, None, held, pin, places, shaped))
             else:
-                made_.append(CachedLatents(numbered, autoencoder, info, device, *written(numbered, autoencoder, stem, device, flips=flips, say=say), pin))
+                made_.append(
+                    CachedLatents(
+                        numbered, autoencoder, info, device, *written(numbered, autoencoder, stem, device, flips=flips, say=say), pin
+                    )
+                )
 
     together(world, lambda: patiently(encode, say))
     (kept,) = made_

@@ -84,7 +84,13 @@ def ordered(kept: Order | None, found: Order, batch: Batch, where: str) -> Order
     the machine."""
     if found.kind == "blocks":
         why = "its pictures are read shard by shard, and those of one shape lie in all of them"
-        raise JobError("GTJ0108", "there is too much data for buckets", where=FIELD, why=why, how=f"raise data.cache, or take buckets out; it is {where}")
+        raise JobError(
+            "GTJ0108",
+            "there is too much data for buckets",
+            where=FIELD,
+            why=why,
+            how=f"raise data.cache, or take buckets out; it is {where}",
+        )
     return kept if kept is not None and kept.kind == "buckets" else Order("buckets", batch.micro or batch.global_)
 
 

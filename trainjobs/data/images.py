@@ -49,7 +49,9 @@ def read(data: Path | bytes, size: int | tuple[int, int], channels: int, where: 
         with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
             # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
             several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
-            image.draft(None, (2 * max(width, height), 2 * max(width, height)))  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
+            image.draft(
+                None, (2 * max(width, height), 2 * max(width, height))
+            )  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
             made = flat(ImageOps.exif_transpose(image), image)
             fitted = ImageOps.fit(made.image, (width, height), Image.Resampling.LANCZOS)
             coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))

@@ -103,4 +103,10 @@ def latents(parts: Parts, info: DataInfo, buckets: Buckets | None = None) -> tup
         why = f"sides are multiples of it, its autoencoder makes {factor} pixels one, and its denoiser {halvings} of those"
         how, where = f"set it to a multiple of {unit}", "data.images.buckets.step"
         raise JobError("GTJ0108", f"a step of {buckets.step} pixels does not fit the pipeline", where=where, why=why, how=how)
+    most = cast(Any, parts.denoiser).config.get("pos_embed_max_size")
+    longest = size if buckets is None else max(buckets.high(size), size)
+    if most and longest > unit * most:
+        why = f"its denoiser knows {most} places a side, of {unit} pixels each"
+        where, how = ("data.images.size" if buckets is None else "data.images.buckets.maxSide"), f"write {unit * most} or less"
+        raise JobError("GTJ0108", f"sides of {longest} pixels do not fit the pipeline", where=where, why=why, how=how)
     return (int(vae.config.latent_channels), size // factor, size // factor)
