@@ -23,8 +23,8 @@ from trainjobs.data.images import decode
 from trainjobs.data.source import squares
 from trainjobs.noise import Noise
 
-# Of each width the most steps of 64 that 64 (256) square ones leave for the height, as kohya's sd-scripts count them for --resolution 512 and
-# 1024 with --min_bucket_reso half of that and --max_bucket_reso twice. Those for 1024 are all among the buckets of SDXL's paper, table 2.
+# Of each width the most steps of 64 that 64 (256) square ones leave for the height, as kohya's sd-scripts count them for --resolution 512
+# and 1024 with --min_bucket_reso half of that and --max_bucket_reso twice. Those for 1024 are all among the buckets of SDXL's paper, table 2.
 KOHYA = {
     512: "256x1024 256x960 256x896 256x832 320x768 320x704 384x640 448x576 512x512",
     1024: "512x2048 512x1984 512x1920 512x1856 576x1792 576x1728 576x1664 640x1600 640x1536 704x1472 704x1408 768x1344 768x1280 832x1216 "
@@ -116,12 +116,12 @@ def test_a_micro_batch_of_another_size_than_it_began_with_is_refused_by_name() -
 def test_what_is_said_has_counts() -> None:
     said = order([0] * 5 + [1] * 2 + [2], 2).said
     assert said == (
-        "pictures by width x height: 8x8: 5, 16x8: 2, 24x8: 1; 2 fill no micro-batch of 2 in the first epoch, and pass in the next, none is "
-        "left out; 1 are of shapes of fewer than 2, whose micro-batches have the same picture more than once"
+        "pictures by width x height: 8x8: 5, 16x8: 2, 24x8: 1; 2 fill no micro-batch of 2 in the first epoch, and pass in the next, none "
+        "is left out; 1 are of shapes of fewer than 2, whose micro-batches have the same picture more than once"
     )
 
 
-# --- a folder of them ----------------------------------------------------------------------------------------------------------------------
+# --- a folder of them --------------------------------------------------------------------------------------------------------------
 
 
 def pictures(folder: Path) -> Path:

@@ -1,9 +1,10 @@
-"""What is wrong with pictures' labels and captions is told by name, with counts, and alike whether pictures are decoded before the first step
-or beside it."""
+"""What is wrong with pictures' labels and captions is told by name, with counts, and alike whether pictures are decoded before the first
+step or beside it."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,14 @@ def folder(path: Path, told: list[dict[str, Any]] | None) -> Path:
 
 def refused(job: Callable[..., Spec], body: dict[str, Any], path: Path, cache: Path, **data: Any) -> JobError:
     spec = job("diffusion", f"file://{path}", body, **{"images": {"size": 8, "channels": 1}, "holdout": 0, **data})
-    with pytest.raises(JobError) as error:
+
+    def read() -> None:
         source = open_source(spec, cache)
         positions = torch.arange(source.info.length)
         source.batch(positions, 0, Noise.of(0, 0, "train", positions))
+
+    with pytest.raises(JobError) as error:
+        read()
     return error.value
 
 
@@ -61,8 +66,6 @@ def test_what_is_missing_is_named(
         monkeypatch.setattr("trainjobs.data.tables.AT_ONCE", 0)
     error = refused(job, body, folder(tmp_path / "data", told), tmp_path / "cache")
     assert error.code == "GTJ0113"
-    import re
-
     assert re.search(words, error.line()), error.line()
     assert error.where
     assert error.why

@@ -1,6 +1,6 @@
-"""Pictures of several shapes are learned as a plain loop over diffusers' scheduler learns them, micro-batch by micro-batch, at any number of
-workers and accumulation; a run that was stopped amid an epoch goes on as if nothing had happened, on as many workers and on others; and kept
-latents are those that are encoded anew, to the last bit."""
+"""Pictures of several shapes are learned as a plain loop over diffusers' scheduler learns them, micro-batch by micro-batch, at any number
+of workers and accumulation; a run that was stopped amid an epoch goes on as if nothing had happened, on as many workers and on others; and
+kept latents are those that are encoded anew, to the last bit."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.training import Batch
 from trainjobs.data.buckets import FIELD, Bucketed, Shape, nearest, shapes
 from trainjobs.data.dataset import Dataset, Reading, encoded
 from trainjobs.data.forms.chosen import key_of_block
@@ -79,8 +78,8 @@ class BucketedImages:
         return self.square.conditions(rows)
 
 
-def ordered(kept: Order | None, found: Order, batch: Batch, where: str) -> Order:
-    """The order of pictures in buckets: that which the run began with, or one of this batch. JobError GTJ0108 for data that is not all on
+def ordered(kept: Order | None, found: Order, unit: int, where: str) -> Order:
+    """The order of pictures in buckets: that which the run began with, or one of such units. JobError GTJ0108 for data that is not all on
     the machine."""
     if found.kind == "blocks":
         why = "its pictures are read shard by shard, and those of one shape lie in all of them"
@@ -91,7 +90,7 @@ def ordered(kept: Order | None, found: Order, batch: Batch, where: str) -> Order
             why=why,
             how=f"raise data.cache, or take buckets out; it is {where}",
         )
-    return kept if kept is not None and kept.kind == "buckets" else Order("buckets", batch.micro or batch.global_)
+    return kept if kept is not None and kept.kind == "buckets" else Order("buckets", unit)
 
 
 def bucketed(source: StreamedImages, dataset: Dataset, reading: Reading, unit: int) -> BucketedImages:

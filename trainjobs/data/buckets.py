@@ -5,8 +5,8 @@ area is at most size^2, both ways round; and the square. A picture belongs to th
 
 Order. U samples are a unit: a micro-batch, or the global batch where the manifest leaves open what one is. The n pictures of a shape are an
 endless stream of their own, permuted anew each time that it was passed, and cut into units. Epoch e has of each shape the units that begin
-before its pictures were passed e + 1 times and are whole by then, floor((e + 1) n / U) - floor(e n / U) of them, and the
-shapes take turns in an order permuted anew. So the sample at a position is a function of it and the seed, whatever a batch is cut into; nothing is left out:
+before its pictures were passed e + 1 times and are whole by then, floor((e + 1) n / U) - floor(e n / U) of them, and the shapes take turns
+in an order permuted anew. So the sample at a position is a function of it and the seed, whatever a batch is cut into; nothing is left out:
 what fills no unit at the end of an epoch is in the first one of that shape in the next; and each picture passes as often as each other.
 """
 
@@ -81,7 +81,7 @@ class Bucketed:
         return found
 
     def shape(self, positions: Tensor, seed: int) -> Shape:
-        """Of the micro-batch at these positions. JobError GTJ0103 where it is none of one unit, as after a change of training.batch.micro."""
+        """Of the micro-batch at these positions. JobError GTJ0103 where it is none of one unit, as after a change of batch.micro."""
         units = np.unique(positions.numpy() // self.unit).tolist()
         if len(units) != 1:
             why = f"pictures of one shape come {self.unit} at a time, as they did when the run began, and {len(positions)} pass together"

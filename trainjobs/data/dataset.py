@@ -15,7 +15,6 @@ from trainjobs.api.data import Data, size_in_bytes
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.api.problem import listed
-from trainjobs.api.training import Batch
 from trainjobs.data.bad import NAME, BadSamples
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.formats import COLUMN, format_of
@@ -43,8 +42,7 @@ _AT_ONCE = 64 << 20  # bytes of text that are read together
 @dataclass(frozen=True)
 class Reading:
     """How a process reads. `cache` is a folder for what is fetched and derived, which may be shared and may not exist yet; `kept` is what
-    the checkpoint of a run that goes on says of the order of each source; `aside` where samples that cannot be read are named; `batch` how
-    many pass together."""
+    the checkpoint of a run that goes on says of the order of each source; `aside` where samples that cannot be read are named."""
 
     cache: Path
     rule: Rule = "name"
@@ -52,7 +50,7 @@ class Reading:
     ranks: Ranks = ALONE
     pin: bool = False
     aside: Path | None = None
-    batch: Batch = Batch()
+    unit: int = 1  # samples that pass together
     say: Callable[[str], None] = silent
 
     def limit(self, data: Data) -> int:

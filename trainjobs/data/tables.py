@@ -66,7 +66,7 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),), difficulty=ease)
     if data.images.buckets is None:
         return replace(streamed, info=info)
-    shaped = ordered(kept, order, reading.batch, dataset.found.uri)
+    shaped = ordered(kept, order, reading.unit, dataset.found.uri)
     made = bucketed(streamed, dataset, reading, shaped.window)
     told = replace(info, orders=(shaped.to_dict(),), note=made.places.said)
     return replace(made, square=replace(streamed, info=told))

@@ -75,7 +75,7 @@ def of_shapes(source: BucketedImages, positions: Tensor, seed: int) -> tuple[Ten
     """The first samples in their shapes, each in the upper left corner of a white square that all of them fit into."""
     side = max(max(shape) for shape in source.places.shapes)
     whole, lines = [], list[list[str]]()
-    for part in positions.split(source.places.unit):
+    for part in torch.split(positions, source.places.unit):
         batch = source.batch(part, seed, Noise.of(seed, 0, "data", part))
         height, width = batch["image"].shape[-2:]
         whole.append(torch.nn.functional.pad(batch["image"], (0, side - width, 0, side - height), value=1.0))
