@@ -24,7 +24,7 @@ from trainjobs.data.source import squares
 from trainjobs.noise import Noise
 
 # Of each width the most steps of 64 that 64 (256) square ones leave for the height, as kohya's sd-scripts count them for --resolution 512
-# and 1024 with --min_bucket_reso half of that and --max_bucket_reso twice. Those for 1024 are all among the buckets of SDXL's paper, table 2.
+# and 1024 with --min_bucket_reso half of that and --max_bucket_reso twice. Those for 1024 are all in table 2 of SDXL's paper.
 KOHYA = {
     512: "256x1024 256x960 256x896 256x832 320x768 320x704 384x640 448x576 512x512",
     1024: "512x2048 512x1984 512x1920 512x1856 576x1792 576x1728 576x1664 640x1600 640x1536 704x1472 704x1408 768x1344 768x1280 832x1216 "

@@ -25,7 +25,7 @@ T5 = 256  # tokens, padding among them, to which no mask is told: max_sequence_l
 
 class PipelineNetwork(nn.Module):
     """`network(x, t, *ids)`: x float [B, C, h, w], t [B] as the scheduler counts it, ids int64 [B, T] of each text encoder; what the
-    pipeline predicts, in the shape of x, each side of which is `factor` times smaller than the picture's. `nothing` are the ids of the empty
+    pipeline predicts, in the shape of x, whose sides are `factor` times smaller than the picture's. `nothing` are the ids of the empty
     prompt, int64 [T] each, where it is zeros."""
 
     def __init__(self, parts: Parts, factor: int, nothing: Sequence[Tensor] = ()) -> None:

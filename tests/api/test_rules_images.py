@@ -1,5 +1,5 @@
 """What of images does not go together, row by row: each is refused with its code, at its place, and the message says what, why and how to
-mend it. What only the data or a base can tell is in tests/data/test_image_refusals.py and tests/objectives/test_diffusion_pipeline.py."""
+mend it. What only the data or a base can tell is in tests/data/test_tables_refusals.py and tests/objectives/test_diffusion_pipeline.py."""
 
 from __future__ import annotations
 
