@@ -89,7 +89,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
 
 
 # Amid a window of the loss scale from so many ranks to so many, in the same micro-batches.
-MOVED = {"fp16-z0": ((1, 2), (2, 1)), "fp16-z2": ((2, 1),)}
+# From stage 1 on DeepSpeed adds gradients up in fp16, in another order at each number of ranks.
+MOVED = {"fp16-z0": ((1, 2), (2, 1))}
 
 
 def spec(name: str, root: Path = Path("/"), workers: int = WORKERS) -> dict[str, Any]:
