@@ -558,6 +558,14 @@ TECHNIQUES = (
         "plain torch loop, diffusers' DDPMScheduler",
         "1e-6",
     ),
+    Technique(
+        "aspect-ratio buckets",
+        "data.images.buckets",
+        (0, 1, 2, 3),
+        "tests/equivalence/test_buckets.py::test_a_plain_loop_learns_the_same_of_the_same_shapes",
+        "plain torch loop over Pillow's pictures, diffusers' DDPMScheduler; the shapes of kohya's sd-scripts",
+        "1e-6",
+    ),
     *(
         Technique(name, f"data.images.{field}", (), f"{_AUGMENT}::test_each_change_is_torchvisions", f"torchvision 0.28.0, {of}", "2e-6")
         for name, field, of in (

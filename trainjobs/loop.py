@@ -167,6 +167,7 @@ def _train(
         reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
         reporter.resumed(changed, others)
         reporter.noted(state, taken)
+        reporter.noted(state, source.info.note if saver.commit is None else "")
         reporter.real(real(opened, spec, plan.samples))
         if not (run / "samples" / "data.json").exists() or changed:
             with progress.spared(run, saver.attempt):

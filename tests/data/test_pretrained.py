@@ -147,3 +147,11 @@ def test_every_rank_raises_what_one_of_them_meets(tmp_path: Path) -> None:
         opened(base, cache, Other(lambda value: look(f"file://{changed}", cache) if isinstance(value, Pretrained) else value), None)
     assert error.value.code == "GTJ0208"
     shutil.rmtree(changed)
+
+
+def test_a_gated_model_is_a_base_that_cannot_be_used(serve: Serve, tmp_path: Path) -> None:
+    serve({"org/small": Repository(dict(FILES), gated=True, readers=("jane",))})
+    with pytest.raises(JobError, match="the model org/small is gated") as error:
+        look("hf://org/small", tmp_path / "cache")
+    assert error.value.code == "GTJ0109"
+    assert "ask for access on http" in error.value.how

@@ -88,16 +88,26 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
 }  # fmt: skip
 
 
-def spec(name: str, root: Path = Path("/")) -> dict[str, Any]:
+# Amid a window of the loss scale from so many ranks to so many, in the same micro-batches.
+# From stage 1 on DeepSpeed adds gradients up in fp16, in another order at each number of ranks.
+MOVED = {"fp16-z0": ((1, 2), (2, 1))}
+
+
+def spec(name: str, root: Path = Path("/"), workers: int = WORKERS) -> dict[str, Any]:
     """`root` holds the teacher."""
     family, training, stage, stop = copy.deepcopy(CASES[name])
     if "distillation" in training:
         training["distillation"]["teacher"] = f"file://{root}/teacher{'-v' if training['distillation'].get('progressive') else ''}"
     return {
         **family,
-        "training": {"steps": STEPS if stop else 3, "batch": {"global": BATCH}, "ema": {"decay": 0.9}, **training},
+        "training": {
+            "steps": STEPS if stop else 3,
+            "batch": {"global": BATCH, "micro": BATCH // WORKERS},
+            "ema": {"decay": 0.9},
+            **training,
+        },
         "deepspeed": {"stage": stage},
-        "compute": {"workers": WORKERS, "gpusPerWorker": 0},
+        "compute": {"workers": workers, "gpusPerWorker": 0},
         "checkpoints": {"every": {"steps": STEPS}},
         "evaluation": {"samples": 1, "everySteps": 1 if name.startswith(("plateau", "early")) else STEPS},
     }
@@ -134,7 +144,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     halves = [str(group.prepare(root / f"{name}-resumed", spec(name, root))) for name in RESUMED]
     stopped = [f"{run}={CASES[name][3]}" for run, name in zip(halves, RESUMED, strict=True)]
     again = [str(root / "early-z1-resumed")]  # a run that has ended goes on to nothing
-    group.run_group(WORKERS, [*whole, *stopped, *halves, *again], root, script="scaled.py")
+    moved = {(name, *way): root / f"{name}-{way[0]}-{way[1]}" for name, ways in MOVED.items() for way in ways}
+
+    def begun(size: int) -> list[str]:
+        return [
+            f"{group.prepare(run, spec(name, root, size))}={CASES[name][3]}" for (name, first, _), run in moved.items() if first == size
+        ]
+
+    def went_on(size: int) -> list[str]:
+        return [str(group.prepare(run, spec(name, root, size))) for (name, _, last), run in moved.items() if last == size]
+
+    group.run_group(1, begun(1), root, script="scaled.py")
+    group.run_group(WORKERS, [*whole, *stopped, *halves, *again, *went_on(2), *begun(2)], root, script="scaled.py")
+    group.run_group(1, went_on(1), root, script="scaled.py")
     return root
 
 
@@ -227,6 +249,38 @@ def test_fp16_weights_of_deepspeed_learn_the_same(stage: int, runs: Path) -> Non
     assert rows(ours, "loss")[0][0] == pytest.approx(rows(theirs, "loss")[0][0], rel=2e-3)
     assert rows(ours, "loss")[-1][0] == pytest.approx(rows(theirs, "loss")[-1][0], rel=2e-2)
     assert not events(ours, "rolled back")
+
+
+@pytest.mark.parametrize("case", [(name, *way) for name, ways in MOVED.items() for way in ways], ids=lambda case: "-".join(map(str, case)))
+def test_fp16_goes_on_amid_a_window_of_its_scale_at_another_number_of_ranks(case: tuple[str, int, int], runs: Path) -> None:
+    name, first, last = case
+    whole, ours = runs / name, runs / f"{name}-{first}-{last}"
+    (went_on,) = events(ours, "resumed")
+    assert went_on["step"] == CASES[name][3]
+    assert f"{last} worker" in went_on["message"]
+    scales = rows(ours, "loss_scale/autoencoder", "skipped/autoencoder")
+    assert scales == rows(whole, "loss_scale/autoencoder", "skipped/autoencoder")
+    stop = CASES[name][3]
+    assert 0 < kept_at(ours, stop)["good"] < WINDOW, "it stopped amid a window"
+    assert [scale for scale, _ in scales[stop:]] != [scales[stop - 1][0]] * (STEPS - stop), (
+        "the window that had begun ended behind the stop"
+    )
+    difference = max(
+        float((one[key] - other[key]).abs().max())
+        for kind in ("fp32", "ema")
+        for one, other in ((group.weights(ours, "autoencoder", kind), group.weights(whole, "autoencoder", kind)),)
+        for key in other
+    )
+    print(f"{name} from {first} to {last} ranks: {difference:.1e}")
+    assert difference <= 1e-6
+
+
+def kept_at(run: Path, step: int) -> dict[str, Any]:
+    """What the commit of a step keeps of the scale."""
+    records = [json.loads(path.read_text()) for path in (run / "checkpoints" / "log").glob("*.json")]
+    (body,) = [record["body"] for record in records if record["kind"] == "commit" and record["body"]["step"] == step]
+    kept: dict[str, Any] = body["metadata"]["scale/autoencoder"]
+    return kept
 
 
 def test_a_commit_has_the_scale_amid_its_window(runs: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,3 +61,42 @@ def test_a_start_that_was_killed_amid_them_goes_on(tmp_path: Path, monkeypatch: 
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     assert len(set(files(tmp_path / "whole").values())) == COUNT
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.classes, whole.classes, strict=True))
+
+
+class Rank:
+    """One of two, each in a thread."""
+
+    size, device = 2, torch.device("cpu")
+
+    def __init__(self, rank: int, barrier: Barrier, told: dict[int, Any]) -> None:
+        self.rank, self.barrier, self.told = rank, barrier, told
+
+    def gather(self, value: Any) -> list[Any]:
+        self.told[self.rank] = value
+        self.barrier.wait(60)
+        found = [self.told[rank] for rank in range(2)]
+        self.barrier.wait(60)
+        return found
+
+
+def test_two_ranks_go_on_with_what_one_began_and_one_with_what_two_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_images, "key", lambda spec, base: "key")
+    whole, alone, ours, again = Drawing(), Drawing(until=1), (Drawing(), Drawing()), Drawing()
+    draw(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        draw(alone, tmp_path / "moved")
+    barrier, told, spec = Barrier(2), dict[int, Any](), SimpleNamespace(training=SimpleNamespace(seed=3))
+
+    def share(rank: int) -> None:
+        world: Any = Rank(rank, barrier, told)
+        class_images.draw(ours[rank], spec, SimpleNamespace(), world, tmp_path / "moved", lambda words: None)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(share, range(2)))
+    assert [one.drawn for one in ours] == [1, 1], "of three pieces one lay there"
+    (tmp_path / "moved" / "key" / "00009.png").unlink()  # as if they had been killed amid the last
+    draw(again, tmp_path / "moved")
+    assert again.drawn == 1
+    assert files(tmp_path / "moved") == files(tmp_path / "whole")
+    for one in (*ours, again):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(one.classes, whole.classes, strict=True))

@@ -188,6 +188,12 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 {**small, "images": {"size": 16, "channels": 1}, "curriculum": {"by": "resolution", "size": 4, "steps": 3}},
                 plain,
             ),
+            "diffusion-shapes": job(
+                "diffusion",
+                {"network": unet, "process": {"timesteps": 10}, "sampler": {"steps": 2}},
+                {**small, "source": f"file://{wide(folder / 'wide')}", "images": {"size": 16, "channels": 1, "buckets": SIDES}},
+                plain,
+            ),
             "diffusion-flow": job("diffusion", {"network": unet, "process": {"prediction": "flow"}, "sampler": {"steps": 2}}, small, plain),
             **{f"diffusion-{name}": job("diffusion", part, shapes, plain) for name, part in pipelines.named(folder).items()},
         },
@@ -294,6 +300,17 @@ def autoencoder(folder: Path, seed: int = 0) -> Path:
     AutoencoderKL(layers_per_block=1, down_block_types=["DownEncoderBlock2D"], up_block_types=["UpDecoderBlock2D"], **told).save_pretrained(
         folder
     )
+    return folder
+
+
+SIDES = {"step": 8, "minSide": 8, "maxSide": 32}
+
+
+def wide(folder: Path) -> Path:
+    """Eight squares, and eight pictures four times as wide as high."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(16):
+        Image.new("L", (8 if number % 2 else 32, 8), 16 * number).save(folder / f"{number:02}.png")
     return folder
 
 

@@ -54,6 +54,10 @@ def stage_allows(spec: Spec) -> Iterator[Breach]:
         why = "the gradient penalty differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
     elif spec.gan.regularization.r1 is not None:
         why = "R1 differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
+    elif spec.gan.regularization.path_length is not None:
+        why = "path length differentiates a gradient, and stage 3 has let go of the weights by the second backward pass"
+    elif spec.gan.progressive is not None:
+        why = "layers grow in while it trains, and stage 3 has cut the weights of all of them before the first step"
     elif spec.gan.regularization.orthogonal:
         why = "orthogonal regularisation multiplies whole weights, and stage 3 leaves empty shards of them between two passes"
     yield Breach(("deepspeed", "stage"), "a GAN cannot train at ZeRO stage 3", why, "use stage 0, 1, 2 or auto")

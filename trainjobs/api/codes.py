@@ -133,7 +133,8 @@ CODES: dict[str, Code] = {
             "format safetensors, some of them are missing, its class would come from code that lies beside it, or its tokenizer cannot be "
             "read. Or `diffusion.latents.autoencoder` is no AutoencoderKL of diffusers, or its weights are not in that format. Or "
             "`diffusion.pretrained` is none of the pipelines of diffusers that are known here, has a part of another class, or a scheduler "
-            "that says not how it was trained. Code of others is never run, and a pickled file can hold some.",
+            "that says not how it was trained. Code of others is never run, and a pickled file can hold some. Or the hub shows its files "
+            "to nobody whom its owner did not give access.",
             "Save the model and its tokenizer again with transformers (`save_pretrained`), which writes safetensors and `tokenizer.json`; "
             "a pipeline with diffusers (`pipeline.save_pretrained`).",
             "An adapter that does not know the layers of this model: take `lora`, which does.",

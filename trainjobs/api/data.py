@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainjobs.api import uris
+from trainjobs.api.buckets import SIDES, Buckets, sides_fit
 from trainjobs.api.curriculum import Curriculum
 from trainjobs.api.fields import DataUri, Identifier, Model, PositiveInt
 from trainjobs.api.problem import listed
@@ -66,6 +67,11 @@ class Images(Model):
         "mirrored [RandomHorizontalFlip, RandomRotation, RandomCrop, ColorJitter].",
     )
     strength: Strength = Strength()
+    buckets: Buckets | None = Field(
+        None,
+        description="Pictures of several shapes, whose areas are at most size x size, instead of squares; whole micro-batches are of one "
+        "shape. Samples and evaluations are of the square one [enable_bucket].",
+    )
 
 
 class Text(Model):
@@ -201,6 +207,13 @@ RULES = (
         one_source,
         "has(self.source) != (size(self.sources) > 0) && self.sources.all(part, !part.source.startsWith('builtin:'))",
         "name one source, or several sources that are not built in",
+    ),
+    Rule(
+        "spec.data.images",
+        "GTJ0108",
+        lambda images: sides_fit(images.size, images.buckets),
+        SIDES,
+        "sides of buckets are multiples of its step, as is data.images.size, which lies between minSide and maxSide",
     ),
     Rule(
         "spec.data.images",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainjobs.api import (
     between,
+    bucket_rules,
     checkpoints,
     compute,
     curriculum,
@@ -40,6 +41,7 @@ RULES = (
     *between.RULES,
     *data.RULES,
     *curriculum.RULES,
+    *bucket_rules.RULES,
     *curriculum_rules.RULES,
     *instance_rules.RULES,
     *checkpoints.RULES,

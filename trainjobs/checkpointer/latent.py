@@ -24,9 +24,10 @@ from trainjobs.checkpointer.taught_ahead import foretold
 from trainjobs.data import pixels, rule_of
 from trainjobs.data import tables as pictures
 from trainjobs.data.ahead import ahead, close
+from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.curriculum import eased
 from trainjobs.data.found import Found
-from trainjobs.data.latents import VERSION, CachedLatents, EncodedLatents, Tables
+from trainjobs.data.latents import NONE, VERSION, CachedLatents, EncodedLatents, shaped_tables
 from trainjobs.data.latents import tables as written
 from trainjobs.data.pretrained import together
 from trainjobs.data.source import DataInfo, Numbered, Source
@@ -65,6 +66,7 @@ def prepared(
     together(world, lambda: made.append(FrozenAutoencoder.of(companion.folder, companion.uri)))
     (autoencoder,) = made
     info = replace(info_of(source.info, autoencoder), encoder=companion.files)
+    sides_divide(spec, autoencoder.factor)
     account, device = {SLOT: companion.account}, world.device
     numbered = source if isinstance(source, Numbered) else None
     if numbered is None or not latents.cache:
@@ -74,14 +76,24 @@ def prepared(
         return EncodedLatents(pictures_, autoencoder, info, device, numbered), account
     stem = cache / f"latents-{key(spec, found, companion.digest, before, device.type)}"
     flips = any(change in KEPT for change in spec.data.images.augment)
-    tables: list[Tables] = []
+    made_: list[CachedLatents] = []
 
     def encode() -> None:
         with autoencoder.on(device):
-            tables.append(written(numbered, autoencoder, stem, device, flips=flips, say=say))
+            pin = device.type == "cuda"
+            if isinstance(numbered, BucketedImages):
+                shaped, held = shaped_tables(numbered, autoencoder, stem, device, flips=flips, say=say)
+                places = numbered.places
+                made_.append(CachedLatents(numbered, autoencoder, info, device, NONE, None, held, pin, places, shaped))
+            else:
+                made_.append(
+                    CachedLatents(
+                        numbered, autoencoder, info, device, *written(numbered, autoencoder, stem, device, flips=flips, say=say), pin
+                    )
+                )
 
     together(world, lambda: patiently(encode, say))
-    kept = CachedLatents(numbered, autoencoder, info, device, *tables[0], pin=device.type == "cuda")
+    (kept,) = made_
     latent = ahead(kept, spec.data.workers, world)
     ends.callback(close, latent)
     return latent, account
@@ -102,10 +114,26 @@ def info_of(info: DataInfo, autoencoder: FrozenAutoencoder) -> DataInfo:
     return replace(info, shape=shape, decode=autoencoder.decode)
 
 
+def sides_divide(spec: Spec, factor: int) -> None:
+    """JobError GTJ0108 where latents of data.images.buckets would not be whole, or halved unevenly by the network."""
+    buckets, diffusion = spec.data.images.buckets, spec.diffusion
+    if buckets is None or diffusion is None:
+        return
+    network = diffusion.network
+    each = network.patch if network.architecture == "dit" else 1 << (len(network.multipliers) - 1)
+    if buckets.step % (factor * each):
+        why = f"sides are multiples of it, the autoencoder makes {factor} pixels one, and the network {each} of those"
+        how = f"write a multiple of {factor * each}"
+        what = f"a step of {buckets.step} pixels does not fit the latents"
+        raise JobError("GTJ0108", what, where="data.images.buckets.step", why=why, how=how)
+
+
 def key(spec: Spec, found: Sequence[Found], autoencoder: str, before: Mapping[str, Any], device: str) -> str:
     """Changes with the pictures, with what is read of them and how, with the digest of the autoencoder and with what computes; not with
     what is done to a picture afterwards."""
     data = spec.data.model_dump(mode="json", exclude={"cache": True, "workers": True, "images": {"augment", "strength"}})
+    if spec.data.images.buckets is None:  # the same key as before there were any
+        data["images"].pop("buckets")
     conditioning = spec.diffusion.conditioning if spec.diffusion else None
     told = {
         "versions": [VERSION, pixels.VERSION, pictures.VERSION],

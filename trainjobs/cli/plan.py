@@ -109,10 +109,11 @@ def _opened(spec: Spec, cache: Path) -> tuple[Source, DataInfo, Pretrained | Non
 def _rows(source: Source, info: DataInfo, size: int) -> Rows:
     import torch
 
+    from trainjobs.data.source import squares
     from trainjobs.noise import Noise
 
     positions = torch.arange(size)
-    rows = dict(source.batch(positions, 0, Noise.of(0, 0, "plan", positions)))
+    rows = dict(squares(source).batch(positions, 0, Noise.of(0, 0, "plan", positions)))
     if "image" in rows and rows["image"].shape[1:] != info.shape:  # latents of them
         rows["image"] = torch.zeros(size, *info.shape)
     return rows

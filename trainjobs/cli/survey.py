@@ -34,6 +34,8 @@ def lines(survey: Survey, width: int) -> Iterator[str]:
     yield said("samples", f"{about}{survey.samples:,} to train on, {held}")
     if survey.files:
         yield said("size", f"{size(survey.bytes)} in {survey.files:,} file{'s' if survey.files > 1 else ''}")
+    if survey.buckets:
+        yield from folded(f"  {'shapes':<{HEAD}}", ", ".join(f"{name} ({count:,})" for name, count in survey.buckets), width)
     if not survey.looked:
         return
     yield said("looked at", f"{survey.looked:,} samples, evenly spread" if survey.looked < survey.rows else "every sample")

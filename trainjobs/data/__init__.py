@@ -91,7 +91,8 @@ def open_source(
         if data.uri == "builtin:digits":
             return pixels.ImageSource.of(pixels.readonly(digits.load(data.images.size)), data, conditions.of_builtin(spec))
         return captioned.described(pixels.open_shapes(data, cache, conditions.of_builtin(spec)), spec, cache, tokenizer)
-    reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, say)
+    batch = spec.training.batch
+    reading = Reading(cache, held_out, tuple(orders), ranks or ALONE, pin, aside, batch.micro or batch.global_, say)
     return _opened(spec, found if found is not None else look(spec), reading, tokenizer, note)
 
 

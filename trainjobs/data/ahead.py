@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from trainjobs.data.source import Conditional, Counted, DataInfo, Source
+from trainjobs.data.source import Conditional, Counted, DataInfo, Shaped, Source, squares
 from trainjobs.noise import Noise
 from trainjobs.world import World
 
@@ -82,6 +82,10 @@ class Ahead:
         found = self._prepared.pop(_key(positions, seed), None)
         rows = self._source.rows(positions, seed) if found is None else found.result()
         return self._source.made(rows, noise)
+
+    @property
+    def squares(self) -> Source:
+        return squares(self._source) if isinstance(self._source, Shaped) else self
 
     def heldout_batch(self, indices: Tensor) -> dict[str, Tensor]:
         return self._source.heldout_batch(indices)

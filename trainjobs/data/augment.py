@@ -49,7 +49,8 @@ def rotated(image: Tensor, degrees_B: Tensor) -> Tensor:
     """Each picture, turned about its centre against the clock by so many degrees."""
     angle = degrees_B * (math.pi / 180.0)
     cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    maps = torch.stack([torch.stack([cos, -sin, none], dim=1), torch.stack([sin, cos, none], dim=1)], dim=1)
+    across, along = image.shape[-2] / image.shape[-1], image.shape[-1] / image.shape[-2]  # a grid's coordinates end at 1 on each side
+    maps = torch.stack([torch.stack([cos, -sin * across, none], dim=1), torch.stack([sin * along, cos, none], dim=1)], dim=1)
     grid = F.affine_grid(maps, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

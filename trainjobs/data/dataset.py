@@ -50,6 +50,7 @@ class Reading:
     ranks: Ranks = ALONE
     pin: bool = False
     aside: Path | None = None
+    unit: int = 1  # samples that pass together
     say: Callable[[str], None] = silent
 
     def limit(self, data: Data) -> int:

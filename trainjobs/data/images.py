@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+ORIENTATION = 0x0112  # of EXIF: from 5 on width and height change places
 # Those that Pillow reads only where it was built with their library.
 OPTIONAL = {".avif": "avif", ".webp": "webp"}
 SUFFIXES = (
@@ -27,28 +28,32 @@ SUFFIXES = (
 )
 
 
-def decode(data: Path | bytes, size: int, channels: int, where: str = "") -> npt.NDArray[np.uint8]:
+def decode(data: Path | bytes, size: int | tuple[int, int], channels: int, where: str = "") -> npt.NDArray[np.uint8]:
     """The pixels of `read`."""
     return read(data, size, channels, where).pixels
 
 
-def read(data: Path | bytes, size: int, channels: int, where: str = "") -> Picture:
-    """uint8 [channels, size, size]: turned upright, in eight bits (modes.py), transparency laid on white, scaled so that the shorter side
-    fits, centre cropped, in sRGB. `data` is a file or what is in one; `where` names it in messages, a file's path where there is none.
+def read(data: Path | bytes, size: int | tuple[int, int], channels: int, where: str = "") -> Picture:
+    """uint8 [channels, size, size], or of a `size` (width, height): turned upright, in eight bits (modes.py), transparency laid on white,
+    scaled so that it just covers that, centre cropped, in sRGB. `data` is a file or what is in one; `where` names it in messages, a file's
+    path where there is none.
 
     JobError GTJ0113, naming the file, when it is no image, or half of one, or its numbers mean nothing certain.
     """
     import numpy as np
 
+    width, height = (size, size) if isinstance(size, int) else size
     where = where or str(data)
     name = where.rsplit("/", 1)[-1]
     try:
         with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
             # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
             several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
-            image.draft(None, (2 * size, 2 * size))  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
+            image.draft(
+                None, (2 * max(width, height), 2 * max(width, height))
+            )  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
             made = flat(ImageOps.exif_transpose(image), image)
-            fitted = ImageOps.fit(made.image, (size, size), Image.Resampling.LANCZOS)
+            fitted = ImageOps.fit(made.image, (width, height), Image.Resampling.LANCZOS)
             coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))
             pixels = np.asarray(coloured.convert("L" if channels == 1 else "RGB"))
     except PermissionError as error:
@@ -61,7 +66,23 @@ def read(data: Path | bytes, size: int, channels: int, where: str = "") -> Pictu
     except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise JobError("GTJ0113", f"{name} is not a readable image", where=where, why=why, how="replace or remove the file") from error
-    return Picture(pixels.reshape(size, size, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
+    return Picture(pixels.reshape(height, width, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
+
+
+def sides(data: Path | bytes, where: str = "") -> tuple[int, int]:
+    """(width, height) of a picture, turned upright, from its first bytes. JobError GTJ0113 when it is no image."""
+    where = where or str(data)
+    name = where.rsplit("/", 1)[-1]
+    try:
+        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION, 1) >= 5
+    except PermissionError as error:
+        raise unreadable(Path(where), error) from error
+    except Exception as error:  # as in `read`
+        why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise JobError("GTJ0113", f"{name} is not a readable image", where=where, why=why, how="replace or remove the file") from error
+    return (height, width) if turned else (width, height)
 
 
 def describe(images: Images) -> str:

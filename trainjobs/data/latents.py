@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -23,8 +23,10 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.ahead import Expecting
+from trainjobs.data.bucketed import BucketedImages
+from trainjobs.data.buckets import Bucketed
 from trainjobs.data.cache import cached
-from trainjobs.data.source import Conditional, DataInfo, Numbered, Source, moved
+from trainjobs.data.source import Conditional, DataInfo, Numbered, Source, moved, squares
 from trainjobs.noise import Noise
 
 VERSION = 1  # of what is written; part of a table's name
@@ -33,6 +35,7 @@ TOGETHER = 8  # pictures that pass the autoencoder together
 
 
 # Of training samples, of their mirror images, of held-out samples.
+NONE: npt.NDArray[Any] = np.empty(0, np.uint8)  # a table without rows
 Tables = tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any]]
 
 
@@ -93,6 +96,10 @@ class EncodedLatents:
         moments = self._moments(rows["image"].to(self.device), names)
         return rows | {"image": drawn(self.encoder, moments, heldout_noise(indices, self.device))}
 
+    @property
+    def squares(self) -> Source:
+        return replace(self, source=squares(self.source))
+
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         return self.source.conditions(rows) if isinstance(self.source, Conditional) else {}
 
@@ -112,7 +119,8 @@ class EncodedLatents:
 @dataclass(frozen=True, eq=False)
 class CachedLatents:
     """Of `source` only the order and the conditions of its samples are asked. `train`, `flipped` and `held` are tables of rows, by the
-    numbers of training and of held-out samples, whose fields are `moments` and the conditions of a batch; `flipped` has moments alone."""
+    numbers of training and of held-out samples, whose fields are `moments` and the conditions of a batch; `flipped` has moments alone.
+    Of pictures of several shapes (`places`) `train` and `flipped` are empty, and `shaped` has two such for each shape, of its samples."""
 
     source: Numbered
     encoder: Encoder
@@ -122,16 +130,21 @@ class CachedLatents:
     flipped: npt.NDArray[Any] | None
     held: npt.NDArray[Any]
     pin: bool = False
+    places: Bucketed | None = None
+    shaped: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] = ()
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         return self.made(self.rows(positions, seed), noise)
 
     def rows(self, positions: Tensor, seed: int) -> dict[str, Tensor]:
         """What takes time of a batch (see trainjobs.data.ahead)."""
-        numbers = self.source.numbers(positions, seed).numpy()
-        found = _fields(self.train[numbers])
-        if self.flipped is not None:
-            found["flipped"] = _fields(self.flipped[numbers])["moments"]
+        numbers, train, flipped = self.source.numbers(positions, seed).numpy(), self.train, self.flipped
+        if self.places is not None:
+            which = self.places.shapes.index(self.places.shape(positions, seed))
+            numbers, (train, flipped) = np.searchsorted(self.places.members[which], numbers), self.shaped[which]
+        found = _fields(train[numbers])
+        if flipped is not None:
+            found["flipped"] = _fields(flipped[numbers])["moments"]
         return {name: value.pin_memory() for name, value in found.items()} if self.pin else found
 
     def made(self, rows: Mapping[str, Tensor], noise: Noise) -> dict[str, Tensor]:
@@ -155,20 +168,45 @@ def tables(source: Numbered, encoder: Encoder, stem: Path, device: torch.device,
     JobError GTJ0113 for a picture whose latents are no numbers, GTJ0114 where the disk is full."""
 
     def table(what: str, count: int, *, held: bool, flip: bool) -> npt.NDArray[Any]:
-        return _table(Path(f"{stem}-{what}.npy"), source, encoder, device, count, held=held, flip=flip, say=say)
+        read = partial(source.plain, held=held)
+        return _table(Path(f"{stem}-{what}.npy"), source, encoder, device, torch.arange(count), read, held=held, flip=flip, say=say)
 
     train = table("train", source.info.length, held=False, flip=False)
     flipped = table("flipped", source.info.length, held=False, flip=True) if flips else None
     return train, flipped, table("held", source.info.heldout, held=True, flip=False)
 
 
+def shaped_tables(
+    source: BucketedImages, encoder: Encoder, stem: Path, device: torch.device, *, flips: bool, say: Callable[[str], None]
+) -> tuple[list[tuple[npt.NDArray[Any], npt.NDArray[Any] | None]], npt.NDArray[Any]]:
+    """(`shaped`, `held`) of CachedLatents, as `tables`."""
+    found = []
+    for (width, height), members in zip(source.places.shapes, source.places.members, strict=True):
+        pair = [
+            _table(
+                Path(f"{stem}-{width}x{height}-{what}.npy"), source, encoder, device, torch.from_numpy(members), source.whole,
+                held=False, flip=flip, say=say,
+            )
+            for what, flip in (("train", False), ("flipped", True))[: 1 + flips]
+        ]  # fmt: skip
+        found.append((pair[0], pair[1] if flips else None))
+    held, read = torch.arange(source.info.heldout), partial(source.plain, held=True)
+    return found, _table(Path(f"{stem}-held.npy"), source, encoder, device, held, read, held=True, flip=False, say=say)
+
+
+Read = Callable[[Tensor], dict[str, Tensor]]  # samples by their numbers
+
+
 def _table(
-    path: Path, source: Numbered, encoder: Encoder, device: torch.device, count: int, *, held: bool, flip: bool, say: Callable[[str], None]
-) -> npt.NDArray[Any]:
+    path: Path, source: Numbered, encoder: Encoder, device: torch.device, every: Tensor, read: Read, *, held: bool, flip: bool,
+    say: Callable[[str], None],
+) -> npt.NDArray[Any]:  # fmt: skip
+    count = len(every)
+
     def write(file: BinaryIO) -> None:
         logging.getLogger(__name__).info("encoding %d pictures, once, in %s", count, path)
         described = False
-        for rows in _encoded(source, encoder, device, count, held=held, flip=flip, say=say):
+        for rows in _encoded(source, encoder, device, every, read, held=held, flip=flip, say=say):
             if not described:
                 kind = np.lib.format.dtype_to_descr(rows.dtype)
                 np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": (count,)})
@@ -176,18 +214,19 @@ def _table(
             file.write(rows.tobytes())
 
     if not count:
-        return np.empty(0, np.uint8)
+        return NONE
     found: npt.NDArray[Any] = np.load(cached(path, write), mmap_mode="r")
     return found
 
 
 def _encoded(
-    source: Numbered, encoder: Encoder, device: torch.device, count: int, *, held: bool, flip: bool, say: Callable[[str], None]
-) -> Iterator[npt.NDArray[Any]]:
-    for start in range(0, count, READ):
-        numbers = torch.arange(start, min(start + READ, count))
-        say(f"encoding pictures {start}/{count}")
-        rows = source.plain(numbers, held=held)
+    source: Numbered, encoder: Encoder, device: torch.device, every: Tensor, read: Read, *, held: bool, flip: bool,
+    say: Callable[[str], None],
+) -> Iterator[npt.NDArray[Any]]:  # fmt: skip
+    for start in range(0, len(every), READ):
+        numbers = every[start : start + READ]
+        say(f"encoding pictures {start}/{len(every)}")
+        rows = read(numbers)
         images = rows.pop("image").to(device)
         moments = encoded(encoder, images.flip(-1) if flip else images)
         refuse_numbers_that_are_none(moments, partial(source.names, numbers, held=held))

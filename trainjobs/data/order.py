@@ -31,9 +31,10 @@ DECODED = ("parquet",)  # forms of which a block is decoded whole to read a row
 @dataclass(frozen=True)
 class Order:
     """Of `blocks` so many shards (units of trainjobs.data.rows) are mixed block by block, and of these blocks so many, a `window`, row by
-    row. A checkpoint keeps it: a run that goes on has the order it began with, however large the cache is there."""
+    row. A checkpoint keeps it: a run that goes on has the order it began with, however large the cache is there. Of `buckets` (see
+    trainjobs.data.buckets) `window` is their unit."""
 
-    kind: Literal["whole", "blocks"] = "whole"
+    kind: Literal["whole", "blocks", "buckets"] = "whole"
     window: int = 0
     shards: int = 0
 

@@ -33,6 +33,7 @@ class DataInfo:
     difficulty: Tensor | None = None  # float64 [length], by data.curriculum.column, of each training sample in the source's own count
     base: Pretrained | None = None  # the trained model that the job goes on from, where it does
     orders: tuple[Mapping[str, Any], ...] = ()  # of each source, where it is not simply one permutation: what a checkpoint keeps
+    note: str = ""  # what whoever trains on it should know, of pictures of several shapes
     decode: Callable[[Tensor], Tensor] | None = None  # of latents, what makes pictures of them, float [B, C, H, W]
     encoder: Mapping[str, str] | None = None  # of latents, the digests of the autoencoder's files, by name
 
@@ -78,6 +79,21 @@ class Numbered(Source, Protocol):
     def names(self, numbers: Tensor, *, held: bool) -> list[str]:
         """What people call them: files, where they are such."""
         ...
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """A source whose training batches are of several shapes."""
+
+    @property
+    def squares(self) -> Source:
+        """The same samples, in an order of its own, as pictures of info.shape."""
+        ...
+
+
+def squares(source: Source) -> Source:
+    """What evaluations, sheets and plans look at: batches of any positions have pictures of info.shape."""
+    return source.squares if isinstance(source, Shaped) else source
 
 
 @runtime_checkable

@@ -41,7 +41,7 @@ SOON = 4096  # samples whose blocks are fetched before they are needed, where al
 
 @dataclass(frozen=True)
 class Sample:
-    pixels: npt.NDArray[np.uint8]  # [channels, size, size]
+    pixels: npt.NDArray[np.uint8]  # [channels, height, width]
     label: int
     caption: str
     where: str
@@ -95,15 +95,22 @@ class StreamedImages:
 
     def rows(self, positions: Tensor, seed: int) -> dict[str, Tensor]:
         """What takes time of a batch, on the CPU, without randomness: any thread may ask."""
-        numbers = self.places.numbers(positions, seed)
         with self._reading(positions, seed):
-            found = self._stacked(self._read(self.train, numbers))
+            return self.read_at(self.places.numbers(positions, seed))
+
+    def read_at(self, numbers: npt.NDArray[np.int64], shape: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """`rows` of training samples number int64 [B]; of a `shape`, width and height, other than the square."""
+        found = self._stacked(self._read(self.train, numbers, shape))
         return {name: value.pin_memory() for name, value in found.items()} if self.pin else found
 
     def coming(self, positions: Tensor, seed: int) -> None:
         """These positions (int64 [n]) are asked for next, behind those that were told before: of rows that are objects of their own, those
         objects are fetched, and no others."""
-        if self.fetchers is not None and (objects := self._objects(self.train, self.places.numbers(positions, seed))) is not None:
+        self.coming_at(self.places.numbers(positions, seed))
+
+    def coming_at(self, numbers: npt.NDArray[np.int64]) -> None:
+        """The same of training samples by their numbers."""
+        if self.fetchers is not None and (objects := self._objects(self.train, numbers)) is not None:
             self.shelf.soon(self.train.records.place, objects)
 
     def close(self) -> None:
@@ -123,8 +130,8 @@ class StreamedImages:
     def numbers(self, positions: Tensor, seed: int) -> Tensor:
         return torch.from_numpy(self.places.numbers(positions, seed))
 
-    def plain(self, numbers: Tensor, *, held: bool) -> dict[str, Tensor]:
-        found = self._stacked(self._read(self.held if held else self.train, numbers.numpy()))
+    def plain(self, numbers: Tensor, *, held: bool, shape: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        found = self._stacked(self._read(self.held if held else self.train, numbers.numpy(), shape))
         return found | {"image": scaled(found["image"])}
 
     def names(self, numbers: Tensor, *, held: bool) -> list[str]:
@@ -174,7 +181,7 @@ class StreamedImages:
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
-    def _read(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Sample]:
+    def _read(self, rows: Rows, numbers: npt.NDArray[np.int64], shape: tuple[int, int] | None = None) -> list[Sample]:
         """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
         parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
@@ -189,7 +196,7 @@ class StreamedImages:
             parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True
         ):
             for place, record in zip(here.tolist(), records, strict=True):
-                found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record)))
+                found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record, shape)))
         if self.bad is not None:
             self.bad.saw(len(numbers))
         return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
@@ -235,11 +242,11 @@ class StreamedImages:
                 raise
             return [None] * len(asked)
 
-    def _good(self, rows: Rows, block: int, row: int, record: Record | None) -> Sample:
+    def _good(self, rows: Rows, block: int, row: int, record: Record | None, shape: tuple[int, int] | None) -> Sample:
         """A row; where it is bad and may be left out, the next good one of its block and side, from the front again behind the last."""
         if self.bad is None:
             assert record is not None, "an error was raised"
-            return self._sample(record)
+            return self._sample(record, shape)
         own = rows.block(block)
         first = int(np.searchsorted(own, row))
         for step in range(len(own)):
@@ -249,7 +256,7 @@ class StreamedImages:
             try:
                 if step or record is None:
                     (record,) = rows.records.read(self.shelf, block, [candidate], tuple(self.roles.values()))
-                return self._sample(record)
+                return self._sample(record, shape)
             except JobError as error:
                 if error.code != "GTJ0113":
                     raise
@@ -258,8 +265,8 @@ class StreamedImages:
         why = f"none of its {len(own)} samples can be read, and data.onBadSample: skip takes a neighbour from the same part"
         raise JobError("GTJ0113", "a part of the data is broken", where=names, why=why, how=f"look at {self.bad.path}")
 
-    def _sample(self, record: Record) -> Sample:
-        pixels = decode(encoded(record, self.roles["image"]), self.images.size, self.images.channels, record.where)
+    def _sample(self, record: Record, shape: tuple[int, int] | None) -> Sample:
+        pixels = decode(encoded(record, self.roles["image"]), shape or self.images.size, self.images.channels, record.where)
         label, caption = self._label(record), self._caption(record)
         return Sample(pixels, label, caption, record.where)
 
@@ -277,8 +284,8 @@ class StreamedImages:
         if "caption" not in self.roles:
             return ""
         value = record.values.get(self.roles["caption"])
-        if not isinstance(value, str):
-            why = f"column {self.roles['caption']} holds {'nothing' if value is None else type(value).__name__}"
+        if not isinstance(value, str) or not value.strip():
+            why = f"column {self.roles['caption']} holds {type(value).__name__ if value and not isinstance(value, str) else 'nothing'}"
             raise JobError("GTJ0113", f"{record.name} has no caption", where=record.where, why=why, how="mend or remove the sample")
         return value
 

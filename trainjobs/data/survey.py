@@ -62,12 +62,13 @@ class Survey:
     duplicates: tuple[tuple[str, ...], ...] = ()  # names of samples with the same contents
     copies: int = 0  # samples that are the same as an earlier one
     broken: tuple[tuple[str, str], ...] = ()  # (where, why)
+    buckets: tuple[tuple[str, int], ...] = ()  # of training pictures by their shapes, "256x128", the most frequent first
 
     def as_data(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.histogram:
             found["histogram"]["bins"] = [{"from": low, "to": high, "samples": count} for low, high, count in self.histogram.bins]
-        found["labels"] = dict(self.labels)
+        found["labels"], found["buckets"] = dict(self.labels), dict(self.buckets)
         found["broken"] = [{"where": where, "why": why} for where, why in self.broken]
         return found
 
@@ -82,6 +83,7 @@ def survey(
     *,
     exact: bool = True,
     look: int = LOOKED,
+    buckets: Sequence[tuple[str, int]] = (),
 ) -> Survey:
     """Of records of which `samples` rows are trained on and `heldout` held out. At most `look` samples are read, evenly spread, and an
     eighth of it of data that lies elsewhere; those that cannot be read are told, not raised."""
@@ -112,6 +114,7 @@ def survey(
         same[:NAMED],
         copies,
         tuple(broken[:NAMED]),
+        tuple(buckets),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainjobs.api.job import Spec
 from trainjobs.data import open_source, preflight
+from trainjobs.data.bucketed import assigned
 from trainjobs.data.dataset import Dataset, Reading, open_dataset
 from trainjobs.data.forms.index import silent
 from trainjobs.data.found import Found
@@ -48,4 +49,9 @@ def _survey(spec: Spec, dataset: Dataset, reading: Reading, shelf: Sparing, look
     # Of text it is parts of documents that are held out, not documents.
     exact = dataset.apart is not None or (dataset.kind != "text" and cheap(dataset.objects))
     held = len(dataset.sides(reading)[1]) if exact else round(total * spec.data.holdout)
-    return survey(records, dataset.recognised, shelf, total - held, held, words, exact=exact, look=look)
+    shapes: tuple[tuple[str, int], ...] = ()
+    if spec.data.images.buckets is not None and dataset.kind == "image" and exact:  # of what is far away nobody looks at every picture
+        batch = spec.training.batch
+        found_shapes = assigned(dataset.sides(reading)[0], dataset, reading, shelf, batch.micro or batch.global_)
+        shapes, words = found_shapes.filled, [*words, found_shapes.said]
+    return survey(records, dataset.recognised, shelf, total - held, held, words, exact=exact, look=look, buckets=shapes)

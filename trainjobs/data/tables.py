@@ -7,7 +7,7 @@ Which of the two changes no sample: order, held-out rows and pixels are the same
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
-from trainjobs.api.problem import did_you_mean
+from trainjobs.api.problem import did_you_mean, listed
+from trainjobs.data.bucketed import bucketed, ordered
 from trainjobs.data.captions import LONGEST
 from trainjobs.data.conditions import Conditions, captioned
 from trainjobs.data.curriculum import numbers_of
@@ -35,6 +36,7 @@ from trainjobs.data.source import Source, none_left
 from trainjobs.data.streamed import StreamedImages
 
 AT_ONCE = 1 << 30  # bytes of encoded pictures that are decoded before the first step, instead of beside it
+SHOWN = 5  # classes in a message
 _BLOCK = 1024  # pictures in memory while a table is written
 VERSION = 3  # of what `read` makes; part of the table's name
 
@@ -46,10 +48,12 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     train, held = dataset.sides(reading)
     if not len(train):
         raise none_left(len(held), data.holdout, dataset.found.uri, "images")
-    kept = reading.kept[number] if number < len(reading.kept) else None
-    order = Order.from_dict(kept) if kept else chosen(train, limit, dataset.found.uri)
+    begun = reading.kept[number] if number < len(reading.kept) else None
+    kept = Order.from_dict(begun) if begun else None
+    order = kept if kept and kept.kind != "buckets" else chosen(train, limit, dataset.found.uri)
     pixels = (len(train) + len(held)) * data.images.channels * data.images.size**2
     little = dataset.size <= AT_ONCE and 2 * pixels <= limit and order.kind == "whole" and data.on_bad_sample == "fail"
+    little = little and data.images.buckets is None
     shelf = reading.shelf(data, derived=little)
     ease = _difficulty(dataset, shelf, train)
     if little:
@@ -60,7 +64,12 @@ def open_images(dataset: Dataset, reading: Reading, number: int, caption: int = 
     roles, bad = dataset.roles, dataset.bad
     streamed = StreamedImages.of(train, held, order, data, shelf, roles, classes=numbers, caption=caption, bad=bad, pin=reading.pin)
     info = replace(streamed.info, classes=classes.names if classes else (), orders=(order.to_dict(),), difficulty=ease)
-    return replace(streamed, info=info)
+    if data.images.buckets is None:
+        return replace(streamed, info=info)
+    shaped = ordered(kept, order, reading.unit, dataset.found.uri)
+    made = bucketed(streamed, dataset, reading, shaped.window)
+    told = replace(info, orders=(shaped.to_dict(),), note=made.places.said)
+    return replace(made, square=replace(streamed, info=told))
 
 
 def _table(dataset: Dataset, reading: Reading, shelf: Shelf, train: Rows, held: Rows, caption: int) -> ImageSource:
@@ -106,10 +115,21 @@ def _conditions(dataset: Dataset, reading: Reading, shelf: Shelf, caption: int) 
     if (classes := dataset.classes(shelf, reading)) is not None:
         label = torch.tensor([classes.numbers[value] for value in dataset.column("label", shelf)], dtype=torch.int64)
         names = classes.names
+        refuse_lone(torch.bincount(label, minlength=len(names)).tolist(), names, dataset.found.uri)
     if "caption" in dataset.roles:
         of = (name for block in range(len(dataset.records.blocks)) for name in dataset.records.names(block))
         text, starts = captioned(dataset.column("caption", shelf), of, dataset.found.uri, caption)
     return Conditions(label, names, text, starts, caption)
+
+
+def refuse_lone(counts: Sequence[int], names: Sequence[str], where: str) -> None:
+    """JobError GTJ0113 for a class of one picture, of how many each class has."""
+    lone = [name for count, name in zip(counts, names, strict=True) if count == 1]
+    if lone:
+        what = f"class {lone[0]} has one picture"
+        why = f"of {len(names)} classes {len(lone)} have one: {listed(lone[:SHOWN], 'and')}" if len(lone) > 1 else "all others have more"
+        why += "; that it shares with none, so the model learns that picture by heart, or nothing where it is held out"
+        raise JobError("GTJ0113", what, where=where, why=why, how="add pictures, or take the class out by data.where")
 
 
 def _decoded(dataset: Dataset, shelf: Shelf) -> Iterator[npt.NDArray[np.uint8]]:

@@ -105,7 +105,8 @@ class Engine:
         self._counts_forwards = hasattr(self._engine.optimizer, "clear_backward_seen_flag")
         self._world = world
         self._norm: GradientNorm | None = None
-        self._scaled = ScaledStep(self._engine, trainable, self.scale) if self.scale and stage == 0 else None
+        turns = max(1, spec.training.batch.global_ // (micro * world.size))
+        self._scaled = ScaledStep(self._engine, trainable, self.scale, turns) if self.scale and stage == 0 else None
         if self._scaled:
             self._scaled.stand()
         elif self.scale:
@@ -115,7 +116,7 @@ class Engine:
         """Add the gradient of a scalar loss, which the caller has divided by the number of backwards before the next step."""
         if self._counts_forwards:
             self._engine.optimizer.clear_backward_seen_flag()
-        self._backward(loss * self.scale.scale if self.scale and self._scaled else loss)
+        self._backward(loss * self._scaled.factor if self._scaled else loss)
 
     def step(self) -> None:
         """Average the gradients over the workers, clip, update, and clear them.

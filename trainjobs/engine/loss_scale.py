@@ -71,11 +71,20 @@ class LossScale:
 
 
 class ScaledStep:
-    """Stage 0: stands before an engine's update. Gradients are divided by the scale; of those that are not finite no update is made."""
+    """Stage 0: stands before an engine's update. Gradients are divided by what losses were multiplied with; of those that are not finite no
+    update is made.
 
-    def __init__(self, engine: Any, trained: Sequence[nn.Parameter], scale: LossScale) -> None:
-        self._engine, self._trained, self._scale = engine, trained, scale
+    A loss comes divided by the micro-batches of its step, `turns`, and is multiplied with them again: what is computed in fp16 is the same
+    however many ranks share a batch of such micro-batches, so they all skip the same steps."""
+
+    def __init__(self, engine: Any, trained: Sequence[nn.Parameter], scale: LossScale, turns: int = 1) -> None:
+        self._engine, self._trained, self._scale, self._turns = engine, trained, scale, turns
         self._take: Any = None
+
+    @property
+    def factor(self) -> float:
+        """What a loss is multiplied with."""
+        return self._scale.scale * self._turns
 
     def stand(self) -> None:
         """Before whatever else looks at the gradients."""
@@ -89,7 +98,7 @@ class ScaledStep:
         device = self._trained[0].device
         overflow = torch.zeros((), device=device)
         if gradients:
-            inverse = torch.full((), 1.0 / self._scale.scale, device=device)
+            inverse = torch.full((), 1.0 / self.factor, device=device)
             torch._amp_foreach_non_finite_check_and_unscale_(gradients, overflow, inverse)
         skips = bool(overflow)
         if skips:

@@ -9,7 +9,7 @@ import torch
 
 from trainjobs.api.job import Spec
 from trainjobs.data.pretrained import base_of
-from trainjobs.data.source import Source
+from trainjobs.data.source import Source, squares
 from trainjobs.engine.memory import device_memory
 from trainjobs.noise import Noise
 from trainjobs.objectives.build import build
@@ -43,7 +43,7 @@ def _beside(spec: Spec, model: Model, source: Source, cut: Cut, memory: int) -> 
     from trainjobs.engine.fake_step import Unknown, trace  # torch's fake tensors take a second to import, and few runs need them
 
     positions = torch.arange(cut.micro)
-    rows = source.batch(positions, spec.training.seed, Noise.of(spec.training.seed, 0, "plan", positions))
+    rows = squares(source).batch(positions, spec.training.seed, Noise.of(spec.training.seed, 0, "plan", positions))
     make = partial(build, spec, source.info) if base_of(spec) is None else lambda: model  # weights that were read are not read again
     try:
         return trace(spec, make, {name: value.cpu() for name, value in rows.items()}, cut.accumulation).beside

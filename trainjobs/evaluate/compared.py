@@ -21,7 +21,7 @@ from trainjobs.api.metrics import BUILTIN
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.api.uris import builtin as name_of
 from trainjobs.data.encoded import Encoded
-from trainjobs.data.source import Source
+from trainjobs.data.source import Source, squares
 from trainjobs.evaluate import feature_file, features
 from trainjobs.evaluate.features import Features
 from trainjobs.evaluate.frechet import Moments, frechet
@@ -90,10 +90,11 @@ class Compared:
         data.images.augment as there, and of the same ones whatever the run's seed is."""
         if self.world.lead(self._kept):
             return
+        source = squares(self.source)
         total, found = min(self.count, self.source.info.length), []
         for rows, counts in looking.turns("features of real pictures", total, micro, self.world):
             noise = Noise.of(0, 0, "features", rows.to(self.world.device))
-            images = self.source.batch(rows, 0, noise)["image"].to(self.world.device)
+            images = source.batch(rows, 0, noise)["image"].to(self.world.device)
             if counts:
                 found.append(self.features.of(images)[0])
         real = whole(self.world.collect(found))

@@ -14,7 +14,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.metrics import LIVE, WITH_LOSS, question
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.data import ring
-from trainjobs.data.source import Conditional, Source
+from trainjobs.data.source import Conditional, Source, squares
 from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
 from trainjobs.evaluate.heldout import Heldout
@@ -155,7 +155,7 @@ def pictured(spec: Spec, source: Source, rows: Tensor) -> Mapping[str, Tensor]:
     if source.info.heldout:
         return source.heldout_batch(rows % source.info.heldout)
     places = rows % source.info.length
-    return source.batch(places, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", places))
+    return squares(source).batch(places, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", places))
 
 
 def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.ring import SIGMA
 from trainjobs.data.source import Source
 from trainjobs.data.survey import Survey
@@ -55,6 +56,8 @@ def first(source: Source, seed: int) -> Sheet:
     info = source.info
     count = TEXTS if info.kind == "text" else COUNT
     positions = torch.arange(min(count, info.length))
+    if isinstance(source, BucketedImages):
+        return Sheet(sheet(*of_shapes(source, positions, seed)))
     batch = source.batch(positions, seed, Noise.of(seed, 0, "data", positions))
     if info.kind == "text":
         assert info.tokenizer is not None
@@ -66,6 +69,18 @@ def first(source: Source, seed: int) -> Sheet:
     if info.kind == "point":
         return Sheet(scatter(batch["point"], info.modes or (), SIGMA))
     return Sheet(sheet(batch["image"], under(batch, info.classes)))
+
+
+def of_shapes(source: BucketedImages, positions: Tensor, seed: int) -> tuple[Tensor, list[list[str]]]:
+    """The first samples in their shapes, each in the upper left corner of a white square that all of them fit into."""
+    side = max(max(shape) for shape in source.places.shapes)
+    whole, lines = [], list[list[str]]()
+    for part in torch.split(positions, source.places.unit):
+        batch = source.batch(part, seed, Noise.of(seed, 0, "data", part))
+        height, width = batch["image"].shape[-2:]
+        whole.append(torch.nn.functional.pad(batch["image"], (0, side - width, 0, side - height), value=1.0))
+        lines += under(batch, source.info.classes)
+    return torch.cat(whole), lines
 
 
 def exchange(batch: Mapping[str, Tensor], row: int, tokenizer: Tokenizer) -> str:

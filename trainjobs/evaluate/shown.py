@@ -8,7 +8,7 @@ import torch
 
 from trainjobs.api.job import Spec
 from trainjobs.data.encoded import Encoded
-from trainjobs.data.source import Source
+from trainjobs.data.source import Source, squares
 from trainjobs.evaluate.learned import texts
 from trainjobs.evaluate.score import dealt, joined
 from trainjobs.evaluate.setting import Setting
@@ -35,7 +35,7 @@ def real(source: Source, spec: Spec, wanted: int) -> Samples | None:
     if info.heldout:
         return visible(source.heldout_batch(torch.arange(min(wanted, info.heldout))), source)
     rows = torch.arange(min(wanted, info.length))
-    return visible(source.batch(rows, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", rows)), source)
+    return visible(squares(source).batch(rows, spec.training.seed, Noise.of(spec.training.seed, 0, "shown", rows)), source)
 
 
 def visible(rows: Rows, source: Source) -> Samples | None:

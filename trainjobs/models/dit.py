@@ -11,6 +11,8 @@ the network by predicting 0. The states of a text are attended to between the tw
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,7 +49,8 @@ class Layer(nn.Module):
 
 
 class DiT(nn.Module):
-    """(float [B, C, S, S], int64 or float [B] times, what it is conditioned on) -> float32 [B, outputs, S, S]."""
+    """(float [B, C, H, W], int64 or float [B] times, what it is conditioned on) -> float32 [B, outputs, H, W]. `size` is that of the
+    squares that it draws."""
 
     def __init__(
         self,
@@ -77,7 +80,9 @@ class DiT(nn.Module):
         self.register_buffer("places", sines(self.side, hidden), persistent=False)
 
     def forward(self, x_BCSS: Tensor, t_B: Tensor, given: Tensor | None = None) -> Tensor:
-        x = self.first(x_BCSS).flatten(2).transpose(1, 2) + self.places
+        x = self.first(x_BCSS)
+        rows, columns = x.shape[-2:]
+        x = x.flatten(2).transpose(1, 2) + self.placed(rows, columns)
         time: Tensor = self.time(timestep_features(t_B, _FEATURES))
         told = None
         if self.condition is not None:
@@ -86,21 +91,30 @@ class DiT(nn.Module):
         for layer in self.layers:
             x = layer(x, time, told)
         b, a = self.modulation(F.silu(time))[:, None].chunk(2, dim=-1)
-        patches = self.last(modulated(x, a, b)).unflatten(1, (self.side, self.side)).unflatten(-1, (self.patch, self.patch, self.outputs))
+        patches = self.last(modulated(x, a, b)).unflatten(1, (rows, columns)).unflatten(-1, (self.patch, self.patch, self.outputs))
         output: Tensor = patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
         return output.float()
+
+    def placed(self, rows: int, columns: int) -> Tensor:
+        """Of patches of a picture of any shape: the same place has the same waves in all of them."""
+        places = cast(Tensor, self.places)
+        if (rows, columns) == (self.side, self.side):
+            return places
+        return sines(rows, places.shape[-1], columns).to(places)
 
 
 def modulated(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=_EPSILON) * (1.0 + a) + b
 
 
-def sines(side: int, hidden: int) -> Tensor:
-    """float32 [side * side, hidden]: sines, then cosines, of the column at frequencies from 1 down to almost 1/10000; then of the row."""
+def sines(side: int, hidden: int, wide: int | None = None) -> Tensor:
+    """float32 [side * wide, hidden]: sines, then cosines, of the column at frequencies from 1 down to almost 1/10000; then of the row. A
+    square without `wide`."""
+    wide = side if wide is None else wide
     frequencies = 10000.0 ** -(torch.arange(hidden // 4, dtype=torch.float64) / (hidden // 4))
-    waves = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
+    waves = torch.arange(max(side, wide), dtype=torch.float64)[:, None] * frequencies
     waves = torch.cat([waves.sin(), waves.cos()], dim=1)
-    columns, rows = waves.expand(side, -1, -1), waves[:, None].expand(-1, side, -1)
+    columns, rows = waves[:wide].expand(side, -1, -1), waves[:side, None].expand(-1, wide, -1)
     return torch.cat([columns, rows], dim=-1).flatten(0, 1).float()
 
 

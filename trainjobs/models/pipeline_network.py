@@ -25,11 +25,12 @@ T5 = 256  # tokens, padding among them, to which no mask is told: max_sequence_l
 
 class PipelineNetwork(nn.Module):
     """`network(x, t, *ids)`: x float [B, C, h, w], t [B] as the scheduler counts it, ids int64 [B, T] of each text encoder; what the
-    pipeline predicts, in the shape of x. `nothing` are the ids of the empty prompt, int64 [T] each, where it is zeros."""
+    pipeline predicts, in the shape of x, whose sides are `factor` times smaller than the picture's. `nothing` are the ids of the empty
+    prompt, int64 [T] each, where it is zeros."""
 
-    def __init__(self, parts: Parts, size: int, nothing: Sequence[Tensor] = ()) -> None:
+    def __init__(self, parts: Parts, factor: int, nothing: Sequence[Tensor] = ()) -> None:
         super().__init__()
-        self._kind, self._name, self._size = parts.kind, parts.name, size
+        self._kind, self._name, self._factor = parts.kind, parts.name, factor
         self._count = len(parts.encoders)
         self.add_module(parts.name, parts.denoiser)
         for name, encoder in zip(ENCODERS, parts.encoders, strict=False):
@@ -65,7 +66,8 @@ class PipelineNetwork(nn.Module):
         if self._kind == "StableDiffusion3Pipeline":
             predicted = self.denoiser(hidden_states=x.to(dtype), timestep=t, encoder_hidden_states=told, pooled_projections=pooled)
         elif self._kind == "StableDiffusionXLPipeline":
-            sizes = torch.tensor([self._size, self._size, 0, 0, self._size, self._size], device=x.device, dtype=dtype)
+            height, width = (self._factor * side for side in x.shape[-2:])
+            sizes = torch.tensor([height, width, 0, 0, height, width], device=x.device, dtype=dtype)
             beside = {"text_embeds": pooled, "time_ids": sizes.expand(len(x), -1)}
             predicted = self.denoiser(x.to(dtype), t, encoder_hidden_states=told, added_cond_kwargs=beside)
         else:

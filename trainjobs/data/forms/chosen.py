@@ -47,7 +47,7 @@ def choose(records: Records, where: str | None, limit: int | None, shelf: Shelf,
     rows: list[npt.NDArray[np.int64] | None] = [None] * len(records.blocks)
     if where is not None:
         asked = condition(where, records.columns)
-        keys = [_key(records, block, "where", where) for block in range(len(records.blocks))]
+        keys = [key_of_block(records, block, "where", where) for block in range(len(records.blocks))]
         made = indexing.of(keys, lambda block: {"chosen": _true(records, shelf, block, asked)}, "blocks")
         rows = [arrays["chosen"] for arrays in made]
     left = limit if limit is not None else 1 << 62
@@ -72,7 +72,7 @@ def distinct(records: Records, column: str, shelf: Shelf, indexing: Indexing, *,
 
     inner, keys = records, list[str]()
     for block in range(len(records.blocks)):
-        keys.append(_key(inner, block, "distinct", column, *(["lenient"] if lenient else [])))
+        keys.append(key_of_block(inner, block, "distinct", column, *(["lenient"] if lenient else [])))
     found = indexing.of(keys, make, "blocks")
     return list(dict.fromkeys(value for arrays in found for value in unpacked(arrays["values"])))
 
@@ -89,9 +89,10 @@ def _readable(records: Records, shelf: Shelf, block: int, column: str) -> Iterat
             yield value
 
 
-def _key(records: Records, block: int, *settings: object) -> str:
+def key_of_block(records: Records, block: int, *settings: object) -> str:
+    """Changes with what a block holds, and with the settings."""
     if isinstance(records, Chosen):
-        return _key(records.records, block, *settings, records.where, records.limit, digest_of(records.rows[block]))
+        return key_of_block(records.records, block, *settings, records.where, records.limit, digest_of(records.rows[block]))
     objects = records.blocks[block].objects
     beside = records.beside if isinstance(records, Images) else ""
     return key_of(records.place, objects[0], records.form, _VERSION, [[one.name, one.tag] for one in objects], beside, block, *settings)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainjobs.data.forms.chosen import Chosen, distinct
+from trainjobs.api.errors import JobError
+from trainjobs.data.forms.chosen import Chosen, column_of, distinct
 from trainjobs.data.forms.index import Indexing, silent
 from trainjobs.data.forms.parquet import Parquet
 from trainjobs.data.forms.records import Records
@@ -33,7 +34,23 @@ def classes_of(
     JobError GTJ0113 as of roles.classes."""
     names = names_of(records, column)
     values = [] if names is not None else distinct(records, column, shelf, Indexing(cache, ranks, say, clock), lenient=lenient)
+    if None in values and not lenient:
+        raise unlabelled(records, column, shelf)
     return classes(values, column, records.place.uri, names)
+
+
+def unlabelled(records: Records, column: str, shelf: Shelf) -> JobError:
+    """GTJ0113, which names the first sample without a label, and says how many there are."""
+    first, count, total = "", 0, 0
+    for block in range(len(records.blocks)):
+        names = records.names(block)
+        for row, value in enumerate(column_of(records, shelf, block, column)):
+            total += 1
+            if value is None:
+                first, count = first or names[row], count + 1
+    why = f"{count} of {total}, the first is {first}"
+    how = "label each, take those without out with data.where, or give them a class of their own"
+    return JobError("GTJ0113", f"samples have no {column}", where=records.place.uri, why=why, how=how)
 
 
 def names_of(records: Records, column: str) -> Sequence[str] | None:

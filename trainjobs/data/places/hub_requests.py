@@ -122,7 +122,8 @@ class Hub:
             whom = self.whom()
             how = f"ask for access on {page}" + ("" if whom else f", make a token that may read it, and {TOKEN}")
             why = f"its owner gives access one by one, and {f'{whom} has none' if whom else 'nobody without a token has any'}"
-            return JobError("GTJ0112", f"the {self.kind} {repo} is gated", where=where, why=why, how=how)
+            code = "GTJ0109" if self.kind == "model" else "GTJ0112"
+            return JobError(code, f"the {self.kind} {repo} is gated", where=where, why=why, how=how)
         if isinstance(error, RevisionNotFoundError):
             told = (
                 f"the revision stands at the end: hf://datasets/{repo}/config@revision" if self.kind == "dataset" else "it is base.revision"

@@ -71,7 +71,7 @@ class PipelineObjective:
     def denoising(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         noise, size = batch.noise, batch.size
         z = self.latents(batch.data[MEAN], batch.data[LOGVAR], noise, "posterior")
-        ids, u, eps = self._told(batch, dropped=True), self._time(noise, "t"), noise.normal("epsilon", *self.shape)
+        ids, u, eps = self._told(batch, dropped=True), self._time(noise, "t"), noise.normal("epsilon", *z.shape[1:])
         if self.classes is None:
             loss = self._errors(z, eps, u, ids).mean()
             return loss, {"loss": loss.detach(), **self._words_measured()}
@@ -93,7 +93,7 @@ class PipelineObjective:
         z, u = self.latents(batch.data[MEAN], batch.data[LOGVAR], noise, "posterior"), spread(samples).float()
         if self.process.prediction != "flow":
             u = (spread(samples) * self.process.timesteps).long()
-        errors = self._errors(z, noise.normal("epsilon", *self.shape), u, self._told(batch, dropped=False))
+        errors = self._errors(z, noise.normal("epsilon", *z.shape[1:]), u, self._told(batch, dropped=False))
         return {"loss": over(errors.mean(), batch.size)}
 
     def sample(self, batch: Batch) -> Samples:
@@ -109,7 +109,7 @@ class PipelineObjective:
 
     def latents(self, mean: Tensor, logvar: Tensor, noise: Noise, name: str) -> Tensor:
         """A draw from the posterior, as the pipeline scales it."""
-        drawn = mean + (0.5 * logvar).exp() * noise.normal(name, *self.shape)
+        drawn = mean + (0.5 * logvar).exp() * noise.normal(name, *mean.shape[1:])
         return (drawn - self.process.shift) * self.process.scale
 
     def _drawn(self, noise: Noise, look: Any) -> Tensor:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
+from trainjobs.api.buckets import Buckets
 from trainjobs.api.diffusion import Diffusion
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -38,14 +39,14 @@ def build(spec: Spec, info: DataInfo) -> Model:
     half = spec.training.precision == "bf16" and adapt.type != "full"
     parts = load(base, half=half)
     process = process_of(parts.scheduler, parts.vae, family, base.uri)
-    shape = latents(parts, info)
+    shape = latents(parts, info, spec.data.images.buckets)
     texts = trained(parts, family)
     nothing = tuple(texts.ids([""], "the empty prompt"))
     prompts = prompts_of(adapt)
     told = tuple(texts.ids(prompts, f"diffusion.adapt.{'dreambooth' if adapt.dreambooth else 'textualInversion'}")) if prompts else ()
     kinds = tuple(texts.ids([adapt.dreambooth.class_prompt], "diffusion.adapt.dreambooth.classPrompt")) if adapt.dreambooth else ()
     zeros = parts.kind == "StableDiffusionXLPipeline" and bool(parts.index.get("force_zeros_for_empty_prompt", True))
-    network = PipelineNetwork(parts, info.shape[-1], [ids[0] for ids in nothing] if zeros else ())
+    network = PipelineNetwork(parts, info.shape[-1] // shape[-1], [ids[0] for ids in nothing] if zeros else ())
     objective = PipelineObjective(
         network, parts.vae, process, family, texts, nothing, told, shape, prompts[0] if prompts else "", class_ids=kinds
     )
@@ -82,8 +83,8 @@ def trained(parts: Parts, family: Diffusion) -> Texts:
     return Texts(parts.tokenizers, lengths, word, tokens)
 
 
-def latents(parts: Parts, info: DataInfo) -> tuple[int, ...]:
-    """(channels, height, width) of the latents of images. JobError GTJ0108 for images that cannot become such."""
+def latents(parts: Parts, info: DataInfo, buckets: Buckets | None = None) -> tuple[int, ...]:
+    """(channels, height, width) of the latents of images. JobError GTJ0108 for images that cannot become such, of any of the shapes."""
     channels, size = image("diffusion.pretrained", "a pipeline", info)
     vae = cast(Any, parts.vae)
     if channels != vae.config.in_channels:
@@ -98,4 +99,14 @@ def latents(parts: Parts, info: DataInfo) -> tuple[int, ...]:
         why = f"its autoencoder makes {factor} pixels one, and its denoiser {halvings} of those"
         how = f"set data.images.size to a multiple of {unit}"
         raise JobError("GTJ0108", f"images of {size} pixels do not fit the pipeline", where="data.images.size", why=why, how=how)
+    if buckets is not None and buckets.step % unit:
+        why = f"sides are multiples of it, its autoencoder makes {factor} pixels one, and its denoiser {halvings} of those"
+        how, where = f"set it to a multiple of {unit}", "data.images.buckets.step"
+        raise JobError("GTJ0108", f"a step of {buckets.step} pixels does not fit the pipeline", where=where, why=why, how=how)
+    most = cast(Any, parts.denoiser).config.get("pos_embed_max_size")
+    longest = size if buckets is None else max(buckets.high(size), size)
+    if most and longest > unit * most:
+        why = f"its denoiser knows {most} places a side, of {unit} pixels each"
+        where, how = ("data.images.size" if buckets is None else "data.images.buckets.maxSide"), f"write {unit * most} or less"
+        raise JobError("GTJ0108", f"sides of {longest} pixels do not fit the pipeline", where=where, why=why, how=how)
     return (int(vae.config.latent_channels), size // factor, size // factor)
