@@ -68,7 +68,7 @@ def stages(*some: int) -> tuple[int, ...]:
 
 # name: (family, training, stage, step after which it is stopped)
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int, int]] = {
-    **{f"fp16-z{stage}": (VAE, {"precision": "fp16", **SGD, "gradientClipping": 100.0}, stage, 5) for stage in (0, 1, 2, 3)},
+    **{f"fp16-z{stage}": (VAE, {"precision": "fp16", **SGD, "gradientClipping": 100.0}, stage, 6) for stage in (0, 1, 2, 3)},
     **{f"unfreeze-z{stage}": (VAE, {**ADAMW, **FROZEN}, stage, 3) for stage in stages(0, 3)},
     "unfrozen-z2": (VAE, {**ADAMW, **FROZEN}, 2, THAW + 2),
     "plateau-z0": (VAE, {**ADAMW, "schedule": {"name": "plateau", "warmupSteps": 3, "patience": 2, "cooldown": 1, **NO_BETTER}}, 0, 5),

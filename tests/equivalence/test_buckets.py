@@ -136,6 +136,7 @@ def test_a_plain_loop_learns_the_same_of_the_same_shapes(name: str, root: Path) 
         print(f"{run.name}: {difference:.1e}")
         assert difference <= 1e-6
         assert group.losses(run) == pytest.approx(losses, rel=1e-5)
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), "it learns"
 
 
 @pytest.mark.parametrize("name", STOPPED)

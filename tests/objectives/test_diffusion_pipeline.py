@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.models.pipelines import pipeline, saved
+from trainjobs.api.buckets import Buckets
 from trainjobs.api.diffusion_pretrained import ATTENTION, Lora
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Job, Spec
@@ -334,3 +335,39 @@ def test_the_third_text_encoder_learns_a_word_without_dropout(bases: Path, tmp_p
         "text_encoder_2.text_model.embeddings.token_embedding.rows",
         "text_encoder_3.shared.rows",
     }
+
+
+@pytest.mark.parametrize("kind", ["sd", "xl", "sd3"])
+def test_a_batch_of_another_shape_is_learned_as_diffusers_networks_take_it(bases: Path, tmp_path: Path, kind: str) -> None:
+    """Pictures 16 wide and 8 high: latents of their shape, and of XL sizes that are told as (height, width)."""
+    if kind == "xl":
+        saved(tmp_path / kind, kind)
+    model = made(tmp_path / kind if kind == "xl" else bases / kind, tmp_path / "cache", adapt={"type": "lora"})
+    objective: Any = model.objective
+    noise, heard = Noise.of(0, 0, "train.0", torch.arange(2)), list[Any]()
+    denoiser: Any = objective.network.denoiser
+    denoiser.register_forward_hook(lambda network, given, told, output: heard.append((given, told, output.sample)), with_kwargs=True)
+    caption = torch.from_numpy(tokens(["a red circle"] * 2, 16, [""] * 2))
+    picture = noise.normal("picture", 3, 8, 16).clamp(-1, 1)
+    loss, _ = objective.denoising(Batch(objective.encode({"image": picture, "caption": caption}), noise, 2))
+    ((_, told, output),) = heard
+    latents = objective.vae.encode(picture).latent_dist.mean
+    assert output.shape == latents.shape
+    assert output.shape[-1] == 2 * output.shape[-2]
+    assert bool(loss.isfinite())
+    if kind == "xl":
+        assert told["added_cond_kwargs"]["time_ids"].tolist() == [[8, 16, 0, 0, 8, 16]] * 2
+
+
+def test_sides_that_do_not_fit_a_pipeline_are_refused(bases: Path, tmp_path: Path) -> None:
+    def error(kind: str, **buckets: Any) -> JobError:
+        chosen = spec(bases / kind)
+        images = chosen.data.images.model_copy(update={"buckets": Buckets(**buckets)})
+        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"images": images})})
+        with pytest.raises(JobError) as found:
+            build(chosen, DataInfo("image", (3, 8, 8), 8, 0), of_job(chosen, tmp_path / "cache", ALONE))
+        return found.value
+
+    long = error("sd3", step=8, max_side=512)
+    assert (long.code, long.where) == ("GTJ0108", "data.images.buckets.maxSide")
+    assert "16 places a side" in long.why
