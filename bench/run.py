@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step startup operator
-                     operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language language gan-losses data first-step scale startup
+                     operator operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import endurance, first_step, language, operator_scale, operator_speed, startup
 from bench.record import RESULTS, ROOT, header
-from bench.table import page
+from bench.table import written
 from bench.training import FAMILIES
 
 
@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "data": lambda: alone("bench.data", "3"),
     "language": lambda: language.measure(7, ROOT),
     "first-step": lambda: first_step.measure(7),
+    "scale": lambda: alone("bench.scale"),
     "startup": lambda: startup.measure(21),
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
@@ -57,8 +58,7 @@ def main(names: list[str]) -> int:
         rows = BENCHMARKS[name]()
         head["seconds"] = round(time.monotonic() - started)
         (RESULTS / f"{name}.json").write_text(json.dumps({**head, "pairs": rows}, indent=1) + "\n")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(RESULTS))
-    print("docs/benchmarks.md")
+    written()
     return 0
 
 
