@@ -110,7 +110,8 @@ up first at stages 0 and 1; at stage 2 the gradient of each is handed over by it
 MEASURED = """## Measured on two cores
 
 The networks of the training benchmark, fp32. Bytes are what a rank hands to collective operations in one step; memory is the largest
-proportional set of a rank. Processes share the two cores, so four take the step of two in twice the time at best. Times are of a machine whose load was LOAD when it began.
+proportional set of a rank. Processes share the two cores, so four take the step of two in twice the time at best.
+The load of the machine was LOAD when it began.
 
 | Family | stage | processes | a step | handed over | memory | objects of a checkpoint | first step |
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
