@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
-from bench.table import page
+from bench.table import written
 from bench.training import FAMILIES
 
 
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "language": lambda: language.measure(7, ROOT),
     "smollm2": smollm2.measure,
     "first-step": lambda: first_step.measure(7),
+    "scale": lambda: alone("bench.scale"),
     "startup": lambda: startup.measure(21),
     "probe": lambda: alone("bench.probe", "10"),
     "operator": operator_speed.speed,
@@ -61,8 +62,7 @@ def main(names: list[str]) -> int:
         rows = BENCHMARKS[name]()
         head["seconds"] = round(time.monotonic() - started)
         (RESULTS / f"{name}.json").write_text(json.dumps({**head, "pairs": rows}, indent=1) + "\n")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(RESULTS))
-    print("docs/benchmarks.md")
+    written()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md from the files under bench/results/."""
+"""docs/benchmarks.md and docs/concepts/scale.md from the files under bench/results/."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import data_table, evaluation_cost, fine_tuning_table, gan_losses, lazy, lora, probe_table
+from bench import data_table, evaluation_cost, fine_tuning_table, gan_losses, lazy, lora, probe_table, scale_page
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language, real_model
@@ -285,7 +285,19 @@ def provenance(found: dict[str, Any]) -> list[str]:
     return [*lines, *(f"- {', '.join(names)}: {place}." for place, names in seen.items()), ""]
 
 
+def pages(results: Path) -> dict[str, str]:
+    """What is made of the results, by path below docs/."""
+    scale = results / "scale.json"
+    return {"benchmarks.md": page(results), "concepts/scale.md": scale_page.page(json.loads(scale.read_text()) if scale.exists() else None)}
+
+
+def written() -> None:
+    """All of them, where they belong."""
+    root = Path(__file__).resolve().parent.parent
+    for name, text in pages(root / "bench" / "results").items():
+        (root / "docs" / name).write_text(text)
+        print(f"docs/{name}")
+
+
 if __name__ == "__main__":
-    ROOT = Path(__file__).resolve().parent.parent
-    (ROOT / "docs" / "benchmarks.md").write_text(page(ROOT / "bench" / "results"))
-    print("docs/benchmarks.md")
+    written()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -298,10 +299,24 @@ def test_make_targets_that_are_named_exist(page: Path) -> None:
     assert not named - make_targets()
 
 
-def test_benchmark_page_is_made_from_the_results() -> None:
-    from bench.table import page
+def test_pages_of_benchmarks_are_made_from_the_results() -> None:
+    from bench.table import pages
 
-    assert (ROOT / "docs" / "benchmarks.md").read_text() == page(ROOT / "bench" / "results")
+    made = pages(ROOT / "bench" / "results")
+    assert {name: (ROOT / "docs" / name).read_text() for name in made} == made
+
+
+def test_what_a_step_sends_by_arithmetic_is_what_was_measured() -> None:
+    from bench.scale_page import handed
+
+    rows = json.loads((ROOT / "bench" / "results" / "scale.json").read_text())["pairs"]
+    cases = [(sum(row["parameters"].values()), case) for row in rows for case in row["cases"] if case["processes"] > 1]
+    assert {case["stage"] for _, case in cases} == {0, 1, 2, 3}
+    for parameters, case in cases:
+        told = handed(case["stage"], parameters, 4)
+        for rank in case["ranks"]:
+            assert all(0 <= rank["sent"][name] - count <= 2000 + count / 1000 for name, count in told.items()), (case["stage"], rank, told)
+            assert sum(rank["sent"].values()) <= 1.001 * sum(told.values()) + 2000, "nothing else is sent"
 
 
 def test_uv_is_told_what_pip_is_configured_with(install: ModuleType) -> None:
