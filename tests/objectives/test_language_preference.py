@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,3 +134,23 @@ def test_a_reward_is_read_at_the_last_token_by_length_and_its_loss_is_bradleys_a
     row, length = batch.data["tokens"][0, 0], int(batch.data["lengths"][0, 0])
     with torch.no_grad():
         assert theirs.eval()(input_ids=row[None, :length]).logits.item() == pytest.approx(together[0].item(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_a_base_s_dropout_is_off_where_probabilities_of_two_passes_are_compared(method: str, tmp_path: Path) -> None:
+    import json
+
+    from tests.models.bases import base
+    from trainjobs.api.job import Spec
+    from trainjobs.data import open_source
+    from trainjobs.objectives.build import build
+
+    config = base(tmp_path / "base") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"resid_pdrop": 0.1, "attn_pdrop": 0.1}))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"}) + "\n")
+    asked = {"base": {"source": f"file://{tmp_path / 'base'}"}, "network": {"contextLength": 32}, "method": method}
+    data = {"source": f"file://{tmp_path / 'pairs.jsonl'}", "holdout": 0}
+    spec = Spec.model_validate({"language": asked, "data": data, "training": {"steps": 1}})
+    found = build(spec, open_source(spec, tmp_path / "cache").info).modules["model"]
+    assert any(module.p > 0 for module in found.modules() if isinstance(module, torch.nn.Dropout)) == (method == "sft")
