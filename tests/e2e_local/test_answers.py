@@ -69,7 +69,7 @@ def test_a_t5_learns_spans(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     losses = [row["loss"] for row in told_of(run) if "loss" in row]
-    assert losses[-1] < losses[0] - 0.5, losses
+    assert losses[-1] < losses[0] - 0.2, losses
     assert "<extra_id_0>" in (run / "samples" / "step-000012.txt").read_text()
 
 
