@@ -105,6 +105,15 @@ def test_what_goes_together_is_not(language: dict[str, Any], source: str) -> Non
     assert problems(language, source) == []
 
 
+@pytest.mark.parametrize("kind", ["prefix", "prompt"])
+def test_a_prefix_has_no_blocks_that_are_computed_again(kind: str) -> None:
+    language = {**OWN, "adapter": {"type": kind}}
+    whole = {"language": language, "data": {"source": "file:///data"}, "training": {"steps": 1, "gradientCheckpointing": True}}
+    job = {"apiVersion": "gentrain.dev/v1alpha1", "kind": "GenerativeTrainingJob", "metadata": {"name": "a"}, "spec": whole}
+    found = [(problem.code, ".".join(map(str, problem.path))) for problem in check(Job.model_validate(job))]
+    assert found == ([("GTJ0108", "spec.training.gradientCheckpointing")] if kind == "prefix" else [])
+
+
 @pytest.mark.parametrize(
     ("place", "spec"),
     [

@@ -179,15 +179,15 @@ def test_granted_is_what_is_used(bench: Confined) -> None:
     bench.apply("queued", compute={"gpusPerWorker": 0, "workers": 2, "queue": "team-a"})
     bench.until(lambda: bench.reason("QuotaReserved", "queued") == "QueueNotFound")
 
-    # A worker is on a node: its price is looked for.
+    # Worker and head are on a node: its price is looked for.
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {TYPE: "p5.48xlarge", REGION: "us-east-1"}}}
     bench.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(node))
     bench.apply("priced")
     bench.rayjob("priced-a1")
     bench.kuberay.initialize("priced-a1")
-    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "priced-a1-worker-0"}, "target": {"kind": "Node", "name": "n1"}}
-    path = "/api/v1/namespaces/team/pods/priced-a1-worker-0/binding"
-    bench.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+    for pod in ("priced-a1-worker-0", "priced-a1-head"):
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": pod}, "target": {"kind": "Node", "name": "n1"}}
+        bench.cluster.kubectl("create", "--raw", f"/api/v1/namespaces/team/pods/{pod}/binding", "-f", "-", stdin=json.dumps(binding))
     bench.client.merge(JOBS, "team", "priced", {"metadata": {"annotations": {"look": "again"}}})
     bench.until(lambda: (bench.status("priced").get("plan") or {}).get("usdPerNodeHour") == "55.04")
 

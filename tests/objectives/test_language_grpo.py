@@ -235,6 +235,20 @@ def test_a_rollout_is_the_same_however_it_is_cut_and_begins_at_a_ratio_of_one() 
 
 
 @pytest.mark.slow
+def test_tokens_are_drawn_at_the_temperature() -> None:
+    """Near 0 the likeliest token is drawn, whatever the number."""
+    from tests.objectives.test_language_answers import network
+
+    model = network("gpt2").eval()
+    settings = Grpo(generations=4, max_completion=3, temperature=1e-3)
+    rows = rolled(GrpoObjective(model, None, ByteTokenizer(), 48, settings, Rewards((("letters", 1.0, letters),), 60)), 8, 8, 0)
+    with torch.no_grad():
+        likeliest = model(input_ids=rows["tokens"]).logits.argmax(dim=2)
+    learned = rows["labels"] != NOT_LEARNED
+    assert torch.equal(rows["labels"][learned], likeliest[learned])
+
+
+@pytest.mark.slow
 def test_completions_that_were_cut_off_are_not_learned_from_where_asked() -> None:
     from tests.objectives.test_language_answers import network
 

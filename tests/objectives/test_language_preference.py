@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -181,3 +182,23 @@ def test_it_raises_the_reward_that_preferences_were_judged_by_and_stays_near_its
     assert sum(rewards) / len(rewards) < 0.4
     assert sum(after) / len(after) > 0.9, sum(after) / len(after)
     assert 0 < divergence < 4, divergence  # of a token; 1.6 nats are the least that telling 52 of 257 apart takes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_a_base_s_dropout_is_off_where_probabilities_of_two_passes_are_compared(method: str, tmp_path: Path) -> None:
+    import json
+
+    from tests.models.bases import base
+    from trainjobs.api.job import Spec
+    from trainjobs.data import open_source
+    from trainjobs.objectives.build import build
+
+    config = base(tmp_path / "base") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"resid_pdrop": 0.1, "attn_pdrop": 0.1}))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"}) + "\n")
+    asked = {"base": {"source": f"file://{tmp_path / 'base'}"}, "network": {"contextLength": 32}, "method": method}
+    data = {"source": f"file://{tmp_path / 'pairs.jsonl'}", "holdout": 0}
+    spec = Spec.model_validate({"language": asked, "data": data, "training": {"steps": 1}})
+    found = build(spec, open_source(spec, tmp_path / "cache").info).modules["model"]
+    assert any(module.p > 0 for module in found.modules() if isinstance(module, torch.nn.Dropout)) == (method == "sft")
