@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tests.data.test_latents import both
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import open_source
@@ -62,6 +64,20 @@ def test_real_features_are_kept_by_what_they_are_of(tmp_path: Path, monkeypatch:
     ]
     assert len({first.path, *(other.path for other in others)}) == 4
     assert not any(other.path.exists() for other in others)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_of_latents_the_pictures_are_compared_that_they_are_of(kept: bool, tmp_path: Path) -> None:
+    asked = spec(data={"images": {"size": 8, "channels": 1, "augment": ["horizontalFlip"]}})
+    source = open_source(asked, tmp_path / "data")
+    cached, anew = both(source, tmp_path)
+    found = Compared.open(asked, cached if kept else anew, ALONE, tmp_path / "latents", "digest")
+    assert found is not None
+    (tmp_path / "latents").mkdir(exist_ok=True)
+    found.prepare(32, Looking())
+    pictures = opened(asked, tmp_path)
+    pictures.prepare(32, Looking())
+    assert torch.equal(load_file(found.path)["features"], load_file(pictures.path)["features"])
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from trainjobs.api.metrics import BUILTIN
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.api.uris import builtin as name_of
 from trainjobs.data.encoded import Encoded
+from trainjobs.data.latents import CachedLatents, EncodedLatents
 from trainjobs.data.source import Source, squares
 from trainjobs.evaluate import feature_file, features
 from trainjobs.evaluate.features import Features
@@ -34,6 +35,8 @@ from trainjobs.evaluate.spread import whole
 from trainjobs.noise import Noise
 from trainjobs.stores.store import digest
 from trainjobs.world import World, outcome
+
+_VERSION = 2  # of which real pictures there are features; part of the name of their file
 
 
 @dataclass(eq=False)
@@ -59,8 +62,7 @@ class Compared:
         where data are no pictures, or `is` has no classes."""
         if not qualities(spec):
             return None
-        while isinstance(source, Encoded):
-            source = source.source
+        source = _pictures(source)
         found = outcome(_features, spec, source, world.device)
         for error in world.gather(found if isinstance(found, Exception) else None):
             if error is not None:
@@ -82,7 +84,7 @@ class Compared:
     @property
     def path(self) -> Path:
         """Where the real features are kept: by what they are of, and what they are."""
-        what = [self.data, self.spec.data.model_dump(mode="json"), self.count, self.features.digest]
+        what = [_VERSION, self.data, self.spec.data.model_dump(mode="json"), self.count, self.features.digest]
         return self.cache / f"features-{digest(json.dumps(what, sort_keys=True).encode()).partition(':')[2][:32]}.safetensors"
 
     def prepare(self, micro: int, looking: Looking) -> None:
@@ -152,6 +154,13 @@ class Compared:
             why = "a covariance of no more samples than features has directions without variance: the distance is far off"
             how = f"generate more than {wide} (evaluation.fidSamples), compare scores of equal numbers only, or take kid, which has no bias"
             self.warn(JobError("GTJ0108", what, where="spec.evaluation.fidSamples", why=why, how=how))
+
+
+def _pictures(source: Source) -> Source:
+    """What is encoded, where what is trained on are latents: samples are compared as they are decoded."""
+    while isinstance(source, Encoded | EncodedLatents | CachedLatents):
+        source = source.source
+    return source
 
 
 def _features(spec: Spec, source: Source, device: torch.device) -> Features:
