@@ -8,7 +8,6 @@ from pathlib import Path
 
 from trainjobs.api.job import Spec
 from trainjobs.data import open_source, preflight
-from trainjobs.data.bucketed import assigned
 from trainjobs.data.dataset import Dataset, Reading, open_dataset
 from trainjobs.data.forms.index import silent
 from trainjobs.data.found import Found
@@ -51,6 +50,8 @@ def _survey(spec: Spec, dataset: Dataset, reading: Reading, shelf: Sparing, look
     held = len(dataset.sides(reading)[1]) if exact else round(total * spec.data.holdout)
     shapes: tuple[tuple[str, int], ...] = ()
     if spec.data.images.buckets is not None and dataset.kind == "image" and exact:  # of what is far away nobody looks at every picture
+        from trainjobs.data.bucketed import assigned  # which imports torch, and a table needs none
+
         batch = spec.training.batch
         found_shapes = assigned(dataset.sides(reading)[0], dataset, reading, shelf, batch.micro or batch.global_)
         shapes, words = found_shapes.filled, [*words, found_shapes.said]
