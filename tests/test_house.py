@@ -317,6 +317,9 @@ def test_what_a_step_sends_by_arithmetic_is_what_was_measured() -> None:
         for rank in case["ranks"]:
             assert all(0 <= rank["sent"][name] - count <= 2000 + count / 1000 for name, count in told.items()), (case["stage"], rank, told)
             assert sum(rank["sent"].values()) <= 1.001 * sum(told.values()) + 2000, "nothing else is sent"
+    asked = [[sum(rank["asked"].values()) for rank in case["ranks"]] for _, case in cases]
+    assert len({first for first, *_ in asked}) == 1, "as often, whatever the number of ranks"
+    assert not any(other for _, *others in asked for other in others), "rank 0 alone asks beside its uploads"
 
 
 def test_uv_is_told_what_pip_is_configured_with(install: ModuleType) -> None:

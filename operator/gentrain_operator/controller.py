@@ -145,9 +145,8 @@ class Controller:
         nodes = self._nodes.look(key, job, current, pods)
         report = self._polls.report(key)
         found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=nodes.worker)
-        found = replace(found, head=nodes.head, starts=starts)
         enforced = self._around.enforced(key.namespace) if demanding(job, profiles) else ""
-        return replace(found, enforced=enforced, sick=self._sick(job, profiles))
+        return replace(found, head=nodes.head, starts=starts, enforced=enforced, sick=self._sick(job, profiles))
 
     def _sick(self, job: Object, known: Profiles) -> Mapping[str, str]:
         """Before an attempt with accelerators: nodes of its pools that have a bad one."""

@@ -9,8 +9,7 @@ from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.observed import Observed
 from trainjobs.api.job import Spec
-from trainjobs.plan.batch import cut
-from trainjobs.plan.forecast import ANNOTATION, Actual, Forecast, beside, chosen, read
+from trainjobs.plan.forecast import ANNOTATION, Actual, Forecast, beside, way
 
 
 def told(seen: Observed, spec: Spec, heard: Mapping[str, object], cost: Object, *, done: bool = False) -> Object:
@@ -28,26 +27,23 @@ def told(seen: Observed, spec: Spec, heard: Mapping[str, object], cost: Object, 
 def compared(job: Object, spec: Spec, plan: Object, report: Mapping[str, Any], usd: object, *, done: bool = False) -> Object:
     """`predicted`, `measured` and `missed` of the attempt with this `plan`; {} without a plan for the way that it goes. `usd`: the cost so
     far, as the status has it; `done`: it is the whole."""
-    ways = read((job["metadata"].get("annotations") or {}).get(ANNOTATION))
-    ranks, stage = (plan.get("workers") or spec.compute.worker_range[0]) * spec.compute.each, plan.get("zeroStage")
-    if not ways or stage is None or spec.training.batch.global_ % ranks:
-        return {}
-    micro = cut(spec.training.batch, ranks, most=spec.compute.worker_range[1] * spec.compute.each).micro
-    way = chosen(ways, ranks, stage, micro, str(plan.get("profile", "")))
-    if way is None:
+    planned, stage = (job["metadata"].get("annotations") or {}).get(ANNOTATION), plan.get("zeroStage")
+    workers = plan.get("workers") or spec.compute.worker_range[0]
+    found = None if stage is None else way(planned, spec, workers, stage, str(plan.get("profile", "")))
+    if found is None:
         return {}
     actual = Actual(_memory(report), _seconds(report), _usd(usd), done)
-    missed = "; ".join(str(line) for line in beside(way, actual) if line.missed)
+    missed = "; ".join(str(line) for line in beside(found, actual) if line.missed)
     measured: Object = {"memoryBytes": actual.memory, "stepSeconds": f"{actual.seconds:.3g}" if actual.seconds else None}
-    out: Object = {"predicted": _predicted(way), "measured": {name: value for name, value in measured.items() if value is not None}}
+    out: Object = {"predicted": _predicted(found), "measured": {name: value for name, value in measured.items() if value is not None}}
     return {**out, **({"missed": clean(missed, 512)} if missed else {})}
 
 
-def _predicted(way: Forecast) -> Object:
-    found: Object = {"memoryBytes": way.memory}
-    found |= {"stepSeconds": f"{way.seconds[0]:.3g} to {way.seconds[1]:.3g}"} if way.seconds else {}
-    found |= {"usd": f"{way.usd[0]:.2f} to {way.usd[1]:.2f}"} if way.usd else {}
-    return {**found, **({"basis": clean(way.basis, 253)} if way.basis else {})}
+def _predicted(foreseen: Forecast) -> Object:
+    found: Object = {"memoryBytes": foreseen.memory}
+    found |= {"stepSeconds": f"{foreseen.seconds[0]:.3g} to {foreseen.seconds[1]:.3g}"} if foreseen.seconds else {}
+    found |= {"usd": f"{foreseen.usd[0]:.2f} to {foreseen.usd[1]:.2f}"} if foreseen.usd else {}
+    return {**found, **({"basis": clean(foreseen.basis, 253)} if foreseen.basis else {})}
 
 
 def _memory(report: Mapping[str, Any]) -> int | None:

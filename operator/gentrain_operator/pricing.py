@@ -87,10 +87,10 @@ class Nodes:
         if current is None:
             return Found()
         if self.wanted(key, job, current):
-            names = [_node(current, pods, kind) if asked else "" for kind, asked in (("worker", unpriced(job)), ("head", headless(job)))]
-            if None in names and starting(current):
+            on, head_on = worker_s_node(job, current, pods), _node(current, pods, "head") if headless(job) else None
+            if starting(current) and ((unpriced(job) and on is None) or (headless(job) and head_on is None)):
                 return Found()
-            worker, head = (self._of(name) if name else None for name in names)
+            worker, head = (self._of(name) if name else None for name in (on, head_on))
             self._found[key] = attempt_of(current), Found(None if worker is None else worker.get("labels") or {}, head)
         attempt, found = self._found.get(key, (0, Found()))
         return found if attempt == attempt_of(current) else Found()

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.models import bases
+from trainjobs.api.job import Job
+from trainjobs.cli.foreseen import annotated
 from trainjobs.cli.main import status
+from trainjobs.plan.forecast import ANNOTATION, chosen, read
 
 pytestmark = pytest.mark.slow
 VAE = """
@@ -60,6 +64,23 @@ def test_as_data_and_a_rank_that_fits_nowhere_ends_with_4(folder: Path, capsys: 
     huge = ["--set", "vae.network.channels=4096", "--set", "vae.network.latentDim=4096"]
     assert status(["plan", "-f", "job.yaml", "--gpu", "t4", *huge]) == 4
     assert "GTJ0133 a rank needs" in capsys.readouterr().err
+
+
+def test_what_was_planned_is_written_into_a_job_of_the_same_network_batch_and_precision(folder: Path) -> None:
+    manifest = yaml.safe_load(VAE)
+    assert ANNOTATION not in annotated(Job.model_validate(manifest)).metadata.annotations, "nothing was planned"
+    assert status(["plan", "-f", "job.yaml", "-p", "profiles.yaml"]) == 0
+    ways = read(annotated(Job.model_validate(manifest)).metadata.annotations[ANNOTATION])
+    assert {one.nodes for one in ways} == {"cheap", "listed"}
+    assert all(one.seconds and one.usd and one.basis == "assumed" for one in ways)
+    assert chosen(ways, 2, 1, 32, "cheap") is not None
+    manifest["spec"]["training"]["steps"] = 10
+    shorter = read(annotated(Job.model_validate(manifest)).metadata.annotations[ANNOTATION])
+    assert [one.seconds for one in shorter] == [one.seconds for one in ways]
+    assert all(one.usd is None for one in shorter), "of other steps"
+    manifest["spec"]["training"]["batch"]["global"] = 32
+    assert ANNOTATION not in annotated(Job.model_validate(manifest)).metadata.annotations
+    assert status(["ls"]) == 0, "a plan is no run"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def open_exchanges(exchanges: Exchanges, context: int, holdout: float, cache: Pa
     width = sum(1 if field.endswith("_length") else context for field in fields) + _SIDE
 
     def write(file: BinaryIO) -> None:
-        Room(limit, where).expect(exchanges.count * width * 4)
+        Room(limit, where).expect(exchanges.count * width * np.dtype(np.int32).itemsize)
         cut = count = 0
         for name, place, values, apart in exchanges.read():
             try:

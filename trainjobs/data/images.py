@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,19 +45,34 @@ def read(data: Path | bytes, size: int | tuple[int, int], channels: int, where: 
     import numpy as np
 
     width, height = (size, size) if isinstance(size, int) else size
+    with _opened(data, where) as image:
+        # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
+        several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
+        twice = 2 * max(width, height)
+        image.draft(None, (twice, twice))  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
+        made = flat(ImageOps.exif_transpose(image), image)
+        fitted = ImageOps.fit(made.image, (width, height), Image.Resampling.LANCZOS)
+        coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))
+        pixels = np.asarray(coloured.convert("L" if channels == 1 else "RGB"))
+    return Picture(pixels.reshape(height, width, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
+
+
+def sides(data: Path | bytes, where: str = "") -> tuple[int, int]:
+    """(width, height) of a picture, turned upright, from its first bytes. JobError GTJ0113 when it is no image."""
+    with _opened(data, where) as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(data: Path | bytes, where: str) -> Iterator[Image.Image]:
+    """A picture, and JobError GTJ0113 for whatever goes wrong with it in the block."""
     where = where or str(data)
     name = where.rsplit("/", 1)[-1]
     try:
         with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
-            # A photograph of a camera may hold a second one, for its screen (MPO): nobody misses that.
-            several = image.format in ("GIF", "PNG", "TIFF", "WEBP", "AVIF") and getattr(image, "is_animated", False)
-            image.draft(
-                None, (2 * max(width, height), 2 * max(width, height))
-            )  # JPEG only: decodes at 1/2, 1/4 or 1/8, several times faster
-            made = flat(ImageOps.exif_transpose(image), image)
-            fitted = ImageOps.fit(made.image, (width, height), Image.Resampling.LANCZOS)
-            coloured, profile = in_srgb(fitted, image.info.get("icc_profile"))
-            pixels = np.asarray(coloured.convert("L" if channels == 1 else "RGB"))
+            yield image
     except PermissionError as error:
         raise unreadable(Path(where), error) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -66,23 +83,6 @@ def read(data: Path | bytes, size: int | tuple[int, int], channels: int, where: 
     except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, ValueError, struct.error, EOFError, ...
         why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise JobError("GTJ0113", f"{name} is not a readable image", where=where, why=why, how="replace or remove the file") from error
-    return Picture(pixels.reshape(height, width, channels).transpose(2, 0, 1), made.deep, made.white, made.brightest, profile, several)
-
-
-def sides(data: Path | bytes, where: str = "") -> tuple[int, int]:
-    """(width, height) of a picture, turned upright, from its first bytes. JobError GTJ0113 when it is no image."""
-    where = where or str(data)
-    name = where.rsplit("/", 1)[-1]
-    try:
-        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-    except PermissionError as error:
-        raise unreadable(Path(where), error) from error
-    except Exception as error:  # as in `read`
-        why = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise JobError("GTJ0113", f"{name} is not a readable image", where=where, why=why, how="replace or remove the file") from error
-    return (height, width) if turned else (width, height)
 
 
 def describe(images: Images) -> str:

@@ -26,6 +26,7 @@ from trainjobs.data.ahead import Expecting
 from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.buckets import Bucketed
 from trainjobs.data.cache import cached
+from trainjobs.data.encoded import Encoded
 from trainjobs.data.source import Conditional, DataInfo, Numbered, Source, moved, squares
 from trainjobs.noise import Noise
 
@@ -34,8 +35,8 @@ READ = 256  # pictures that are read together while a table is written
 TOGETHER = 8  # pictures that pass the autoencoder together
 
 
-# Of training samples, of their mirror images, of held-out samples.
 NONE: npt.NDArray[Any] = np.empty(0, np.uint8)  # a table without rows
+# Of training samples, of their mirror images, of held-out samples.
 Tables = tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any]]
 
 
@@ -161,6 +162,13 @@ class CachedLatents:
 
     def conditions(self, rows: Tensor) -> Mapping[str, Tensor]:
         return self.source.conditions(rows) if isinstance(self.source, Conditional) else {}
+
+
+def unencoded(source: Source) -> Source:
+    """What is encoded, where samples are encoded before they are trained on: pictures of latents, for one."""
+    while isinstance(source, Encoded | EncodedLatents | CachedLatents):
+        source = source.source
+    return source
 
 
 def tables(source: Numbered, encoder: Encoder, stem: Path, device: torch.device, *, flips: bool, say: Callable[[str], None]) -> Tables:

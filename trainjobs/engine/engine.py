@@ -96,10 +96,10 @@ class Engine:
             )
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=config)
             self._backward = partial(self._engine.backward, scale_wrt_gas=False)  # which would divide by one
+            if world.size == 1 and stage == 0:
+                # Else it flattens all gradients into buckets and back, for a sum over one worker: 4 % of a small GAN's step.
+                self._engine.enable_backward_allreduce = False
         self.module: nn.Module = self._engine.module
-        if world.size == 1 and stage == 0:
-            # Else it flattens all gradients into buckets and back, for a sum over one worker: 4 % of a small GAN's step.
-            self._engine.enable_backward_allreduce = False
         # DeepSpeed counts micro-batches in `engine.forward`, which is not called. Uncounted, stage 3 would overwrite the gradient of
         # every micro-batch with the next one's, and say nothing.
         self._counts_forwards = hasattr(self._engine.optimizer, "clear_backward_seen_flag")

@@ -20,8 +20,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.metrics import BUILTIN
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.api.uris import builtin as name_of
-from trainjobs.data.encoded import Encoded
-from trainjobs.data.latents import CachedLatents, EncodedLatents
+from trainjobs.data.latents import unencoded
 from trainjobs.data.source import Source, squares
 from trainjobs.evaluate import feature_file, features
 from trainjobs.evaluate.features import Features
@@ -62,7 +61,7 @@ class Compared:
         where data are no pictures, or `is` has no classes."""
         if not qualities(spec):
             return None
-        source = _pictures(source)
+        source = unencoded(source)  # samples are compared as they are decoded
         found = outcome(_features, spec, source, world.device)
         for error in world.gather(found if isinstance(found, Exception) else None):
             if error is not None:
@@ -154,13 +153,6 @@ class Compared:
             why = "a covariance of no more samples than features has directions without variance: the distance is far off"
             how = f"generate more than {wide} (evaluation.fidSamples), compare scores of equal numbers only, or take kid, which has no bias"
             self.warn(JobError("GTJ0108", what, where="spec.evaluation.fidSamples", why=why, how=how))
-
-
-def _pictures(source: Source) -> Source:
-    """What is encoded, where what is trained on are latents: samples are compared as they are decoded."""
-    while isinstance(source, Encoded | EncodedLatents | CachedLatents):
-        source = source.source
-    return source
 
 
 def _features(spec: Spec, source: Source, device: torch.device) -> Features:

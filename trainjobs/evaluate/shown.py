@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from trainjobs.api.job import Spec
-from trainjobs.data.encoded import Encoded
+from trainjobs.data.latents import unencoded
 from trainjobs.data.source import Source, squares
 from trainjobs.evaluate.learned import texts
 from trainjobs.evaluate.score import dealt, joined
@@ -29,8 +29,7 @@ class Pairs:
 def real(source: Source, spec: Spec, wanted: int) -> Samples | None:
     """`wanted` real samples: the first held-out ones, or of the training data where none is held out. None for data that cannot be
     looked at."""
-    while isinstance(source, Encoded):
-        source = source.source
+    source = unencoded(source)
     info = source.info
     if info.heldout:
         return visible(source.heldout_batch(torch.arange(min(wanted, info.heldout))), source)

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainjobs.api.job import Spec
+from trainjobs.plan.batch import cut
+
 ANNOTATION = "gentrain.dev/plan"
 LIMIT, MOST = 16 * 1024, 16  # characters of the annotation, and ways in it
 MEMORY = 0.15  # the worst that was seen between a sum and torch's allocator (docs/concepts/plan.md): a peak within it was foreseen
@@ -76,6 +79,15 @@ def chosen(found: Iterable[Forecast], ranks: int, stage: int, micro: int, nodes:
     same = [one for one in found if (one.ranks, one.stage, one.micro) == (ranks, stage, micro)]
     alone = same[0] if len(same) == 1 or (same and not nodes) else None
     return next((one for one in same if one.nodes == nodes), alone)
+
+
+def way(annotation: object, spec: Spec, workers: int, stage: int, nodes: str = "") -> Forecast | None:
+    """Of what an annotation holds the way that so many workers go; None without one, and of a batch that they cannot share."""
+    found, ranks = read(annotation), workers * spec.compute.each
+    if not found or ranks < 1 or spec.training.batch.global_ % ranks:
+        return None
+    micro = cut(spec.training.batch, ranks, most=spec.compute.worker_range[1] * spec.compute.each).micro
+    return chosen(found, ranks, stage, micro, nodes)
 
 
 def beside(foreseen: Forecast, actual: Actual) -> Iterator[Line]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainjobs.api.job import Job
-from trainjobs.plan.batch import cut
-from trainjobs.plan.forecast import ANNOTATION, Actual, Line, beside, chosen, read
+from trainjobs.plan.forecast import ANNOTATION, Actual, Line, beside, way
 from trainjobs.run.folder import Run
 from trainjobs.run.numbers import number
 
@@ -15,18 +14,17 @@ def lines(run: Run) -> list[Line]:
     """Of a run folder: what was foreseen of the way that it went, beside what it measured."""
     job, told = run.job(), run.progress()
     metadata: Any = job.get("metadata")
-    ways = read((metadata.get("annotations") or {}).get(ANNOTATION)) if isinstance(metadata, dict) else []
-    ranks, stage, step = told.get("workers"), told.get("stage"), number(told.get("step"))
-    if not ways or not isinstance(ranks, int) or not isinstance(stage, int) or not step:
+    planned = (metadata.get("annotations") or {}).get(ANNOTATION) if isinstance(metadata, dict) else None
+    workers, stage, step = told.get("workers"), told.get("stage"), number(told.get("step"))
+    if not planned or not isinstance(workers, int) or not isinstance(stage, int) or not step:
         return []
     try:
         spec = Job.model_validate(job).spec
     except ValueError:  # of another version
         return []
-    ranks *= spec.compute.each
-    way = chosen(ways, ranks, stage, cut(spec.training.batch, ranks, most=spec.compute.worker_range[1] * spec.compute.each).micro)
-    if way is None:
+    found = way(planned, spec, workers, stage)
+    if found is None:
         return []
     steps = number((told.get("spent") or {}).get("steps"))
     memory = told.get("memoryBytes") if told.get("device") == "cuda" else None
-    return list(beside(way, Actual(memory if isinstance(memory, int) else None, steps / step if steps else None)))
+    return list(beside(found, Actual(memory if isinstance(memory, int) else None, steps / step if steps else None)))
