@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,15 +18,22 @@ from torch import Tensor
 
 from bench.plain_loops import WARM, Elapsed, Networks
 
+Ended = Callable[[int], None]
 
-def clocked(total: int) -> tuple[Any, list[Elapsed]]:
-    """A callback of Trainer's, and (wall, processor) seconds when the WARM-th step and the last one have ended."""
+
+def unheard(step: int) -> None:
+    """Nobody counts."""
+
+
+def clocked(total: int, ended: Ended) -> tuple[Any, list[Elapsed]]:
+    """A callback of Trainer's, and (wall, processor) seconds when the WARM-th step and the last one have ended. `ended` is told of each."""
     from transformers import TrainerCallback
 
     marks: list[Elapsed] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+            ended(state.global_step)
             if state.global_step in (WARM, total):
                 marks.append((time.perf_counter(), time.process_time()))
 
@@ -55,21 +62,30 @@ def settings(folder: str, size: int, rate: float, steps: int) -> dict[str, Any]:
     }
 
 
-def deepspeed_trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+def deepspeed_trainer(
+    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, ended: Ended = unheard
+) -> Elapsed:
     """Trainer with DeepSpeed, at the stage that the loop is measured at."""
     own = {"zero_optimization": {"stage": 0}, "train_micro_batch_size_per_gpu": size}
     with mock.patch.dict(os.environ, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}):  # of which it takes some away
-        return trainer(networks, data, size, rate, steps, low, deepspeed=own)
+        return trainer(networks, data, size, rate, steps, low, ended, deepspeed=own)
 
 
 def trainer(
-    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, deepspeed: dict[str, Any] | None = None
+    networks: Networks,
+    data: Tensor,
+    size: int,
+    rate: float,
+    steps: int,
+    low: bool = False,
+    ended: Ended = unheard,
+    deepspeed: dict[str, Any] | None = None,
 ) -> Elapsed:
     from transformers import Trainer, TrainingArguments
 
     assert not low
     rows = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]  # it shifts labels by itself: a token less is learned
-    clock, marks = clocked(steps)
+    clock, marks = clocked(steps, ended)
     with tempfile.TemporaryDirectory() as folder:
         own: Any = TrainingArguments(**settings(folder, size, rate, steps), deepspeed=deepspeed)
         found: Any = Trainer(model=networks["model"], args=own, train_dataset=rows, callbacks=[clock])
@@ -77,13 +93,15 @@ def trainer(
     return marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]
 
 
-def sft_trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False) -> Elapsed:
+def sft_trainer(
+    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, ended: Ended = unheard
+) -> Elapsed:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     assert not low
     rows = Dataset.from_dict({"input_ids": data[:, :-1].tolist()})
-    clock, marks = clocked(steps)
+    clock, marks = clocked(steps, ended)
     with tempfile.TemporaryDirectory() as folder:
         theirs = tokenizer({}, Path(folder) / "tokenizer.json")
         own = SFTConfig(**settings(folder, size, rate, steps), dataset_kwargs={"skip_prepare_dataset": True}, max_length=None)

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -71,9 +72,9 @@ def manifest(family: str, case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def trained(job: Any, run: Path, device: str = "cpu") -> Any:
+def trained(job: Any, run: Path, device: str = "cpu", ended: Callable[[int], None] = lambda step: None) -> Any:
     """Elapsed of the trainer's loop in that run folder, without its first WARM steps and what comes after the last, within a process
-    group that is there."""
+    group that is there. `ended` is told how many steps have ended, after each."""
     import torch
 
     from bench.plain_loops import WARM
@@ -90,16 +91,18 @@ def trained(job: Any, run: Path, device: str = "cpu") -> Any:
         marks.append((time.perf_counter(), time.process_time()))
 
     def begun(schedule: Any, step: int, total: int) -> float:
+        ended(step)
         if step == WARM:
             mark()
         return rate(schedule, step, total)
 
-    def ended(*arguments: Any) -> Any:
+    def over(*arguments: Any) -> Any:
+        ended(job.spec.training.steps)
         mark()
         return evaluation(*arguments)
 
     # The loop asks for the rate when a step begins, and looks at the model when the last one has ended.
-    with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "evaluation", ended):
+    with mock.patch.object(loop, "rate", begun), mock.patch.object(loop, "evaluation", over):
         loop.train(job, run, World(0, 1, torch.device(device)))
     first, last = marks
     return last[0] - first[0], last[1] - first[1]
