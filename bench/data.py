@@ -28,8 +28,8 @@ from typing import Any
 import psutil
 import torch
 
-from bench.data_table import BUSY
 from bench.data_peers import PEERS, batches, installed
+from bench.data_table import BUSY
 from bench.pictures import BATCH, CHANNELS, FORMS, SIZE, client, loader, picture, written
 from bench.training import FAMILIES, SEED, manifest
 from tests.stores.servers import BUCKET, service

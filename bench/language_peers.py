@@ -93,9 +93,7 @@ def trainer(
     return marks[1][0] - marks[0][0], marks[1][1] - marks[0][1]
 
 
-def sft_trainer(
-    networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, ended: Ended = unheard
-) -> Elapsed:
+def sft_trainer(networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, ended: Ended = unheard) -> Elapsed:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
