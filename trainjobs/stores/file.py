@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainjobs.api.uris import file_uri
+from trainjobs.stores.direct import write
 from trainjobs.stores.store import TEMPORARY, Digest, Entry, Missing, Reason, Stored, StoreError, check_key
 
 BLOCK = 4 << 20
@@ -156,10 +157,8 @@ def _copy(source: Path, target: Path) -> Stored:
                 memoryview(mapped) as view,
                 ThreadPoolExecutor(1) as beside,
             ):
-                hashed, written = beside.submit(digest.update, view), 0
-                while written < size:
-                    with view[written : written + BLOCK] as block:
-                        written += writer.write(block)
+                hashed = beside.submit(digest.update, view)
+                write(writer.fileno(), view)
                 hashed.result()
     return Stored(size, str(digest))
 
