@@ -16,6 +16,7 @@ from unittest import mock
 
 from torch import Tensor
 
+from bench.first_step import free_port
 from bench.plain_loops import WARM, Elapsed, Networks
 
 Ended = Callable[[int], None]
@@ -66,8 +67,12 @@ def deepspeed_trainer(
     networks: Networks, data: Tensor, size: int, rate: float, steps: int, low: bool = False, ended: Ended = unheard
 ) -> Elapsed:
     """Trainer with DeepSpeed, at the stage that the loop is measured at."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would compile an op for a minute: the peer shall be at its best
     own = {"zero_optimization": {"stage": 0}, "train_micro_batch_size_per_gpu": size}
-    with mock.patch.dict(os.environ, {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}):  # of which it takes some away
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with mock.patch.dict(os.environ, alone):  # of which it takes some away
         return trainer(networks, data, size, rate, steps, low, ended, deepspeed=own)
 
 

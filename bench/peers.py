@@ -91,6 +91,8 @@ def prepare(family: str, case: Mapping[str, Any], folder: Path) -> None:
     data = source.batch(everything, SEED, Noise.of(SEED, 0, "bench", everything))
     torch.manual_seed(SEED)
     modules = dict(build(job.spec, source.info).modules)
+    if family == "language":
+        modules["model"].set_attn_implementation("sdpa")  # transformers' own, as the others know it
     torch.save({"networks": modules, "data": next(iter(data.values())).contiguous()}, folder / "made.pt")
     print(len(everything))
 

@@ -1,7 +1,7 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language lazy lora evaluation-cost language smollm2 gan-losses
-                     data first-step scale startup probe operator operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost language smollm2
+                     gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale endurance]
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, smollm2, startup
+from bench import (
+    demo_start,
+    endurance,
+    evaluation_cost,
+    first_step,
+    language,
+    lazy,
+    operator_scale,
+    operator_speed,
+    peers,
+    smollm2,
+    startup,
+)
 from bench.record import RESULTS, ROOT, header
 from bench.table import written
 from bench.training import FAMILIES
@@ -30,6 +42,7 @@ def alone(module: str, *arguments: str) -> Any:
 
 BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     **{f"training-{family}": lambda family=family: alone("bench.training", family, "7") for family in FAMILIES},  # type: ignore[misc]
+    "peers": lambda: peers.measure(3, ROOT),
     "lazy": lambda: [{"case": name, "pairs": alone("bench.lazy", name, "7")} for name in lazy.CASES],
     "lora": lambda: alone("bench.lora", "7"),
     "evaluation-cost": lambda: [alone("bench.evaluation_cost", name) for name in evaluation_cost.FEATURES for _ in range(3)],
@@ -39,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "language": lambda: language.measure(7, ROOT),
     "smollm2": smollm2.measure,
     "first-step": lambda: first_step.measure(7),
+    "demo-start": lambda: demo_start.measure(3),
     "scale": lambda: alone("bench.scale"),
     "startup": lambda: startup.measure(21),
     "probe": lambda: alone("bench.probe", "10"),

@@ -7,7 +7,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import data_table, evaluation_cost, fine_tuning_table, gan_losses, lazy, lora, probe_table, scale_page
+from bench import (
+    data_table,
+    demo_start,
+    demo_table,
+    evaluation_cost,
+    fine_tuning_table,
+    gan_losses,
+    lazy,
+    lora,
+    peers_table,
+    probe_table,
+    scale_page,
+)
 from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language, real_model
@@ -30,6 +42,7 @@ def page(results: Path) -> str:
     parts = [
         HEAD,
         *training(found),
+        *peers_table.section(found.get("peers")),
         *lazy.section(found.get("lazy")),
         *lora.section(found.get("lora")),
         *language(found.get("language")),
@@ -44,34 +57,14 @@ def page(results: Path) -> str:
         *first_step(found.get("first-step")),
         *startup(found.get("startup")),
         *probe_table.section(found.get("probe")),
-        *demo(found.get("demo")),
+        *demo_table.section(found.get("demo")),
+        *demo_start.section(found.get("demo-start")),
         *fine_tuning_table.section(found.get("fine-tuning")),
     ]
     parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart"))]
     parts += [*operator_scale(found.get("operator-scale")), *section(results / "e2e")]
     parts += provenance(found)
     return "\n".join(parts).rstrip("\n") + "\n"
-
-
-def demo(run: dict[str, Any] | None) -> list[str]:
-    """What `make demo` takes, and how often it draws what is asked for."""
-    if run is None:
-        return []
-    lines = [
-        "## The demo",
-        "",
-        "`make demo` (`bench/demo.py`): a diffusion model on captioned shapes, two workers. Of pictures of all 18 captions how many have",
-        "the colour, and how many the shape, that was asked for, by a judge of pixels (`tests/sampling/judge.py`); by chance a sixth and a",
-        "third. Samples with guidance 1 follow the condition alone.",
-        "",
-        f"Training and its start took {run['processorSeconds']:.0f} s of processors, the half of which is its time on two idle cores, and",
-        f"{run['seconds']:.0f} s on this machine, whose load was {run['machine']['loadBefore']:g}.",
-        "",
-        "| Guidance | pictures | colours | shapes |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [f"| {row['guidance']:g} | {row['pictures']} | {row['colours']} | {row['shapes']} |" for row in run["obeyed"]]
-    return [*lines, ""]
 
 
 def training(found: dict[str, Any]) -> list[str]:
