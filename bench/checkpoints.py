@@ -84,8 +84,8 @@ def step(trained: Trained, x: torch.Tensor, before: Callable[[], None] = lambda:
 
 
 @contextmanager
-def saving(trained: Trained, uri: str, folder: Path, world: World) -> Iterator[Saver]:
-    saver = Saver(uri, Keep(last=1), trained, world, {}, folder)
+def saving(trained: Trained, uri: str, folder: Path, world: World, last: int = 1) -> Iterator[Saver]:
+    saver = Saver(uri, Keep(last=last), trained, world, {}, folder)
     yield saver
     saver.finish(required=True)
     saver.close()
@@ -195,7 +195,8 @@ def uploads(trained: Trained, folder: Path, world: World, servers: Mapping[str, 
     data = bytes(bytearray(os.urandom(1 << 20)) * (-(-sum(part.slice.bytes for part in trained.parts("net", own=True)) >> 20)))
     for name, uri in servers.items():
         raw = timed(lambda uri=uri: plain_file(folder / "plain", data) if uri.startswith("file") else plain_s3(uri, data))  # type: ignore[misc]
-        with saving(trained, f"{uri}/{trained.state.step}", folder, world) as saver:
+        # Both are kept: what is timed is an upload and its commit, not that the one before is deleted, minutes before in a run.
+        with saving(trained, f"{uri}/{trained.state.step}", folder, world, last=2) as saver:
             saver.save({})
             saver.finish(required=True)  # started, and its memory used before
             step(trained, torch.ones(1, WIDTH))

@@ -12,7 +12,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,12 +26,13 @@ WAYS = {"forks": "1", "ray": "0"}
 STEPS = 20
 
 
-def marked() -> Mapping[int, tuple[float, int]]:
-    """Of every process with the mark that lives: processor seconds and proportional set in bytes, by process id."""
+def marked(known: Collection[int]) -> Mapping[int, tuple[float, int]]:
+    """Of every process that lives and has the mark, or had it: processor seconds and proportional set in bytes, by process id. A
+    worker of Ray's writes its title over its environment."""
     tick, found = os.sysconf("SC_CLK_TCK"), dict[int, tuple[float, int]]()
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"{MARK}=".encode() in (entry / "environ").read_bytes():
+            if entry.name.isdigit() and (int(entry.name) in known or f"{MARK}=".encode() in (entry / "environ").read_bytes()):
                 words = (entry / "stat").read_text().rpartition(")")[2].split()
                 lines = (entry / "smaps_rollup").read_text().splitlines()
                 held = next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
@@ -50,7 +51,7 @@ def one(folder: Path, switch: str) -> dict[str, float]:
         command = [BIN / "gtj", "run", "-f", MANIFEST, "--steps", str(STEPS)]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         while process.poll() is None:
-            living = marked()
+            living = marked(spent)
             spent |= {pid: seconds for pid, (seconds, _) in living.items()}
             most, held = max(most, len(living)), max(held, sum(size for _, size in living.values()))
             if not first and timeline.exists() and "first step" in timeline.read_text():
