@@ -14,6 +14,7 @@ import os
 BLOCK = 16 << 20  # bytes of a write; several requests of a disk, or of a network filesystem, at a time
 ALIGNED = 4096  # bytes; a multiple of what any disk asks for
 DIRECT = getattr(os, "O_DIRECT", 0)  # none outside Linux
+REFUSED = {errno.EINVAL, errno.ENOTSUP}  # by filesystems that have no other way, the second by some in user space
 
 
 def write(descriptor: int, data: memoryview) -> None:
@@ -28,7 +29,7 @@ def write(descriptor: int, data: memoryview) -> None:
             try:
                 written += os.write(descriptor, block)
             except OSError as error:
-                if not direct or error.errno != errno.EINVAL:
+                if not direct or error.errno not in REFUSED:
                     raise
                 direct = flagged(descriptor, on=False)  # it says so only now
 
@@ -38,8 +39,8 @@ def flagged(descriptor: int, *, on: bool) -> bool:
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~DIRECT
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | DIRECT if on else flags)
-    except OSError as error:  # EINVAL: this filesystem has no other way
-        if not on or error.errno != errno.EINVAL:
+    except OSError as error:
+        if not on or error.errno not in REFUSED:
             raise
         return False
     return on and bool(DIRECT)
