@@ -175,6 +175,7 @@ def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) ->
     bench.until(lambda: used(bench) == "9")
     bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": True}})
     bench.until(lambda: used(bench) == "0", 5)
+    bench.kuberay.clean_up("job-a1")
     bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": False}})
     bench.rayjob("job-a2")
     bench.until(lambda: used(bench) == "9")

@@ -1,4 +1,4 @@
-"""Kueue is killed right before and right after every write of the operator, and started again, while two jobs want the quota of one.
+"""Kueue is killed at every write of the operator, right before it or right after it, and started again, while two jobs want the quota of one.
 
 Both end well, and at no moment do a watch's events show more RayJobs let go than there is quota for, or two of one job.
 """
@@ -6,10 +6,9 @@ Both end well, and at no moment do a watch's events show more RayJobs let go tha
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,6 +23,10 @@ from tests.cluster.kueue import Kueue, admitting, queueing
 
 pytestmark = pytest.mark.slow
 WHEN: dict[str, Callable[[Callable[[], None]], Fault]] = {"before": First, "after": Then}
+
+# Right after a write and right before the next leave much the same behind. Both at every write are for GENTRAIN_SWEEP=all.
+ALL = os.environ.get("GENTRAIN_SWEEP") == "all"
+MOMENTS = [(number, when) for number in range(1, 40) for when in (WHEN if ALL else (("after", "before")[number % 2],))]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,9 @@ class Watched:
     """What a watch of a namespace's RayJobs shows: `broken` has each moment at which two were let go and not over."""
 
     def __init__(self, bench: Bench) -> None:
-        self.seen, self.broken, self._let_go = 0, [], dict[str, Any]()  # type: ignore[var-annotated]
+        self.seen = 0
+        self.broken: list[dict[str, str]] = []
+        self._let_go: dict[str, str] = {}
         version = bench.client.list(RAYJOBS, bench.namespace)["metadata"]["resourceVersion"]
         self._watch = bench.client.watch(RAYJOBS, bench.namespace, version=version, seconds=600)
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -102,12 +107,17 @@ def test_killed_at_every_write_of_the_operator_it_goes_on_and_never_beyond_its_q
         bench = Bench(cluster, namespace, driver, proxy.kubeconfig("operator"))
         stack.callback(bench.stop)
         watched = Watched(bench)
-        killed = [(number, when) for number in range(1, 40) for when in WHEN if life(bench, kueue, killer, number, when)]
-        say(f"Kueue was killed at {len(killed)} moments; {watched.seen} events of RayJobs")
+        killed = []
+        for number, when in MOMENTS:
+            if life(bench, kueue, killer, number, when):
+                killed.append((number, when))
+                say(f"Kueue killed {when} write {number}; {watched.seen} events of RayJobs so far")
+            elif killed and number > killed[-1][0] + 1:
+                break
+            assert not watched.broken
         assert {when for _, when in killed} == set(WHEN)
-        assert len(killed) >= 10
+        assert len(killed) >= 8
         assert watched.seen >= 4 * len(killed)
-        assert not watched.broken
 
 
 def life(bench: Bench, kueue: Kueue, killer: Killer, number: int, when: str) -> bool:
