@@ -1,4 +1,4 @@
-"""Kueue is killed at every write of the operator, right before it or right after it, and started again, while two jobs want the quota of one.
+"""Kueue is killed at every write of the operator, right before or right after it, and started again, while two jobs want the quota of one.
 
 Both end well, and at no moment do a watch's events show more RayJobs let go than there is quota for, or two of one job.
 """
