@@ -185,22 +185,19 @@ def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) ->
 
 
 def test_a_retry_waits_for_quota_and_is_not_called_preemption(bench: Bench) -> None:
-    """The quota of the attempt that failed has gone to another job meanwhile: the next one waits, and nobody has evicted it."""
+    """The queue holds new jobs when the attempt fails, so that the next one waits: nobody has evicted it."""
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="team"))
     bench.until(lambda: not suspended(bench, "job-a1"))
     bench.running()
     bench.phase("Starting")
-    bench.apply("other", compute=compute(queue="team"))
-    bench.until(lambda: quota(bench, "other")[0] == "WaitingForQuota")
+    hold = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
+    bench.cluster.kubectl(*hold, json.dumps({"spec": {"stopPolicy": "Hold"}}))
     bench.kuberay.fail("job-a1", "Traceback")
     bench.rayjob("job-a2")
-    bench.until(lambda: not suspended(bench, "other-a1"))
-    bench.until(lambda: "insufficient unused quota" in quota(bench)[1], 60)
-    assert quota(bench)[0] == "WaitingForQuota"
-    told = [(one["type"], one["reason"]) for one in bench.status()["conditions"]]
-    assert "Preempted" not in {reason for _, reason in told}, told
-    bench.kuberay.succeed("other-a1")
+    bench.until(lambda: quota(bench)[0] == "QueueStopped", 60)
+    assert "Preempted" not in {one["reason"] for one in bench.status()["conditions"]}
+    bench.cluster.kubectl(*hold, json.dumps({"spec": {"stopPolicy": "None"}}))
     bench.until(lambda: not suspended(bench, "job-a2"))
 
 
