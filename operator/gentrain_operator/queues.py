@@ -58,14 +58,14 @@ def look(server: Server, namespace: str, rayjob: Object) -> Looked:
         try:
             names = tuple(str(one["metadata"]["name"]) for one in server.list(queues, namespace, limit=100).get("items") or ())
             uid = rayjob["metadata"]["uid"]
-            found = server.list(workloads, namespace, labels=f"kueue.x-k8s.io/job-uid={uid}", limit=1).get("items") or ()
+            found = server.list(workloads, namespace, labels=f"kueue.x-k8s.io/job-uid={uid}", limit=100).get("items") or ()
         except ApiError as error:
             if error.not_found:
                 continue  # not served, or not in this version
             if not error.status or error.status >= 500 or error.status == 429:
                 raise
             return UNKNOWN
-        return Looked(True, names, next(iter(found), None))
+        return Looked(True, names, _current(found))
     return Looked(served=False)
 
 
@@ -91,6 +91,16 @@ def held(queue: str, looked: Looked, priority: str | None = None) -> Condition:
     if looked.workload is None and looked.served and priority:
         why = f"it has not taken it up yet; is there a WorkloadPriorityClass {priority} (compute.priorityClass)?"
     return Condition("QuotaReserved", False, "WaitingForQuota", f"queue {queue} has not admitted the job" + (f": {why}" if why else ""))
+
+
+def _current(workloads: Iterable[Object]) -> Object | None:
+    """The Workload that counts: an elastic job that has grown has one for each size that it had, and all but the last are finished."""
+
+    def order(one: Object) -> tuple[bool, str]:
+        over = _true((one.get("status") or {}).get("conditions") or (), "Finished") is not None
+        return not over, str(one["metadata"].get("creationTimestamp", ""))
+
+    return max(workloads, key=order, default=None)
 
 
 def _true(conditions: Iterable[Object], type_: str) -> str | None:

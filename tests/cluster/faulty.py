@@ -75,7 +75,14 @@ class First:
     act: Callable[[], None]
 
 
-Fault = Refuse | Lose | Reset | Hang | Tell | First
+@dataclass(frozen=True)
+class Then:
+    """`act` runs when the server has carried the request out, before the answer comes back."""
+
+    act: Callable[[], None]
+
+
+Fault = Refuse | Lose | Reset | Hang | Tell | First | Then
 Script = Callable[[Request], Fault | None]
 GONE = Tell(b'{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old resource version"}}\n')
 
@@ -174,19 +181,21 @@ def _handler(proxy: Faulty) -> type[BaseHTTPRequestHandler]:
                 case _:
                     if isinstance(fault, First):
                         fault.act()
-                    self._forward(body, lose=isinstance(fault, Lose))
+                    self._forward(body, fault)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
-        def _forward(self, body: bytes, lose: bool) -> None:
+        def _forward(self, body: bytes, fault: Fault | None) -> None:
             there = http.client.HTTPSConnection("127.0.0.1", proxy.cluster.port, context=context, timeout=120)
             headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
             try:
                 there.request(self.command, self.path, body or None, headers)
                 answer = there.getresponse()
-                if lose:
+                if isinstance(fault, Lose):
                     answer.read()
                     return self._break()
+                if isinstance(fault, Then):
+                    fault.act()
                 self.send_response(answer.status)
                 for name in ("Content-Type", "Retry-After", "Warning"):
                     if value := answer.getheader(name):

@@ -10,6 +10,7 @@ therefore runs in a mount namespace (of a user namespace, where we are not root)
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -18,14 +19,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.cluster.binaries import HERE, OTHERS, Unavailable, binary
-from tests.cluster.control_plane import START_TIMEOUT, ControlPlane, free_ports
+from tests.cluster.control_plane import START_TIMEOUT, ControlPlane, control_plane, free_ports
+from trainjobs.api import crd
 
 MODULES = {"kueue": "sigs.k8s.io/kueue", "ray-operator": "github.com/ray-project/kuberay/ray-operator"}
 # Which of each module's files its program needs in a cluster.
@@ -140,6 +142,23 @@ def admitting(cluster: ControlPlane, namespace: str, *, cpu: str, name: str = "t
     """Makes the queues of `queues`, and returns when Kueue admits to the LocalQueue."""
     cluster.kubectl("apply", "-f", "-", stdin=queues(namespace, cpu=cpu, name=name))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Active", f"localqueue/{name}", "--timeout=60s")
+
+
+@contextlib.contextmanager
+def queueing(folder: Path, kuberay_crds: str, say: Callable[[str], None]) -> Iterator[tuple[ControlPlane, Kueue]]:
+    """A control plane with Kueue, the definitions of KubeRay and ours, and garbage collection. Unavailable where they cannot be had."""
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(control_plane(folder, say))
+        running.kubectl("apply", "--server-side", "-f", kuberay_crds)
+        for definition in crd.definitions().values():
+            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+        running.wait_for_kinds("gentrain.dev", 2)
+        running.wait_for_kinds("ray.io", 2)
+        kueue = Kueue(running, say)
+        stack.callback(kueue.stop)
+        kueue.start()
+        running.start_controller_manager()
+        yield running, kueue
 
 
 class RayOperator:

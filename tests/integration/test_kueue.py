@@ -14,12 +14,12 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object, Resource
 from tests.cluster.at_work import Bench, Driver, report
 from tests.cluster.binaries import Unavailable
-from tests.cluster.control_plane import ControlPlane, control_plane
-from tests.cluster.kueue import Kueue, admitting
-from trainjobs.api import crd
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kueue import admitting, queueing
 
 pytestmark = pytest.mark.slow
 WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
+CLUSTER_QUEUES = Resource("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue")
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +27,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
     """A control plane of this module's own, with Kueue: what it leaves behind is nobody else's business."""
     with contextlib.ExitStack() as stack:
         try:
-            running = stack.enter_context(control_plane(tmp_path_factory.mktemp("kueue"), say))
-            running.kubectl("apply", "--server-side", "-f", kuberay_crds)
-            for definition in crd.definitions().values():
-                running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-            running.wait_for_kinds("gentrain.dev", 2)
-            running.wait_for_kinds("ray.io", 2)
-            kueue = Kueue(running, say)
+            running, _ = stack.enter_context(queueing(tmp_path_factory.mktemp("kueue"), kuberay_crds, say))
         except Unavailable as reason:
             pytest.skip(str(reason))
-        stack.callback(kueue.stop)
-        kueue.start()
-        running.start_controller_manager()
         yield running
 
 
@@ -165,6 +156,49 @@ def test_a_priority_class_that_is_not_there_is_asked_about(bench: Bench) -> None
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="team", priorityClass="urgnet"))
     bench.until(lambda: "is there a WorkloadPriorityClass urgnet (compute.priorityClass)?" in quota(bench)[1], 60)
+
+
+def used(bench: Bench) -> str:
+    """The CPUs that the ClusterQueue counts as given away."""
+    found = bench.client.get(CLUSTER_QUEUES, None, f"{bench.namespace}-team").get("status") or {}
+    totals = [one["total"] for flavor in found.get("flavorsUsage", ()) for one in flavor["resources"] if one["name"] == "cpu"]
+    return totals[0] if totals else ""
+
+
+def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) -> None:
+    """Within five seconds each time, and a resumed job asks for it anew."""
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    bench.apply(compute=compute(queue="team"))
+    bench.until(lambda: not suspended(bench, "job-a1"))
+    bench.running()
+    bench.phase("Starting")
+    bench.until(lambda: used(bench) == "9")
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": True}})
+    bench.until(lambda: used(bench) == "0", 5)
+    bench.kuberay.clean_up("job-a1")
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": False}})
+    bench.rayjob("job-a2")
+    bench.until(lambda: used(bench) == "9")
+    bench.running(attempt=2)
+    bench.client.delete(JOBS, bench.namespace, "job", uid=bench.job()["metadata"]["uid"])
+    bench.until(lambda: used(bench) == "0", 5)
+
+
+def test_a_retry_waits_for_quota_and_is_not_called_preemption(bench: Bench) -> None:
+    """The queue holds new jobs when the attempt fails, so that the next one waits: nobody has evicted it."""
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    bench.apply(compute=compute(queue="team"))
+    bench.until(lambda: not suspended(bench, "job-a1"))
+    bench.running()
+    bench.phase("Starting")
+    hold = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
+    bench.cluster.kubectl(*hold, json.dumps({"spec": {"stopPolicy": "Hold"}}))
+    bench.kuberay.fail("job-a1", "Traceback")
+    bench.rayjob("job-a2")
+    bench.until(lambda: quota(bench)[0] == "QueueStopped", 60)
+    assert "Preempted" not in {one["reason"] for one in bench.status()["conditions"]}
+    bench.cluster.kubectl(*hold, json.dumps({"spec": {"stopPolicy": "None"}}))
+    bench.until(lambda: not suspended(bench, "job-a2"))
 
 
 SHIPPED = Path(__file__).parents[2] / "manifests" / "queues"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS
+from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS, Object, Resource
 from gentrain_operator.times import parsed_time
 from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
@@ -18,6 +18,8 @@ from tests.cluster.kueue import Kueue, RayOperator, admitting
 from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
+WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
+CLUSTER_QUEUES = Resource("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue")
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +95,69 @@ def test_a_start_time_is_written_before_any_pod_runs_and_waiting_counts_for_noth
     bench.until(lambda: bench.status().get("phase") == "Provisioning")
     assert bench.status().get("activeSeconds", 0) == 0
     assert bench.reason("Finished") == ""
+
+
+def used(bench: Bench) -> str:
+    """The CPUs that the ClusterQueue counts as given away."""
+    found = bench.client.get(CLUSTER_QUEUES, None, f"{bench.namespace}-team").get("status") or {}
+    totals = [one["total"] for flavor in found.get("flavorsUsage", ()) for one in flavor["resources"] if one["name"] == "cpu"]
+    return totals[0] if totals else ""
+
+
+def asked(bench: Bench) -> list[tuple[int, bool]]:
+    """Workers that each Workload asks for, and whether it is over."""
+
+    def over(made: Object) -> bool:
+        conditions = (made.get("status") or {}).get("conditions") or ()
+        return any(one["type"] == "Finished" and one["status"] == "True" for one in conditions)
+
+    found = bench.client.list(WORKLOADS, bench.namespace)["items"]
+    return sorted((next(one["count"] for one in made["spec"]["podSets"] if one["name"] == "workers"), over(made)) for made in found)
+
+
+def test_with_its_gate_an_elastic_job_grows_by_a_slice_that_takes_the_place_of_the_one_before(
+    bench: Bench, parts: tuple[ControlPlane, Kueue]
+) -> None:
+    kueue = parts[1]
+    kueue.kill()
+    try:
+        kueue.run("ElasticJobsViaWorkloadSlices")
+        admitting(bench.cluster, bench.namespace, cpu="20")
+        bench.apply(compute={"gpusPerWorker": 0, "workers": "2-4", "queue": "team", "queueElastic": True})
+        bench.until(lambda: used(bench) == "9")
+        assert asked(bench) == [(2, False)]
+        made = bench.until(lambda: bench.client.list(RAYCLUSTERS, bench.namespace)["items"])[0]
+        # What Ray's autoscaler writes.
+        grow = json.dumps([{"op": "replace", "path": "/spec/workerGroupSpecs/0/replicas", "value": 4}])
+        name = made["metadata"]["name"]
+        bench.cluster.kubectl("-n", bench.namespace, "patch", "raycluster", name, "--type=json", "-p", grow)
+        bench.until(lambda: used(bench) == "17")
+        bench.until(lambda: asked(bench) in ([(4, False)], [(2, True), (4, False)]))
+        bench.until(lambda: len(bench.client.list(PODS, bench.namespace)["items"]) == 5)
+        assert len(bench.client.list(RAYCLUSTERS, bench.namespace)["items"]) == 1
+        assert used(bench) == "17"  # not the 26 of both
+    finally:
+        kueue.kill()
+        kueue.run()
+
+
+def test_stopped_resumed_and_deleted_a_job_gives_quota_and_pods_back(bench: Bench) -> None:
+    """Quota within five seconds each time; never two clusters, never more pods than the quota holds."""
+    admitting(bench.cluster, bench.namespace, cpu="10")
+
+    def pods() -> int:
+        found = len(bench.client.list(PODS, bench.namespace)["items"])
+        assert found <= 3
+        assert len(bench.client.list(RAYCLUSTERS, bench.namespace)["items"]) <= 1
+        return found
+
+    bench.apply(compute={"gpusPerWorker": 0, "workers": 2, "queue": "team"})
+    bench.until(lambda: pods() == 3)
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": True}})
+    bench.until(lambda: used(bench) == "0", 5)
+    bench.until(lambda: pods() == 0)
+    bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": False}})
+    bench.until(lambda: pods() == 3)
+    bench.client.delete(JOBS, bench.namespace, "job", uid=bench.job()["metadata"]["uid"])
+    bench.until(lambda: used(bench) == "0", 5)
+    bench.until(lambda: pods() == 0)
