@@ -38,7 +38,7 @@ class Kept:
         self.asked: list[list[str]] = []
 
     def hold(self, place: Place, objects: Sequence[Object]) -> AbstractContextManager[list[Path]]:
-        return nullcontext([])
+        return nullcontext([Path(one.name) for one in objects])
 
     def ahead(self, place: Place, objects: Sequence[Object]) -> None:
         self.asked.append([one.name for one in objects])
