@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 
 import numpy as np
@@ -35,6 +35,7 @@ from trainjobs.noise import Noise
 MIXED = 1
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
+STEP = 1024  # samples after which those are looked at anew
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ class StreamedImages:
         """The blocks that are mixed for these positions, and those that are needed next."""
         first = int(positions[0])
         if self.places.order.kind == "whole":
-            stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
-            return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
+            begin = first - first % STEP
+            return self._needed(begin, first - begin + len(positions) if len(positions) > SOON else SOON + STEP, seed)
         groups, left, found = self.places.coming(first, seed), set(self.places.at(positions, seed)[0].tolist()), list[int]()
         for number, mixed in enumerate(groups):  # a batch may be larger than what is mixed
             if not left and number > MIXED:
@@ -176,6 +177,17 @@ class StreamedImages:
             found += mixed
             left.difference_update(mixed)
         return found
+
+    @cached_property
+    def _needed(self) -> Callable[[int, int, int], list[int]]:
+        """The blocks of so many samples from a position on, in the order of their need; remembered, as it takes as long as reading a
+        batch of shards that are here."""
+
+        def needed(begin: int, count: int, seed: int) -> list[int]:
+            stretch = torch.arange(begin, begin + count)
+            return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
+
+        return lru_cache(maxsize=4)(needed)
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
