@@ -128,11 +128,11 @@ def test_a_batch_holds_its_shards_together_and_no_more_than_are_mixed() -> None:
 
 
 def test_what_comes_is_looked_at_again_before_it_is_needed() -> None:
-    records, shelf = Pictures([1] * 10_000), Kept()
+    records, shelf = Pictures([100] * 120), Kept()
     source = streamed(records, Order(), shelf=shelf)
-    for first in (0, 500, 1000, 1030, 3000):
+    for first in (0, 1030, 3000):
         source.rows(torch.arange(first, first + 64), 0)
-        coming = source.places.numbers(torch.arange(first, first + SOON), 0).tolist()
+        coming = (source.places.numbers(torch.arange(first, first + SOON), 0) // 100).tolist()
         assert {f"{block:03d}.tar" for block in coming} <= set(shelf.asked[-1])
 
 

@@ -89,9 +89,9 @@ class Reader:
 
     def _parts(self, rows: Rows, blocks: Sequence[int]) -> Iterable[list[int]]:
         """As many blocks at a time as lie in so many shards as are mixed: a third of the cache."""
-        part, objects = list[int](), dict[Object, None]()
+        part, objects, all_of_them = list[int](), dict[Object, None](), rows.records.blocks
         for block in blocks:
-            more = rows.records.blocks[block].objects
+            more = all_of_them[block].objects
             if part and self.order.shards and len(objects.keys() | set(more)) > self.order.shards:
                 yield part
                 part, objects = [], {}
@@ -102,7 +102,8 @@ class Reader:
 
     def _held(self, rows: Rows, blocks: Sequence[int], stack: ExitStack) -> Shelf:
         """The shelf, with what these blocks lie in held until the stack ends."""
-        objects = [*dict.fromkeys(one for block in blocks for one in rows.records.blocks[block].objects)]
+        there = rows.records.blocks
+        objects = [*dict.fromkeys(one for block in blocks for one in there[block].objects)]
         try:
             paths = stack.enter_context(self.shelf.hold(rows.records.place, objects))
         except JobError as error:

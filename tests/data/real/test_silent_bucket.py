@@ -70,7 +70,7 @@ def seen(folder: Path, seconds: float) -> tuple[list[str], list[int], Silence]:
     data = Data.model_validate({"source": "s3://bucket/data", "images": {"size": 8}})
     train = everything(open_records(place, place.listed(), data, shelf, folder))
     source = Ahead(StreamedImages.of(train, train, chosen(train, shelf.limit, place.uri), data, shelf, {"image": "png"}), 2)
-    batches, found, silent = list(torch.arange(SHARDS * EACH).split(BATCH)), list[str](), list[int]()
+    batches, found, silent = list(torch.arange(SHARDS * EACH).view(-1, BATCH)), list[str](), list[int]()
     try:
         for number, positions in enumerate(batches):
             if number == len(batches) // 3:
