@@ -15,6 +15,7 @@ from tests.data.streams import Kept, Pictures, greys, streamed
 from trainjobs.api.errors import JobError
 from trainjobs.data.bad import NAMED, BadSamples
 from trainjobs.data.order import Order, Places
+from trainjobs.data.streamed import SOON
 from trainjobs.noise import Noise
 
 ORDERS = [Order(), Order("blocks", 2, 2)]
@@ -111,6 +112,28 @@ def test_of_a_whole_order_the_blocks_of_the_next_samples_are_fetched_in_the_orde
     source.rows(torch.arange(7), 0)
     needed = (source.places.numbers(torch.arange(120), 0) // 10).tolist()
     assert shelf.asked == [[f"{block:03d}.tar" for block in dict.fromkeys(needed)]]
+
+
+def test_a_batch_holds_its_shards_together_and_no_more_than_are_mixed() -> None:
+    shelf = Kept()
+    source = streamed(Pictures([10] * 12), Order(), shelf=shelf)
+    source.rows(torch.arange(20), 0)
+    needed = (source.places.numbers(torch.arange(20), 0) // 10).tolist()
+    assert [sorted(held) for held in shelf.held] == [sorted({f"{block:03d}.tar" for block in needed})]
+    shelf = Kept()
+    source = streamed(Pictures([10] * 12), Order("blocks", 3, 3), shelf=shelf)
+    source.rows(torch.arange(75), 0)
+    assert max(map(len, shelf.held)) == 3
+    assert len(shelf.held) >= 3
+
+
+def test_what_comes_is_looked_at_again_before_it_is_needed() -> None:
+    records, shelf = Pictures([100] * 120), Kept()
+    source = streamed(records, Order(), shelf=shelf)
+    for first in (0, 1030, 3000):
+        source.rows(torch.arange(first, first + 64), 0)
+        coming = (source.places.numbers(torch.arange(first, first + SOON), 0) // 100).tolist()
+        assert {f"{block:03d}.tar" for block in coming} <= set(shelf.asked[-1])
 
 
 def test_what_lies_here_is_not_fetched() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.problem import listed
-from trainjobs.data.forms.records import Block, Kind, Record, Records, objects_of
+from trainjobs.data.forms.records import Block, Kind, Record, Records, decoded, objects_of
 from trainjobs.data.places.place import Object, Place, Shelf
 
 HELD = "held-out:"  # before the names of a split that is held out: no two names are equal
@@ -47,6 +47,10 @@ class Merged:
     def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
         part, own = self.order[block]
         return objects_of(self.parts[part], own, rows, columns)
+
+    def decoded(self, block: int, columns: Collection[str]) -> bool:
+        part, own = self.order[block]
+        return decoded(self.parts[part], own, columns)
 
     def words(self) -> Iterator[str]:
         if self.said:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 
 import numpy as np
@@ -20,13 +20,12 @@ from trainjobs.data.augment import augmented
 from trainjobs.data.bad import BadSamples
 from trainjobs.data.captions import LONGEST, tokens
 from trainjobs.data.dataset import encoded
-from trainjobs.data.forms.records import Record, Value, objects_of
+from trainjobs.data.forms.records import Record, Value
 from trainjobs.data.images import decode
 from trainjobs.data.order import Order, Places
 from trainjobs.data.pixels import scaled
-from trainjobs.data.places.in_hand import InHand
-from trainjobs.data.places.place import SMALL, Object, Shelf
-from trainjobs.data.places.straight import Straight
+from trainjobs.data.places.place import Shelf
+from trainjobs.data.read_blocks import Reader
 from trainjobs.data.rows import Rows
 from trainjobs.data.source import DataInfo, moved
 from trainjobs.noise import Noise
@@ -34,9 +33,9 @@ from trainjobs.noise import Noise
 # Times what is mixed at a time is fetched before it is needed: a third of the cache is read, a third is fetched, and the last is still
 # needed by batches that were begun. With twice as much, shards are dropped that are needed again.
 MIXED = 1
-FEW = 2  # of a shard of which not even every second sample is held out, only these are fetched, as its members can be
 FETCHERS = 16  # blocks at a time; as many objects are on their way at a time
 SOON = 4096  # samples whose blocks are fetched before they are needed, where all of the data is one window
+STEP = 1024  # samples after which those are looked at anew
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class StreamedImages:
 
     def coming_at(self, numbers: npt.NDArray[np.int64]) -> None:
         """The same of training samples by their numbers."""
-        if self.fetchers is not None and (objects := self._objects(self.train, numbers)) is not None:
+        if self.fetchers is not None and (objects := self._reader.objects(self.train, numbers)) is not None:
             self.shelf.soon(self.train.records.place, objects)
 
     def close(self) -> None:
@@ -149,7 +148,7 @@ class StreamedImages:
     @contextmanager
     def _reading(self, positions: Tensor, seed: int) -> Iterator[None]:
         """Begin to fetch what is needed for these positions and behind them, and keep what other threads, a batch behind, still read."""
-        if self.fetchers is None or self._apart:
+        if self.fetchers is None or self._reader.apart:
             yield
             return
         mine = int(positions[0]), self._behind(positions, seed)
@@ -169,8 +168,8 @@ class StreamedImages:
         """The blocks that are mixed for these positions, and those that are needed next."""
         first = int(positions[0])
         if self.places.order.kind == "whole":
-            stretch = torch.arange(first, first + max(len(positions), min(SOON, self.places.length)))
-            return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
+            begin = first - first % STEP
+            return self._needed(begin, first - begin + len(positions) if len(positions) > SOON else SOON + STEP, seed)
         groups, left, found = self.places.coming(first, seed), set(self.places.at(positions, seed)[0].tolist()), list[int]()
         for number, mixed in enumerate(groups):  # a batch may be larger than what is mixed
             if not left and number > MIXED:
@@ -179,68 +178,34 @@ class StreamedImages:
             left.difference_update(mixed)
         return found
 
+    @cached_property
+    def _needed(self) -> Callable[[int, int, int], list[int]]:
+        """The blocks of so many samples from a position on, in the order of their need; remembered, as it takes as long as reading a
+        batch of shards that are here."""
+
+        def needed(begin: int, count: int, seed: int) -> list[int]:
+            stretch = torch.arange(begin, begin + count)
+            return list(dict.fromkeys(self.places.at(stretch, seed)[0].tolist()))
+
+        return lru_cache(maxsize=4)(needed)
+
     # --- reading ---------------------------------------------------------------------------------------------------------------------
 
     def _read(self, rows: Rows, numbers: npt.NDArray[np.int64], shape: tuple[int, int] | None = None) -> list[Sample]:
         """The samples with these numbers, in the order asked for: read block by block, decoded here."""
         blocks, own = rows.at(numbers)
-        parts = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
-        together = self._together(rows, numbers)
-
-        def read(here: npt.NDArray[np.int64]) -> Sequence[Record | None]:
-            block = int(blocks[here[0]])
-            return self._records(rows, block, own[here].tolist(), Straight() if self._sparse(rows, block) else together)
-
         found: list[tuple[int, Sample]] = []
-        for here, records in zip(
-            parts, map(read, parts) if self.fetchers is None or self._apart else self.fetchers.map(read, parts), strict=True
-        ):
+        for here, records in self._reader.read(rows, numbers):
             for place, record in zip(here.tolist(), records, strict=True):
                 found.append((place, self._good(rows, int(blocks[place]), int(own[place]), record, shape)))
         if self.bad is not None:
             self.bad.saw(len(numbers))
         return [sample for _, sample in sorted(found, key=lambda pair: pair[0])]
 
-    def _sparse(self, rows: Rows, block: int) -> bool:
-        """Whether all of a shard would be fetched for the sake of a few, in the room of those that are trained on."""
-        if rows is self.train or self.fetchers is None or self.places.order.kind == "whole" or rows.records.form != "webdataset":
-            return False
-        return FEW * len(rows.block(block)) < rows.records.blocks[block].rows
-
     @cached_property
-    def _apart(self) -> bool:
-        """Whether rows are objects of their own."""
-        return self._objects(self.train, np.zeros(1, np.int64)) is not None
-
-    def _objects(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> list[Object] | None:
-        """The small objects that rows lie in, in their order, where they lie in objects of their own."""
-        found: list[Object] = []
-        for block, row in zip(*(each.tolist() for each in rows.at(numbers)), strict=True):
-            objects = objects_of(rows.records, block, [row], tuple(self.roles.values()))
-            if objects is None:
-                return None
-            found += [one for one in objects if one.path is None and one.size <= SMALL]
-        return found
-
-    def _together(self, rows: Rows, numbers: npt.NDArray[np.int64]) -> Shelf:
-        """The shelf, with all small objects of a batch fetched side by side."""
-        if self.fetchers is None or not self._apart or not (objects := self._objects(rows, numbers)):
-            return self.shelf
-        try:
-            return InHand.of(self.shelf, rows.records.place, objects)
-        except JobError as error:
-            if self.bad is None or error.code != "GTJ0113":
-                raise
-            return self.shelf  # each by itself says what is wrong with it
-
-    def _records(self, rows: Rows, block: int, asked: list[int], shelf: Shelf) -> Sequence[Record | None]:
-        """None for each where one of them is bad and may be left out: which of them it is, each by itself says."""
-        try:
-            return rows.records.read(shelf, block, asked, tuple(self.roles.values()))
-        except JobError as error:
-            if self.bad is None or error.code != "GTJ0113":
-                raise
-            return [None] * len(asked)
+    def _reader(self) -> Reader:
+        columns = tuple(self.roles.values())
+        return Reader(self.train, self.places.order, self.shelf, columns, self.fetchers, self.bad is not None)
 
     def _good(self, rows: Rows, block: int, row: int, record: Record | None, shape: tuple[int, int] | None) -> Sample:
         """A row; where it is bad and may be left out, the next good one of its block and side, from the front again behind the last."""

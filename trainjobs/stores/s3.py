@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from threading import Lock, local
 from typing import Any
 
@@ -173,8 +173,11 @@ class S3:
     @cached_property
     def _session(self) -> Any:
         import boto3
+        import botocore.session
 
-        return boto3.Session()
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _models(session.get_config_variable("data_path")))
+        return boto3.Session(botocore_session=session)
 
     @cached_property
     def _config(self) -> Any:
@@ -194,6 +197,15 @@ class S3:
         for operation in ("GetObject", "ListObjectsV2"):
             client.meta.events.register(f"before-send.s3.{operation}", lambda request, **_: setattr(self._sent, "request", request))
         return client
+
+
+@cache
+def _models(folders: str | None) -> Any:
+    """What botocore knows of the services, read and parsed once in a process, not by each session: that is most of the time that a client
+    takes to be made. `folders`: where else such files lie."""
+    from botocore.loaders import create_loader
+
+    return create_loader(folders)
 
 
 def _piece(data: bytes, told: str, version: str) -> Piece:

@@ -206,3 +206,32 @@ def test_what_was_in_another_crate_that_is_gone_is_found_where_it_still_is(tmp_p
     crates.look()
     assert crates.add(stays, tmp_path / stays)
     assert crates.read({one: 3})[0] == {one: b"one"}
+
+
+def test_who_looked_before_another_said_what_it_fetches_does_not_fetch_it_too(tmp_path: Path) -> None:
+    """Two shelves of one folder, as two processes have them: the second looks last just before the first says it."""
+    begun, go = threading.Event(), threading.Event()
+
+    def stuck(found: Object) -> None:
+        begun.set()
+        assert go.wait(20)
+
+    first, second, slow, source = DiskShelf(tmp_path, 10**6), DiskShelf(tmp_path, 10**6), Numbers(stuck), Numbers()
+    one, two = number(1, 100), number(2, 100)
+    crates = second._crating._crates
+    look, looks = crates.look, list[int]()
+
+    def late() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            go.set()
+        if len(looks) > 1:
+            look()
+
+    crates.look = late  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(first.contents, slow, [one])
+        assert begun.wait(20)
+        assert second.contents(source, [one, two]) == [contents(one), contents(two)]
+        assert made.result() == [contents(one)]
+    assert slow.fetched + source.fetched == {one.name: 1, two.name: 1}

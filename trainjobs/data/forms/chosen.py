@@ -15,7 +15,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.forms.imagefolder import Images
 from trainjobs.data.forms.index import Arrays, Indexing, key_of, packed, unpacked
 from trainjobs.data.forms.recognise import counted
-from trainjobs.data.forms.records import Block, Kind, Record, Records, Value, objects_of
+from trainjobs.data.forms.records import Block, Kind, Record, Records, Value, decoded, objects_of
 from trainjobs.data.forms.where import Condition, condition
 from trainjobs.data.places.place import Object, Place, Shelf
 
@@ -155,6 +155,9 @@ class Chosen:
     def objects_of(self, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
         kept = self.rows[block]
         return objects_of(self.records, block, rows if kept is None else [int(kept[row]) for row in rows], columns)
+
+    def decoded(self, block: int, columns: Collection[str]) -> bool:
+        return decoded(self.records, block, columns)
 
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         values, rows = column_of(self.records, shelf, block, name), self.rows[block]

@@ -6,7 +6,7 @@ Pictures are as Hugging Face writes them, a struct of `bytes` and `path`, and th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -109,12 +109,15 @@ class Parquet:
             with shelf.hold(self.place, [found]) as paths:
                 return self._decoded(found, paths[0], group, names)
 
-        table = self.recent.get((self.place.uri, found.name, found.tag, group, tuple(names)), decoded)
+        table = self.recent.get(self._key(block, columns), decoded)
         where = self.place.where(found)
         return [
             Record(f"{found.name}/{first + row}", f"{where}, row {first + row:,}", {name: self._value(table, name, row) for name in names})
             for row in rows
         ]
+
+    def decoded(self, block: int, columns: Collection[str]) -> bool:
+        return self._key(block, columns) in self.recent
 
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         """Of the file where it is here, else of the column's own ranges."""
@@ -141,6 +144,11 @@ class Parquet:
 
     def words(self) -> Iterator[str]:
         yield from self.said
+
+    def _key(self, block: int, columns: Collection[str]) -> Hashable:
+        number, group, _ = self._groups[block]
+        found = self.shards[number].object
+        return self.place.uri, found.name, found.tag, group, tuple(name for name in self.columns if name in columns)
 
     def _decoded(self, found: Object, path: Path | None, group: int, names: Sequence[str]) -> tuple[Any, int]:
         try:

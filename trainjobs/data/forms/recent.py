@@ -40,6 +40,10 @@ class Recent:
                 self._keep(key, value, size)
             return value
 
+    def __contains__(self, key: Hashable) -> bool:
+        with self._lock:
+            return key in self._values
+
     def _there(self, key: Hashable) -> tuple[Any, int] | None:
         if (found := self._values.get(key)) is not None:
             self._values.move_to_end(key)

@@ -68,6 +68,19 @@ class Apart(Protocol):
         """None where a block is fetched as a whole after all."""
 
 
+@runtime_checkable
+class Decoding(Protocol):
+    """Records of which a block is decoded whole to read a row, and kept in memory for a while."""
+
+    def decoded(self, block: int, columns: Collection[str]) -> bool:
+        """Whether it is in memory now, so that reading it waits for nothing."""
+
+
+def decoded(records: Records, block: int, columns: Collection[str]) -> bool:
+    """Whether a block is in memory now, decoded."""
+    return isinstance(records, Decoding) and records.decoded(block, columns)
+
+
 def objects_of(records: Records, block: int, rows: Sequence[int], columns: Collection[str]) -> Sequence[Object] | None:
     """The objects that these columns of these rows lie in; None where a block is fetched as a whole."""
     return records.objects_of(block, rows, columns) if isinstance(records, Apart) else None

@@ -112,6 +112,8 @@ class BucketPlace:
 
     def _base(self) -> str:
         """What stands before the names of this place's objects: the folder that the URI names, or the one that its object lies in."""
+        if (known := self._known) is not None:  # asked for each sample
+            return known
         with self._lock:
             if self._known is None:
                 folder = f"{self._named}/" if self._named and not self._named.endswith("/") else self._named

@@ -36,9 +36,14 @@ def name_of(keys: Sequence[str]) -> str:
     return MARK + hashlib.sha256("".join(sorted(keys)).encode()).hexdigest()[: 32 - len(MARK)]
 
 
+def head_size(members: int) -> int:
+    """Bytes that stand before the first of so many."""
+    return HEAD.size + MEMBER.size * members
+
+
 def size_of(sizes: Sequence[int]) -> int:
     """Bytes of a crate with members of these sizes."""
-    return HEAD.size + MEMBER.size * len(sizes) + sum(sizes)
+    return head_size(len(sizes)) + sum(sizes)
 
 
 def listed(sizes: Mapping[str, int]) -> bytes:
@@ -58,7 +63,7 @@ def crc_of(key: bytes, data: bytes) -> int:
 
 
 def _head(sizes: Mapping[str, int], contents: Mapping[str, bytes]) -> bytes:
-    start, members = HEAD.size + MEMBER.size * len(sizes), list[bytes]()
+    start, members = head_size(len(sizes)), list[bytes]()
     for name, size in sizes.items():
         key = bytes.fromhex(name)
         members.append(MEMBER.pack(key, start, size, crc_of(key, contents.get(name, b""))))
@@ -98,7 +103,7 @@ class Crates:
         with self._lock:
             if (seen := os.stat(self._folder).st_mtime_ns) == self._seen:
                 return
-            there, coming = set[str](), dict[int, str]()
+            there, coming, told = set[str](), dict[int, str](), True
             for entry in os.scandir(self._folder):
                 key, _, rest = entry.name.partition(".")
                 if not key.startswith(MARK) or rest not in ("", "partial"):
@@ -106,6 +111,7 @@ class Crates:
                 with suppress(FileNotFoundError):
                     if rest:
                         members = read_list(Path(entry.path))
+                        told &= members is not None  # else it is being written: that changes no time
                         coming |= {_number(member[0]): key for member in MEMBER.iter_unpack(members or b"")}
                     else:
                         there.add(key)
@@ -114,7 +120,7 @@ class Crates:
             for key in self._members.keys() - there:
                 self._forget(key)
             # What changes within the same tick of the file system's clock changes no time.
-            self._coming, self._seen = coming, seen if time.time_ns() - seen > TICK else -1
+            self._coming, self._seen = coming, seen if told and time.time_ns() - seen > TICK else -1
 
     def add(self, crate: str, path: Path) -> bool:
         """One that is here; False when it is damaged. One that is known already is found anew: what it has may have been in another crate,

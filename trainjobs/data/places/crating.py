@@ -5,15 +5,18 @@ Nothing is held while somebody waits, so nobody waits for each other: bytes are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Condition, Thread
 
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.claims import room
-from trainjobs.data.places.crates import MEMBERS, Crates, listed, name_of, packed, size_of
+from trainjobs.data.places.crates import MEMBERS, Crates, head_size, listed, name_of, packed, size_of
 from trainjobs.data.places.ledger import Ledger
 from trainjobs.data.places.place import Object, Place
 from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwritable
@@ -133,12 +136,24 @@ class Crating:
     def _crate(self, place: Place, group: Wanted, *, ahead: bool) -> tuple[dict[str, bytes], dict[str, JobError]] | None:
         """What was fetched, and the errors of the others; nothing where another process makes this crate or made it meanwhile. None: there
         is no room now."""
-        crate, sizes = name_of([*group]), {key: each.size for key, each in group.items()}
-        size = size_of([*sizes.values()])
         try:
-            claim = self._ledger.claim({crate: size}, self._limit, ahead=ahead)
-            if claim is None:
-                return None
+            with self._deciding():
+                self._crates.look()
+                there = self._crates.has(group) | {key for key in group if self._elsewhere(key)}
+                group = {key: each for key, each in group.items() if key not in there}
+                if not group:
+                    return {}, {}
+                crate, sizes = name_of([*group]), {key: each.size for key, each in group.items()}
+                size = size_of([*sizes.values()])
+                claim = self._ledger.claim({crate: size}, self._limit, ahead=ahead)
+                if claim is None:
+                    return None
+                if claim.mine:
+                    try:
+                        self._written(crate, listed(sizes))
+                    except BaseException:
+                        self._ledger.failed(crate)
+                        raise
             if claim.others:  # that very crate
                 self._ledger.wait(LOOK)
                 return {}, {}
@@ -149,11 +164,9 @@ class Crating:
                     self._ledger.lose(crate)
                 return {}, {}
             try:
-                self._written(crate, listed(sizes), size)
                 found, failed = self._together(place, group)
                 if found:
-                    self._written(crate, packed(sizes, found), size)
-                    self._ledger.done(crate, ahead=True)
+                    self._packed(crate, sizes, found)
             except BaseException:
                 self._ledger.failed(crate)
                 raise
@@ -166,18 +179,35 @@ class Crating:
         except OSError as error:
             raise unwritable(self._folder, error) from error
 
-    def _written(self, crate: str, data: bytes, size: int) -> None:
-        """OSError when it cannot be."""
-        partial = self._ledger.partial(crate)
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """One at a time, of all threads of all processes, looks at what there is and says what it fetches, or gives that its name: who
+        looked while another did so would not find it, and fetch it too. (No lock of Locks: of two of them that threads of a process wait
+        for, the system says that processes wait for each other.)"""
+        with open(self._folder / "deciding", "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _packed(self, crate: str, sizes: Mapping[str, int], found: Mapping[str, bytes]) -> None:
+        """A crate with these contents gets its name. Until then its list stays there: the contents are written behind it."""
+        data, begin = packed(sizes, found), head_size(len(found))
+        self._written(crate, data, begin)
+        with self._deciding():
+            self._written(crate, data[:begin])
+            self._ledger.done(crate, ahead=True)
+
+    def _written(self, crate: str, data: bytes, start: int = 0) -> None:
+        """Into its partial file, from byte `start` of the data on; nothing else in it changes. OSError when it cannot be."""
         for again in (False, True):
             try:
-                with open(partial, "wb", buffering=0) as file:
-                    file.write(data)
+                with open(os.open(self._ledger.partial(crate), os.O_WRONLY | os.O_CREAT, 0o666), "wb", buffering=0) as file:
+                    at = start
+                    while at < len(data):  # of a disk that becomes full the first answer is how much it took
+                        at += os.pwrite(file.fileno(), data[at:], at)
                 return
             except OSError as error:
-                partial.unlink(missing_ok=True)
                 # Somebody else fills the disk: what nobody needs now is given back, once.
-                if again or error.errno not in FULL or not self._ledger.drop(room(size)):
+                if again or error.errno not in FULL or not self._ledger.drop(room(len(data))):
                     raise
 
     def _together(self, place: Place, group: Wanted) -> tuple[dict[str, bytes], dict[str, JobError]]:

@@ -39,6 +39,8 @@ class Place(Protocol):
     """Every operation raises JobError: GTJ0113 for what is not there, GTJ0112 for what is refused (which request, as whom), GTJ0219 for
     what does not answer."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def uri(self) -> str:
         """With everything resolved that may change: of a dataset of the hub its commit."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
@@ -27,6 +28,7 @@ from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwrita
 
 FETCHERS = 16  # objects on their way at a time
 LARGE, FEW = 8 << 20, 4  # of those that are fetched in ranges, which are several requests each, no more than so many
+KEYS = 4096  # of objects that were held lately
 LOOK = 0.05  # seconds between two looks at what other processes did
 
 
@@ -48,6 +50,7 @@ class DiskShelf:
         self._soon: dict[str, frozenset[str]] = {}
         self._again: set[str] = set()  # of these, those that were held since
         self._failures: dict[str, JobError] = {}  # of fetching ahead
+        self._key = lru_cache(KEYS)(_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (DiskShelf, (self._folder, self._told))
@@ -59,7 +62,7 @@ class DiskShelf:
 
     @contextmanager
     def hold(self, place: Place, objects: Sequence[Object]) -> Iterator[list[Path]]:
-        keys = ["" if each.path else _key(place, each) for each in objects]
+        keys = ["" if each.path else self._key(place, each) for each in objects]
         wanted = {key: each for key, each in zip(keys, objects, strict=True) if key}
         with self._lock:
             for key in wanted:
@@ -82,7 +85,7 @@ class DiskShelf:
             return
         self._last[place.uri] = objects
         try:
-            wanted = {_key(place, each): (place, each) for each in objects if not each.path and room(each.size) <= self.limit}
+            wanted = {self._key(place, each): (place, each) for each in objects if not each.path and room(each.size) <= self.limit}
         except JobError:  # the place does not answer: for the `hold` to meet
             return
         with self._lock:
