@@ -1,7 +1,8 @@
 """What a cluster says about places where a job's pods may go: the Pod Security level of its namespace, and nodes with a bad accelerator.
 
 Both are asked for before an attempt and remembered for a minute, whoever asks, and both may be refused: an operator without the right to
-look goes on as if nothing were known. Of a pool with more nodes than MOST the first ones are looked at, which a warning says. The conditions, True of a node that should be left alone unless another value stands here, and who writes them:
+look goes on as if nothing were known. Of a pool with more nodes than MOST the first ones are looked at, which a warning says. The
+conditions, True of a node that should be left alone unless another value stands here, and who writes them:
 
 AcceleratedHardwareReady (False)     Amazon EKS user guide, "Detect node health issues": the node monitoring agent
 GPUMissing, NVLinkStatusInactive,
