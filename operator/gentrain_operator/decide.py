@@ -162,7 +162,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     mine = fitting.get(resting.present(job.get("status") or {}, fitting, now), ProfileSpec())
     if stuck and len(fitting) > 1 and given_up(stuck, present.begun(child), mine.unschedulable_seconds, now):
         code, _, why = stuck.message.partition(" ") if stuck.message.startswith("GTJ") else ("GTJ0202", "", stuck.message)
-        gone = Failure(code, "Infrastructure", "no node for the pods", why)
+        gone = Failure(code, "Infrastructure", "no image for the pods" if code == "GTJ0204" else "no node for the pods", why)
         return _ended(seen, spec, now, attempt, child, gone, moved=True)
     back = None if spec.suspend else _return(seen, spec, list(fitting), now)
     if back is not None:

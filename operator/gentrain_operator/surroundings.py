@@ -1,7 +1,8 @@
 """What a cluster says about places where a job's pods may go: the Pod Security level of its namespace, and nodes with a bad accelerator.
 
-Both are asked for before an attempt and remembered for a minute, and both may be refused: an operator without the right to look goes on as
-if nothing were known. The conditions, True of a node that should be left alone unless another value stands here, and who writes them:
+Both are asked for before an attempt and remembered for a minute, whoever asks, and both may be refused: an operator without the right to
+look goes on as if nothing were known. Of a pool with more nodes than MOST the first ones are looked at, which a warning says. The
+conditions, True of a node that should be left alone unless another value stands here, and who writes them:
 
 AcceleratedHardwareReady (False)     Amazon EKS user guide, "Detect node health issues": the node monitoring agent
 GPUMissing, NVLinkStatusInactive,
@@ -71,6 +72,7 @@ class Surroundings:
         self._server, self._clock, self._lock = server, clock, threading.Lock()
         self._levels: dict[str, tuple[float, str]] = {}
         self._nodes: dict[str, tuple[float, dict[str, str]]] = {}
+        self._asking = threading.Lock()  # held while the server is asked: of many jobs that want to know the same, one asks
 
     def enforced(self, namespace: str) -> str:
         """The Pod Security level that the namespace enforces; "" of none, or where nobody may look."""
@@ -79,24 +81,36 @@ class Surroundings:
     def sick(self, selector: Mapping[str, str]) -> dict[str, str]:
         """Of the nodes with these labels those with a bad accelerator, and why; none where nobody may look."""
         labels = ",".join(f"{name}={value}" for name, value in sorted(selector.items()))
-        return self._remembered(self._nodes, labels, lambda: sick(self._server.list(NODES, labels=labels, limit=MOST)["items"]), {})
+        return self._remembered(self._nodes, labels, lambda: self._sick(labels), {})
+
+    def _sick(self, labels: str) -> dict[str, str]:
+        listed = self._server.list(NODES, labels=labels, limit=MOST)
+        if (listed.get("metadata") or {}).get("continue"):
+            log.warning("%s has more nodes than the %d that are looked at for a bad accelerator", labels or "the cluster", MOST)
+        return sick(listed["items"])
 
     def _level(self, namespace: str) -> str:
         labels = self._server.get(NAMESPACES, None, namespace)["metadata"].get("labels") or {}
         return str(labels.get(ENFORCE, ""))
 
     def _remembered(self, known: dict[str, tuple[float, T]], name: str, ask: Callable[[], T], nothing: T) -> T:
+        if (there := self._known(known, name)) is not None:
+            return there[1]
+        with self._asking:
+            if (there := self._known(known, name)) is not None:  # by who asked before
+                return there[1]
+            try:
+                found = ask()
+            except ApiError as error:  # it adds a reason, or a node to keep off: no job waits for it
+                log.info("the surroundings of a job cannot be looked at: %s", error)
+                found = nothing
+            with self._lock:
+                known[name] = (self._clock(), found)
+            return found
+
+    def _known(self, known: dict[str, tuple[float, T]], name: str) -> tuple[float, T] | None:
         now = self._clock()
         with self._lock:
             for old in [one for one, (at, _) in known.items() if now - at > KEPT]:
                 del known[old]
-            if name in known:
-                return known[name][1]
-        try:
-            found = ask()
-        except ApiError as error:  # it adds a reason, or a node to keep off: no job waits for it
-            log.info("the surroundings of a job cannot be looked at: %s", error)
-            found = nothing
-        with self._lock:
-            known[name] = (now, found)
-        return found
+            return known.get(name)

@@ -103,8 +103,9 @@ def _of(pod: Object, why: str, told: Mapping[str, Sequence[Object]]) -> Waiting:
 
 def given_up(stuck: Waiting, begun: datetime.datetime | None, patience: int, now: datetime.datetime) -> bool:
     """Whether an attempt that began then has waited long enough for machines to try another profile, which is `patience` seconds; a
-    minute where the autoscaler says that there are none. Of a node on its way it counts from when that was asked for."""
-    if begun is None or stuck.reason not in ("Unschedulable", "NoCapacity", "ScalingUp"):
+    minute where the autoscaler says that there are none. Of a node on its way it counts from when that was asked for. An image, too, may be
+    missing on one pool alone: a profile has its own, and a registry that its nodes reach."""
+    if begun is None or stuck.reason not in ("Unschedulable", "NoCapacity", "ScalingUp", "ImagePullFailed"):
         return False
     waited = (now - max(begun, stuck.since or begun)).total_seconds()
     return waited > (min(patience, SOLD_OUT) if stuck.reason == "NoCapacity" else patience)

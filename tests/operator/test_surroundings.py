@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from gentrain_operator import profiles
 from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import Object, Resource
-from gentrain_operator.surroundings import BAD, ENFORCE, LEVELS, Surroundings, sick, takes
+from gentrain_operator.surroundings import BAD, ENFORCE, LEVELS, MOST, Surroundings, sick, takes
 from tests.operator.pools import ROWS, written
 from tests.operator.test_decide import NOW, job
 from trainjobs.api.job import Spec
@@ -104,3 +107,35 @@ def test_a_server_that_does_not_say_keeps_nobody_from_running(status: int) -> No
     around = Surroundings(Server(error=status or 0) if status else Server(labels=None))
     assert around.enforced("team") == ""
     assert around.sick({}) == {}
+
+
+def test_a_thousand_jobs_at_once_ask_for_the_nodes_of_a_pool_once_a_minute_and_for_a_bounded_answer() -> None:
+    """What a pass over all jobs costs the API server follows from the pools that they name, neither from jobs nor from nodes."""
+
+    class Slow(Server):
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+            asking.wait(0.05)  # the others come meanwhile: never set
+            limits.append(limit)
+            return super().list(resource, namespace, labels=labels, limit=limit)
+
+    limits, asking, now = list[int](), threading.Event(), [0.0]
+    server = Slow(node("a", ("XIDErrors", "True", "x")), labels={ENFORCE: "baseline"})
+    around = Surroundings(server, lambda: now[0])
+    for number in (1, 2):
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(lambda job: (around.sick({"pool": str(job % 3)}), around.enforced("team")), range(1000)))
+        assert found == [({"a": "XIDErrors is True: x"}, "baseline")] * 1000
+        assert sorted(server.asked) == sorted(["pool=0", "pool=1", "pool=2", "team"] * number)
+        now[0] += 61
+    assert limits == [MOST] * 6
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_nodes_that_are_not_looked_at_are_told_of(more: bool, caplog: pytest.LogCaptureFixture) -> None:
+    class Paged(Server):
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+            return {**super().list(resource, namespace, labels=labels, limit=limit), "metadata": {"continue": "next" if more else ""}}
+
+    with caplog.at_level(logging.WARNING):
+        Surroundings(Paged(node("a"))).sick({"pool": "big"})
+    assert ("pool=big has more nodes than the 500 that are looked at" in caplog.text) == more
