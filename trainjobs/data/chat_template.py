@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from trainjobs.api.errors import JobError, printable
@@ -17,6 +18,7 @@ from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.tokens import Tokenizer
 
 FILE = "chat_template.jinja"
+_SHORT = 64  # characters
 
 
 def template_of(tokenizer: Tokenizer) -> Template:
@@ -48,27 +50,85 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, opened: bool) -> list[int]:
         """JobError GTJ0113 for what the template refuses, and for a message that holds a special token."""
+        return list(self._encoded(self._rendered(messages, opened=opened)).ids)
+
+    def laid(self, messages: Sequence[Message]) -> tuple[list[int], dict[int, tuple[int, int]]] | None:
+        """A text is cut at special tokens before any of it is encoded: what is before one has no say in the tokens behind it. So a
+        beginning of the text has the tokens of the whole up to its last special token, and what is behind that is encoded by itself."""
+        if not self._cuts:
+            return None
+        text = self._rendered(messages, opened=False)
+        whole = self._encoded(text)
+        ids, spans = list(whole.ids), {}
+        for number, message in enumerate(messages):
+            if message.role == "assistant":
+                last = number + 1 == len(messages)
+                start = self._ends(self._rendered(messages[:number], opened=True), text, whole, ids)
+                stop = len(ids) if last else self._ends(self._rendered(messages[: number + 1], opened=False), text, whole, ids)
+                if start is None or stop is None:
+                    return None
+                spans[number] = start, stop
+        return ids, spans
+
+    def _ends(self, part: str, text: str, whole: Any, ids: list[int]) -> int | None:
+        """How many tokens a beginning of the text has; None where it is none, or where it has no special token to go by."""
+        at = whole.char_to_token(len(part) - 1) if part and text.startswith(part) else None
+        while at is not None and at >= 0 and (ids[at] not in self._cuts or whole.token_to_chars(at)[1] > len(part)):
+            at -= 1
+        if at is None or at < 0:
+            return None
+        first, behind = whole.token_to_chars(at)
+        if part[first:behind] != self._cuts[ids[at]]:
+            return None
+        tail = self._tails.get(part[first:])
+        if tail is None:
+            tail = list(self._encoded(part[first:]).ids)
+            if len(part) - first <= _SHORT:  # what opens and ends an answer is the same every time
+                self._tails[part[first:]] = tail
+        return at + len(tail) if ids[at : at + len(tail)] == tail else None
+
+    def _rendered(self, messages: Sequence[Message], *, opened: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        special = self.tokenizer.base.json("tokenizer_config.json")
         for number, message in enumerate(messages, 1):
             for token in self._specials:
                 if token in message.content:
                     why = f"message {number} holds {printable(token)}, which would end or open a turn of its own"
                     raise JobError("GTJ0113", "a message pretends to be a turn", why=why, how="mend or remove the record")
         talk = [{"role": message.role, "content": message.content} for message in messages]
-        names = {name: _content(special.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        named = {name: text for name, text in names.items() if text is not None}
         try:
-            rendered = render_jinja_template([talk], chat_template=self.text, add_generation_prompt=opened, **named)[0][0]
+            rendered = render_jinja_template([talk], chat_template=self.text, add_generation_prompt=opened, **self._named)[0][0]
         except Exception as error:  # the template's own words, by jinja's `raise_exception`
             where, how = f"{self.tokenizer.base.uri}", "write the conversation as the model's template wants it"
             raise JobError("GTJ0113", "the model's chat template refuses a conversation", where=where, why=str(error), how=how) from error
-        return list(self._inner.encode(rendered, add_special_tokens=False).ids)
+        return str(rendered)
 
-    @property
+    def _encoded(self, text: str) -> Any:
+        return self._inner.encode(text, add_special_tokens=False)
+
+    @cached_property
+    def _named(self) -> dict[str, str]:
+        """The special tokens that a template may name."""
+        special = self.tokenizer.base.json("tokenizer_config.json")
+        names = {name: _content(special.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+        return {name: text for name, text in names.items() if text is not None}
+
+    @cached_property
     def _specials(self) -> list[str]:
         return [token.content for token in self._inner.get_added_tokens_decoder().values() if token.special]
+
+    @cached_property
+    def _cuts(self) -> dict[int, str]:
+        """Special tokens that are cut out of a text as they stand, without what is around them and whatever that is."""
+        return {
+            number: token.content
+            for number, token in self._inner.get_added_tokens_decoder().items()
+            if token.special and not (token.normalized or token.lstrip or token.rstrip or token.single_word)
+        }
+
+    @cached_property
+    def _tails(self) -> dict[str, list[int]]:
+        return {}
 
 
 def _text(tokenizer: PretrainedTokenizer) -> str | None:

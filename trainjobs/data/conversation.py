@@ -12,7 +12,7 @@ those that do not say which of their words are generated, which is nearly all. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol
@@ -40,6 +40,11 @@ class Template(Protocol):
         """The tokens of a conversation, without what begins a text; `opened`: and then those that open an answer."""
         ...
 
+    def laid(self, messages: Sequence[Message]) -> tuple[list[int], dict[int, tuple[int, int]]] | None:
+        """(render(messages), of each answer by its message's number where it and its end lie), encoded once. None where it takes an
+        encoding of each beginning to know, or to say what is wrong."""
+        ...
+
 
 @dataclass(frozen=True)
 class Turns:
@@ -52,10 +57,19 @@ class Turns:
         return list(self.tokenizer.before) or [self.tokenizer.end]
 
     def render(self, messages: Sequence[Message], *, opened: bool) -> list[int]:
+        return self.laid(messages)[0] + (self.tokenizer.encode("assistant\n") if opened else [])
+
+    def laid(self, messages: Sequence[Message]) -> tuple[list[int], dict[int, tuple[int, int]]]:
+        """Every part is encoded by itself, so a beginning of a conversation is a beginning of its tokens."""
         found: list[int] = []
-        for message in messages:
-            found += [*self.tokenizer.encode(f"{message.role}\n"), *self.tokenizer.encode(message.content.strip()), self.tokenizer.end]
-        return found + (self.tokenizer.encode("assistant\n") if opened else [])
+        spans = {}
+        for number, message in enumerate(messages):
+            found += self.tokenizer.encode(f"{message.role}\n")
+            start = len(found)
+            found += [*self.tokenizer.encode(message.content.strip()), self.tokenizer.end]
+            if message.role == "assistant":
+                spans[number] = start, len(found)
+        return found, spans
 
 
 def messages(value: Any, role: str, where: str) -> tuple[Message, ...]:
@@ -75,14 +89,25 @@ def messages(value: Any, role: str, where: str) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def answers(template: Template, talk: Sequence[Message], where: str, *, last: bool = False) -> Iterator[tuple[int, int]]:
-    """(start, stop): where the assistant's answers and their ends lie among the tokens of the conversation, or the `last` one alone.
+def answers(template: Template, talk: Sequence[Message], where: str, *, last: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+    """(the tokens of the conversation, (start, stop) of the assistant's answers and their ends among them, or of the `last` one alone).
 
     JobError GTJ0113 where a beginning of the conversation is rendered otherwise than the whole, with the first token that differs.
     """
-    whole = template.render(talk, opened=False)
     numbers = [number for number, message in enumerate(talk) if message.role == "assistant"]
-    for number in numbers[-1:] if last else numbers:
+    numbers = numbers[-1:] if last else numbers
+    if (laid := template.laid(talk)) is not None:
+        tokens, spans = laid
+        return tokens, [spans[number] for number in numbers]
+    return by_beginnings(template, talk, where, numbers)
+
+
+def by_beginnings(
+    template: Template, talk: Sequence[Message], where: str, numbers: Sequence[int]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """The same for any template, of the messages of these `numbers`: by an encoding of what is before each, and of what is up to it."""
+    whole, found = template.render(talk, opened=False), []
+    for number in numbers:
         before = template.render(talk[:number], opened=True)
         upto = template.render(talk[: number + 1], opened=False)
         for part, what in ((before, f"what opens message {number + 1}"), (upto, f"the conversation up to message {number + 1}")):
@@ -92,4 +117,5 @@ def answers(template: Template, talk: Sequence[Message], where: str, *, last: bo
                 why = f"{what} is no beginning of the whole: token {at + 1} is {part[at]} in the one, and {there} in the other"
                 how = "set language.loss.tokens to completion, or use a template that leaves earlier turns as they are"
                 raise JobError("GTJ0113", "the chat template rewrites earlier turns", where=where, why=why, how=how)
-        yield len(before), len(upto)
+        found.append((len(before), len(upto)))
+    return whole, found

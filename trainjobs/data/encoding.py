@@ -7,7 +7,7 @@ used to fill up is learned all the same. A prompt's tokens are those of the prom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,12 +30,18 @@ class Encoder:
     on: str = "auto"
     room: int = 1 << 31
     joined: int = field(default=0, init=False)
+    _known: dict[str, list[int]] = field(default_factory=dict, init=False)
+
+    def ahead(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Encodes the texts of these records together, on all cores, and forgets those before; so `encode` of each need not."""
+        texts = dict.fromkeys(text for values in rows for text in _texts(values))
+        self._known = dict(zip(texts, (row.tolist() for row in self.tokenizer.arrays(list(texts))), strict=True))
 
     def text(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         if self.on in ("completion", "assistant"):
             how = "take language.loss.tokens out, or name the columns of prompt and completion"
             raise JobError("GTJ0108", f"loss.tokens: {self.on}, and the data is plain text", where="language.loss.tokens", how=how)
-        tokens = [*self._begin, *self.tokenizer.encode(_text(values["text"], "text", where)), self.tokenizer.end]
+        tokens = [*self._begin, *self._encode(_text(values["text"], "text", where)), self.tokenizer.end]
         before = len(self._begin)
         return [(tokens, [*[False] * before, *[True] * (len(tokens) - before)])]
 
@@ -46,10 +52,13 @@ class Encoder:
 
     def chat(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         talk = messages(values["messages"], "messages", where)
-        tokens = self.template.render(talk, opened=False)
-        learned = [self.on == "all"] * len(tokens)
-        if self.on != "all":
-            for start, stop in answers(self.template, talk, where, last=self.on == "completion"):
+        if self.on == "all":
+            tokens = self.template.render(talk, opened=False)
+            learned = [True] * len(tokens)
+        else:
+            tokens, spans = answers(self.template, talk, where, last=self.on == "completion")
+            learned = [False] * len(tokens)
+            for start, stop in spans:
                 learned[start:stop] = [True] * (stop - start)
         begins = self.template.begins
         return [([*begins, *tokens], [*[False] * len(begins), *learned])]
@@ -72,7 +81,7 @@ class Encoder:
 
     def masked(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         """Pieces of the text, each between what begins and what ends one. Learned are those tokens that may be masked: all of the text."""
-        tokens = self.tokenizer.encode(_text(values["text"], "text", where))
+        tokens = self._encode(_text(values["text"], "text", where))
         each = max(1, self.room - len(self._begin) - 1)
         parts = [tokens[at : at + each] for at in range(0, max(1, len(tokens)), each)]
         before = [False] * len(self._begin)
@@ -80,7 +89,7 @@ class Encoder:
 
     def spans(self, values: Mapping[str, Any], where: str) -> list[Sequence]:
         """Pieces of the text, of which spans are hidden, with nothing around them. None but that of a whole text is a single token."""
-        tokens = self.tokenizer.encode(_text(values["text"], "text", where))
+        tokens = self._encode(_text(values["text"], "text", where))
         starts = list(range(0, max(1, len(tokens)), self.room))
         if starts[-1] and len(tokens) - starts[-1] == 1:
             starts[-1] -= 1
@@ -94,8 +103,12 @@ class Encoder:
         if more is not None and _text(more, "input", where):
             read = f"{read}\n{more}"
         begin = list(self.tokenizer.before)
-        first, second = ([*begin, *self.tokenizer.encode(text), self.tokenizer.end] for text in (read, _text(values[other], other, where)))
+        first, second = ([*begin, *self._encode(text), self.tokenizer.end] for text in (read, _text(values[other], other, where)))
         return [(first, [False] * len(first)), (second, [True] * len(second))]
+
+    def _encode(self, text: str) -> list[int]:
+        known = self._known.get(text)
+        return self.tokenizer.encode(text) if known is None else known
 
     @property
     def _begin(self) -> list[int]:
@@ -108,7 +121,7 @@ class Encoder:
         text = _text(value, "prompt", where)
         if more is not None and _text(more, "input", where):
             text = f"{text}\n{more}"
-        return [*self._begin, *self.tokenizer.encode(text)]
+        return [*self._begin, *self._encode(text)]
 
     def _answer(self, prompt: Any, value: Any, role: str, where: str) -> list[int]:
         """The tokens of an answer to a prompt, its end included."""
@@ -120,8 +133,8 @@ class Encoder:
         text = _text(value, role, where)
         if isinstance(prompt, list):
             return self._answer(prompt, [{"role": "assistant", "content": text}], role, where)
-        tokens = self.tokenizer.encode(text)
-        if isinstance(prompt, str) and self.tokenizer.encode(prompt + text) != [*self.tokenizer.encode(prompt), *tokens]:
+        tokens = self._encode(text)
+        if isinstance(prompt, str) and self._encode(prompt + text) != [*self._encode(prompt), *tokens]:
             self.joined += 1
         return [*tokens, self.tokenizer.end]
 
@@ -144,8 +157,8 @@ class Encoder:
         texts = _text(chosen, "chosen", where), _text(rejected, "rejected", where)
         shared = texts[0][: _alike(*texts)]
         shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]
-        prompt = [*self._begin, *self.tokenizer.encode(shared)]
-        return [self._learned(prompt, [*self.tokenizer.encode(text[len(shared) :]), self.tokenizer.end]) for text in texts]
+        prompt = [*self._begin, *self._encode(shared)]
+        return [self._learned(prompt, [*self._encode(text[len(shared) :]), self.tokenizer.end]) for text in texts]
 
 
 def _alike(one: Collection[Any], other: Collection[Any]) -> int:
@@ -183,6 +196,20 @@ def encode(encoder: Encoder, form: Format) -> Callable[[Mapping[str, Any], str],
             raise JobError(error.code, error.what, where=where, why=why, how=error.how) from error
 
     return told
+
+
+def _texts(values: Mapping[str, Any]) -> Iterator[str]:
+    """What is encoded of a record whose roles are texts."""
+    prompt, more = values.get("prompt"), values.get("input")
+    said = [text for role in ("completion", "chosen", "rejected") if isinstance(text := values.get(role), str)]
+    yield from (text for role in ("text", "source", "target") if isinstance(text := values.get(role), str))
+    if isinstance(prompt, str):
+        yield f"{prompt}\n{more}" if isinstance(more, str) and more else prompt
+        if said:
+            yield prompt
+        yield from (prompt + text for text in said)
+    if not isinstance(prompt, list):  # behind messages it is a message
+        yield from said
 
 
 def _text(value: Any, role: str, where: str) -> str:

@@ -26,6 +26,7 @@ from trainjobs.data.holdout import position
 
 MESSAGES = "messages of the prompt"  # a column beside the others, for models of rewards
 _VERSION = 1
+_TOGETHER = 1024  # records
 _HEAD = 8  # int64: sequences, tokens, bytes of columns, records read, too long, longest, nothing learned, joined otherwise
 
 Record = tuple[str, str, Mapping[str, Any], bool]  # as Dataset.documents gives them
@@ -111,7 +112,7 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
     names: list[str] = []
     read = long = longest = empty = 0
     one = encode(encoder, form)
-    for name, place, values, apart in records:
+    for name, place, values, apart in _ahead(records, encoder):
         read += 1
         found = one(values, place)
         most = max(len(tokens) for tokens, _ in found)
@@ -147,6 +148,20 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
     head = np.array([len(starts) - 1, len(ids), len(texts), read, long, longest, empty, encoder.joined], dtype="<i8")
     tables = (np.array(starts, "<i8"), np.array(offsets, "<i8"), np.array(ids, "<i4"))
     return b"".join([head.tobytes(), *(table.tobytes() for table in tables), bytes(learned), bytes(held), bytes(texts)])
+
+
+def _ahead(records: Iterator[Record], encoder: Encoder) -> Iterator[Record]:
+    """The records, of which many are encoded at once."""
+    while batch := list(_batch(records)):
+        encoder.ahead(values for _, _, values, _ in batch)
+        yield from batch
+
+
+def _batch(records: Iterator[Record]) -> Iterator[Record]:
+    for number, record in enumerate(records, 1):
+        yield record
+        if number == _TOGETHER:
+            return
 
 
 def _nothing(form: Format, on: str, where: str, read: int, long: int, longest: int, room: int) -> JobError:
