@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.data.conversation import Turns
 from trainjobs.data.encoding import Encoder, encode
 from trainjobs.data.formats import Format
+from trainjobs.data.sequences import Record, sequences
 from trainjobs.data.tokens import ByteTokenizer, Tokenizer, train_bpe
 
 BYTES = ByteTokenizer()
@@ -72,6 +74,24 @@ def test_a_prompts_tokens_are_those_of_the_prompt_alone_and_others_are_counted()
     assert ours.joined == 1
     ours.pair({"prompt": "ab", "completion": " ab"}, "")
     assert ours.joined == 1
+
+
+def test_an_error_in_reading_comes_after_those_of_the_records_before_it(tmp_path: Path) -> None:
+    def records() -> Iterator[Record]:
+        yield "1", "a.jsonl:1", {"prompt": "a", "completion": None}, False
+        raise JobError("GTJ0113", "this is no JSON", where="a.jsonl:2")
+
+    with pytest.raises(JobError) as error:
+        sequences(records(), "pair", encoder(), 10, "a.jsonl", None, tmp_path / "made.bin")
+    assert error.value.where == "a.jsonl:1"
+
+    def good() -> Iterator[Record]:
+        yield "1", "a.jsonl:1", {"prompt": "a", "completion": "b"}, False
+        raise JobError("GTJ0113", "this is no JSON", where="a.jsonl:2")
+
+    with pytest.raises(JobError) as error:
+        sequences(good(), "pair", encoder(), 10, "a.jsonl", None, tmp_path / "made.bin")
+    assert error.value.where == "a.jsonl:2"
 
 
 @pytest.mark.parametrize(

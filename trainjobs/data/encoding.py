@@ -17,6 +17,8 @@ from trainjobs.data.conversation import Message, Template, answers, messages
 from trainjobs.data.formats import SHAPES, Format
 from trainjobs.data.tokens import Tokenizer
 
+BORDER = 16  # characters
+
 Sequence = tuple[list[int], list[bool]]  # tokens; whether each is learned
 
 
@@ -134,14 +136,15 @@ class Encoder:
         if isinstance(prompt, list):
             return self._answer(prompt, [{"role": "assistant", "content": text}], role, where)
         tokens = self._encode(text)
-        if isinstance(prompt, str) and self._encode(prompt + text) != [*self._encode(prompt), *tokens]:
+        end, begin = _border(prompt, text)
+        if self._encode(end + begin) != [*self._encode(end), *self._encode(begin)]:
             self.joined += 1
         return [*tokens, self.tokenizer.end]
 
     def _learned(self, prompt: list[int], answer: list[int]) -> Sequence:
-        tokens = [*prompt, *answer]
-        whole = self.on == "all"
-        return tokens, [False, *[whole or at >= len(prompt) for at in range(1, len(tokens))]]
+        marks = [self.on == "all"] * len(prompt) + [True] * len(answer)
+        marks[:1] = [False]
+        return [*prompt, *answer], marks
 
     def _common(self, chosen: Any, rejected: Any, where: str) -> list[Sequence]:
         """Of two conversations all turns that are the same; of two texts what both begin with, up to a blank."""
@@ -205,11 +208,16 @@ def _texts(values: Mapping[str, Any]) -> Iterator[str]:
     yield from (text for role in ("text", "source", "target") if isinstance(text := values.get(role), str))
     if isinstance(prompt, str):
         yield f"{prompt}\n{more}" if isinstance(more, str) and more else prompt
-        if said:
-            yield prompt
-        yield from (prompt + text for text in said)
+        for end, begin in (_border(prompt, text) for text in said):
+            yield from (end, begin, end + begin)
     if not isinstance(prompt, list):  # behind messages it is a message
         yield from said
+
+
+def _border(prompt: str, said: str) -> tuple[str, str]:
+    """Of a prompt and its completion what is near where they meet, which tells whether a token would span both: encoding the whole of
+    them together takes as long as all the rest."""
+    return prompt[-BORDER:], said[:BORDER]
 
 
 def _text(value: Any, role: str, where: str) -> str:

@@ -11,6 +11,7 @@ import logging
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -151,17 +152,20 @@ def _made(records: Iterator[Record], form: Format, encoder: Encoder, room: int, 
 
 
 def _ahead(records: Iterator[Record], encoder: Encoder) -> Iterator[Record]:
-    """The records, of which many are encoded at once."""
-    while batch := list(_batch(records)):
+    """The records, of which many are encoded at once. An error in reading comes after those before it were looked at."""
+    error: JobError | None = None
+    while error is None:
+        batch: list[Record] = []
+        try:
+            for record in islice(records, _TOGETHER):
+                batch.append(record)  # one by one: what was read before an error counts
+        except JobError as one:
+            error = one
+        if not batch and error is None:
+            return
         encoder.ahead(values for _, _, values, _ in batch)
         yield from batch
-
-
-def _batch(records: Iterator[Record]) -> Iterator[Record]:
-    for number, record in enumerate(records, 1):
-        yield record
-        if number == _TOGETHER:
-            return
+    raise error
 
 
 def _nothing(form: Format, on: str, where: str, read: int, long: int, longest: int, room: int) -> JobError:
