@@ -2,12 +2,13 @@
 
 Counted by torch's dispatcher in the one process of ZeRO stage 0, at a step that tells no metrics; views are none. Of what is beyond the
 plain loop (bench/plain_loops.py) most is noise: a draw that does not depend on how a batch is cut (trainjobs/noise.py) has 40 operations
-where torch's generator has one. The rest are the gradient's norm, metrics that are means over samples, and the order of the data, which
-is found on the CPU.
+where torch's generator has one. On a GPU it is one kernel (trainjobs/noise_kernel.py), which Triton's interpreter runs here. The rest are
+the gradient's norm, metrics that are means over samples, and the order of the data, which is found on the CPU.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import plain_loops
 from bench.training import FAMILIES, RATE, SEED, manifest
-from trainjobs import loop
+from trainjobs import loop, noise
 from trainjobs.api.job import Job
 from trainjobs.data import open_source
 from trainjobs.noise import Noise
@@ -32,8 +33,9 @@ from trainjobs.world import World
 
 pytestmark = pytest.mark.slow  # importing the loop imports DeepSpeed
 
-# Those of noise, and all others, beyond the plain loop's.
+# Those of noise, and all others, beyond the plain loop's; and those of noise where a kernel draws it.
 EXTRA = {"gan": (86, 38), "vae": (43, 22), "diffusion": (73, 16), "language": (0, 12)}
+BY_KERNEL = {"gan": 2, "vae": 1, "diffusion": 2}
 STEPS, BATCH = 6, 8
 VIEWS = (
     "view _unsafe_view reshape t transpose permute expand slice select unsqueeze squeeze detach alias as_strided split unbind lift_fresh"
@@ -74,10 +76,36 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     dist.destroy_process_group()
 
 
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise as where a device has the kernel, run by Triton's interpreter."""
+    importlib.import_module("triton.language")  # its own functions as they are otherwise, for whoever compiles later in this process
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    from trainjobs import noise_kernel
+
+    assert type(noise_kernel._fill).__name__ == "InterpretedFunction", "imported before: run this file alone"
+    monkeypatch.setattr(noise, "_kernel", lambda device: noise_kernel)
+
+
 @pytest.mark.parametrize("family", EXTRA)
 def test_a_step_has_no_more_operations_than_it_had(family: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_noise, others = beyond(family, place / family, monkeypatch)
+    assert by_noise <= EXTRA[family][0], f"{by_noise} of noise"
+    assert others <= EXTRA[family][1], f"{others} beside noise"
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("family", BY_KERNEL)
+def test_a_draw_by_the_kernel_is_one_operation(family: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_noise, others = beyond(family, place / f"{family}-kernel", monkeypatch)
+    assert 0 < by_noise <= BY_KERNEL[family], f"{by_noise} of noise"
+    assert others <= EXTRA[family][1], f"{others} beside noise"
+
+
+def beyond(family: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """A step's operations beyond the plain loop's: those of noise, and all others. The run is in the folder `run`."""
     job = Job.model_validate(manifest(family, FAMILIES[family] | {"steps": STEPS, "batch": BATCH}))
-    source = open_source(job.spec, place / "cache")
+    source = open_source(job.spec, run.parent / "cache")
     positions = torch.arange(4 * BATCH)
     data = next(iter(source.batch(positions, SEED, Noise.of(SEED, 0, "bench", positions)).values())).contiguous()
     ours, plain = Operations(), Operations()
@@ -92,7 +120,6 @@ def test_a_step_has_no_more_operations_than_it_had(family: str, place: Path, mon
             step()
         return 0.0, 0.0
 
-    run = place / family
     run.mkdir()
     monkeypatch.setattr(loop, "rate", begun)
     with ours:
@@ -102,6 +129,4 @@ def test_a_step_has_no_more_operations_than_it_had(family: str, place: Path, mon
         plain_loops.LOOPS[family](build(job.spec, source.info).modules, data, BATCH, RATE, STEPS, False)
     theirs = plain.least().total()
     assert theirs > 50, "nothing was counted"
-    noise, others = ours.least()[True], ours.least()[False] - theirs
-    assert noise <= EXTRA[family][0], f"{noise} of noise"
-    assert others <= EXTRA[family][1], f"{others} beside noise"
+    return ours.least()[True], ours.least()[False] - theirs
