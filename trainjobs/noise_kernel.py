@@ -25,7 +25,7 @@ _TURN = tl.constexpr(2.0 * 3.141592653589793 * 2.0**-24)
 _UNIFORM, _NORMAL, _INTEGERS = tl.constexpr(UNIFORM), tl.constexpr(NORMAL), tl.constexpr(INTEGERS)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _mix(x):  # type: ignore[no-untyped-def]
     """SplitMix64's finalizer, on uint64."""
     x = (x ^ (x >> 30)) * _MIX1
@@ -65,16 +65,17 @@ def _drawn(samples: Tensor, key: int, kind: int, count: int, high: int) -> Tenso
     words = (count + 1) // 2 if kind == NORMAL else count
     blocks = triton.cdiv(words, _BLOCK)
     if out.numel():
-        with torch.cuda.device_of(samples):  # Triton launches on the current device, whatever it is given
+        with torch.cuda.device_of(samples):  # type: ignore[no-untyped-call]  # Triton launches on the current device
             _fill[(len(samples) * blocks,)](samples.contiguous(), out, key, count, words, blocks, high, KIND=kind, BLOCK=_BLOCK)
     return out
 
 
-_LIBRARY = torch.library.Library("gentrain", "DEF")
-_LIBRARY.define("noise(Tensor samples, int key, int kind, int count, int high) -> Tensor")
-_LIBRARY.impl("noise", _drawn, "CUDA")
-_LIBRARY.impl("noise", _drawn, "CPU")  # Triton's interpreter alone; without it a launch on a processor's memory is an error
-_LIBRARY.impl("noise", _empty, "Meta")
+_LIBRARY = torch.library.Library("gentrain", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("noise(Tensor samples, int key, int kind, int count, int high) -> Tensor")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("noise", _drawn, "CUDA")  # type: ignore[no-untyped-call]
+# On a processor's memory Triton's interpreter alone launches it.
+_LIBRARY.impl("noise", _drawn, "CPU")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("noise", _empty, "Meta")  # type: ignore[no-untyped-call]
 
 
 def draw(samples: Tensor, key: int, kind: int, count: int, high: int = 1) -> Tensor:
