@@ -5,14 +5,20 @@ and micro-batches. Here each sample of the global batch owns a stream, and the k
 SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), the counter-based use of which is its
 definition: output k is mix(key + k * GAMMA). Nothing has to be saved to resume, and two workers draw what one would have drawn.
 
-It is a dozen elementwise operations on int64 tensors, so a batch costs about what `torch.randn` costs, on any device.
+A draw is forty elementwise operations, about what `torch.randn` costs on a processor. On a GPU each is a launch, so there a draw is one
+Triton kernel (noise_kernel.py) where Triton compiles it. Integers and uniform numbers are the same on every device and by either way;
+logarithm, cosine and sine are the device's own, so normal numbers agree to 5e-7.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -55,6 +61,27 @@ def mix(*parts: int | str) -> int:
     return state >> 1
 
 
+@cache
+def _kernel(device: str) -> ModuleType | None:
+    """noise_kernel.py for devices of this type, or None where torch's operations draw: on a processor, where GENTRAIN_NOISE_KERNEL is 0,
+    and where Triton is missing or does not compile it, which is told once, since normal numbers' last bits differ."""
+    if device != "cuda":
+        return None
+    try:
+        if os.environ.get("GENTRAIN_NOISE_KERNEL") == "0":
+            raise RuntimeError("GENTRAIN_NOISE_KERNEL is 0")
+        from trainjobs import noise_kernel
+
+        tried = torch.arange(3, device=device)
+        for kind in range(4):
+            noise_kernel.draw(tried, 1, kind, 5, 7)  # compiles it
+    except Exception as error:  # whatever Triton, the C compiler it asks for or the driver raises: there is another way
+        words = "noise is drawn by torch's operations, not by one kernel: %s: %s"
+        logging.getLogger(__name__).warning(words, type(error).__name__, error)
+        return None
+    return noise_kernel
+
+
 @dataclass(frozen=True)
 class Noise:
     """The noise of some samples of one phase of one step.
@@ -73,17 +100,23 @@ class Noise:
 
     def bits(self, name: str, count: int) -> Tensor:
         """int64 [B, count], each of the 64 bits uniform."""
+        if kernel := _kernel(self.samples.device.type):
+            return self._drawn(kernel, kernel.BITS, name, (count,))
         key = _mix(self.samples * _GAMMA + _signed(mix(self.seed, name)))
         counter = torch.arange(1, count + 1, device=self.samples.device) * _GAMMA
         return _mix(key[:, None] + counter)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """float32 [B, *shape], uniform in [0, 1)."""
+        if kernel := _kernel(self.samples.device.type):
+            return self._drawn(kernel, kernel.UNIFORM, name, shape)
         count = math.prod(shape)
         return (_shift(self.bits(name, count), 40).to(torch.float32) * 2.0**-24).view(-1, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """float32 [B, *shape], standard normal, by Box and Muller: 64 bits give two of them."""
+        if kernel := _kernel(self.samples.device.type):
+            return self._drawn(kernel, kernel.NORMAL, name, shape)
         count = math.prod(shape)
         bits = self.bits(name, (count + 1) // 2)
         # (k + 1) / 2**24 is in (0, 1], so its logarithm is finite; the two halves of the word are independent.
@@ -94,8 +127,14 @@ class Noise:
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape], uniform in [0, high), high < 2**31; the bias of the modulus is below high / 2**40."""
+        if kernel := _kernel(self.samples.device.type):
+            return self._drawn(kernel, kernel.INTEGERS, name, shape, high)
         count = math.prod(shape)
         return (_shift(self.bits(name, count), 24) % high).view(-1, *shape)
+
+    def _drawn(self, kernel: ModuleType, kind: int, name: str, shape: tuple[int, ...], high: int = 1) -> Tensor:
+        drawn: Tensor = kernel.draw(self.samples, mix(self.seed, name), kind, math.prod(shape), high)
+        return drawn.view(-1, *shape)
 
 
 @dataclass(frozen=True)
