@@ -114,6 +114,33 @@ def test_an_oscillation_moves_and_comes_no_nearer() -> None:
         assert said(watches) == []
 
 
+def test_fid_decides_in_place_of_the_samples_distance_as_soon_as_it_is_there() -> None:
+    """It stands while samples come nearer, and falls while they stand; beside training it comes an evaluation later."""
+
+    def after(fids: list[float], distances: list[float], *, late: bool) -> list[str]:
+        watches, before, told = GanWatches(wasserstein=False, by="fid"), {}, list[str]()
+        for number, (fid, distance) in enumerate(zip(fids, distances, strict=True)):
+            figures = {"fid/digits": fid, "kid/digits": 0.5**number}
+            scores = {SPREAD: 0.8, MOVED: 1.5, DISTANCE: distance}
+            watches.evaluated(number, scores if late else scores | figures, before if late else {})
+            before = figures
+            told += [f"{number}: {error.why}" for error in watches.news()]
+        return told
+
+    standing, nearer = [30.0, 30.0, 29.0, 30.0, 30.0, 30.0], [0.8**number for number in range(6)]
+    why = "at 3 evaluations running, while fid/digits stood at 30"
+    assert after(standing, nearer, late=False) == [f"3: {why}"]
+    assert after(standing, nearer, late=True) == [f"4: {why}"]
+    assert after(nearer, standing, late=False) == after(nearer, standing, late=True) == []
+
+
+def test_kid_around_zero_is_no_progress() -> None:
+    watches = GanWatches(wasserstein=False, by="kid")
+    for number, kid in enumerate((0.001, -0.002, 0.0005, -0.001, 0.0)):
+        watches.evaluated(number, {SPREAD: 0.8, MOVED: 1.5, "kid/random": kid})
+    assert len(said(watches)) == 1
+
+
 def test_a_vanished_gradient_needs_a_sure_discriminator() -> None:
     def after(norm: float, accuracy: float, *, wasserstein: bool = False) -> list[str]:
         watches = GanWatches(wasserstein)
