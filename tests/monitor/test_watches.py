@@ -203,6 +203,17 @@ HEALTHY: dict[str, tuple[dict[str, Any], tuple[float, float], dict[str, Any]]] =
 }
 
 
+def digits() -> dict[str, Any]:
+    """A critic that nothing holds, watched by FID, which is computed beside training."""
+    found = job(80, {"type": "wgan", "weightClip": 10.0}, (3e-2, 3e-2))
+    network = {"architecture": "dcgan", "channels": 8}
+    found["spec"]["gan"] |= {"generator": {**network, "latentDim": 4}, "discriminator": network}
+    found["spec"]["data"] = {"source": "builtin:digits", "images": {"size": 8, "channels": 1}}
+    found["spec"]["training"]["batch"] = {"global": 16}
+    found["spec"]["evaluation"] = {"samples": 1, "everySteps": 10, "metrics": ["fid"], "fidSamples": 128}
+    return found
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, one after another in one process; the last is to end with an error."""
@@ -210,6 +221,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = {
         **{name: job(300, loss, rates, regularization=beside) for name, (loss, rates, beside) in HEALTHY.items()},
         "chase": job(300, {"type": "wgan", "weightClip": 10.0}, (5e-3, 5e-3)),  # a critic that nothing holds
+        "digits": digits(),
         "halted": job(650, *SATURATED, recovery={"onCollapse": "halt"}),
     }
     for name, manifest in jobs.items():
@@ -236,6 +248,28 @@ def test_a_healthy_run_is_told_nothing(name: str, runs: Path) -> None:
 @pytest.mark.slow
 def test_networks_that_chase_each_other_are_told(runs: Path) -> None:
     assert any("the networks chase each other" in message for message in warnings(runs / "chase"))
+
+
+@pytest.mark.slow
+def test_networks_that_chase_each_other_are_told_by_a_measured_fid(runs: Path) -> None:
+    """By the definition, over what the run wrote down: three evaluations running of samples that move and a FID that stands."""
+    name, figures = "fid/digits", dict[int, dict[str, float]]()
+    for row in map(json.loads, (runs / "digits" / "metrics.jsonl").read_text().splitlines()):
+        figures.setdefault(row["step"], {}).update({key: row[key] for key in (MOVED, name, DISTANCE) if key in row})
+    looks = [(step, row) for step, row in sorted(figures.items()) if MOVED in row and name in row]
+
+    def told(by: str) -> list[tuple[int, str]]:
+        running, least, found = 0, float("inf"), []
+        for step, row in looks:
+            running = running + 1 if row[MOVED] > 1.0 and row[by] >= 0.9 * least else 0
+            least = min(least, row[by]) if running else row[by]
+            if running == 3:
+                found.append((step, f"{by} stood at {row[by]:.3g}"))
+        return found
+
+    chased = [message for message in warnings(runs / "digits") if "the networks chase each other" in message]
+    assert [words in message for message, (_, words) in zip(chased, told(name), strict=True)] == [True]
+    assert {step for step, _ in told(name)}.isdisjoint(step for step, _ in told(DISTANCE)), "the samples' distance would have told the same"
 
 
 @pytest.mark.slow
