@@ -274,7 +274,7 @@ def _train(
                     reporter.looked(state, seen)
                     reporter.noted(state, words)
                 if watches:
-                    watches.evaluated(state.step, scores)
+                    watches.evaluated(state.step, scores, setting.late)
         halt = tell_troubles(watches, reporter, spec) if watches else None
 
         # A checkpoint, beside the next steps.

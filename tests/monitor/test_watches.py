@@ -114,6 +114,33 @@ def test_an_oscillation_moves_and_comes_no_nearer() -> None:
         assert said(watches) == []
 
 
+def test_fid_decides_in_place_of_the_samples_distance_as_soon_as_it_is_there() -> None:
+    """It stands while samples come nearer, and falls while they stand; beside training it comes an evaluation later."""
+
+    def after(fids: list[float], distances: list[float], *, late: bool) -> list[str]:
+        watches, before, told = GanWatches(wasserstein=False, by="fid"), {}, list[str]()
+        for number, (fid, distance) in enumerate(zip(fids, distances, strict=True)):
+            figures = {"fid/digits": fid, "kid/digits": 0.5**number}
+            scores = {SPREAD: 0.8, MOVED: 1.5, DISTANCE: distance}
+            watches.evaluated(number, scores if late else scores | figures, before if late else {})
+            before = figures
+            told += [f"{number}: {error.why}" for error in watches.news()]
+        return told
+
+    standing, nearer = [30.0, 30.0, 29.0, 30.0, 30.0, 30.0], [0.8**number for number in range(6)]
+    why = "at 3 evaluations running, while fid/digits stood at 30"
+    assert after(standing, nearer, late=False) == [f"3: {why}"]
+    assert after(standing, nearer, late=True) == [f"4: {why}"]
+    assert after(nearer, standing, late=False) == after(nearer, standing, late=True) == []
+
+
+def test_kid_around_zero_is_no_progress() -> None:
+    watches = GanWatches(wasserstein=False, by="kid")
+    for number, kid in enumerate((0.001, -0.002, 0.0005, -0.001, 0.0)):
+        watches.evaluated(number, {SPREAD: 0.8, MOVED: 1.5, "kid/random": kid})
+    assert len(said(watches)) == 1
+
+
 def test_a_vanished_gradient_needs_a_sure_discriminator() -> None:
     def after(norm: float, accuracy: float, *, wasserstein: bool = False) -> list[str]:
         watches = GanWatches(wasserstein)
@@ -176,6 +203,17 @@ HEALTHY: dict[str, tuple[dict[str, Any], tuple[float, float], dict[str, Any]]] =
 }
 
 
+def digits() -> dict[str, Any]:
+    """A critic that nothing holds, watched by FID, which is computed beside training."""
+    found = job(80, {"type": "wgan", "weightClip": 10.0}, (3e-2, 3e-2))
+    network = {"architecture": "dcgan", "channels": 8}
+    found["spec"]["gan"] |= {"generator": {**network, "latentDim": 4}, "discriminator": network}
+    found["spec"]["data"] = {"source": "builtin:digits", "images": {"size": 8, "channels": 1}}
+    found["spec"]["training"]["batch"] = {"global": 16}
+    found["spec"]["evaluation"] = {"samples": 1, "everySteps": 10, "metrics": ["fid"], "fidSamples": 128}
+    return found
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All of them, one after another in one process; the last is to end with an error."""
@@ -183,6 +221,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = {
         **{name: job(300, loss, rates, regularization=beside) for name, (loss, rates, beside) in HEALTHY.items()},
         "chase": job(300, {"type": "wgan", "weightClip": 10.0}, (5e-3, 5e-3)),  # a critic that nothing holds
+        "digits": digits(),
         "halted": job(650, *SATURATED, recovery={"onCollapse": "halt"}),
     }
     for name, manifest in jobs.items():
@@ -209,6 +248,28 @@ def test_a_healthy_run_is_told_nothing(name: str, runs: Path) -> None:
 @pytest.mark.slow
 def test_networks_that_chase_each_other_are_told(runs: Path) -> None:
     assert any("the networks chase each other" in message for message in warnings(runs / "chase"))
+
+
+@pytest.mark.slow
+def test_networks_that_chase_each_other_are_told_by_a_measured_fid(runs: Path) -> None:
+    """By the definition, over what the run wrote down: three evaluations running of samples that move and a FID that stands."""
+    name, figures = "fid/digits", dict[int, dict[str, float]]()
+    for row in map(json.loads, (runs / "digits" / "metrics.jsonl").read_text().splitlines()):
+        figures.setdefault(row["step"], {}).update({key: row[key] for key in (MOVED, name, DISTANCE) if key in row})
+    looks = [(step, row) for step, row in sorted(figures.items()) if MOVED in row and name in row]
+
+    def told(by: str) -> list[tuple[int, str]]:
+        running, least, found = 0, float("inf"), []
+        for step, row in looks:
+            running = running + 1 if row[MOVED] > 1.0 and row[by] >= 0.9 * least else 0
+            least = min(least, row[by]) if running else row[by]
+            if running == 3:
+                found.append((step, f"{by} stood at {row[by]:.3g}"))
+        return found
+
+    chased = [message for message in warnings(runs / "digits") if "the networks chase each other" in message]
+    assert [words in message for message, (_, words) in zip(chased, told(name), strict=True)] == [True]
+    assert {step for step, _ in told(name)}.isdisjoint(step for step, _ in told(DISTANCE)), "the samples' distance would have told the same"
 
 
 @pytest.mark.slow

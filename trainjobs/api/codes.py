@@ -594,8 +594,9 @@ CODES: dict[str, Code] = {
             "**Collapse**: generated samples differ from each other by less than a quarter of what held-out data differ by "
             "(`samples/spread`), or fewer than half of the modes are left, at three evaluations running. **Oscillation**: samples "
             "of the same latents move further between evaluations than they differ from each other (`samples/moved`), and come no "
-            "nearer to the data (`samples/distance`, or FID), three times running. **Vanishing gradient**: the norm of the "
-            "generator's gradient falls below a thousandth of its running median while the discriminator is right on 99 %. "
+            "nearer to the data (FID where it is measured, else KID, else `samples/distance`), three times running. "
+            "**Vanishing gradient**: the norm of the generator's gradient falls below a thousandth of its running median while the "
+            "discriminator is right on 99 %. "
             "**Augmentation**: the strength of `gan.augment.type: ada` is above 0.8. **Nothing is learned** from rewards: all completions "
             "of each prompt were worth the same, or every completion was cut off, in 20 steps running.",
             "Collapse: `regularization.r1`, `discriminator.minibatchDeviation`, `loss.type: wgan-gp`, or a lower rate of the generator. "

@@ -51,6 +51,7 @@ class Compared:
     data: str
     warn: Callable[[JobError], None] = lambda error: None
     later: Later = field(default_factory=Later)
+    before: Mapping[str, float] = field(default_factory=dict)  # a GAN's figures of the evaluation before, where they come late
     _real: Tensor | None = None
 
     @classmethod

@@ -33,6 +33,7 @@ class Later:
     """One at a time: who has the next one computed waits for the one before, so no more than that is ever behind."""
 
     def __init__(self) -> None:
+        self.last: Figures = {}  # what was computed last, whoever it was handed out to
         self._task: _Task | None = None
         self._over: list[tuple[int, Figures]] = []
 
@@ -61,7 +62,7 @@ class Later:
 
     def forget(self) -> None:
         """What was begun is of a future that did not happen."""
-        self._task, self._over = None, []
+        self._task, self._over, self.last = None, [], {}
 
     def _end(self) -> None:
         task, self._task = self._task, None
@@ -69,3 +70,4 @@ class Later:
             raise task.error
         if task is not None and task.found is not None:
             self._over.append((task.step, task.found))
+            self.last = task.found

@@ -43,6 +43,8 @@ class Quality:
         features, logits = (whole(world.collect(part)) for part in (self._features, self._logits))
         if features is not None:
             self.compared.later.begin(self.at.step, partial(self.compared.figures, features, logits))
+        if self.compared.spec.gan is not None and not self.compared.awaited:  # for its watches; rank 0 has waited for them already
+            self.compared.before = world.share(self.compared.later.last if world.leads else None)
         if not self.compared.awaited and self.at.step < self.at.steps:
             return {}
         figures: Mapping[str, float] = world.share(self._waited() if world.leads else None)

@@ -61,6 +61,11 @@ class Setting:
         """What is computed beside training."""
         return self.compared.later if self.compared else None
 
+    @property
+    def late(self) -> Mapping[str, float]:
+        """Figures of a GAN that the evaluation before was still without, the same on every rank."""
+        return self.compared.before if self.compared else {}
+
     @contextmanager
     def inference(self) -> Iterator[None]:
         """The networks as they are used, not trained, in the run's precision, while the block runs."""

@@ -48,7 +48,7 @@ class CompletionWatches:
         how = "raise maxCompletion, begin from a model that was fine-tuned to end its answers, or reward ends"
         self.troubles.say("cut off", ended == 0.0, what, why, how)
 
-    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
+    def evaluated(self, step: int, scores: Mapping[str, float], late: Mapping[str, float]) -> None:
         """Nothing of it is seen in an evaluation."""
 
     def news(self) -> Iterator[JobError]:

@@ -36,8 +36,8 @@ class Troubles:
 class Watches(Adaptive, Protocol):
     """Looks at what is measured; the same on every rank."""
 
-    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
-        """After every evaluation."""
+    def evaluated(self, step: int, scores: Mapping[str, float], late: Mapping[str, float]) -> None:
+        """After every evaluation; `late` are figures of the one before that were computed beside training."""
         ...
 
     def news(self) -> Iterator[JobError]:

@@ -2,15 +2,16 @@
 
 collapse     `samples/spread` (evaluate/spread.py) below a quarter, or fewer than half of the modes that were ever covered (four at least),
              at three evaluations running; the spread counts from where it was more once, or from step 500 on
-oscillation  `samples/moved` above 1, samples of fixed latents moving further than they differ from each other, and `samples/distance` no
-             lower than nine tenths of what it was before, at three evaluations running. FID counts instead where something is decided by it
+oscillation  `samples/moved` above 1, samples of fixed latents moving further than they differ from each other, while their distance from
+             the data is no lower than nine tenths of what it was before, at three evaluations running. The distance is FID where the run
+             measures it, else KID where it measures that, else `samples/distance`
 vanishing    the generator's gradient norm below a thousandth of its running median, over twenty steps in which the discriminator is right
              on 99 %. Wasserstein losses have no such thing
 augment      ADA's p above 0.8, where augmentation begins to show in samples
 
 Each is told once, and again when it was over and comes back. Counts are state, in every commit, and the same on every rank: they follow
 from means over all ranks at fixed steps. What samples were at the evaluation before is not kept: the first one of an attempt counts nothing
-of how they moved.
+of how they moved. FID and KID that are computed beside training are there at the next evaluation, and only then is it judged.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.gan import WASSERSTEIN
 from trainjobs.api.job import Spec
-from trainjobs.api.quality import decisive
+from trainjobs.api.quality import qualities
 from trainjobs.evaluate.spread import DISTANCE, MOVED, SPREAD
 from trainjobs.monitor.reporter import Reporter
 from trainjobs.monitor.troubles import CODE, Troubles, Watches
@@ -40,7 +42,8 @@ class GanWatches:
 
     wasserstein: bool
     adapts_every: int = 20  # steps of a window
-    _by_fid: bool = False  # it comes with every evaluation; else it comes late, beside training, and the last one's is no comparison
+    by: str = ""  # fid or kid, which comes with an evaluation or one later; else samples/distance counts
+    _moved: float | None = None  # at the evaluation whose distance is still to come
     _low: int = 0
     _restless: int = 0
     _whole: bool = False  # spread was enough once
@@ -51,8 +54,8 @@ class GanWatches:
 
     @classmethod
     def of(cls, spec: Spec) -> GanWatches | None:
-        by_fid = any(name.startswith("fid") for name in decisive(spec))
-        return cls(spec.gan.loss.type in WASSERSTEIN, _by_fid=by_fid) if spec.gan else None
+        by = next((name for name in ("fid", "kid") if name in qualities(spec)), "")
+        return cls(spec.gan.loss.type in WASSERSTEIN, by=by) if spec.gan else None
 
     def state(self) -> dict[str, Any]:
         distance = self._distance if math.isfinite(self._distance) else None
@@ -81,8 +84,8 @@ class GanWatches:
         why = f"above {LEAKS} turned or coloured samples are learned as if the data had them"
         self._troubles.say("augment", p > LEAKS, what, why, "add data, or leave color or geom out of gan.augment.pipeline")
 
-    def evaluated(self, step: int, scores: Mapping[str, float]) -> None:
-        """After every evaluation."""
+    def evaluated(self, step: int, scores: Mapping[str, float], late: Mapping[str, float] = MappingProxyType({})) -> None:
+        """After every evaluation; `late` are figures of the one before that were computed beside training."""
         spread, modes = scores.get(SPREAD), scores.get("modes")
         self._modes = max(self._modes, modes or 0.0)
         self._whole = self._whole or (spread is not None and spread >= LEAST_SPREAD)
@@ -95,15 +98,21 @@ class GanWatches:
         how = "try r1, minibatchDeviation, wgan-gp, or a lower rate of the generator; a checkpoint from before can be gone on from"
         self._troubles.say("collapse", self._low >= RUNNING, f"the generator has collapsed: {share or gone}", why, how)
 
-        moved = scores.get(MOVED)
-        distance = next((value for name, value in scores.items() if name.startswith("fid") and self._by_fid), scores.get(DISTANCE))
-        if moved is None or distance is None:
+        self._chased(self._moved, late)
+        self._moved = scores.get(MOVED) if not narrow else 0.0
+        self._chased(self._moved, scores)
+
+    def _chased(self, moved: float | None, scores: Mapping[str, float]) -> None:
+        """Judges an evaluation by how far samples moved and their distance from the data, when both are there."""
+        name = next((name for name in scores if (name.partition("/")[0] == self.by if self.by else name == DISTANCE)), None)
+        if moved is None or name is None:
             return
+        distance = max(0.0, scores[name])  # KID of what is alike is around 0
         stands = distance >= STANDS * self._distance
-        self._restless = self._restless + 1 if moved > 1.0 and stands and not narrow else 0
+        self._restless = self._restless + 1 if moved > 1.0 and stands else 0
         self._distance = min(self._distance, distance) if self._restless else distance
         what = f"the networks chase each other: samples of the same latents moved {moved:.2g} times as far as they differ"
-        why = f"at {self._restless} evaluations running, while their distance from the data stood at {distance:.2g}"
+        why = f"at {self._restless} evaluations running, while {name} stood at {distance:.3g}"
         how = "lower both rates, add r1 or a gradient penalty, or average the weights with training.ema"
         self._troubles.say("oscillation", self._restless >= RUNNING, what, why, how)
 

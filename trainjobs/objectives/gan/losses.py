@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -43,7 +44,7 @@ class Loss:
         """The share of real and of generated samples that D tells for what they are, each half of it."""
         if self.boundary is None:
             return None
-        return 0.5 * ((real > self.boundary).float().mean() + (fake < self.boundary).float().mean())
+        return 0.5 * ((real > self.boundary).mean(dtype=torch.float32) + (fake < self.boundary).mean(dtype=torch.float32))
 
 
 def bce_discriminator(real: Tensor, fake: Tensor, label: float) -> Tensor:
