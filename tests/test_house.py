@@ -125,7 +125,7 @@ def test_names_that_are_left_out_do_not_come_back() -> None:
 
 
 def test_the_root_of_the_trainer_holds_rooms_and_little_else() -> None:
-    modules = {"__init__.py", "loop.py", "noise.py", "state.py", "world.py", "py.typed"}
+    modules = {"__init__.py", "loop.py", "noise.py", "noise_kernel.py", "state.py", "world.py", "py.typed"}
     assert {path.name for path in TRAINER.iterdir()} - {"__pycache__"} == modules | ROOMS
 
 
@@ -269,7 +269,7 @@ def test_imports_of_others_are_declared() -> None:
         for group in [PROJECT["dependencies"], *extras.values()]
         for requirement in map(Requirement, group)
     }
-    part_of_a_declared_one = {"annotated_types", "botocore", "markupsafe", "pydantic_core", "urllib3"}
+    part_of_a_declared_one = {"annotated_types", "botocore", "markupsafe", "pydantic_core", "triton", "urllib3"}
     known = declared | part_of_a_declared_one | sys.stdlib_module_names | {"tensorboardX", "trainjobs", "gentrain_operator"}
     assert not {(path.name, name) for path in SOURCES for name in imported(path) if name not in known}
 
