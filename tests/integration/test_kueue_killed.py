@@ -78,7 +78,15 @@ class Watched:
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
+    @property
+    def at_work(self) -> bool:
+        return self._thread.is_alive()
+
     def _follow(self) -> None:
+        with contextlib.suppress(Exception):  # it ends with the test; whether it ended before, `at_work` says
+            self._look()
+
+    def _look(self) -> None:
         for event in self._watch:
             made: Object = event["object"]
             if event["type"] == "BOOKMARK":
@@ -115,6 +123,7 @@ def test_killed_at_every_write_of_the_operator_it_goes_on_and_never_beyond_its_q
             elif killed and number > killed[-1][0] + 1:
                 break
             assert not watched.broken
+            assert watched.at_work
         assert {when for _, when in killed} == set(WHEN)
         assert len(killed) >= 8
         assert watched.seen >= 4 * len(killed)
