@@ -159,7 +159,7 @@ def _train(
         taken = initial.load(spec.training.initial_weights, trained, world, run, partly=spec.training.allow_partial_weights)
     if saver.commit is not None and world.leads:
         peaks = {group.name: group.settings.learning_rate for own in groups.values() for group in own}
-        for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules):
+        for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules, stage):
             warn(difference)
     plan = beside(spec, *looked_at(spec, source, objective))
     reporter = None

@@ -40,14 +40,30 @@ def test_what_is_asked_of_a_commit_is_in_the_account_that_it_carries() -> None:
     whole = {"vae": {}, "data": {"source": "builtin:digits"}, "training": {"steps": 100, "schedule": {"name": "cosine"}}}
     told = account(Spec.model_validate(whole), Origin("builtin:digits", 1797, 0, "d", {}), "place", **{"micro-batch": 8})
     before = Commit(3, 1, 100, 1000, "steps/1", "sha256:0", 0.0, {"ema": True, **told}, {}, 10, 1)
-    found = [error.where for error in differences(before, training(200, ema={"decay": 0.9999}), {"net": 0.01}, Cut(1, 2, 4), NORM)]
+    found = [error.where for error in differences(before, training(200, ema={"decay": 0.9999}), {"net": 0.01}, Cut(1, 2, 4), NORM, 1)]
     assert found == ["spec.training.steps", "spec.training.batch"]
 
 
 def test_a_run_that_goes_on_as_it_was_is_told_nothing() -> None:
     now, cut = training(200, ema={"decay": 0.9999}), Cut(2, 2, 2)
     before = commit(steps=200, micro=2, world=2, ema=True)
-    assert list(differences(before, now, {"net": 0.01}, cut, NORM | SPECTRAL | DROPPING)) == []
+    assert list(differences(before, now, {"net": 0.01}, cut, NORM | SPECTRAL | DROPPING, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "stage", "cut", "said"),
+    [
+        ("fp16", 1, Cut(2, 2, 2), False),
+        ("fp16", 1, Cut(1, 2, 4), True),
+        ("fp16", 3, Cut(2, 1, 4), True),
+        ("fp16", 0, Cut(1, 2, 4), False),
+        ("bf16", 1, Cut(1, 2, 4), False),
+    ],
+)
+def test_fp16_from_stage_1_on_is_told_where_the_cut_is_another(precision: str, stage: int, cut: Cut, said: bool) -> None:
+    before = commit(steps=200, micro=2, world=2)
+    found = list(differences(before, training(200, precision=precision), {}, cut, {"net": nn.Linear(2, 2)}, stage))
+    assert ["fp16 gradients overflow" in error.why for error in found] == [True] * said
 
 
 def told(found: list[JobError]) -> JobError:
@@ -116,7 +132,7 @@ def test_spectral_norm_is_found_in_either_form() -> None:
 
 def test_an_average_of_a_version_without_warm_up_begins_to_warm_up() -> None:
     now, cut = training(1000, ema={"decay": 0.999}), Cut(1, 8, 1)
-    error = told(list(differences(commit(100, ema=True), now, {}, cut, {})))
+    error = told(list(differences(commit(100, ema=True), now, {}, cut, {}, 1)))
     assert error.what == "the moving average goes on with a decay of 0.9182 at step 101, not 0.999"  # 101 / 110
-    assert list(differences(commit(100, ema=True), training(1000, ema={"decay": 0.999, "warmup": False}), {}, cut, {})) == []
-    assert list(differences(commit(9000, ema=True), training(10_000, ema={"decay": 0.999}), {}, cut, {})) == []
+    assert list(differences(commit(100, ema=True), training(1000, ema={"decay": 0.999, "warmup": False}), {}, cut, {}, 1)) == []
+    assert list(differences(commit(9000, ema=True), training(10_000, ema={"decay": 0.999}), {}, cut, {}, 1)) == []

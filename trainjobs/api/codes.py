@@ -292,7 +292,8 @@ CODES: dict[str, Code] = {
             "its timeline. Either `training.steps` is another and the schedule of the learning rate ends elsewhere: a cosine run that had "
             "finished at a rate near 0 leaps to the rate of its middle. Or the batch is cut into other micro-batches (another "
             "`training.batch.micro` or number of workers), and a network has batch norm, spectral norm, or a recurrent network's dropout, "
-            "which depend on it. Or the checkpoint is of a version whose moving averages had no warm-up, and the average has one now.",
+            "which depend on it, or precision is fp16 from ZeRO stage 1 on. Or the checkpoint is of a version whose moving averages had no "
+            "warm-up, and the average has one now.",
             "Where that is what you want, do nothing.",
             "For a rate that does not leap, start a new job from the weights with `training.initialWeights` and a schedule of its own.",
             "For the same numbers, resume with the same `training.batch.micro` and number of workers.",

@@ -1,7 +1,8 @@
 """What a run that goes on does otherwise than it would have without a stop, although nothing forbids it: told once, when it is resumed.
 
-That is a learning rate that leaps because the schedule ends at another step; layers whose numbers depend on how a batch is cut, where it is
-cut otherwise; and an average of a version without warm-up. Everything else is the same for any cut, or is refused.
+That is a learning rate that leaps because the schedule ends at another step; layers whose numbers depend on how a batch is cut, and fp16
+from ZeRO stage 1 on, where it is cut otherwise; and an average of a version without warm-up. Everything else is the same for any cut, or
+is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _ALPHA = (nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 def differences(
-    commit: Commit, training: Training, peaks: Mapping[str, float], cut: Cut, networks: Mapping[str, nn.Module]
+    commit: Commit, training: Training, peaks: Mapping[str, float], cut: Cut, networks: Mapping[str, nn.Module], stage: int
 ) -> Iterator[JobError]:
-    """What is to be told of a run that goes on from `commit`; `peaks` are learning rates by group."""
+    """What is to be told of a run that goes on from `commit` at a ZeRO stage; `peaks` are learning rates by group."""
     yield from rate_leaps(commit, training, peaks)
     yield from average_warms(commit, training, cut)
-    yield from cut_counts(commit, cut, networks)
+    yield from cut_counts(commit, cut, networks, halves=training.precision == "fp16" and stage > 0)
 
 
 def rate_leaps(commit: Commit, training: Training, peaks: Mapping[str, float]) -> Iterator[JobError]:
@@ -59,8 +60,9 @@ def average_warms(commit: Commit, training: Training, cut: Cut) -> Iterator[JobE
         yield JobError("GTJ0127", what, where="spec.training.ema.warmup", why=why, how="nothing has to be done")
 
 
-def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> Iterator[JobError]:
-    """GTJ0127 where batches are cut otherwise and a network has layers for which that counts."""
+def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module], *, halves: bool = False) -> Iterator[JobError]:
+    """GTJ0127 where batches are cut otherwise and a network has layers for which that counts, or gradients are fp16 `halves`: they overflow
+    by how many micro-batches of a process their losses are divided by."""
     micro = _then(commit, "around", "micro-batch")
     other_micro = micro != cut.micro if isinstance(micro, int) else commit.world != cut.workers
     other_turns = other_micro or commit.world != cut.workers  # micro-batches of a step that a process computes
@@ -73,6 +75,8 @@ def cut_counts(commit: Commit, cut: Cut, networks: Mapping[str, nn.Module]) -> I
             found.append(f"spectral norm of {name} goes one power iteration further with each micro-batch of a process")
         if "dropout" in kinds and other_micro:
             found.append(f"dropout of {name} is drawn within a function of torch, for a micro-batch as a whole")
+    if halves and other_turns:
+        found.append("fp16 gradients overflow, and steps are skipped, by the number of micro-batches that a process has")
     if found:
         before = f"of {micro} on {commit.world}" if isinstance(micro, int) else f"on {commit.world}"
         on = f"{cut.workers} process{'es' if cut.workers > 1 else ''}"
