@@ -33,7 +33,7 @@ from trainjobs.world import World
 pytestmark = pytest.mark.slow  # importing the loop imports DeepSpeed
 
 # Those of noise, and all others, beyond the plain loop's; and those of noise where a kernel draws it.
-EXTRA = {"gan": (86, 31), "vae": (43, 16), "diffusion": (73, 15), "language": (0, 12)}
+EXTRA = {"gan": (86, 23), "vae": (43, 10), "diffusion": (73, 9), "language": (0, 6)}
 BY_KERNEL = {"gan": 2, "vae": 1, "diffusion": 2}
 STEPS, BATCH = 6, 8
 VIEWS = (
