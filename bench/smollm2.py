@@ -25,7 +25,7 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
 LAYERS = (0, 29)  # of the teacher, that the student begins with
-CHATS, LONGEST = 480, 160  # conversations, so many that a student sees each once; and the most characters of an answer
+CHATS, LONGEST = 120, 160  # conversations, and the most characters of an answer
 THINGS = """
     river bridge clock candle mirror ladder kettle compass lantern whistle basket pillow hammer magnet telescope umbrella violin anchor
     window bicycle island desert glacier volcano forest meadow harbor planet comet feather pebble shadow echo rainbow thunder blanket

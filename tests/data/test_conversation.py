@@ -18,10 +18,11 @@ def test_answers_are_what_the_assistant_says_and_its_end() -> None:
     for tokenizer in (BYTES, train_bpe(["Hello! So long. Hi Bye user assistant"] * 3, 280)):
         template = Turns(tokenizer)
         whole = template.render(TALK, opened=False)
-        spans = list(answers(template, TALK, "a.jsonl:1"))
+        tokens, spans = answers(template, TALK, "a.jsonl:1")
+        assert tokens == whole
         assert [tokenizer.decode(whole[start:stop]) for start, stop in spans] == ["Hello!", "So long."]
         assert all(whole[stop - 1] == tokenizer.end for _, stop in spans)
-        assert list(answers(template, TALK, "a.jsonl:1", last=True)) == spans[1:]
+        assert answers(template, TALK, "a.jsonl:1", last=True) == (whole, spans[1:])
 
 
 def test_no_content_can_pretend_to_be_a_turn() -> None:
