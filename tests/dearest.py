@@ -26,6 +26,8 @@ DEAREST = (
     "equivalence/test_zero_matrix.py",
     "e2e_local/test_prove.py",
     "integration/test_crash_sweep.py",
+    "integration/test_kueue_killed.py",
+    "integration/test_karpenter.py",
     "e2e_local/test_bad_input.py",
     "e2e_local/test_store_away.py",
     "data/real/test_real_data.py",

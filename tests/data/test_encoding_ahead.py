@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,12 @@ def pieces(scheme: str) -> Any:
     inner.normalizer = normalizers.NFKC()
     inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     inner.decoder = decoders.Metaspace(prepend_scheme=scheme)
-    asked = {"vocab_size": 500, "special_tokens": [*SPECIAL, "<unk>"], "unk_token": "<unk>", "show_progress": False}
+    asked: dict[str, Any] = {"vocab_size": 500, "special_tokens": [*SPECIAL, "<unk>"], "unk_token": "<unk>", "show_progress": False}
     inner.train_from_iterator(TEXTS, trainers.UnigramTrainer(**asked))
     return inner
 
 
-INNER = {"bpe": byte_pairs, "first": lambda: pieces("first"), "always": lambda: pieces("always")}
+INNER: dict[str, Callable[[], Any]] = {"bpe": byte_pairs, "first": lambda: pieces("first"), "always": lambda: pieces("always")}
 
 
 def smollm2() -> Any:
@@ -157,5 +157,5 @@ def test_a_conversation_is_laid_as_its_beginnings_are_encoded(kind: str, name: s
             assert (found[0], [*found[1].values()]) == (whole, spans)
     if name in ("chatml", "llama"):
         assert laid + refused == len(talks()), "those that can be are encoded once"
-    assert laid or name == "plain"
+    assert laid or name not in ("chatml", "llama")
     assert not laid or name != "plain"
