@@ -60,10 +60,12 @@ PROGRAMS = {
 }
 
 
-# What only some tests run, and nothing builds unasked: kueue.py.
+# What only some tests run, and nothing builds unasked: kueue.py, autoscaled.py.
 OTHERS = {
     "kueue": Program("sigs.k8s.io/kueue/cmd/kueue", "kueue-v0.17.0", "kueue"),
     "ray-operator": Program("github.com/ray-project/kuberay/ray-operator", "kuberay-v1.6.0", "kuberay"),
+    "karpenter-kwok": Program("sigs.k8s.io/karpenter/kwok", "karpenter-kwok-v1.14.1", "karpenter"),
+    "kwok": Program("sigs.k8s.io/kwok/cmd/kwok", "kwok-v0.8.0", "kwok"),
 }
 
 

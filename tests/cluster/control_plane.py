@@ -123,13 +123,14 @@ class ControlPlane:
         )
         self._wait_until_ready()
 
-    def start_controller_manager(self) -> None:
+    def start_controller_manager(self, *more: str) -> None:
+        """With more controllers than the usual ones, if given."""
         (port,) = free_ports(1)
         self._start(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}",
             f"--service-account-private-key-file={self.folder / 'accounts.key'}",
-            "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller",
+            f"--controllers={','.join(('garbage-collector-controller', 'namespace-controller', 'serviceaccount-controller', *more))}",
             "--leader-elect=false",
             "--bind-address=127.0.0.1",
             f"--secure-port={port}",

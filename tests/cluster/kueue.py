@@ -1,7 +1,7 @@
 """The real Kueue and, beside it, a real KubeRay, as ordinary processes beside a control plane. No root, no containers.
 
 Both come from the Go module proxy and are built once into the cache, minutes each, so tests that want them are skipped where they are in
-neither place, unless GENTRAIN_KUEUE=build asks for it. `python -m tests.cluster.kueue` builds them.
+neither place, unless GENTRAIN_KUEUE=build asks for it. `python -m tests.cluster.kueue` builds them, and what autoscaled.py runs.
 
 Kueue asks for certificates at a fixed path when it does not manage its own, which it can only in a cluster that resolves its Service. It
 therefore runs in a mount namespace (of a user namespace, where we are not root) in which /etc is a folder of ours.
@@ -29,9 +29,19 @@ from tests.cluster.binaries import HERE, OTHERS, Unavailable, binary
 from tests.cluster.control_plane import START_TIMEOUT, ControlPlane, control_plane, free_ports
 from trainjobs.api import crd
 
-MODULES = {"kueue": "sigs.k8s.io/kueue", "ray-operator": "github.com/ray-project/kuberay/ray-operator"}
+MODULES = {
+    "kueue": "sigs.k8s.io/kueue",
+    "ray-operator": "github.com/ray-project/kuberay/ray-operator",
+    "karpenter-kwok": "sigs.k8s.io/karpenter",
+    "kwok": "sigs.k8s.io/kwok",
+}
 # Which of each module's files its program needs in a cluster.
-DATA = {"kueue": ("config/components/crd/bases", "config/components/webhook"), "ray-operator": ("config/crd/bases",)}
+DATA = {
+    "kueue": ("config/components/crd/bases", "config/components/webhook"),
+    "ray-operator": ("config/crd/bases",),
+    "karpenter-kwok": ("pkg/apis/crds", "kwok/apis/crds"),
+    "kwok": ("kustomize/stage/node/fast", "kustomize/stage/pod/fast"),
+}
 FRAMEWORKS = ("kueue.x-k8s.io", "ray.io")
 
 
@@ -40,7 +50,7 @@ def provide(name: str, say: Callable[[str], None] = lambda line: None) -> tuple[
     folder = Path.home() / ".cache" / "gentrain" / OTHERS[name].cache
     if not (folder / "data").exists() or not (folder / name).exists():
         if os.environ.get("GENTRAIN_KUEUE") != "build":
-            raise Unavailable(f"{name} is not in the cache: python -m tests.cluster.kueue builds it, minutes, once")
+            raise Unavailable(f"{name} is not in the cache: python -m tests.cluster.kueue {name} builds it, minutes, once")
         program = binary(name, say)
         listing, module = ["go", "list", "-m", "-f", "{{.Dir}}", MODULES[name]], HERE / str(OTHERS[name].module)
         found = subprocess.run(listing, cwd=module, capture_output=True, text=True, check=True)
