@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gentrain_operator.kube.events import clean
@@ -46,9 +46,20 @@ class Word:
 
 
 def last(events: Iterable[Object]) -> Word | None:
-    """What counts is what was said last: a node that was promised and could not be had is followed by the reason."""
+    """What counts is what was said last: a node that was promised and could not be had is followed by the reason.
+
+    Karpenter forgets an offering for minutes when the cloud has none (its list of unavailable offerings), and then says of a pod that wants
+    it what it says of one that no type can hold. So who promised a node before, and now refuses, has none now.
+    """
     words = [word for event in events if (word := _word(event)) is not None]
-    return max(words, key=lambda word: word.at or datetime.datetime.min.replace(tzinfo=datetime.UTC), default=None)
+    found = max(words, key=_when, default=None)
+    if found and found.kind == "impossible" and any(one.kind == "coming" and one.who == found.who for one in words):
+        return replace(found, kind="sold out")
+    return found
+
+
+def _when(word: Word) -> datetime.datetime:
+    return word.at or datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 def about(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Object]]:

@@ -53,6 +53,28 @@ def test_words_of_each_autoscaler(reason: str, note: str, who: str, kind: str) -
     assert (word.kind, word.who) == (kind, who)
 
 
+FORGOTTEN = (
+    f"{_POOL}no instance type which had enough resources and the required offering met the scheduling requirements, "
+    'requirements=karpenter.k8s.aws/instance-gpu-name In [l4], resources={"cpu":"46"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "kind"),
+    [
+        ([], "impossible"),
+        ([event("Nominated", "nodeclaim/a", KARPENTER, FIRST)], "sold out"),
+        ([event("TriggeredScaleUp", "g 0->1", CA, FIRST)], "impossible"),
+    ],
+    ids=["never promised", "promised", "promised by another"],
+)
+def test_a_node_that_was_promised_and_is_refused_is_sold_out(before: list[Object], kind: str) -> None:
+    """Karpenter's own words once the cloud had none of the only type that fits: those of a pod that no type can hold."""
+    word = autoscaler.last([*before, event("FailedScheduling", FORGOTTEN, KARPENTER)])
+    assert word is not None
+    assert (word.kind, word.said) == (kind, FORGOTTEN)
+
+
 def test_the_scheduler_is_no_autoscaler() -> None:
     assert autoscaler.last([event("FailedScheduling", "0/3 nodes are available", "default-scheduler")]) is None
 
