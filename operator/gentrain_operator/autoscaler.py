@@ -24,6 +24,8 @@ REFUSING = {"NotTriggerScaleUp", "FailedScaleUp"}
 _SOLD_OUT = re.compile(
     r"exceeds? limits?|limits? (would be )?exceeded|max(imum)? (node group|cluster|total)[\w ]* reached|in backoff|out of (resources|stock)"
     r"|quota|insufficient (instance )?capacity|has the required offering|which [^;]*, had a required offering"
+    # Karpenter 1.14 asks whether a pod fits of types alone that are to be had; of those that are meant none is.
+    r"|type had enough resources or had a required offering|filtered out all available instance types"
     r"|\bICE\b|ZONE_RESOURCE_POOL_EXHAUSTED|SkuNotAvailable|unavailable",
     re.IGNORECASE,
 )
@@ -80,11 +82,13 @@ def field(said: str) -> str:
 def _word(event: Object) -> Word | None:
     source = event.get("deprecatedSource") or event.get("source") or {}
     who = str(event.get("reportingController") or event.get("reportingComponent") or source.get("component") or "")
-    reason, said = str(event.get("reason", "")), clean(str(event.get("note") or event.get("message") or ""), 400)
+    reason, said = str(event.get("reason", "")), str(event.get("note") or event.get("message") or "")
     if reason in COMING:
-        return Word("coming", _name(who), said, _at(event))
+        return Word("coming", _name(who), clean(said, 400), _at(event))
     if reason in REFUSING or (reason == "FailedScheduling" and "karpenter" in who):
-        return Word("sold out" if _SOLD_OUT.search(said) else "impossible", _name(who), said, _at(event))
+        # Karpenter says of each pool why not, at length: the one that would do may come last.
+        sold_out = next((part for part in said.split("; ") if _SOLD_OUT.search(part)), None)
+        return Word("impossible" if sold_out is None else "sold out", _name(who), clean(sold_out or said, 400), _at(event))
     return None
 
 

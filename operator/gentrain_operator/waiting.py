@@ -80,15 +80,20 @@ def _unpullable(pods: list[Object]) -> Waiting | None:
 
 
 def _unschedulable(pods: list[Object], told: Mapping[str, Sequence[Object]]) -> Waiting | None:
-    """The first pod that will not come by itself; else, of those that wait for a node that is on its way, the one asked for last."""
-    found = [_of(pod, why, told) for pod in pods if (why := fits_nowhere(pod)) is not None]
-    coming = [one for one in found if one.reason == "ScalingUp"]
-    stuck = [one for one in found if one.reason != "ScalingUp"]
-    return next(iter(stuck), None) or max(coming, key=lambda one: one.since or _LONG_AGO, default=None)
+    """The first pod that an autoscaler refuses; else, of those that wait for a node that is on its way, the one asked for last; else the
+    first of which only the scheduler spoke. While nodes come for some, an autoscaler has yet to speak of the others, or was not asked."""
+    found = [(pod, why, _word(pod, told)) for pod in pods if (why := fits_nowhere(pod)) is not None]
+    refused = [_of(*one) for one in found if one[2] is not None and one[2].kind != "coming"]
+    coming = [_of(*one) for one in found if one[2] is not None and one[2].kind == "coming"]
+    wordless = [_of(*one) for one in found if one[2] is None]
+    return next(iter(refused), None) or max(coming, key=lambda one: one.since or _LONG_AGO, default=None) or next(iter(wordless), None)
 
 
-def _of(pod: Object, why: str, told: Mapping[str, Sequence[Object]]) -> Waiting:
-    word = autoscaler.last(told.get(str(pod["metadata"].get("uid", "")), ()))
+def _word(pod: Object, told: Mapping[str, Sequence[Object]]) -> autoscaler.Word | None:
+    return autoscaler.last(told.get(str(pod["metadata"].get("uid", "")), ()))
+
+
+def _of(pod: Object, why: str, word: autoscaler.Word | None) -> Waiting:
     scheduler = clean(why, 512)
     if word is None:
         return Waiting("ResourcesReady", "Unschedulable", f"GTJ0202 {named(pod)} fits no node: {scheduler}{autoscaler.field(why)}")

@@ -23,6 +23,27 @@ SOLD_OUT = (
 )
 LIMIT = 'Failed to schedule pod, all available instance types exceed limits for nodepool: "gpu"'
 TOO_LARGE = f'{_POOL}no instance type has enough resources, resources={{"nvidia.com/gpu":"16"}}'
+# What Karpenter 1.14.1 said with the NodePools of manifests/nodepools/eks-karpenter, of a worker on spot nodes when there were none.
+_NONE_LEFT = (
+    "no instance type had enough resources or had a required offering, requirements=gentrain.dev/pool In [gpu-spot], "
+    "karpenter.k8s.aws/instance-gpu-count In [4], karpenter.k8s.aws/instance-gpu-name In [l4], "
+    "karpenter.kwok.sh/kwoknodeclass In [default], karpenter.sh/capacity-type In [spot], "
+    "karpenter.sh/initialized In [true], karpenter.sh/nodepool In [gentrain-gpu-spot], "
+    "karpenter.sh/registered In [true], kubernetes.io/arch In [amd64], kubernetes.io/os In [linux], nvidia.com/gpu.present In [true], "
+    'topology.kubernetes.io/zone In [zone-a], resources={"cpu":"46","memory":"168Gi","nvidia.com/gpu":"4","pods":"1"}'
+)
+_OTHER = (
+    "incompatible requirements, key karpenter.sh/capacity-type, karpenter.sh/capacity-type In [spot] not in "
+    "karpenter.sh/capacity-type In [on-demand]"
+)
+NONE_LEFT = f"Failed to schedule pod, {_NONE_LEFT}; {_OTHER}; {_OTHER}"
+NONE_LEFT_LAST = f"Failed to schedule pod, {_OTHER}; {_OTHER}; {_OTHER}; {_NONE_LEFT}"
+NONE_AT_ALL = "Failed to schedule pod, nodepool requirements filtered out all available instance types"
+# Of no type of any pool is the scheduling requirement met: what is to be had does not matter.
+NOT_MADE = (
+    "Failed to schedule pod, no instance type met the scheduling requirements or had enough resources or had a required offering, "
+    'requirements=nvidia.com/gpu.present In [true], resources={"nvidia.com/gpu":"4"}'
+)
 FIRST, AGAIN = "2026-01-01T11:00:00Z", "2026-01-01T11:10:00.5Z"
 
 
@@ -37,6 +58,10 @@ def event(reason: str, note: str, who: str, when: str = "2026-01-01T11:30:00Z") 
         ("FailedScheduling", TAINT, KARPENTER, "impossible"),
         ("FailedScheduling", SOLD_OUT, KARPENTER, "sold out"),
         ("FailedScheduling", LIMIT, KARPENTER, "sold out"),
+        ("FailedScheduling", NONE_LEFT, KARPENTER, "sold out"),
+        ("FailedScheduling", NONE_LEFT_LAST, KARPENTER, "sold out"),
+        ("FailedScheduling", NONE_AT_ALL, KARPENTER, "sold out"),
+        ("FailedScheduling", NOT_MADE, KARPENTER, "impossible"),
         ("FailedScheduling", TOO_LARGE, KARPENTER, "impossible"),
         ("TriggeredScaleUp", "pod triggered scale-up: [{eks-gpu 0->1 (max: 4)}]", CA, "coming"),
         ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached", CA, "sold out"),
@@ -118,6 +143,30 @@ def test_no_capacity_and_no_fit_say_both_sides_and_the_field() -> None:
     assert unfit.message.startswith("GTJ0202 pod w fits no node, and none that karpenter can make: ")
     assert unfit.message.endswith("Look at the profile's tolerations, or pool")
     assert stuck(scheduler="3 Insufficient nvidia.com/gpu").message.endswith("Look at the profile's node and accelerator.perNode")
+
+
+def test_of_several_pools_the_sold_out_one_is_named() -> None:
+    found = stuck(event("FailedScheduling", NONE_LEFT_LAST, KARPENTER))
+    assert found.message.startswith("GTJ0201 no capacity for pod w: no instance type had enough resources or had a required offering, ")
+
+
+def test_while_a_node_comes_for_one_pod_the_others_are_not_given_up() -> None:
+    """Karpenter speaks of a pod some tenths of a second after the scheduler, and of a large group not all are asked for."""
+    many: list[Object] = [
+        {"metadata": {"name": f"w{n}", "uid": f"u{n}"}, "status": {"conditions": UNSCHEDULABLE}} for n in range(LOOKED + 1)
+    ]
+    coming = event("Nominated", "Pod should schedule on: nodeclaim/a", KARPENTER)
+    for heard in (many[:1], many[1:2], many[:LOOKED]):
+        found = waiting(many, child(), {one["metadata"]["uid"]: [coming] for one in heard})
+        assert found is not None
+        assert found.reason == "ScalingUp"
+    refused = {"u0": [coming], "u2": [event("FailedScheduling", LIMIT, KARPENTER)]}
+    told_no = waiting(many, child(), refused)
+    assert told_no is not None
+    assert told_no.reason == "NoCapacity"
+    silent = waiting(many, child(), {})
+    assert silent is not None
+    assert silent.reason == "Unschedulable"
 
 
 def stuck_job(minutes: float, *events: Object) -> Any:
