@@ -1,9 +1,11 @@
 """What all tests share: no example is failed for being slow on a busy machine, the order of files, which files are
-imported, and a way to tell whoever waits."""
+imported, a limit of time, and a way to tell whoever waits."""
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,10 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 HERE = Path(__file__).parent
+BEGAN = time.monotonic()
+MINUTES = float(
+    os.environ.get("GENTRAIN_MINUTES", "inf")
+)  # on a machine of a third of the usual speed all tests take longer than anybody waits
 WHOLLY_SLOW = re.compile(r"^pytestmark = [^\n]*mark\.slow", re.MULTILINE)
 
 
@@ -31,6 +37,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """File by file, the dearest first; within a file as they stand there."""
     items.sort(key=lambda item: turn(item.path.relative_to(HERE).as_posix()) if item.path.is_relative_to(HERE) else 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What has not begun when the time is over is skipped, before its fixtures: the dearest files have begun first."""
+    if time.monotonic() - BEGAN > 60 * MINUTES:
+        pytest.skip(f"the {MINUTES:g} minutes of GENTRAIN_MINUTES are over")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -372,3 +373,21 @@ def test_install_refuses_a_disk_that_is_too_small(
     with pytest.raises(subprocess.CalledProcessError):
         install.announce(" + nvidia-cublas==13.1\n")
     assert "only 3.0 GB of disk are free" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("minutes", "said"), [("0", "1 skipped"), ("60", "1 passed")])
+def test_what_has_not_begun_in_time_is_skipped_and_says_so(minutes: str, said: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        f"{__file__}::test_the_root_of_the_trainer_holds_rooms_and_little_else",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"GENTRAIN_MINUTES": minutes}, capture_output=True, text=True, check=True)
+    assert said in done.stdout
+    assert ("the 0 minutes of GENTRAIN_MINUTES are over" in done.stdout) == (minutes == "0")
