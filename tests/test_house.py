@@ -382,7 +382,6 @@ def test_what_has_not_begun_in_time_is_skipped_and_says_so(minutes: str, said: s
         sys.executable,
         "-m",
         "pytest",
-        "-q",
         "-rs",
         "-p",
         "no:cacheprovider",
