@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gentrain_operator.kube.events import clean
+from gentrain_operator.kube.events import READ, clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.times import parsed_time
 
@@ -75,14 +75,14 @@ def about(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Object]]:
 
 def field(said: str) -> str:
     """Which of a profile's fields to look at, to be put behind a message; "" where the words do not tell."""
-    named = [fields for pattern, fields in _FIELDS if re.search(pattern, said, re.IGNORECASE)]
+    named = [fields for pattern, fields in _FIELDS if re.search(pattern, said[:READ], re.IGNORECASE)]
     return f". Look at the profile's {named[0]}" if named else ""
 
 
 def _word(event: Object) -> Word | None:
     source = event.get("deprecatedSource") or event.get("source") or {}
     who = str(event.get("reportingController") or event.get("reportingComponent") or source.get("component") or "")
-    reason, said = str(event.get("reason", "")), str(event.get("note") or event.get("message") or "")
+    reason, said = str(event.get("reason", "")), str(event.get("note") or event.get("message") or "")[:READ]
     if reason in COMING:
         return Word("coming", _name(who), clean(said, 400), _at(event))
     if reason in REFUSING or (reason == "FailedScheduling" and "karpenter" in who):

@@ -13,7 +13,7 @@ from tests.operator.test_decide import UNSCHEDULABLE, child, pod
 from trainjobs.api.parse import parse_profile
 from trainjobs.plan import prices
 
-HUGE = "a\x1b[31m\n\x00" * 200
+HUGE = "which a\x1b[31m\n\x00" * 300_000  # 4 MB
 BROKEN: list[Any] = [
     {},
     {"reason": None, "note": None},

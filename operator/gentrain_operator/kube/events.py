@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 REMEMBERED = 4096
 SAME_FOR = 600.0  # seconds after which a repetition is an event of its own
 NOTE_LENGTH = 1024
+READ = 16_384  # characters of a text that others wrote: what stands behind them is not read, nor cleaned
 
 
 class Server(Protocol):
@@ -52,10 +53,13 @@ class _Series:
 
 
 def clean(text: str, limit: int = NOTE_LENGTH) -> str:
-    """Text from who knows where, fit for a terminal and a status field: one line, nothing unprintable, at most `limit` characters."""
+    """Text from who knows where, fit for a terminal and a status field: one line, nothing unprintable, at most `limit` characters. No more
+    than the first READ characters of it are looked at."""
+    cut = len(text) > READ
+    text = text[:READ]
     printable = text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(printable.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return line if len(line) <= limit and not cut else line[: limit - 1] + "…"
 
 
 def _now() -> datetime.datetime:
