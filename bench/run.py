@@ -1,7 +1,8 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
 python -m bench.run [training-gan training-vae training-diffusion training-language lazy lora evaluation-cost language smollm2 gan-losses
-                     data first-step scale startup probe operator operator-restart operator-scale endurance]
+                     data first-step scale startup probe operator operator-restart operator-scale operator-nodes
+                     endurance]
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import endurance, evaluation_cost, first_step, language, lazy, operator_scale, operator_speed, smollm2, startup
+from bench import endurance, evaluation_cost, first_step, language, lazy, operator_nodes, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import written
 from bench.training import FAMILIES
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
     "operator-scale": operator_scale.scale,
+    "operator-nodes": operator_nodes.nodes,
     "endurance": endurance.measure,
 }
 
