@@ -2,6 +2,9 @@
 
 python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost language smollm2
                      gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language lazy lora evaluation-cost language smollm2 gan-losses
+                     data first-step scale startup probe operator operator-restart operator-scale operator-nodes
+                     endurance]
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from bench import (
     smollm2,
     startup,
 )
+from bench import endurance, evaluation_cost, first_step, language, lazy, operator_nodes, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import written
 from bench.training import FAMILIES
@@ -59,6 +63,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
     "operator-scale": operator_scale.scale,
+    "operator-nodes": operator_nodes.nodes,
     "endurance": endurance.measure,
 }
 

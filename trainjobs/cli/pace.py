@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -15,10 +14,15 @@ from trainjobs.api.problem import listed
 from trainjobs.cli import driver
 from trainjobs.cli.output import RUNS, record
 from trainjobs.cli.prepare import check_workers, cores, prepare
-from trainjobs.plan.measured import Pace, pace
+from trainjobs.plan.measured import Pace, enough, pace
+from trainjobs.run import preemption
 from trainjobs.run.folder import Run
+from trainjobs.run.preemption import Notice
 
-STEPS, LAST = 20, 10  # of a probe, and of them those that count: the first ones warm up
+STEPS, WARM = 20, 10  # of a probe at least, and those that warm up and do not count
+SECONDS = 10.0  # that those which count take at least: the machine's slow moments last longer than ten short steps
+LOOK = 0.2  # seconds
+MOST = 100_000  # steps: of a millisecond, which no step is, they take longer than the probe
 # What a step's length follows from, in the spec: a run of other values says nothing about this one.
 SAME = ("training.batch", "training.precision", "training.gradientCheckpointing", "compute.gpusPerWorker", "data.images", "deepspeed")
 
@@ -62,32 +66,40 @@ def _at(spec: Any, path: str) -> Any:
 
 
 def probe(job: Job) -> Pace:
-    """Train twenty steps here, in a folder that is gone afterwards, with the job's own workers. JobError: as the training has it."""
+    """Train here for twenty steps and ten seconds, the longer of the two, in a folder that is gone afterwards, with the job's own workers
+    and as often in step with each other as in the run. JobError: as the training has it."""
     check_workers(job, cores())
     with tempfile.TemporaryDirectory(prefix="gtj-probe-") as name:
         run = Run(Path(name).resolve() / "probe")
         run.path.mkdir()
         short = probed(job)
         prepare(run, short, b"", time.time(), {})
-        ray = short.spec.compute.worker_range[0] > 1
-        command = [*driver.command(run.path, ray), "--sync-every", "1"]
-        with (Path(name) / "log").open("wb") as log:
-            ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
-        if ended.returncode:
+        process = driver.Process(run, driver.command(run.path, short.spec.compute.worker_range[0] > 1))
+        try:
+            while (ended := process.poll()) is None and not enough(run.metrics(), STEPS, WARM, SECONDS):
+                time.sleep(LOOK)
+            if ended is None:
+                preemption.give(run.path, Notice("stopped", "the probe has seen enough", deadline=time.time()))
+            while process.poll() is None:
+                time.sleep(LOOK)
+        finally:
+            if process.poll() is None:  # somebody interrupts the probe
+                process.kill()
+        if ended:
             raise JobError.from_dict({"what": "the probe did not train", "code": "GTJ0213", **(run.failure() or {})})
         device, ranks = run.progress().get("device", "?"), short.spec.compute.worker_range[0] * short.spec.compute.each
-        found = pace(run.metrics(), run.attempts(), ranks, f"probe on {device}", last=LAST)
+        found = pace(run.metrics(), run.attempts(), ranks, f"probe on {device}", warm=WARM)
     if found is None:
         raise JobError("GTJ0213", "the probe made too few steps to measure", how="leave out --probe")
     return found
 
 
 def probed(job: Job) -> Job:
-    """The job as the probe trains it: twenty steps, nothing beside them before the last, nothing kept, nobody told."""
+    """The job as the probe trains it: more steps than it makes, nothing beside them before the last, nothing kept, nobody told."""
     low = job.spec.compute.worker_range[0]
     compute = job.spec.compute.model_copy(update={"workers": low})
-    training = job.spec.training.model_copy(update={"steps": STEPS, "tracking": None})
-    every = Checkpoints.model_validate({"every": {"steps": STEPS}})
-    evaluation = job.spec.evaluation.model_copy(update={"every_steps": STEPS, "samples": 1})
+    training = job.spec.training.model_copy(update={"steps": MOST, "tracking": None})
+    every = Checkpoints.model_validate({"every": {"steps": MOST}})
+    evaluation = job.spec.evaluation.model_copy(update={"every_steps": MOST, "samples": 1})
     update = {"compute": compute, "training": training, "checkpoints": every, "evaluation": evaluation}
     return job.model_copy(update={"spec": job.spec.model_copy(update=update)})
