@@ -24,13 +24,13 @@ from bench import (
     first_step,
     language,
     lazy,
+    operator_nodes,
     operator_scale,
     operator_speed,
     peers,
     smollm2,
     startup,
 )
-from bench import endurance, evaluation_cost, first_step, language, lazy, operator_nodes, operator_scale, operator_speed, smollm2, startup
 from bench.record import RESULTS, ROOT, header
 from bench.table import written
 from bench.training import FAMILIES
