@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 
@@ -75,32 +74,4 @@ def operator_scale(result: dict[str, Any] | None) -> list[str]:
     lines.append(
         f"| processes that ran or waited for a core before, on {result['machine']['cores']} cores | {result['machine']['loadBefore']} | |"
     )
-    return [*lines, ""]
-
-
-def operator_nodes(result: dict[str, Any] | None) -> list[str]:
-    """A thousand jobs in a cluster of many nodes, beside the same without nodes."""
-    if result is None:
-        return []
-    without, among = result["pairs"]
-    lines = [
-        f"On the real API server among {among['nodes']:,} nodes of {among['nodeBytes'] / 1024:.0f} KiB, and without nodes:",
-        f"{among['jobs']:,} jobs with GPUs at 50/s, every third in a queue that admits none (Kueue's definitions, no Kueue).",
-        "",
-    ]
-    lines += [f"| Figure | without nodes | {among['nodes']:,} nodes | goal |", "| --- | --- | --- | --- |"]
-
-    def line(name: str, figure: Callable[[dict[str, Any]], str], goal: str = "") -> None:
-        lines.append(f"| {name} | {figure(without)} | {figure(among)} | {goal} |".replace("|  |", "| |"))
-
-    for kind, words in (("others", "that waits for nothing"), ("queued", "in the queue")):
-        name = f"job {words} to RayJob, p50 / p99 of {among[kind]['count']}"
-        line(name, lambda row, kind=kind: f"{row[kind]['p50']:.0f} / {row[kind]['p99']:.0f} ms", "50 / 200 ms")  # type: ignore[misc]
-    line("one reconcile, mean", lambda row: f"{row['reconcile']:.1f} ms")
-    line("of a core, meanwhile", lambda row: f"{row['processor']:.1f} s")
-    line("memory that these jobs add", lambda row: f"{(row['memory']['after'] - row['memory']['base']) / 1e6:.1f} MB", "20 MB")
-    line("resident memory; the most there was", lambda row: f"{row['memory']['after'] / 1e6:.0f} MB; {row['memory']['peak'] / 1e6:.0f} MB")
-    seconds = among["rest"]["seconds"]
-    line(f"writes in {seconds} s at rest", lambda row: str(sum(row["rest"]["writes"].values())), "0")
-    line(f"of a core in {seconds} s at rest", lambda row: f"{row['rest']['processor']:.1f} s")
     return [*lines, ""]

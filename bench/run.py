@@ -2,9 +2,6 @@
 
 python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost language smollm2
                      gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale endurance]
-python -m bench.run [training-gan training-vae training-diffusion training-language lazy lora evaluation-cost language smollm2 gan-losses
-                     data first-step scale startup probe operator operator-restart operator-scale operator-nodes
-                     endurance]
 """
 
 from __future__ import annotations
@@ -24,7 +21,6 @@ from bench import (
     first_step,
     language,
     lazy,
-    operator_nodes,
     operator_scale,
     operator_speed,
     peers,
@@ -63,7 +59,6 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
     "operator-scale": operator_scale.scale,
-    "operator-nodes": operator_nodes.nodes,
     "endurance": endurance.measure,
 }
 
