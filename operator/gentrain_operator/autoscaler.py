@@ -23,7 +23,8 @@ REFUSING = {"NotTriggerScaleUp", "FailedScaleUp"}
 # Nodes of the kind exist, and there are none now: of the cloud, of its quota, or of the limit that the platform team set.
 _SOLD_OUT = re.compile(
     r"exceeds? limits?|limits? (would be )?exceeded|max(imum)? (node group|cluster|total)[\w ]{0,80} reached|in backoff"
-    r"|out of (resources|stock)|quota|insufficient (instance )?capacity|has the required offering|which [^;]{0,400}, had a required offering"
+    r"|out of (resources|stock)|quota|insufficient (instance )?capacity|has the required offering"
+    r"|which [^;]{0,400}, had a required offering"
     # Karpenter 1.14 asks whether a pod fits of types alone that are to be had; of those that are meant none is.
     r"|type had enough resources or had a required offering|filtered out all available instance types"
     r"|\bICE\b|ZONE_RESOURCE_POOL_EXHAUSTED|SkuNotAvailable|unavailable",
