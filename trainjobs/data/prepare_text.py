@@ -23,15 +23,16 @@ ROWS = 4096  # of a row group, at most
 
 
 def tokenizer_for(spec: Spec, dataset: Dataset, shelf: Shelf, cache: Path, trained: bytes | None) -> Tokenizer:
-    """The tokenizer that a run on the data would train; `trained` is the file of one that was, in work that goes on."""
-    if trained is not None:
-        return read_tokenizer(trained)
+    """The tokenizer that a run on the data would have: that of its base, else one that is trained on it. `trained` is the file of the one
+    that was, in work that goes on. JobError GTJ0108 where the base has another one now."""
     if (base := settings(spec).base) is not None:
         own = pretrained_tokenizer(base, cache)
         if trained is not None and trained != own.file:
             how = "prepare into a new folder, or give the base the tokenizer that it had"
             raise JobError("GTJ0108", "the base's tokenizer has changed since a part was prepared", where=base.source, how=how)
         return own
+    if trained is not None:
+        return read_tokenizer(trained)
     asked = settings(spec).tokenizer
     name = fingerprinted([dataset.key], tokenizer=[asked.type, asked.vocabulary_size])
     return open_tokenizer(asked, of(dataset, shelf).trained(), cache / f"tokenizer-{name}.json")
