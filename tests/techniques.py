@@ -56,6 +56,14 @@ TECHNIQUES = (
     Technique(
         "gradual unfreezing", "language.unfreezing", (1, 3), _ADAPTERS, "plain torch loop, block by block, weights after 10 steps", "1.8e-7"
     ),
+    Technique(
+        "chat templates",
+        "language.template",
+        (0,),
+        "tests/data/test_job_template.py::test_a_known_template_writes_the_published_string_with_transformers_tokens",
+        "the formats' published strings, transformers' apply_chat_template (token for token)",
+        "0",
+    ),
     Technique("masked model", "language.masking.share", _ALL, _TASKS, _ROWS, "1e-7"),
     Technique("sequence to sequence", "language.task", _ALL, _TASKS, _ROWS, "1e-6"),
     Technique("span corruption, by the loop", "language.spanCorruption", (0, 1, 3), _TASKS, _ROWS, "5e-6"),

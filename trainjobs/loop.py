@@ -32,11 +32,10 @@ from trainjobs.checkpoints import Commit
 from trainjobs.data import look, open_source, origin_of, rule_of
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.encoded import Encoded
+from trainjobs.data.job_template import files
 from trainjobs.data.origin import NAME
 from trainjobs.data.pretrained import of_job as base_of
-from trainjobs.data.pretrained_tokenizer import read as base_tokenizer
 from trainjobs.data.surveys import surveys
-from trainjobs.data.tokens import kept
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
@@ -105,7 +104,7 @@ def _train(
     said, pin = partial(progress.preparing, run, world.leads, heartbeat), world.device.type == "cuda"
     datasets, cache = list[Dataset](), run / "cache"
     base = base_of(spec, cache, world, began.base)
-    began_with = {"rule": rule, "tokenizer": base_tokenizer(base) if base and spec.language else began.tokenizer, "orders": began.orders}
+    began_with = {"rule": rule, "tokenizer": before.tokenizer(began, spec, base, world), "orders": began.orders}
     opened = open_source(spec, cache, found, **began_with, ranks=world, aside=run, pin=pin, say=said, note=datasets.append)
     source, companion = prepared(spec, opened, found, cache, world, began.metadata, said, ends)
     note("data")
@@ -146,7 +145,7 @@ def _train(
     meter, lookout, followed, watches, keeps = aside.meter, aside.lookout, aside.followed, aside.watches, aside.keeps(objective, engines)
 
     # Where it goes on.
-    small = {**kept(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
+    small = {**files(source.info.tokenizer), **({NAME: data.listed()} if data.files and world.leads else {})}
     trained = Trained(engines, state, ema, keeps, beside=small)
     saver = Saver(store_uri(job, run), spec.checkpoints.keep, trained, world, identity, scratch=run)
     warn = partial(progress.warn, run, saver.attempt)

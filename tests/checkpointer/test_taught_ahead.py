@@ -56,6 +56,7 @@ def spec(root: Path, data: Any, packing: str = "auto", **distill: Any) -> Spec:
                 "network": {"contextLength": 32},
                 "base": {"source": f"file://{root / 'student'}"},
                 "packing": packing,
+                **({"template": "zephyr"} if "chat.jsonl" in sources else {}),
                 "distill": {"teacher": {"source": f"file://{root / 'teacher'}"}, **distill},
             },
             "data": {**named, "holdout": 0.2},

@@ -10,7 +10,7 @@ import pytest
 from tests.data.test_pretrained_tokenizer import given
 from tests.models.bases import END, tokenizer
 from trainjobs.api.errors import JobError
-from trainjobs.data.chat_template import template_of
+from trainjobs.data.chat_template import Missing, template_of
 from trainjobs.data.conversation import Message, Turns
 from trainjobs.data.encoding import Encoder
 from trainjobs.data.pretrained import Pretrained
@@ -65,6 +65,6 @@ def test_no_message_becomes_a_turn(tmp_path: Path) -> None:
         template.render([Message("tool", "x")], opened=True)
 
 
-def test_a_base_without_a_template_has_ours(tmp_path: Path) -> None:
-    assert isinstance(template_of(given(tmp_path)), Turns)
+def test_a_tokenizer_of_our_own_has_our_template_and_a_base_without_one_has_none(tmp_path: Path) -> None:
+    assert isinstance(template_of(given(tmp_path)), Missing)
     assert isinstance(template_of(ByteTokenizer()), Turns)

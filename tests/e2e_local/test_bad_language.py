@@ -245,6 +245,15 @@ SLOW: dict[str, tuple[Any, Callable[[Path], None], Row, str, tuple[str, ...]]] =
         "GTJ0109",
         ("mine", "never run"),
     ),
+    "conversations for a base without a template": ([TALK], lambda folder: None, {}, "GTJ0108", ("no chat template", "language.template")),
+    "a template whose tokens the base has not": (
+        [TALK],
+        lambda folder: None,
+        {"template": "chatml"},
+        "GTJ0108",
+        ("no special token <|im_start|> and <|im_end|>", "zephyr"),
+    ),
+    "a template for plain text": ([{"text": "a b c " * 9}], lambda folder: None, {"template": "zephyr"}, "GTJ0108", ("plain text",)),
     "targets that match no layer": ([PAIR], lambda folder: None, {"adapter": {"targets": ["query_*"]}}, "GTJ0102", ("query_*", "q_proj")),
     "a reward that cannot be imported": (
         [{"prompt": "a"}],
@@ -279,10 +288,11 @@ def test_a_base_or_its_data_is_refused_before_anything_starts(what: str, bases: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [False, True])
-def test_conversations_for_a_base_without_a_template_are_rendered_by_ours_and_that_is_said(
-    given: bool, bases: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    uri = copied(bases, tmp_path, template(STRICT) if given else lambda folder: None)
-    assert told(tmp_path, [{"messages": [USER, ANSWER]}] * 4, {"base": {"source": uri}}) == ("", "")
-    assert (f"{uri} has no chat template" in caplog.text) == (not given)
+@pytest.mark.parametrize(("own", "named"), [(False, False), (True, False), (False, True)])
+def test_conversations_for_a_base_need_a_template_its_own_or_the_job_s(own: bool, named: bool, bases: Path, tmp_path: Path) -> None:
+    uri = copied(bases, tmp_path, template(STRICT) if own else lambda folder: None)
+    asked = {"base": {"source": uri}, **({"template": "zephyr"} if named else {})}
+    code, message = told(tmp_path, [{"messages": [USER, ANSWER]}] * 4, asked)
+    assert code == ("" if own or named else "GTJ0108")
+    assert own or named or f"no chat template, and the data is conversations ({uri})" in message
+    assert own or named or "language.template: chatml, llama3, gemma, mistral or zephyr" in message

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 KINDS = {"masked": "bert", "seq2seq": "t5", "caption": "vit-gpt2", "causal": "gpt2"}
 CASES = {
     **{f"{task}": (task, None) for task in KINDS},
+    "chunk": ("causal", None),
     "lora": ("causal", {"rank": 2}),
     "bottleneck": ("causal", {"type": "bottleneck", "reduction": 4}),
     "prompt": ("causal", {"type": "prompt", "virtualTokens": 3}),
@@ -51,7 +52,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             read = {"source": "builtin:shapes", "images": {"size": 16}, "holdout": 0.001}
         language = {"task": task, "base": {"source": f"file://{root / KINDS[task]}"}, "network": {"contextLength": 24}}
         spec = {
-            "language": {**language, **({"adapter": adapter} if adapter else {})},
+            "language": {**language, **({"adapter": adapter} if adapter else {}), **({"loss": {"chunk": 8}} if name == "chunk" else {})},
             "data": read,
             "training": {"steps": 2, "batch": {"global": 4}, "optimizers": {"default": {"name": "sgd", "learningRate": 0.5}}},
             "compute": {"workers": 1, "gpusPerWorker": 0},
@@ -72,6 +73,11 @@ def test_samples_are_those_of_the_runs_own_evaluation(name: str, runs: Path, tmp
     drawn(runs, name, tmp_path, "--count", "3")
     (own,) = (runs / name / "samples").glob("step-*")
     assert (tmp_path / "samples.txt").read_bytes() == own.read_bytes()
+
+
+def test_all_of_a_prompt_is_gone_on_from(runs: Path, tmp_path: Path) -> None:
+    """Also by what learns with a loss of its own, which is told how long a prompt is."""
+    assert all("the cat" in text for text in drawn(runs, "chunk", tmp_path, "--prompt", "the cat", "--count", "2"))
 
 
 @pytest.mark.parametrize("name", ["seq2seq", "seq2seq-lora"])

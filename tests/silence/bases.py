@@ -4,6 +4,7 @@ that no type can tell: other data, other weights, other code."""
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,9 @@ def bases(folder: Path) -> dict[str, dict[str, Manifest]]:
                 f"language-{name}": job("language", part, {"source": words, "holdout": 0.25}, plain)
                 for name, part in going_on(folder).items()
             },
+            "language-template": job(
+                "language", templated(folder), {"source": f"file://{chats(folder / 'chats')}", "holdout": 0.25}, plain
+            ),
             "language-masked": job("language", of_task("masked", folder), {"source": words, "holdout": 0.25}, plain),
             "language-spans": job("language", spans(folder), {"source": words, "holdout": 0.25}, plain),
             "language-seq2seq": job("language", of_task("seq2seq", folder), {"source": pairs(folder / "pairs"), "holdout": 0.25}, plain),
@@ -352,6 +356,21 @@ def going_on(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def templated(folder: Path) -> dict[str, Any]:
+    base = {"base": {"source": f"file://{pretrained.model(folder / 'base')}"}, "network": {"contextLength": 32}}
+    return {**base, "template": "zephyr"}
+
+
+def chats(folder: Path) -> Path:
+    """Conversations, and beside them another way to write them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = ([{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": f"{2 * n}"}] for n in range(40))
+    (folder / "chats.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in said))
+    words = "{% for message in messages %}{{ message.role[:1] + message.content + eos_token }}{% endfor %}"
+    folder.with_suffix(".jinja").write_text(words + "{% if add_generation_prompt %}a{% endif %}")
+    return folder
+
+
 def of_task(task: str, folder: Path) -> dict[str, Any]:
     base = pretrained.of_task(task, folder / f"base-{task}")
     return {"task": task, "base": {"source": f"file://{base}"}, "network": {"contextLength": 24}}
@@ -389,6 +408,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "data.curriculum.column": {"": "odd"},
         **pipelines.given(folder),
         "language.base.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
+        "language.template": {"": f"file://{chats(folder / 'chats').with_suffix('.jinja')}"},
         "language.base.revision": {"language-hub": "v2"},
         "language.grpo.rewards.*.source": {"": f"file://{pretrained.classifier(folder / 'other-judge', seed=1)}"},
         "language.ppo.rewards.*.source": {"": f"file://{pretrained.classifier(folder / 'other-judge', seed=1)}"},

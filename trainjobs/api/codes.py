@@ -439,7 +439,8 @@ CODES: dict[str, Code] = {
             "may differ: every rank takes the elements that are its own. The weights of `training.initialWeights` must be those of the "
             "manifest's model just so. Or `language.base` or `diffusion.pretrained` is another than the one that the checkpoint's weights "
             "belong to, or has more tokens than its embedding has rows; or `diffusion.latents.autoencoder` another one than the "
-            "checkpoint's latents are of, or than those of `training.distillation.teacher`.",
+            "checkpoint's latents are of, or than those of `training.distillation.teacher`; or conversations are written by another chat "
+            "template (`language.template`) than they were.",
             "Resume with the manifest that wrote it.",
             "`checkpoints.allowOptimizerReset: true` takes the weights and begins optimizer and moving average anew.",
             "Or start anew: `checkpoints.resumeFrom: none`, in another folder.",

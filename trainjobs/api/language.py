@@ -15,6 +15,7 @@ from trainjobs.api.problem import listed
 from trainjobs.api.rule import Breach, Rule
 
 Task = Literal["causal", "masked", "seq2seq", "caption"]
+TEMPLATES = ("chatml", "llama3", "gemma", "mistral", "zephyr")  # chat templates that are known by name
 
 
 class Transformer(Model):
@@ -98,6 +99,12 @@ class Language(Model):
     network: Transformer = Transformer()
     tokenizer: Tokenizer = Tokenizer()
     base: Base | None = Field(None, description="A trained model to go on from, instead of network.")
+    template: Annotated[Annotated[str, Field(min_length=1, max_length=1024)] | None, only(task="causal")] = Field(
+        None,
+        description=f"How conversations are written for the base, instead of by its own chat template: {listed(TEMPLATES)}; or a file of "
+        "jinja (file://, s3://, gs://, az://). What ends an answer there is the end of text. Default: the base's own (TRL: "
+        "chat_template_path; axolotl: chat_template; LLaMA-Factory: template).",
+    )
     adapter: Adapter | None = Field(None, description="Train small parts beside the base, and leave the base as it is.")
     unfreezing: Annotated[Unfreezing | None, only(method="sft"), only(task=("causal", "masked"))] = Field(
         None, description="Train the base from its last block down, one block more at a time."

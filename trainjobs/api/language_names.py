@@ -5,6 +5,7 @@ from __future__ import annotations
 TRL = {
     "model_name_or_path": "language.base.source",
     "model_revision": "language.base.revision",
+    "chat_template_path": "language.template",
     "max_length": "language.network.contextLength",
     "packing_strategy": "language.packing",
     "completion_only_loss": "language.loss.tokens",
@@ -44,6 +45,7 @@ TRL = {
 AXOLOTL = {
     "base_model": "language.base.source",
     "revision_of_model": "language.base.revision",
+    "chat_template": "language.template",
     "sequence_len": "language.network.contextLength",
     "sample_packing": "language.packing",
     "train_on_inputs": "language.loss.tokens",

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from trainjobs.api import uris
 from trainjobs.api.job import Spec
-from trainjobs.api.language import Language, Transformer
+from trainjobs.api.language import TEMPLATES, Language, Transformer
 from trainjobs.api.only import untouched
 from trainjobs.api.pretrained import HUB, VIRTUAL, Adapter, Base
+from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.api.rule import Breach, Rule
 
 
@@ -25,6 +26,19 @@ def source_lies_somewhere(source: str) -> Iterator[Breach]:
         yield Breach((), f"{source} is a relative path", why, "copy the model to a bucket and name that, or name an absolute path")
     else:
         yield from uris.location(source)
+
+
+def template_is_known(asked: str) -> Iterator[Breach]:
+    if asked in TEMPLATES:
+        return
+    if re.match("(file|s3|gs|az)://.", asked):
+        yield from source_lies_somewhere(asked)
+    else:
+        how = (
+            did_you_mean(asked, TEMPLATES)
+            or f"write {listed(TEMPLATES)}, or the URI of a file: {uris.meant(asked) or 'file:///chat.jinja'}"
+        )
+        yield Breach((), f'there is no chat template "{asked}"', f"known by name are {listed(TEMPLATES, 'and')}", how, code="GTJ0102")
 
 
 def revision_is_the_hub_s(base: Base) -> Iterator[Breach]:
@@ -47,6 +61,15 @@ def base_or_network(language: Language) -> Iterator[Breach]:
         if language.unfreezing is not None:
             why = "what has random weights trains from the start"
             yield Breach(("unfreezing",), "unfreezing without a base", why, "take unfreezing out", on_key=True)
+        if language.template is not None:
+            why = "a tokenizer of the job's own has no special tokens, and conversations are written in one way alone"
+            yield Breach(
+                ("template",),
+                "template without a base",
+                why,
+                "name a trained model in language.base.source, or take template out",
+                on_key=True,
+            )
         return
     if language.adapter is not None and language.unfreezing is not None:
         why = "with an adapter the base stays as it is"
@@ -129,9 +152,16 @@ def _rules() -> tuple[Rule, ...]:
             base_or_network,
             f"has(self.base) ? ({own}) && (!has(self.adapter) || !(self.adapter.type in {list(VIRTUAL)}) || "
             "self.adapter.virtualTokens < self.network.contextLength) && !(has(self.adapter) && has(self.unfreezing)) "
-            ": !has(self.adapter) && !has(self.unfreezing)",
-            "base beside network (but for contextLength) or tokenizer; adapter or unfreezing without base; both of them; or virtualTokens "
-            "not below contextLength",
+            ": !has(self.adapter) && !has(self.unfreezing) && !has(self.template)",
+            "base beside network (but for contextLength) or tokenizer; adapter, unfreezing or template without base; adapter and "
+            "unfreezing; or virtualTokens not below contextLength",
+        ),
+        Rule(
+            "spec.language.template",
+            "GTJ0107",
+            template_is_known,
+            rf"self in {list(TEMPLATES)} || (self.matches(r'^(file:///|(s3|gs|az)://[^/@]+(/|$))') && {uris.CLEAN})",
+            f"neither {listed(TEMPLATES)} nor a usable URI of a file: file:///chat.jinja, or s3://, gs://, az://",
         ),
         Rule(
             "spec.language.adapter",

@@ -19,9 +19,14 @@ from trainjobs.api.job import Spec
 from trainjobs.api.shape import element, fields, model_of
 from trainjobs.checkpoints import Checkpoints, Corrupt, locate, open_store
 from trainjobs.data import origin
+from trainjobs.data.chat_template import FILE as TEMPLATE
 from trainjobs.data.holdout import Rule
+from trainjobs.data.job_template import compare, text_of, tokenizer_of
 from trainjobs.data.origin import Origin
+from trainjobs.data.pretrained import Pretrained
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.tokens import TRAINED
+from trainjobs.world import World
 
 # What has no part in the result of a run that goes on: where it runs, how long it may, who pays. That it does not go on, because
 # checkpoints.uri or resumeFrom say so, is told as the run starts.
@@ -87,11 +92,23 @@ def look(uri: str, spec: Spec, since: float) -> Before:
                 return Before()
             checkpoints, commit = locate(source)
         files = {}
-        for name in (TRAINED, origin.NAME):
+        for name in (TRAINED, TEMPLATE, origin.NAME):
             with contextlib.suppress(Corrupt, KeyError, StopIteration):
                 files[name] = checkpoints.read(commit, 0, name)
         return Before(commit.step, commit.metadata, files)
     return Before()
+
+
+def tokenizer(before: Before, spec: Spec, base: Pretrained | None, world: World) -> bytes | PretrainedTokenizer | None:
+    """That of the base with the job's chat template, which is read once for all ranks; else that which was trained when the run began.
+    Every rank must call it. JobError GTJ0208 where the template is another one than it was, and those of `tokenizer_of`."""
+    language = spec.language
+    if base is None or language is None:
+        return before.tokenizer
+    text = world.lead(text_of, language.template) if language.template is not None else None
+    if before.metadata:
+        compare(before.files.get(TEMPLATE), text)
+    return tokenizer_of(language, base, text)
 
 
 def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:

@@ -28,6 +28,7 @@ from trainjobs.objectives.phase import Model, Network
 from trainjobs.world import World
 
 FOLDER = "rewards"  # of the cache
+HOW = "put its chat_template.jinja beside the reward model, or train it with language.template"
 
 
 def with_judges(model: Model, spec: Spec, world: World, scratch: Path) -> Model:
@@ -86,4 +87,4 @@ def _judge(found: Pretrained, field: str, *, half: bool) -> Judge:
         raise unusable("the model gives no score", f"{field}: {found.uri}", why, how)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)  # type: ignore[operator, union-attr]
     network = Scored(classifier, score).requires_grad_(False).eval()
-    return Judge(network, Encoder(tokenizer, template_of(tokenizer)), tokenizer, longest, found.source, field.rpartition(".")[0])
+    return Judge(network, Encoder(tokenizer, template_of(tokenizer, HOW)), tokenizer, longest, found.source, field.rpartition(".")[0])

@@ -91,13 +91,13 @@ def _opened(spec: Spec, cache: Path) -> tuple[Source, DataInfo, Pretrained | Non
     """The data, what the model sees of it, and the base that the job goes on from, where it does."""
     from trainjobs.checkpointer.latent import info_of
     from trainjobs.data import open_source
+    from trainjobs.data.job_template import tokenizer_of
     from trainjobs.data.places.place import ALONE
     from trainjobs.data.pretrained import of_job
-    from trainjobs.data.pretrained_tokenizer import read as tokenizer_of
     from trainjobs.export import companion
 
     base = of_job(spec, cache, ALONE)
-    found = open_source(spec, cache, sources(spec), tokenizer=tokenizer_of(base) if base and spec.language else None)
+    found = open_source(spec, cache, sources(spec), tokenizer=tokenizer_of(spec.language, base) if base and spec.language else None)
     if spec.diffusion is None or spec.diffusion.latents is None:
         return found, found.info, base
     from trainjobs.models.frozen_autoencoder import FrozenAutoencoder

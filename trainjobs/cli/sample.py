@@ -128,6 +128,7 @@ def remote(uri: str, folder: Path) -> Path | None:
         with (folder / key).open("wb") as file:
             for block in store.read(key):
                 file.write(block)
-    with contextlib.suppress(Missing, StoreError):  # of a language model alone
-        (folder / "tokenizer.json").write_bytes(store.get("tokenizer.json"))
+    for name in ("tokenizer.json", "chat_template.jinja"):  # of a language model alone
+        with contextlib.suppress(Missing, StoreError):
+            (folder / name).write_bytes(store.get(name))
     return folder

@@ -119,7 +119,7 @@ def _opened(
             )
             raise JobError("GTJ0108", "prepared text cannot be read by document", where="language.packing", why=why, how=how)
         if spec.language is not None and spec.language.base is not None:
-            own = text.of_base(spec.language.base, reading.cache, tokenizer)
+            own = text.of_base(spec.language, reading.cache, tokenizer)
             prepared.together(ahead, own.file)
             tokenizer = own
         else:

@@ -23,7 +23,7 @@ def described(source: Source, spec: Spec, cache: Path, trained: bytes | Pretrain
     """The source, whose `info` knows the tokenizer of the base that writes captions; of other jobs, as it is."""
     if spec.language is None or spec.language.base is None or spec.reads_text:
         return source
-    own = of_base(spec.language.base, cache, trained)
+    own = of_base(spec.language, cache, trained)
     pictures: Any = source
     told: Source = replace(pictures, info=replace(source.info, tokenizer=own, vocabulary=own.vocabulary))
     return told

@@ -13,21 +13,49 @@ from functools import cached_property
 from typing import Any
 
 from trainjobs.api.errors import JobError, printable
+from trainjobs.api.language import TEMPLATES
+from trainjobs.api.problem import listed
 from trainjobs.data.conversation import Message, Template, Turns
+from trainjobs.data.pretrained import Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.tokens import Tokenizer
 
 FILE = "chat_template.jinja"
+HOW = f"name one that it is to learn in language.template: {listed(TEMPLATES)}, or a file of jinja"
 _SHORT = 64  # characters
 
 
-def template_of(tokenizer: Tokenizer) -> Template:
-    """That of a base which has one, else ours."""
-    if isinstance(tokenizer, PretrainedTokenizer):
-        text = _text(tokenizer)
-        if text is not None:
-            return ChatTemplate(tokenizer, text)
-    return Turns(tokenizer)
+def template_of(tokenizer: Tokenizer, how: str = HOW) -> Template:
+    """That which the job names, else that of the base; of a tokenizer of our own ours. `how` to mend it is told where a base has none, and
+    a conversation is to be rendered."""
+    if not isinstance(tokenizer, PretrainedTokenizer):
+        return Turns(tokenizer)
+    text = tokenizer.template if tokenizer.template is not None else own(tokenizer.base)
+    return ChatTemplate(tokenizer, text) if text is not None else Missing(tokenizer.base.uri, how)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """In the place of a template: which tokens a base would read as turns nobody knows, and any that are made up would be learned."""
+
+    uri: str
+    how: str
+
+    @property
+    def begins(self) -> list[int]:
+        return []
+
+    def render(self, messages: Sequence[Message], *, opened: bool) -> list[int]:
+        """JobError GTJ0108."""
+        raise self.error
+
+    def laid(self, messages: Sequence[Message]) -> None:
+        raise self.error
+
+    @property
+    def error(self) -> JobError:
+        why = "it has neither chat_template.jinja nor a chat_template in tokenizer_config.json"
+        return JobError("GTJ0108", "the model has no chat template, and the data is conversations", where=self.uri, why=why, how=self.how)
 
 
 @dataclass(frozen=True)
@@ -50,21 +78,21 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, opened: bool) -> list[int]:
         """JobError GTJ0113 for what the template refuses, and for a message that holds a special token."""
-        return list(self._encoded(self._rendered(messages, opened=opened)).ids)
+        return list(self.encoded(self.rendered(messages, opened=opened)).ids)
 
     def laid(self, messages: Sequence[Message]) -> tuple[list[int], dict[int, tuple[int, int]]] | None:
         """A text is cut at special tokens before any of it is encoded: what is before one has no say in the tokens behind it. So a
         beginning of the text has the tokens of the whole up to its last special token, and what is behind that is encoded by itself."""
         if not self._cuts:
             return None
-        text = self._rendered(messages, opened=False)
-        whole = self._encoded(text)
+        text = self.rendered(messages, opened=False)
+        whole = self.encoded(text)
         ids, spans = list(whole.ids), {}
         for number, message in enumerate(messages):
             if message.role == "assistant":
                 last = number + 1 == len(messages)
-                start = self._ends(self._rendered(messages[:number], opened=True), text, whole, ids)
-                stop = len(ids) if last else self._ends(self._rendered(messages[: number + 1], opened=False), text, whole, ids)
+                start = self._ends(self.rendered(messages[:number], opened=True), text, whole, ids)
+                stop = len(ids) if last else self._ends(self.rendered(messages[: number + 1], opened=False), text, whole, ids)
                 if start is None or stop is None:
                     return None
                 spans[number] = start, stop
@@ -82,39 +110,39 @@ class ChatTemplate:
             return None
         tail = self._tails.get(part[first:])
         if tail is None:
-            tail = list(self._encoded(part[first:]).ids)
+            tail = list(self.encoded(part[first:]).ids)
             if len(part) - first <= _SHORT:  # what opens and ends an answer is the same every time
                 self._tails[part[first:]] = tail
         return at + len(tail) if ids[at : at + len(tail)] == tail else None
 
-    def _rendered(self, messages: Sequence[Message], *, opened: bool) -> str:
+    def rendered(self, messages: Sequence[Message], *, opened: bool) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         for number, message in enumerate(messages, 1):
-            for token in self._specials:
+            for token in self.specials:
                 if token in message.content:
                     why = f"message {number} holds {printable(token)}, which would end or open a turn of its own"
                     raise JobError("GTJ0113", "a message pretends to be a turn", why=why, how="mend or remove the record")
         talk = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            rendered = render_jinja_template([talk], chat_template=self.text, add_generation_prompt=opened, **self._named)[0][0]
+            rendered = render_jinja_template([talk], chat_template=self.text, add_generation_prompt=opened, **self.named)[0][0]
         except Exception as error:  # the template's own words, by jinja's `raise_exception`
             where, how = f"{self.tokenizer.base.uri}", "write the conversation as the model's template wants it"
             raise JobError("GTJ0113", "the model's chat template refuses a conversation", where=where, why=str(error), how=how) from error
         return str(rendered)
 
-    def _encoded(self, text: str) -> Any:
+    def encoded(self, text: str) -> Any:
         return self._inner.encode(text, add_special_tokens=False)
 
     @cached_property
-    def _named(self) -> dict[str, str]:
+    def named(self) -> dict[str, str]:
         """The special tokens that a template may name."""
         special = self.tokenizer.base.json("tokenizer_config.json")
         names = {name: _content(special.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
         return {name: text for name, text in names.items() if text is not None}
 
     @cached_property
-    def _specials(self) -> list[str]:
+    def specials(self) -> list[str]:
         return [token.content for token in self._inner.get_added_tokens_decoder().values() if token.special]
 
     @cached_property
@@ -131,8 +159,8 @@ class ChatTemplate:
         return {}
 
 
-def _text(tokenizer: PretrainedTokenizer) -> str | None:
-    base = tokenizer.base
+def own(base: Pretrained) -> str | None:
+    """The template that a base comes with."""
     if FILE in base.files:
         return (base.folder / FILE).read_text(encoding="utf-8")
     found = base.json("tokenizer_config.json").get("chat_template")

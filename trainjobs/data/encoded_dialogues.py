@@ -10,13 +10,13 @@ from pathlib import Path
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
 from trainjobs.data.answers import open_answers
-from trainjobs.data.chat_template import template_of
-from trainjobs.data.conversation import Turns
+from trainjobs.data.chat_template import Missing, template_of
 from trainjobs.data.dialogues import Dialogues
 from trainjobs.data.documents import settings
 from trainjobs.data.encoding import Encoder
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.formats import TWO
+from trainjobs.data.job_template import unused
 from trainjobs.data.masked import open_masked
 from trainjobs.data.preferences import open_preferences, open_prompts
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -34,8 +34,9 @@ def open_dialogues(spec: Spec, parts: Sequence[Dialogues], cache: Path, trained:
     """A source for each, with one tokenizer; `trained` is that of a base, or of a run that goes on. JobErrors as of `sequences`."""
     language = settings(spec)
     if language.base is not None:
-        own = of_base(language.base, cache, trained)
-        return [_open(spec, language, part, own, ["base", own.base.digest], cache) for part in parts]
+        own = of_base(language, cache, trained)
+        known: list[object] = ["base", own.base.digest, *(["template", own.template] if own.template is not None else [])]
+        return [_open(spec, language, part, own, known, cache) for part in parts]
     assert not isinstance(trained, PretrainedTokenizer)
     kind, size = language.tokenizer.type, language.tokenizer.vocabulary_size
     asked: list[object] = [kind, size] if kind == "bpe" else [kind]
@@ -83,9 +84,10 @@ def encoded(spec: Spec, part: Dialogues, tokenizer: Tokenizer, asked: list[objec
     carried = {"messages": True} if judged else {}  # files of jobs without keep their names
     path = path_of(cache, part.key, part.form, asked, on=on, room=room, holdout=holdout, **carried)
     encoder = Encoder(tokenizer, template_of(tokenizer), on, room)
-    if isinstance(encoder.template, Turns) and isinstance(tokenizer, PretrainedTokenizer) and part.form == "chat":
-        words = "%s has no chat template: conversations are rendered by this project's own, a role and a line break before each message"
-        logging.getLogger(__name__).warning(words, tokenizer.base.uri)
+    if part.form == "text":
+        unused(language, "plain text")
+    if isinstance(encoder.template, Missing) and part.form == "chat":
+        raise encoder.template.error
     made = sequences(part.read(), part.form, encoder, room, part.where, holdout, path, messages=judged)
     for words in made.counts.words(room - 1 if part.form in ("text", "pair", "chat") else room):
         logging.getLogger(__name__).warning("%s: %s", part.where, words)

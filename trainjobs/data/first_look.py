@@ -10,7 +10,7 @@ from pathlib import Path
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import dialogues, documents
-from trainjobs.data.chat_template import template_of
+from trainjobs.data.chat_template import Missing, template_of
 from trainjobs.data.dataset import Dataset, Reading, encoded, open_dataset, uses
 from trainjobs.data.encoding import Encoder, encode
 from trainjobs.data.files import megabytes
@@ -25,6 +25,7 @@ from trainjobs.data.pictures import Seen
 from trainjobs.data.places.open import BEFORE
 from trainjobs.data.places.straight import Straight
 from trainjobs.data.prepared import line, prepared
+from trainjobs.data.pretrained_tokenizer import pretrained_tokenizer
 from trainjobs.data.source import divide
 from trainjobs.data.tokens import ByteTokenizer, train_bpe
 from trainjobs.stores.patience import Patience
@@ -121,7 +122,12 @@ def _of_text(spec: Spec, found: Found) -> str:
 
 def _of_records(spec: Spec, found: Found, dataset: Dataset) -> str:
     """Records on this machine are read, up to READ bytes of them, and each is looked at as it will be when it is encoded."""
-    part = dialogues.of(spec, dataset, Straight())
+    part, language = dialogues.of(spec, dataset, Straight()), documents.settings(spec)
+    if part.form == "chat" and language.base is not None and language.template is None and language.base.source.startswith("file://"):
+        with tempfile.TemporaryDirectory(prefix="gtj-") as folder:
+            template = template_of(pretrained_tokenizer(language.base, Path(folder)))
+        if isinstance(template, Missing):
+            raise template.error
     tokenizer = ByteTokenizer()  # which tokens there are has no say in whether a record is of the format
     one = encode(Encoder(tokenizer, template_of(tokenizer), documents.settings(spec).loss.tokens), part.form)
     count = length = 0

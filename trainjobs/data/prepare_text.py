@@ -14,6 +14,7 @@ from trainjobs.api.job import Spec
 from trainjobs.data.dataset import Dataset
 from trainjobs.data.documents import PIECE, Row, divided, of, settings
 from trainjobs.data.files import fingerprinted
+from trainjobs.data.job_template import unused
 from trainjobs.data.places.place import Shelf
 from trainjobs.data.pretrained_tokenizer import pretrained_tokenizer
 from trainjobs.data.text import encoded
@@ -26,6 +27,7 @@ def tokenizer_for(spec: Spec, dataset: Dataset, shelf: Shelf, cache: Path, train
     """The tokenizer that a run on the data would have: that of its base, else one that is trained on it. `trained` is the file of the one
     that was, in work that goes on. JobError GTJ0108 where the base has another one now."""
     if (base := settings(spec).base) is not None:
+        unused(settings(spec), "plain text")
         own = pretrained_tokenizer(base, cache)
         if trained is not None and trained != own.file:
             how = "prepare into a new folder, or give the base the tokenizer that it had"

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PretrainedTokenizer:
     """`inner` is a tokenizers.Tokenizer. `before` are the tokens that the model expects before a text, `ends` those at which it stops, of
-    which `end` is the first; `pad` is `end` where there is no other, `mask` stands for a token that is to be told."""
+    which `end` is the first; `pad` is `end` where there is no other, `mask` stands for a token that is to be told. `template` is the jinja
+    that a job names in the place of the base's own (job_template.py)."""
 
     inner: Any
     base: Pretrained
@@ -36,6 +37,7 @@ class PretrainedTokenizer:
     pad: int
     before: tuple[int, ...]
     mask: int | None = None
+    template: str | None = None
 
     @property
     def decoder_start(self) -> int:

@@ -20,13 +20,15 @@ from torch import Tensor
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.api.pretrained import Base
+from trainjobs.api.language import Language
 from trainjobs.data.cache import cached
 from trainjobs.data.documents import PIECE, Row, Texts, divided, enough, settings
 from trainjobs.data.files import fingerprinted
 from trainjobs.data.holdout import Rule
+from trainjobs.data.job_template import tokenizer_of, unused
 from trainjobs.data.pixels import readonly
-from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
+from trainjobs.data.pretrained import fetched, pinned
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.room import Room
 from trainjobs.data.sampler import order
 from trainjobs.data.source import DataInfo, moved
@@ -83,7 +85,8 @@ def open_texts(
     asked: list[object]
     tokenizer: Tokenizer
     if language.base is not None:
-        tokenizer = of_base(language.base, cache, trained)
+        unused(language, "plain text")
+        tokenizer = of_base(language, cache, trained)
         asked = ["base", tokenizer.base.files[TRAINED], list(tokenizer.before)]
     elif kind == "bpe" and isinstance(trained, bytes):
         tokenizer, asked = read_tokenizer(trained), [kind, hashlib.sha256(trained).hexdigest()]
@@ -96,9 +99,12 @@ def open_texts(
     return [_open(spec, texts, cache, rule, tokenizer, asked, room) for texts, room in zip(parts, rooms, strict=True)]
 
 
-def of_base(base: Base, cache: Path, trained: bytes | PretrainedTokenizer | None) -> PretrainedTokenizer:
-    """The tokenizer of a base, which is asked for where nobody has done so."""
-    return trained if isinstance(trained, PretrainedTokenizer) else pretrained_tokenizer(base, cache)
+def of_base(language: Language, cache: Path, trained: bytes | PretrainedTokenizer | None) -> PretrainedTokenizer:
+    """The tokenizer of a job's base, which is asked for where nobody has done so."""
+    if isinstance(trained, PretrainedTokenizer):
+        return trained
+    assert language.base is not None
+    return tokenizer_of(language, fetched(language.base, pinned(language.base, None), cache, weights=False))
 
 
 def _open(spec: Spec, texts: Texts, cache: Path, rule: Rule, tokenizer: Tokenizer, asked: list[object], room: Room) -> TextSource:

@@ -26,6 +26,7 @@ from trainjobs.api.language import Language
 from trainjobs.checkpoints import Checkpoints, Commit, Corrupt, RankManifest
 from trainjobs.checkpoints.sieve import Index, Sieve, wholes
 from trainjobs.checkpoints.tensors import INDEX, ITEM, SUFFIX, Layout, Slice, decode_index, layout
+from trainjobs.data.chat_template import FILE as TEMPLATE
 from trainjobs.data.tokens import TRAINED
 from trainjobs.export import autoencoders, pipelines, pretrained
 from trainjobs.export.half_precision import STORED, converter
@@ -123,7 +124,9 @@ def export(
             for name, data in beside.items():
                 (partial / name).write_bytes(data)
             if language is not None and language.base is not None:
-                written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=bool(told.get("frozen")))
+                template = _template(checkpoints, commit, ranks[0]) if language.template is not None else None
+                frozen = bool(told.get("frozen"))
+                written = pretrained.finish(partial, language, told["base"], dtype, merge=merge, frozen=frozen, template=template)
                 pretrained.facts(partial, FACTS, "model", written, told["base"])
             if diffusion is not None and diffusion.pretrained is not None:
                 written = sorted(path.name for path in partial.glob(f"*{SUFFIX}"))
@@ -145,6 +148,13 @@ def export(
     small = pipeline and diffusion is not None and diffusion.adapted.type != "full" and not merge
     missing = bool(told.get("frozen")) and not pipeline and (language is None or language.base is None)
     return Exported(weights, tuple(kinds), size, layout_of_others, live, missing, part or small, pipeline, settled)
+
+
+def _template(checkpoints: Checkpoints, commit: Commit, first: RankManifest) -> str:
+    """The text of the chat template that the job named."""
+    blocks: list[bytes] = []
+    checkpoints.stream(commit, first, TEMPLATE, blocks.append)
+    return b"".join(blocks).decode()
 
 
 def has_norms(network: Network) -> bool:

@@ -17,9 +17,10 @@ from trainjobs.api.alignment import HEADS
 from trainjobs.api.errors import JobError
 from trainjobs.api.language import Language, Task
 from trainjobs.api.pretrained import VIRTUAL, Adapter, Base
+from trainjobs.data.chat_template import FILE
 from trainjobs.data.pretrained import CONFIG, Pretrained, compare, fetched
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, read
-from trainjobs.export import scores
+from trainjobs.export import scores, templates
 from trainjobs.export.huggingface import DTYPES, text
 
 TOKENS = (
@@ -27,7 +28,7 @@ TOKENS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    FILE,
     "preprocessor_config.json",
 )
 RAW, ADAPTER = "model.safetensors", "adapter_model.safetensors"
@@ -51,15 +52,26 @@ def allowed(language: Language | None, adapter: bool, merge: bool) -> None:
         raise JobError("GTJ0108", "peft cannot load this adapter", where="--adapter", why=why, how=how)
 
 
-def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: str, *, merge: bool, frozen: bool = False) -> list[str]:
+def finish(
+    folder: Path,
+    language: Language,
+    account: Mapping[str, Any],
+    dtype: str,
+    *,
+    merge: bool,
+    frozen: bool = False,
+    template: str | None = None,
+) -> list[str]:
     """Make of the tensors in `folder` what others load, and return the names of the files of weights. `frozen`: some of the base's were not
-    trained, and are not among them.
+    trained, and are not among them. `template` is the text of the chat template that the job named.
 
     JobError GTJ0118 and others when the base is not to be had, GTJ0208 when it is another one, GTJ0108 for what cannot be merged.
     """
     base, adapter = language.base, language.adapter
     assert base is not None
     if adapter is not None and adapter.type == "bottleneck":
+        if template is not None:
+            (folder / FILE).write_text(template, encoding="utf-8")
         return sorted(path.name for path in folder.glob("model*.safetensors"))
     with tempfile.TemporaryDirectory(prefix="gentrain-base-") as scratch:
         found = fetched(base, str(account["uri"]), Path(scratch), weights=merge or (frozen and adapter is None))
@@ -79,6 +91,8 @@ def finish(folder: Path, language: Language, account: Mapping[str, Any], dtype: 
             _merge(folder, found, adapter, language.task, dtype)
         else:
             _adapter(folder, found, adapter, base, language.task)
+        if template is not None:
+            templates.carry(folder, found, template, language, TOKENS)
     return sorted(path.name for path in folder.glob("*.safetensors"))
 
 

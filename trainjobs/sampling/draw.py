@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
+from trainjobs.data.chat_template import template_of
+from trainjobs.data.conversation import Message
 from trainjobs.evaluate.prompts import conditions_of
 from trainjobs.evaluate.score import joined
 from trainjobs.noise import Between, Noise
 from trainjobs.objectives.batches import inference
+from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.phase import Batch, Samples
 from trainjobs.sampling.asked import data_of
 from trainjobs.sampling.norms import settled
@@ -102,11 +105,17 @@ def _data(found: Opened, role: str, texts: list[str]) -> Mapping[str, Tensor]:
     assert found.info.tokenizer is not None
     if not causal(found):
         return data_of(found.spec.language.task, texts, found.info, found.spec.language.network.context_length)
-    tokens, most = found.info.tokenizer.encode(texts[0]), found.spec.language.network.context_length - 1
+    tokenizer, most = found.info.tokenizer, found.spec.language.network.context_length - 1
+    begins = not isinstance(found.model.objective, LanguageObjective)  # which puts the beginning in front by itself
+    if found.spec.language.template is not None:
+        tokens = template_of(tokenizer).render([Message("user", texts[0])], opened=True)
+    else:
+        tokens = [*((list(tokenizer.before) or [tokenizer.end]) if begins else ()), *tokenizer.encode(texts[0])]
     if len(tokens) >= most:
         why = f"it has {len(tokens)} tokens, of the {most + 1} that the model sees at once"
         raise JobError("GTJ0113", "the prompt leaves no room for an answer", where="--prompt", why=why, how="shorten it")
-    return {"prompt": torch.tensor([tokens] * len(texts))}
+    told = {"prompt": torch.tensor([tokens] * len(texts))}
+    return {**told, "prompt_length": torch.full((len(texts),), len(tokens))} if begins else told
 
 
 def _told(found: Opened, row: float, seed: int, text: str) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from trainjobs.api.diffusion import Sampler, guidance_is_learned, timesteps_suff
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.checkpoints.tensors import SUFFIX, read_layout
+from trainjobs.data.chat_template import FILE
+from trainjobs.data.job_template import tokenizer_of as tokenizer_of_base
 from trainjobs.data.pretrained import fetched, pinned
-from trainjobs.data.pretrained_tokenizer import read as read_base
 from trainjobs.data.source import DataInfo
 from trainjobs.data.tokens import TRAINED, ByteTokenizer, Tokenizer, read_tokenizer
 from trainjobs.engine.parts import DTYPES
@@ -155,7 +156,8 @@ def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path, scratch: Path 
         shape = (2,)
     modes = tuple((float(x), float(y)) for x, y in drawing.get("modes", ())) or None
     classes = tuple(drawing.get("classes", ()))
-    return DataInfo(kind, shape, 1, 0, tokenizer.vocabulary if tokenizer else None, tokenizer, modes, classes)
+    form = "chat" if spec.language and spec.language.template is not None else ""
+    return DataInfo(kind, shape, 1, 0, tokenizer.vocabulary if tokenizer else None, tokenizer, modes, classes, form=form)
 
 
 def on_base(spec: Spec, facts: Mapping[str, Any], folder: Path) -> Spec:
@@ -180,8 +182,9 @@ def points(spec: Spec) -> bool:
 def tokenizer_of(spec: Spec, folder: Path, scratch: Path | None) -> Tokenizer:
     assert spec.language is not None
     if spec.language.base is not None:
-        base = spec.language.base
-        return read_base(fetched(base, pinned(base, None), scratch or folder))
+        base, template = spec.language.base, folder / FILE
+        text = template.read_text(encoding="utf-8") if template.is_file() else None
+        return tokenizer_of_base(spec.language, fetched(base, pinned(base, None), scratch or folder), text)
     if spec.language.tokenizer.type == "byte":
         return ByteTokenizer()
     told = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
