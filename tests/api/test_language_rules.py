@@ -53,6 +53,8 @@ BASE = {"source": "file:///base"}
         ({"method": "distill", "distill": {**TAUGHT, "onPolicy": 0.5}}, {}, "GTJ0108", "set packing: none"),
         ({"method": "distill", "packing": "none", "distill": {**TAUGHT, "topK": 8, "onPolicy": 0.5}}, {}, "GTJ0108", "topK with onPolicy"),
         ({"method": "distill", "distill": {**TAUGHT, "topK": 8, "hiddenStates": 1}}, {}, "GTJ0108", "take hiddenStates out, or topK"),
+        ({"method": "distill", "distill": {**TAUGHT, "prepared": "s3://a/b"}}, {}, "GTJ0108", "take prepared out"),
+        ({"method": "distill", "distill": {**TAUGHT, "topK": 8, "prepared": "s3://a"}}, {}, "GTJ0107", "name a folder in it"),
         ({"method": "distill", "distill": {**TAUGHT, "maxCompletion": 8}}, {}, "GTJ0108", "maxCompletion has no effect with onPolicy: 0"),
         (
             {"method": "distill", "packing": "none", "distill": {**TAUGHT, "onPolicy": 1, "maxCompletion": 128}},
@@ -102,6 +104,7 @@ def test_what_does_not_go_together_is_refused(language: dict[str, Any], more: di
         ({"method": "ppo", "ppo": {"rewards": REWARDS, "klCoefficient": 0}}, "builtin:stdlib-pairs"),
         ({"method": "distill", "distill": TAUGHT, "loss": {"labelSmoothing": 0.1}}, "builtin:stdlib-chat"),
         ({"method": "distill", "distill": {**TAUGHT, "topK": 64, "beta": 0.5}}, "builtin:stdlib-text"),
+        ({"method": "distill", "distill": {**TAUGHT, "topK": 64, "prepared": "gs://bucket/taught"}}, "builtin:stdlib-text"),
         ({"method": "distill", "packing": "none", "distill": {**TAUGHT, "onPolicy": 0.5}}, "builtin:stdlib-pairs"),
         ({"task": "masked", **OWN, "unfreezing": {"every": 3}, "masking": {"share": 0.3}}, "builtin:stdlib-text"),
         ({"task": "seq2seq", **OWN, "adapter": {}, "loss": {"labelSmoothing": 0.1}}, "builtin:stdlib-pairs"),

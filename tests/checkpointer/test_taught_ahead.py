@@ -37,6 +37,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in rows
         )
     )
+    words = "{% for m in messages %}{{ m.role + '\n' + m.content + eos_token }}{% endfor %}"
+    (root / "chat.jinja").write_text(words + "{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}")
     (root / "text").mkdir()
     (root / "text" / "one.txt").write_text("\n".join(f"{row['prompt']} {row['completion']}" for row in rows))
     return root
@@ -56,7 +58,7 @@ def spec(root: Path, data: Any, packing: str = "auto", **distill: Any) -> Spec:
                 "network": {"contextLength": 32},
                 "base": {"source": f"file://{root / 'student'}"},
                 "packing": packing,
-                **({"template": "zephyr"} if "chat.jsonl" in sources else {}),
+                **({"template": f"file://{root / 'chat.jinja'}"} if "chat.jsonl" in sources else {}),
                 "distill": {"teacher": {"source": f"file://{root / 'teacher'}"}, **distill},
             },
             "data": {**named, "holdout": 0.2},
@@ -184,3 +186,101 @@ def test_what_cannot_be_asked_once_is_refused(root: Path, tmp_path: Path) -> Non
     with pytest.raises(JobError, match=r"GTJ0208 the teacher is another one than the checkpoint's") as refused:
         opened(asked, tmp_path, before=account)
     assert refused.value.where == "language.distill.teacher.source"
+
+
+def asked_ahead(asked: Spec, out: Path, cache: Path, said: list[tuple[int, int]] | None = None) -> tuple[int, int]:
+    from trainjobs.checkpointer.taught_ahead import prepared
+    from trainjobs.data import open_source
+
+    shown = said if said is not None else []
+    return prepared(asked, open_source(asked, cache), cache, f"file://{out}", CPU, lambda done, of: shown.append((done, of)))
+
+
+def test_what_was_prepared_is_what_a_run_would_ask(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss, gradient of all weights and held-out divergence, to the last bit; and the teacher is not even loaded."""
+    from trainjobs.checkpointer import taught_ahead
+    from trainjobs.data import top_logits
+
+    monkeypatch.setattr(top_logits, "PART", 4)
+    for data, packing in (("chat.jsonl", "bfd"), ("text", "auto")):
+        whole, out = spec(root, data, packing, topK=5), tmp_path / f"out-{packing}"
+        expected = losses(whole, tmp_path / "a")
+        files, before = asked_ahead(whole, out, tmp_path / "b")
+        assert (files, before) == (len(list(out.glob("*.bin"))), 0)
+        ready = spec(root, data, packing, topK=5, prepared=f"file://{out}")
+        with monkeypatch.context() as context:
+            context.setattr(taught_ahead, "_loaded", None)
+            found = losses(ready, tmp_path / "c")
+        for one, other in zip(found, expected, strict=True):
+            for a, b in zip(one, other, strict=True):
+                assert torch.equal(a, b)
+
+
+def test_asking_ahead_goes_on_where_it_stopped(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainjobs.data import top_logits
+
+    monkeypatch.setattr(top_logits, "PART", 4)
+    asked, write, made = spec(root, "pairs.jsonl", "none", topK=3), top_logits.write, list[int]()
+
+    def stops(*given: Any, **more: Any) -> None:
+        made.append(1)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        write(*given, **more)
+
+    with monkeypatch.context() as context:
+        context.setattr(top_logits, "write", stops)
+        with pytest.raises(KeyboardInterrupt):
+            asked_ahead(asked, tmp_path / "out", tmp_path / "a")
+    ready = spec(root, "pairs.jsonl", "none", topK=3, prepared=f"file://{tmp_path / 'out'}")
+    with pytest.raises(JobError, match=r"GTJ0113 the teacher was not asked to the end .*: 1 of 3 files"):
+        opened(ready, tmp_path / "b")
+    shown: list[tuple[int, int]] = []
+    assert asked_ahead(asked, tmp_path / "out", tmp_path / "c", shown) == (3, 1)
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+    asked_ahead(asked, tmp_path / "whole", tmp_path / "d")
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+def test_another_teacher_or_question_than_was_prepared_is_refused(root: Path, tmp_path: Path) -> None:
+    from tests.models.bases import base
+
+    out = tmp_path / "out"
+    asked_ahead(spec(root, "pairs.jsonl", "none", topK=3), out, tmp_path / "cache")
+    place: dict[str, Any] = {"prepared": f"file://{out}"}
+    base(tmp_path / "other", "gpt2", width=32)
+    other = {"teacher": {"source": f"file://{tmp_path / 'other'}"}}
+    for asked, words in (
+        (spec(root, "pairs.jsonl", "none", topK=3, **place, **other), "another teacher was asked"),
+        (spec(root, "pairs.jsonl", "none", topK=4, **place), "topK was 3, and is 4 now"),
+        (spec(root, "pairs.jsonl", "none", topK=3, temperature=2.0, **place), "temperature was 1.0, and is 2.0 now"),
+        (spec(root, "chat.jsonl", topK=3, **place), "about other data"),
+    ):
+        with pytest.raises(JobError, match=words) as error:
+            opened(asked, tmp_path / "cache")
+        assert error.value.code == "GTJ0108"
+        with pytest.raises(JobError, match=words):
+            asked_ahead(asked, out, tmp_path / "cache")
+    with pytest.raises(JobError, match="GTJ0118 no teacher has spoken there"):
+        opened(spec(root, "pairs.jsonl", "none", topK=3, prepared=f"file://{tmp_path / 'none'}"), tmp_path / "cache")
+
+
+def test_what_was_prepared_is_known_by_its_bytes(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "out"
+    ready = spec(root, "pairs.jsonl", "none", topK=3, prepared=f"file://{out}")
+    asked_ahead(ready, out, tmp_path / "cache")
+    _, account = opened(ready, tmp_path / "a")
+    opened(ready, tmp_path / "a", before=account)
+    assert "last digits" not in caplog.text
+    told = json.loads((out / "taught.json").read_text())
+    (out / "taught.json").write_text(json.dumps(told | {"computed": ["cuda", "1", "2"]}))
+    with pytest.raises(JobError, match="GTJ0208 the teacher's answers are others than the run began with"):
+        opened(ready, tmp_path / "b", before=account)
+    opened(ready, tmp_path / "c")
+    assert "what the teacher says was computed by cuda, 1, 2; asked here, by cpu" in caplog.text
+    data = bytearray((out / "train-00000.bin").read_bytes())
+    data[-1] ^= 1
+    (out / "train-00000.bin").write_bytes(data)
+    with pytest.raises(JobError, match="GTJ0113 what the teacher said is damaged"):
+        opened(ready, tmp_path / "d")

@@ -415,6 +415,7 @@ def given(folder: Path) -> dict[str, dict[str, Any]]:
         "language.distill.teacher": {"language-distill": {"source": f"file://{pretrained.model(folder / 'other-base', seed=1)}"}},
         "language.distill.teacher.source": {"": f"file://{pretrained.model(folder / 'other-base', seed=1)}"},
         "language.distill.teacher.revision": {"language-distill-hub": "v2"},
+        "language.distill.prepared": {"language-distill-once": f"file://{folder}/nothing"},
         "diffusion.ddpo.reward": {"": "tests.silence.objective:darkness"},
         "language.adapter.targets": {"": ["c_attn"]},
         "language.adapter.modulesToSave": {"": ["ln_f"]},

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainjobs.api.fields import Model, PositiveInt
+from trainjobs.api.fields import Model, PositiveInt, StoreUri
 from trainjobs.api.only import only
 from trainjobs.api.pretrained import Base, ModelUri
 
@@ -155,6 +155,10 @@ class Distill(Model):
         description="Ask the teacher once, before the first step, for so many of the likeliest tokens at every learned one, and do not "
         "keep it in memory; all other tokens count as one class. Default: its whole distribution, at every step (TRL: loss_top_k with "
         "loss_add_tail).",
+    )
+    prepared: StoreUri | None = Field(
+        None,
+        description="Folder where gtj prepare --teacher put what the teacher says, with topK: it is read there instead of asking.",
     )
     hidden_states: Annotated[float, Field(ge=0, le=1e6)] = Field(
         0.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainjobs.api import uris
 from trainjobs.api.alignment import RewardFunction, Worth
 from trainjobs.api.job import Spec
 from trainjobs.api.language import Language
@@ -102,6 +103,9 @@ def taught(language: Language) -> Iterator[Breach]:
         ):
             if value:
                 yield Breach(("distill", "topK"), f"topK with {field}: {value:g}", why, f"take {field} out, or topK", on_key=True)
+    if own.prepared is not None and own.top_k is None:
+        why, how = "only a teacher's likeliest tokens are prepared", "set topK to what they were prepared with, or take prepared out"
+        yield Breach(("distill", "prepared"), "prepared without topK", why, how, on_key=True)
     if own.on_policy and language.packing != "none":
         what, why = f"onPolicy with packing: {language.packing}", "a completion is drawn for the one document of a row"
         yield Breach(("packing",), what, why, "set packing: none")
@@ -151,7 +155,13 @@ _METHODS = " || ".join(
     if good
 )
 
+
+def answers_lie_somewhere(uri: str) -> Iterator[Breach]:
+    return uris.prefix(uri, "what a teacher says lies in a folder of it")
+
+
 RULES = (
+    Rule("spec.language.distill.prepared", "GTJ0107", answers_lie_somewhere, uris.PREFIX, uris.UNUSABLE),
     Rule(
         "spec",
         "GTJ0108",
@@ -197,10 +207,11 @@ RULES = (
         "GTJ0108",
         taught,
         "self.method != 'distill' || (has(self.distill.teacher) && !has(self.loss.chunk) && "
+        "(!has(self.distill.prepared) || has(self.distill.topK)) && "
         "(!has(self.distill.topK) || (self.distill.onPolicy == 0.0 && self.distill.hiddenStates == 0.0)) && (self.distill.onPolicy > 0.0 ? "
         "self.packing == 'none' && self.distill.maxCompletion < self.network.contextLength : self.distill.maxCompletion == 64))",
-        "distill needs a teacher, no loss.chunk, with topK no onPolicy and no hiddenStates, and with onPolicy packing: none and a "
-        "maxCompletion below network.contextLength; without onPolicy it has no effect",
+        "distill needs a teacher, no loss.chunk, topK with prepared, with topK no onPolicy and no hiddenStates, and with onPolicy packing: "
+        "none and a maxCompletion below network.contextLength; without onPolicy it has no effect",
     ),
     *(needed_by(f"spec.language.{method}.rewards.*") for method in ("grpo", "ppo")),
     *(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainjobs.api.data import size_in_bytes
-from trainjobs.cli.data import cache_of
+from trainjobs.api.job import Job
+from trainjobs.cli.data import cache_of, sources
 from trainjobs.cli.manifest import load_job
 from trainjobs.cli.output import painted
 from trainjobs.cli.survey import size
@@ -39,7 +40,10 @@ _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?")
     default=None,
     help="On a Ray cluster: that of RAY_ADDRESS, else one that runs on this machine. Default: where RAY_ADDRESS is set.",
 )
-def command(source: str, out: str, shard_size: str, sets: tuple[str, ...], on_ray: bool | None) -> int:
+@click.option(
+    "--teacher", is_flag=True, help="Put what language.distill.teacher says there, in place of the data: for language.distill.prepared."
+)
+def command(source: str, out: str, shard_size: str, sets: tuple[str, ...], on_ray: bool | None, teacher: bool) -> int:
     """Do ahead what a run does with its data at its start: encode text into tokens, or decode, scale and crop pictures, into shards in a
     place, with their digests in prepared.json. Interrupted, it goes on where it stopped. Then name the place as data.source."""
     if not _SIZE.fullmatch(shard_size) or size_in_bytes(shard_size) < 1:
@@ -50,6 +54,10 @@ def command(source: str, out: str, shard_size: str, sets: tuple[str, ...], on_ra
 
     manifest = load_job(source, sets, here=True)
     assert manifest.job is not None, "load_job raises for a manifest with problems"
+    if teacher:
+        if on_ray:
+            raise click.UsageError("--ray with --teacher: a teacher is asked by this machine alone")
+        return taught(manifest.job, out)
     store, progress = open_store(out), Progress()
     spec, clustered = manifest.job.spec, "RAY_ADDRESS" in os.environ if on_ray is None else on_ray
     with ExitStack() as around:
@@ -79,6 +87,34 @@ def command(source: str, out: str, shard_size: str, sets: tuple[str, ...], on_ra
     return 0
 
 
+def taught(job: Job, out: str) -> int:
+    """What the teacher says of the job's data, into a place."""
+    import torch
+
+    from trainjobs.api.errors import JobError
+    from trainjobs.checkpointer.taught_ahead import prepared
+    from trainjobs.data import open_source
+    from trainjobs.world import World
+
+    language = job.spec.language
+    if language is None or language.method != "distill" or language.distill.top_k is None:
+        how = "set language.method: distill, and how many of the teacher's likeliest tokens are wanted in language.distill.topK"
+        raise JobError("GTJ0108", "no teacher is asked ahead", where="--teacher", how=how)
+    began, progress = time.monotonic(), Progress(noun="files")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with cache_of(job) as cache:
+        opened = open_source(job.spec, cache, sources(job.spec), say=progress.say)
+        try:
+            files, before = prepared(job.spec, opened, cache, out, World(0, 1, device), lambda done, of: progress.show(done, of, 0))
+        finally:
+            progress.close()
+    there = f"; {before:,} were there" if before else ""
+    click.echo(f"prepared what the teacher says of {opened.info.length + opened.info.heldout:,} samples, {files - before:,} files{there}")
+    click.echo(f"  {time.monotonic() - began:.1f} s on {device.type}")
+    click.echo(f"  train on it: language.distill.prepared: {out}")
+    return 0
+
+
 def threads(one: Callable[[Task], dict[str, Any]], tasks: Sequence[Task]) -> Iterable[tuple[Task, dict[str, Any]]]:
     """On this machine, several at once; after an error no more are begun."""
     pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
@@ -92,12 +128,13 @@ def threads(one: Callable[[Task], dict[str, Any]], tasks: Sequence[Task]) -> Ite
 class Progress:
     """A live line on a terminal, a plain one every ten seconds anywhere else; on stderr."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, noun: str = "shards") -> None:
+        self._noun = noun
         self._clock, self._began, self._said, self._live = clock, clock(), clock(), sys.stderr.isatty()
 
     def show(self, done: int, of: int, made: int) -> None:
         now = self._clock()
-        line = f"{done:,} of {of:,} shards, {size(made)}, {now - self._began:.0f} s"
+        line = f"{done:,} of {of:,} {self._noun}, {f'{size(made)}, ' if made else ''}{now - self._began:.0f} s"
         if self._live:
             click.echo(f"\r\x1b[K{line}", nl=False, err=True)
         elif now - self._said >= EVERY:

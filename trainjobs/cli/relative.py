@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"file:///[\w./~%+-]*")  # what YAML reads as it stands
 
 def absolute(data: Any, folder: Folder) -> tuple[Any, dict[Path, str]]:
     """A copy of a manifest without relative paths in data.source, data.sources, data.split.validation, language.base.source,
-    language.template, language.distill.teacher.source, the rewards of grpo and ppo,
+    language.template, language.distill.teacher.source, language.distill.prepared, the rewards of grpo and ppo,
     diffusion.pretrained.source and diffusion.latents.autoencoder, and what became of each."""
     found = {path: resolved(uri, folder) for path, uri in _places(data) if relative(uri)}
     changed = copy.deepcopy(data) if found else data
@@ -78,6 +78,8 @@ def _places(data: Any) -> Iterator[tuple[Path, str]]:
             yield ("spec", *path, "source"), base["source"]
     if isinstance(language, dict) and isinstance(language.get("template"), str) and "://" in language["template"]:
         yield ("spec", "language", "template"), language["template"]
+    if isinstance(distill, dict) and isinstance(distill.get("prepared"), str):
+        yield ("spec", "language", "distill", "prepared"), distill["prepared"]
     for method in ("grpo", "ppo"):
         own = language.get(method) if isinstance(language, dict) else None
         rewards = own.get("rewards") if isinstance(own, dict) else None

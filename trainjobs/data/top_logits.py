@@ -112,9 +112,9 @@ def kind(k: int) -> np.dtype[Any]:
     return np.dtype([("tokens", "<i4", (k,)), ("logs", "<f4", (k,)), ("rest", "<f4")])
 
 
-def paths(cache: Path, key: str, source: Numbered) -> tuple[list[Path], list[Path]]:
-    """The files of training samples, and of held-out ones. `key` says what the teacher is, and how it is asked."""
-    name = hashlib.sha256(f"{VERSION} {key} {content(source)}".encode()).hexdigest()[:24]
+def paths(cache: Path, key: str, source: Numbered, data: str) -> tuple[list[Path], list[Path]]:
+    """The files of training samples, and of held-out ones. `key` says what the teacher is, and how it is asked; `data` is the `content`."""
+    name = hashlib.sha256(f"{VERSION} {key} {data}".encode()).hexdigest()[:24]
     train, held = (
         [cache / "teacher" / f"{name}-{side}-{number:05d}.bin" for number in range(-(-count // PART))]
         for side, count in (("train", source.info.length), ("held", source.info.heldout))
