@@ -64,7 +64,8 @@ def foretold(
         if list(there.computed) != list(asked.told.computed):
             words = "what the teacher says was computed by %s; asked here, by %s, it would differ in the last digits"
             logging.getLogger(__name__).warning(words, ", ".join(there.computed), ", ".join(asked.told.computed))
-        asked = replace(asked, **dict(zip(("train", "held"), paths(cache, there.digest, source, asked.told.data), strict=True)))
+        train, held = paths(cache, there.digest, source, asked.told.data)
+        asked = replace(asked, train=train, held=held)
 
     def ask() -> None:
         mine = [one for one in _share(asked.due, machine, world.rank) if not one.path.exists()]
