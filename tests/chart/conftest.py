@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.chart.helm import ROOT
+from tests.cluster.audit import ACCOUNTS, audited
 from tests.cluster.binaries import Unavailable, binary
 from tests.cluster.control_plane import ControlPlane
 
 KUBERAY_CRDS = Path(os.environ.get("GENTRAIN_KUBERAY_CRDS", ROOT.parent / "shared" / "kuberay" / "crds"))
-# What service accounts ask for, and nothing of anybody else.
-POLICY = {
-    "apiVersion": "audit.k8s.io/v1",
-    "kind": "Policy",
-    "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
-}
 
 
 @pytest.fixture(scope="session")
@@ -37,12 +30,10 @@ def programs() -> None:
 def server(programs: None, tmp_path: Path) -> Iterator[ControlPlane]:
     """An empty cluster for one test. It writes down what service accounts ask for, in audit.log."""
     cluster = ControlPlane(tmp_path, lambda line: None)
-    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
     try:
         cluster.start_etcd()
         cluster.start_apiserver(
-            f"--audit-policy-file={tmp_path / 'policy.json'}",
-            f"--audit-log-path={tmp_path / 'audit.log'}",
+            *audited(cluster, ACCOUNTS),
             # As on OpenShift: who makes owner references needs more permissions, unless they do not block deletion.
             "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         )

@@ -19,6 +19,7 @@ from gentrain_operator.kube.client import from_kubeconfig
 from gentrain_operator.kube.resource import EVENTS, JOBS, PODS, RAYJOBS
 from gentrain_operator.main import Operator, Settings
 from tests.chart.helm import CHART, NAMESPACE, RELEASE, on
+from tests.cluster import audit
 from tests.cluster.at_work import IMAGE, Bench, Driver, report
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kueue import bare_definition
@@ -102,8 +103,7 @@ def granted(cluster: ControlPlane) -> set[Permission]:
 def requests(cluster: ControlPlane) -> list[dict[str, Any]]:
     """What the service account asked for."""
     user = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
-    lines = [json.loads(line) for line in (cluster.folder / "audit.log").read_text().splitlines()]
-    return [one for one in lines if one["user"]["username"] == user]
+    return [one for one in audit.requests(cluster) if one["user"]["username"] == user]
 
 
 def used(cluster: ControlPlane) -> set[tuple[str, str, str]]:

@@ -99,8 +99,9 @@ class ControlPlane:
             f"--initial-cluster=default={peer}",
         )
 
-    def start_apiserver(self, *flags: str) -> None:
-        """With more flags than the usual ones, if given."""
+    def start_apiserver(self, *flags: str, wants_accounts: bool = False) -> None:
+        """With more flags than the usual ones, if given. `wants_accounts`: as in a whole cluster no pod is taken whose account is missing;
+        here nothing makes a namespace's default account, so whoever asks for this makes it."""
         accounts = self.folder / "accounts.key"
         self._start(
             "kube-apiserver",
@@ -116,8 +117,7 @@ class ControlPlane:
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",
             "--anonymous-auth=true",
-            # Pods would wait for a token controller that is not there.
-            "--disable-admission-plugins=ServiceAccount",
+            *(() if wants_accounts else ("--disable-admission-plugins=ServiceAccount",)),
             "--endpoint-reconciler-type=none",
             *flags,
         )

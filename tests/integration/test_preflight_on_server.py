@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gentrain_operator import preflight
-from gentrain_operator.kube.client import from_kubeconfig
-from gentrain_operator.kube.errors import ApiError
-from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, PODS, RAYJOBS, Object
-from gentrain_operator.main import Operator, Settings
-from tests.cluster.at_work import IMAGE, Bench, Driver, manifest
+from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, Object
+from tests.cluster.at_work import Driver, manifest
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.looking import Looking
 from tests.operator.test_preflight import PASSED, REFUSED, ended, nowhere, waits
 
 pytestmark = pytest.mark.slow
-
-
-class Looking(Bench):
-    """A bench whose operator asks for preflights, in this namespace and another one."""
-
-    other = ""
-
-    def start(self) -> None:
-        self._stopped = threading.Event()
-        watched = f"{self.namespace},{self.other}"
-        self.operator = Operator(from_kubeconfig(self._kubeconfig), Settings(IMAGE, self.namespace, watched, port=0, preflight=True))
-        self._thread = threading.Thread(target=self.operator.run, args=(self._stopped,))
-        self._thread.start()
-
-    def pod(self, name: str = "job", namespace: str = "") -> Object:
-        found: Object = self.until(lambda: self.client.get(PODS, namespace or self.namespace, f"{name}-preflight"))
-        return found
-
-    def says(self, status: Object, name: str = "job", namespace: str = "") -> None:
-        pod = self.pod(name, namespace)
-        path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}/status"
-        self.cluster.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps({**pod, "status": status}))
-
-    def gone(self, name: str = "job") -> bool:
-        try:
-            return bool(self.client.get(PODS, self.namespace, f"{name}-preflight")["metadata"].get("deletionTimestamp"))
-        except ApiError as error:
-            return error.not_found
-
-    def rayjobs(self, namespace: str = "") -> list[str]:
-        return [one["metadata"]["name"] for one in self.client.list(RAYJOBS, namespace or self.namespace)["items"]]
 
 
 @pytest.fixture
@@ -76,16 +41,14 @@ def test_a_job_begins_after_its_pod_has_passed_whatever_the_operator_does_meanwh
     bench.until(bench.gone)
     assert bench.status()["preflight"]["said"].startswith("1797 images")
 
-    # Another one, in another namespace at the same time, and how soon.
+    # Another one, in another namespace at the same time.
     for namespace in (bench.namespace, bench.other):
         bench.client.create(JOBS, namespace, manifest("soon"))
     for namespace in (bench.namespace, bench.other):
         bench.pod("soon", namespace)
     bench.says(ended(json.dumps(REFUSED), 1, "Error", "Failed"), "soon", bench.other)
     bench.says(ended(json.dumps(PASSED)), "soon")
-    begun = time.monotonic()
     bench.until(lambda: "soon-a1" in bench.rayjobs())
-    assert time.monotonic() - begun < 3
     assert bench.rayjobs(bench.other) == []
 
     # Jobs of an operator that knew no preflights.

@@ -155,6 +155,8 @@ def test_what_s3_answers() -> None:
         answer = {"Error": {"Code": code, "Message": "m"}, "ResponseMetadata": {"HTTPStatusCode": status}}
         return exceptions.ClientError(answer, "PutObject")
 
+    elsewhere = error(400, "AuthorizationHeaderMalformed")
+    elsewhere.response["Error"]["Region"] = "eu-west-1"  # type: ignore[attr-defined]
     cases: list[tuple[Exception, Kind | None]] = [
         (error(404, "NoSuchKey"), "missing"),
         (error(404, "NoSuchBucket"), "no bucket"),
@@ -168,6 +170,11 @@ def test_what_s3_answers() -> None:
         (error(400, "ExpiredToken"), "credentials"),
         (error(507, "XMinioStorageFull"), "full"),
         (error(400, "InvalidArgument"), "failed"),
+        (error(301, "PermanentRedirect"), "region"),
+        (error(400, "IllegalLocationConstraintException"), "region"),
+        (elsewhere, "region"),
+        (error(400, "AuthorizationHeaderMalformed"), "credentials"),
+        (exceptions.InvalidRegionError(region_name="Frankfurt 1"), "region"),
         (exceptions.EndpointConnectionError(endpoint_url="http://x"), "busy"),
         (exceptions.ReadTimeoutError(endpoint_url="http://x"), "busy"),
         (exceptions.NoCredentialsError(), "credentials"),

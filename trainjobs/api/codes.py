@@ -150,6 +150,8 @@ CODES: dict[str, Code] = {
             "Give the identity in the message read, write, list and delete on the prefix.",
             "Of data: a bucket refused to list or to read it. Give that identity the right that the message names, to list and to read; "
             "data needs no other.",
+            "Of a region: `AWS_DEFAULT_REGION` is no name of a region, or the bucket is in another one to which the store leads nobody. "
+            "Name the bucket's region. A bucket elsewhere that is reached all the same is no error: the preflight says where it is.",
             "A store that ignores `If-None-Match` on writes cannot keep checkpoints safe: choose another.",
         ),
     ),

@@ -35,6 +35,7 @@ ADVICE = {
     "denied": "grant that right, or set checkpoints.uri to another place",
     "credentials": "correct the credentials (on a cluster: the Secret that pod.env names, or the role of the pods' service account)",
     "no bucket": "make it, or correct checkpoints.uri",
+    "region": "set AWS_DEFAULT_REGION to the bucket's region (on a cluster: pod.env)",
     "failed": "see that the place is mounted and reachable; what was committed before is intact",
 }
 URI = re.compile(r"(?P<root>.+?)(/(?P<prefix>steps/\d{12,}-a\d+))?/*")

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
 CONNECTIONS = 64  # that are kept open, at most
 
-Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "failed"]
+Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "region", "failed"]
 
 
 @dataclass(frozen=True)

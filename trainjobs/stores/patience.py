@@ -84,7 +84,13 @@ def listing(bucket: Bucket, patience: Patience, prefix: str, key: str) -> Iterat
 
 
 def _refusal(bucket: Bucket, key: str, action: str, trouble: Trouble) -> StoreError:
-    reasons: dict[str, Reason] = {"denied": "denied", "credentials": "credentials", "full": "full", "no bucket": "no bucket"}
+    reasons: dict[str, Reason] = {
+        "denied": "denied",
+        "credentials": "credentials",
+        "full": "full",
+        "no bucket": "no bucket",
+        "region": "region",
+    }
     whom = ""
     if trouble.kind in ("denied", "credentials"):
         with suppress(Exception):

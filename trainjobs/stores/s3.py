@@ -26,6 +26,7 @@ ACTIONS = {
 LATER = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "InternalError", "ServiceUnavailable"}
 LATER |= {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}  # damaged on the way; what we hold is whole
 CREDENTIALS = {"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
+REGION = {"PermanentRedirect", "IllegalLocationConstraintException"}  # where boto3 has found no way to the bucket's own
 NO_SPACE = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"}
 NONCE = "gentrain-upload"
 MAKING = Lock()  # a session makes one client at a time
@@ -150,6 +151,8 @@ class S3:
                 return Trouble("busy", why)
             if code == "NoSuchBucket":
                 return Trouble("no bucket", f"there is no bucket {self.bucket}")
+            if code in REGION or (code == "AuthorizationHeaderMalformed" and error.response["Error"].get("Region")):
+                return Trouble("region", why)
             if code in CREDENTIALS:
                 return Trouble("credentials", why)
             if code in NO_SPACE:
@@ -159,6 +162,8 @@ class S3:
             return by_status(status, why)
         if isinstance(error, (errors.HTTPClientError, errors.ConnectionError, errors.IncompleteReadError, errors.ResponseStreamingError)):
             return Trouble("busy", str(error))
+        if isinstance(error, (errors.NoRegionError, errors.InvalidRegionError)):
+            return Trouble("region", str(error))
         if isinstance(error, errors.BotoCoreError):
             missing = isinstance(error, (errors.NoCredentialsError, errors.PartialCredentialsError, errors.CredentialRetrievalError))
             return Trouble("credentials" if missing else "failed", str(error))

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from blake3 import blake3
 
 TEMPORARY = ".tmp-"  # file names that start like this are a store's own business
-Reason = Literal["full", "denied", "credentials", "no bucket", "failed"]
+Reason = Literal["full", "denied", "credentials", "no bucket", "region", "failed"]
 
 
 class StoreError(Exception):
