@@ -151,7 +151,7 @@ class Controller:
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
-        events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
+        events = told(self._client, key.namespace, pods, current) if current is not None and starting(current) else {}
         nodes = self._nodes.look(key, job, current, pods)
         report = self._polls.report(key)
         found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=nodes.worker)
