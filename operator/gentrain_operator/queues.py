@@ -26,6 +26,8 @@ _NEVER = re.compile(r"> maximum capacity \(")
 # Seconds between two looks at what Kueue says, for nothing tells the operator that a Workload has changed: as long as the job has waited
 # already, within these. That it is admitted, Kueue writes into the RayJob, which is watched.
 LOOK = (30.0, 300.0)
+# In Kueue's words: no flavor has the level. One that has, and only lacks quota, is named with what is insufficient.
+_NO_LEVEL = re.compile(r"does not support TopologyAwareScheduling|does not contain the requested level")
 
 
 class Server(Protocol):
@@ -97,6 +99,9 @@ def held(queue: str, looked: Looked, priority: str | None = None) -> Condition:
     )
     if _NEVER.search(why):
         return Condition("QuotaReserved", False, "ExceedsQuota", f"GTJ0203 queue {queue} can never admit the job: {why}")
+    if _NO_LEVEL.search(why) and "insufficient" not in why:
+        message = f"GTJ0111 no flavor of queue {queue} has the level that compute.topology names: {why}"
+        return Condition("QuotaReserved", False, "TopologyNotFound", message)
     if "is inactive" in why or "is stopped" in why:
         return Condition("QuotaReserved", False, "QueueStopped", f"GTJ0203 queue {queue} admits nothing now: {why}")
     if looked.workload is None and looked.served and priority:

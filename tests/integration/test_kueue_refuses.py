@@ -161,6 +161,15 @@ def test_without_kueues_gate_a_job_that_scales_in_its_queue_is_refused_in_kueues
     assert not bench.kuberay.rayjobs()
 
 
+def test_a_level_that_no_flavor_has_is_named(bench: Bench) -> None:
+    admitting(bench.cluster, bench.namespace, cpu="10")
+    bench.apply(compute=compute(topology={"required": "topology.kubernetes.io/rack"}))
+    bench.until(lambda: bench.reason("QuotaReserved") == "TopologyNotFound")
+    said = bench.status()["message"]
+    assert said.startswith("GTJ0111 no flavor of queue team has the level that compute.topology names: ")
+    assert f'Flavor "{bench.namespace}-team" does not support TopologyAwareScheduling' in said
+
+
 def test_what_is_saved_while_the_quota_is_taken_back_is_what_the_job_goes_on_from(bench: Bench) -> None:
     """Kueue evicts; the pods have their grace period, in which the trainer commits the step that it was saving."""
     admitting(bench.cluster, bench.namespace, cpu="10")
