@@ -88,6 +88,11 @@ class Operator:
             counted[resource] = counted.get(resource, 0) + int(float(value))
         return counted
 
+    def asked(self, verb: str, resource: str = '[^"]+') -> float:
+        """How often the API server was asked so far, of one resource or of all."""
+        pattern = rf'^gentrain_api_requests_total\{{code="\d+",resource="{resource}",verb="{verb}"\}} ([\d.e+]+)$'
+        return sum(map(float, re.findall(pattern, self.ask("/metrics?name[]=gentrain_api_requests_total"), re.MULTILINE)))
+
     def memory(self, what: str = "VmRSS") -> int:
         """Resident bytes; with VmHWM the most there have been."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -153,9 +158,9 @@ class Place:
         until(lambda: operator.ask("/readyz") == "ok" and operator.value("gentrain_leading") == 1)
         return operator
 
-    def load(self, prefix: str, count: int, rate: float) -> list[float]:
-        """Creates jobs and waits for their RayJobs; the seconds each took."""
-        arguments = [str(self.cluster.kubeconfig), NAMESPACE, prefix, str(count), str(rate)]
+    def load(self, prefix: str, count: int, rate: float, *more: str) -> list[float]:
+        """Creates jobs and waits for their RayJobs; the seconds each took. `more` as bench/operator_load.py takes it."""
+        arguments = [str(self.cluster.kubeconfig), NAMESPACE, prefix, str(count), str(rate), *more]
         subprocess.run([sys.executable, "-m", "bench.operator_load", *arguments], cwd=ROOT, check=True)
         names = [f"{prefix}-{number}" for number in range(count)]
         until(lambda: all(f"{name}-a1" in self.rayjobs.seen and name in self.jobs.seen for name in names))
@@ -191,7 +196,7 @@ def _but_lease(writes: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in writes.items() if name != "leases"}
 
 
-def _since(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+def since(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     counted = {name: after[name] - before.get(name, 0) for name in _but_lease(after)}
     return {name: count for name, count in sorted(counted.items()) if count}
 
@@ -219,7 +224,7 @@ def speed() -> list[dict[str, Any]]:
         result["memory"] = {"base": base, "jobs": added, "bytesPerJob": (at.operator.memory() - base) / added}
         before = at.operator.writes()
         time.sleep(30)
-        result["idle"] = {"seconds": 30, "jobs": len(at.jobs.seen), "writes": _since(before, at.operator.writes())}
+        result["idle"] = {"seconds": 30, "jobs": len(at.jobs.seen), "writes": since(before, at.operator.writes())}
         endpoints = Endpoints(100)
         result["life"] = life(at, endpoints)
         result["hang"] = hanging(at, endpoints)
@@ -243,7 +248,7 @@ def life(at: Place, endpoints: Endpoints) -> dict[str, Any]:
     at.kuberay.succeed("life-0-a1")
     until(lambda: at.client.get(JOBS, NAMESPACE, "life-0")["status"]["phase"] == "Succeeded")
     at.settle()
-    return {"reports": 2, "writes": _since(before, at.operator.writes())}
+    return {"reports": 2, "writes": since(before, at.operator.writes())}
 
 
 def hanging(at: Place, endpoints: Endpoints) -> dict[str, Any]:
@@ -288,7 +293,7 @@ def restart(count: int = 10_000) -> list[dict[str, Any]]:
                 "synced": synced,
                 "looked": looked,
                 "duplicates": rayjobs - count,
-                "writes": _since({}, at.operator.writes()),
+                "writes": since({}, at.operator.writes()),
                 "memoryBefore": grown,
                 "memoryAfter": at.operator.memory(),
             }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 
@@ -74,4 +76,38 @@ def operator_scale(result: dict[str, Any] | None) -> list[str]:
     lines.append(
         f"| processes that ran or waited for a core before, on {result['machine']['cores']} cores | {result['machine']['loadBefore']} | |"
     )
+    return [*lines, ""]
+
+
+def operator_nodes(result: dict[str, Any] | None) -> list[str]:
+    """A thousand jobs in a cluster of many nodes, beside the same without nodes."""
+    if result is None:
+        return []
+    without, among = result["pairs"]
+    lines = [
+        f"Among {among['nodes']:,} nodes of {among['nodeBytes'] / 1024:.0f} KiB, and without nodes: two clusters that take turns, in each "
+        f"{among['jobs']:,} jobs with GPUs at {among['rate']:.0f}/s,",
+        "every third in a queue that admits none (Kueue's definitions, no Kueue). Ratios are medians of the turns'.",
+        "",
+    ]
+    lines += [f"| Figure | without nodes | {among['nodes']:,} nodes | ratio, goal |", "| --- | --- | --- | --- |"]
+
+    def line(name: str, figure: Callable[[dict[str, Any]], str], more: str = "") -> None:
+        lines.append(f"| {name} | {figure(without)} | {figure(among)} | {more} |".replace("|  |", "| |"))
+
+    for kind, words in (("others", "that waits for nothing"), ("queued", "in the queue")):
+        pairs = list(zip(among[kind]["turns"], without[kind]["turns"], strict=True))
+        ratios = " / ".join(f"{median(one[cut] / other[cut] for one, other in pairs):.2f}" for cut in ("p50", "p99"))
+        name = f"job {words} to RayJob, p50 / p99 of {among[kind]['count']}"
+        line(name, lambda row, kind=kind: f"{row[kind]['p50']:.0f} / {row[kind]['p99']:.0f} ms", f"{ratios}; 50 / 200 ms")  # type: ignore[misc]
+    line("one reconcile, mean", lambda row: f"{row['reconcile']:.1f} ms")
+    line("of a core, for all of them", lambda row: f"{row['processor']:.1f} s", f"{among['processor'] / without['processor']:.2f}")
+    line("lists of nodes meanwhile, of at most 500", lambda row: f"{row['nodeLists']:.0f}")
+    line("memory that these jobs add", lambda row: f"{(row['memory']['after'] - row['memory']['base']) / 1e6:.1f} MB", "20 MB")
+    line("resident memory; the most there was", lambda row: f"{row['memory']['after'] / 1e6:.0f} MB; {row['memory']['peak'] / 1e6:.0f} MB")
+    seconds = among["rest"]["seconds"]
+    line(f"writes; lists in {seconds} s at rest", lambda row: f"{sum(row['rest']['writes'].values())}; {row['rest']['lists']:.0f}", "0")
+    line(f"of a core in {seconds} s at rest", lambda row: f"{row['rest']['processor']:.1f} s")
+    machine = result["machine"]
+    lines.append(f"| processes that ran or waited for a core before, on {machine['cores']} cores | {machine['loadBefore']} | | |")
     return [*lines, ""]

@@ -1,7 +1,8 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
 python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost language smollm2
-                     gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale endurance]
+                     gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale operator-nodes
+                     endurance]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bench import (
     first_step,
     language,
     lazy,
+    operator_nodes,
     operator_scale,
     operator_speed,
     peers,
@@ -59,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "operator": operator_speed.speed,
     "operator-restart": operator_speed.restart,
     "operator-scale": operator_scale.scale,
+    "operator-nodes": operator_nodes.nodes,
     "endurance": endurance.measure,
 }
 

@@ -24,7 +24,7 @@ from bench.goodput import best
 from bench.gpu import CASES, PEAK
 from bench.language_table import language, real_model
 from bench.on_cluster import section
-from bench.operator_table import operator, operator_restart, operator_scale
+from bench.operator_table import operator, operator_nodes, operator_restart, operator_scale
 from bench.ratios import ratio
 
 HEAD = """# Benchmarks
@@ -62,7 +62,7 @@ def page(results: Path) -> str:
         *fine_tuning_table.section(found.get("fine-tuning")),
     ]
     parts += [*operator(found.get("operator")), *operator_restart(found.get("operator-restart"))]
-    parts += [*operator_scale(found.get("operator-scale")), *section(results / "e2e")]
+    parts += [*operator_scale(found.get("operator-scale")), *operator_nodes(found.get("operator-nodes")), *section(results / "e2e")]
     parts += provenance(found)
     return "\n".join(parts).rstrip("\n") + "\n"
 

@@ -85,11 +85,11 @@ def _word(event: Object) -> Word | None:
     who = str(event.get("reportingController") or event.get("reportingComponent") or source.get("component") or "")
     reason, said = str(event.get("reason", "")), str(event.get("note") or event.get("message") or "")[:READ]
     if reason in COMING:
-        return Word("coming", _name(who), clean(said, 400), _at(event))
+        return Word("coming", _name(who), clean(said, 400), said_at(event))
     if reason in REFUSING or (reason == "FailedScheduling" and "karpenter" in who):
         # Karpenter says of each pool why not, at length: the one that would do may come last.
         sold_out = next((part for part in said.split("; ") if _SOLD_OUT.search(part)), None)
-        return Word("impossible" if sold_out is None else "sold out", _name(who), clean(sold_out or said, 400), _at(event))
+        return Word("impossible" if sold_out is None else "sold out", _name(who), clean(sold_out or said, 400), said_at(event))
     return None
 
 
@@ -97,7 +97,7 @@ def _name(who: str) -> str:
     return clean(who, 63) or "the autoscaler"
 
 
-def _at(event: Object) -> datetime.datetime | None:
+def said_at(event: Object) -> datetime.datetime | None:
     """When it was last said: each API for events, and each way to count repeated ones, has a field of its own."""
     series = event.get("series") or {}
     times = (series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("lastTimestamp"), event.get("eventTime"))

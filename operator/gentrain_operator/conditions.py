@@ -109,7 +109,7 @@ _BESIDE = ("CheckpointReady", "TrainingHealthy", "Suspended", "WithinBudget")  #
 # Whoever reads events wants to be warned of these, whatever the condition's polarity.
 _WARNINGS = {
     *("UploadFailed", "Troubled", "BudgetReached", "BudgetNearlySpent"),
-    *("KueueNotInstalled", "QueueNotFound", "QueueStopped", "ExceedsQuota"),
+    *("KueueNotInstalled", "QueueNotFound", "QueueStopped", "ExceedsQuota", "TopologyNotFound"),
     *("InvalidSpec", "ProfileNotFound", "SecretNotFound", "AccountNotFound", "PlanDoesNotFit", "NameTaken"),
     *("PreflightFailed", "PreflightInconclusive"),
     *("AdmissionDenied", "WebhookFailed", "Forbidden", "NamespaceTerminating", "TooLarge", "KubeRayMissing", "Invalid"),

@@ -23,7 +23,7 @@ from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.events import Recorder
 from gentrain_operator.kube.resource import CONFIGMAPS, JOBS, RAYJOBS, Object, Resource
 from gentrain_operator.kube.store import Key, Store, controller_of, key_of, trimmed
-from gentrain_operator.lastvalid import configmap_of, content
+from gentrain_operator.lastvalid import configmap_of, content, with_accepted
 from gentrain_operator.names import JOB_LABEL, attempt_of, rayjob_name
 from gentrain_operator.pace import Pace
 from gentrain_operator.pods import of_job, told
@@ -32,11 +32,12 @@ from gentrain_operator.present import starting, taken_up
 from gentrain_operator.profiles import Profiles, demanding, pools
 from gentrain_operator.queues import UNKNOWN, look
 from gentrain_operator.rayjob import PORT, QUEUE_LABEL, configmaps_of
-from gentrain_operator.refusals import Refused, refusal
+from gentrain_operator.refusals import Refusal, Refused, refusal
 from gentrain_operator.rivals import Rivals
 from gentrain_operator.served import Served
 from gentrain_operator.spending import counted
 from gentrain_operator.surroundings import Surroundings
+from gentrain_operator.times import time
 from gentrain_operator.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -116,9 +117,18 @@ class Controller:
             decision = self._decided(replace(seen, taken=str(taken)))
             self.apply(seen.job, replace(decision, create=()))
         except Refused as refused:
-            decision = self._decided(replace(seen, refused=refused.refusal))
-            self.apply(seen.job, replace(decision, create=()))
+            decision = self._refused(seen, refused.refusal)
+            self.apply(seen.job, decision)
         return decision.again
+
+    def _refused(self, seen: Observed, said: Refusal) -> Decision:
+        """What to do where the server refuses to create an attempt, or to suspend one or let it go: to say so and to try again. The attempt
+        goes on as it is meanwhile."""
+        decision, now = self._decided(replace(seen, refused=said)), self._now()
+        if decision.suspend is not None and decision.status is not None:
+            told = with_accepted(seen.job, decision.status, said.conditions()[0], time(now))
+            decision = replace(decision, status=told, again=said.again(seen.job.get("status") or {}, now))
+        return replace(decision, create=(), suspend=None)
 
     def _decided(self, seen: Observed) -> Decision:
         now = self._now()
@@ -141,7 +151,7 @@ class Controller:
         kueue = look(self._client, key.namespace, current) if current is not None and _queued(current) else UNKNOWN
         held = holding(job, current, pods)
         rivals = self._rivals.told(key, held)
-        events = told(self._client, key.namespace, pods) if current is not None and starting(current) else {}
+        events = told(self._client, key.namespace, pods, current) if current is not None and starting(current) else {}
         nodes = self._nodes.look(key, job, current, pods)
         report = self._polls.report(key)
         found = Observed(job, rayjobs, profiles, pods, report, kueue=kueue, holding=held, rivals=rivals, told=events, node=nodes.worker)
@@ -188,7 +198,13 @@ class Controller:
         if decision.suspend is not None:
             child, value = decision.suspend
             version = {"resourceVersion": child["metadata"]["resourceVersion"]}
-            self._client.merge(RAYJOBS, namespace, child["metadata"]["name"], {"metadata": version, "spec": {"suspend": value}})
+            try:
+                self._client.merge(RAYJOBS, namespace, child["metadata"]["name"], {"metadata": version, "spec": {"suspend": value}})
+            except ApiError as error:
+                found = None if error.not_found else refusal(error, RAYJOBS.kind)
+                if found is None:
+                    raise
+                raise Refused(found) from error
         if decision.status is not None and self._written(job, decision.status):
             for event in events((job.get("status") or {}).get("conditions") or (), decision.status["conditions"]):
                 self._recorder.record(job, event)

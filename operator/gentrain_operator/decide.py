@@ -12,7 +12,7 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gentrain_operator import free_restarts, gang, planned, present, pricing, profiles, report, resting, spending
+from gentrain_operator import free_restarts, gang, planned, present, pricing, profiles, queues, report, resting, spending
 from gentrain_operator.conditions import Condition, is_true
 from gentrain_operator.diagnose import UNEXPLAINED, Failure, diagnosed
 from gentrain_operator.finished import TERMINAL as TERMINAL
@@ -26,7 +26,7 @@ from gentrain_operator.names import ATTEMPT_LABEL, attempt_of
 from gentrain_operator.observed import Decision as Decision
 from gentrain_operator.observed import Observed as Observed
 from gentrain_operator.pods import exit_status, head_runs
-from gentrain_operator.queues import LOOK, held, queue_of
+from gentrain_operator.queues import held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, given_up, waiting
@@ -169,7 +169,7 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
         return _ended(seen, spec, now, attempt, child, back)
     turn = None if queued or suspended == spec.suspend else (child, spec.suspend)
     status = _running(seen, spec, now, attempt, child, stuck)
-    waits = LOOK if queued and suspended else None
+    waits = queues.again(job.get("status") or {}, now) if queued and suspended else None
     again = waits if not present.taken_up(child) else 10.0 if present.starting(child) else 60.0
     due = left(job, spec, seen.profiles or {}, now, child, pricing.held(seen))
     again = due if again is not None and due is not None and due < again else again

@@ -29,7 +29,9 @@ class Observed:
     frozen: Object | None = None
     holding: Holding | None = None
     rivals: Sequence[Holding] = ()
-    told: Mapping[str, Sequence[Object]] = field(default_factory=dict)  # events about pods that fit no node, by the pod's UID
+    told: Mapping[str, Sequence[Object]] = field(
+        default_factory=dict
+    )  # events about pods that fit no node, or a RayJob without pods, by UID
     enforced: str = ""  # the Pod Security level of its namespace, where one of its profiles needs more than the strictest
     sick: Mapping[str, str] = field(default_factory=dict)  # nodes with a bad accelerator, and what is said of them
     node: Mapping[str, str] | None = None  # labels of a worker's node, while its price is looked for; {} when they cannot be had

@@ -38,10 +38,13 @@ def fits_nowhere(pod: Object) -> str | None:
     return None
 
 
-def told(server: EventServer, namespace: str, pods: Iterable[Object]) -> dict[str, Sequence[Object]]:
-    """What was said lately about pods that fit no node, by their UID: of LOOKED of them, since pods of one group are told the same. Nothing
-    where the operator may not read events, as with a role of before: they add a reason, no more."""
+def told(server: EventServer, namespace: str, pods: Sequence[Object], rayjob: Object | None = None) -> dict[str, Sequence[Object]]:
+    """What was said lately about pods that fit no node, by their UID: of LOOKED of them, since pods of one group are told the same. Of a
+    RayJob that was taken up and has no pod yet, what was said about it. Nothing where the operator may not read events, as with a role of
+    before: they add a reason, no more."""
     stuck = [str(pod["metadata"]["uid"]) for pod in pods if pod["metadata"].get("uid") and fits_nowhere(pod) is not None]
+    if rayjob is not None and not pods and (rayjob.get("status") or {}).get("jobDeploymentStatus"):
+        stuck = [str(rayjob["metadata"]["uid"])]
     try:
         return {uid: server.list(EVENTS, namespace, fields=f"regarding.uid={uid}", limit=100).get("items") or () for uid in stuck[:LOOKED]}
     except ApiError as error:

@@ -7,6 +7,7 @@ turn starts a cluster. What Kueue says is asked for only while a RayJob waits, a
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Iterable
@@ -22,7 +23,11 @@ from trainjobs.api.job import Spec
 VERSIONS = ("v1beta2", "v1beta1")
 # In Kueue's words, of the flavor that came closest: what is asked for is more than the quota ever has, borrowed quota included.
 _NEVER = re.compile(r"> maximum capacity \(")
-LOOK = 30.0  # seconds: nothing tells the operator that a Workload has changed
+# Seconds between two looks at what Kueue says, for nothing tells the operator that a Workload has changed: as long as the job has waited
+# already, within these. That it is admitted, Kueue writes into the RayJob, which is watched.
+LOOK = (30.0, 300.0)
+# In Kueue's words: no flavor has the level. One that has, and only lacks quota, is named with what is insufficient.
+_NO_LEVEL = re.compile(r"does not support TopologyAwareScheduling|does not contain the requested level")
 
 
 class Server(Protocol):
@@ -69,6 +74,14 @@ def look(server: Server, namespace: str, rayjob: Object) -> Looked:
     return Looked(served=False)
 
 
+def again(before: Object, now: datetime.datetime) -> float:
+    """Seconds until a job that waits in a queue is looked at again, by how long its status says that it has."""
+    for one in before.get("conditions") or ():
+        if one.get("type") == "QuotaReserved" and one.get("status") == "False":
+            return min(LOOK[1], max(LOOK[0], (now - datetime.datetime.fromisoformat(one["lastTransitionTime"])).total_seconds()))
+    return LOOK[0]
+
+
 def held(queue: str, looked: Looked, priority: str | None = None) -> Condition:
     """QuotaReserved of a RayJob that waits in a queue, with `priority` as its WorkloadPriorityClass."""
     if looked.served is False:
@@ -86,6 +99,9 @@ def held(queue: str, looked: Looked, priority: str | None = None) -> Condition:
     )
     if _NEVER.search(why):
         return Condition("QuotaReserved", False, "ExceedsQuota", f"GTJ0203 queue {queue} can never admit the job: {why}")
+    if _NO_LEVEL.search(why) and "insufficient" not in why:
+        message = f"GTJ0111 no flavor of queue {queue} has the level that compute.topology names: {why}"
+        return Condition("QuotaReserved", False, "TopologyNotFound", message)
     if "is inactive" in why or "is stopped" in why:
         return Condition("QuotaReserved", False, "QueueStopped", f"GTJ0203 queue {queue} admits nothing now: {why}")
     if looked.workload is None and looked.served and priority:

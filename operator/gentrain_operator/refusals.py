@@ -22,7 +22,7 @@ AGAIN = (10.0, 300.0)  # seconds until the next try: as long as it has been refu
 WHAT = {
     "AdmissionDenied": "a policy of the cluster does not allow the {kind}",
     "WebhookFailed": "a webhook that must agree to the {kind} fails",
-    "Forbidden": "the operator may not create the {kind}",
+    "Forbidden": "the operator may not write the {kind}",
     "NamespaceTerminating": "the namespace is being deleted",
     "TooLarge": "the server does not take a {kind} of this size",
     "KubeRayMissing": "the cluster does not know RayJobs: is KubeRay installed?",
@@ -31,6 +31,8 @@ WHAT = {
 }
 
 
+# The near end of a connection that broke: another one at each try, and a message that changes is written, and looked at, at once.
+_NEAR_END = re.compile(r":\d+(?=->)")
 _NO_ACCOUNT = re.compile(r'serviceaccount "([^"]+)" not found')
 
 
@@ -65,7 +67,7 @@ class Refused(Exception):
 
 def of_pod(error: ApiError, pod: Object) -> Refusal | None:
     """The same of a pod that the operator itself creates: whose account and whose security are looked at."""
-    told = clean(error.message or error.reason, 700)
+    told = _said(error)
     missing = _NO_ACCOUNT.search(error.message)
     if missing:
         what, who = WHAT["AccountNotFound"].format(kind="preflight pod"), clean(missing[1], 253)
@@ -77,14 +79,18 @@ def of_pod(error: ApiError, pod: Object) -> Refusal | None:
 
 
 def refusal(error: ApiError, kind: str) -> Refusal | None:
-    """What a failed create of a `kind` means for its job; None when it is no refusal: the next look may simply do better."""
+    """What a failed create or change of a `kind` means for its job; None when it is no refusal: the next look may simply do better."""
     reason = _reason(error)
     if reason is None:
         return None
-    told = clean(error.message or error.reason, 700)
+    told = _said(error)
     if reason == "QuotaExceeded":
         return Refusal(reason, f"GTJ0203 the namespace's quota is used up: {told}")
     return Refusal(reason, f"GTJ0305 {WHAT[reason].format(kind=kind)}: {told}")
+
+
+def _said(error: ApiError) -> str:
+    return clean(_NEAR_END.sub("", error.message or error.reason), 700)
 
 
 def _reason(error: ApiError) -> str | None:
@@ -102,7 +108,7 @@ def _reason(error: ApiError) -> str | None:
             return "QuotaExceeded"
         if "being terminated" in text:
             return "NamespaceTerminating"
-        return "Forbidden" if "cannot create resource" in text and not denied else "AdmissionDenied"
+        return "Forbidden" if re.search("cannot (create|patch) resource", text) and not denied else "AdmissionDenied"
     if error.status in (400, 405, 422):
         return "AdmissionDenied" if denied else "Invalid"
     return "WebhookFailed" if error.status >= 500 and "webhook" in text else "AdmissionDenied" if error.status >= 500 and denied else None

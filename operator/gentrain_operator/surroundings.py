@@ -1,7 +1,8 @@
 """What a cluster says about places where a job's pods may go: the Pod Security level of its namespace, and nodes with a bad accelerator.
 
-Both are asked for before an attempt and remembered for a minute, whoever asks, and both may be refused: an operator without the right to
-look goes on as if nothing were known. Of a pool with more nodes than MOST the first ones are looked at, which a warning says. The
+Both are asked for before an attempt and remembered for a minute, whoever asks, or for two while somebody asks anew: then one job waits
+for the answer, and not all. Both may be refused: an operator without the right to look goes on as if nothing were known. Of a pool with
+more nodes than MOST the first ones are looked at, which a warning says. The
 conditions, True of a node that should be left alone unless another value stands here, and who writes them:
 
 AcceleratedHardwareReady (False)     Amazon EKS user guide, "Detect node health issues": the node monitoring agent
@@ -94,10 +95,15 @@ class Surroundings:
         return str(labels.get(ENFORCE, ""))
 
     def _remembered(self, known: dict[str, tuple[float, T]], name: str, ask: Callable[[], T], nothing: T) -> T:
-        if (there := self._known(known, name)) is not None:
+        there = self._known(known, name)
+        if there is not None and self._clock() - there[0] <= KEPT:
             return there[1]
-        with self._asking:
-            if (there := self._known(known, name)) is not None:  # by who asked before
+        if not self._asking.acquire(blocking=there is None):
+            assert there is not None
+            return there[1]
+        try:
+            there = self._known(known, name)
+            if there is not None and self._clock() - there[0] <= KEPT:  # by who asked before
                 return there[1]
             try:
                 found = ask()
@@ -107,10 +113,12 @@ class Surroundings:
             with self._lock:
                 known[name] = (self._clock(), found)
             return found
+        finally:
+            self._asking.release()
 
     def _known(self, known: dict[str, tuple[float, T]], name: str) -> tuple[float, T] | None:
         now = self._clock()
         with self._lock:
-            for old in [one for one, (at, _) in known.items() if now - at > KEPT]:
+            for old in [one for one, (at, _) in known.items() if now - at > 2 * KEPT]:
                 del known[old]
             return known.get(name)

@@ -30,21 +30,26 @@ class Waiting:
 
 
 def waiting(pods: Iterable[Object], rayjob: Object, told: Mapping[str, Sequence[Object]] = _NOTHING) -> Waiting | None:
-    """Why the pods of a young attempt do not all run; None when nothing is wrong with them. `told`: events about pods, by their UID."""
+    """Why the pods of a young attempt do not all run; None when nothing is wrong with them. `told`: events about pods, and about a RayJob
+    without any, by their UID."""
     found = list(pods)
-    return _quota(rayjob) or _forbidden(rayjob) or _unmountable(found) or _unpullable(found) or _unschedulable(found, told)
+    complaints = [*_complaints(rayjob), *_unmade(told.get(str((rayjob.get("metadata") or {}).get("uid", "")), ()))]
+    return _quota(complaints) or _forbidden(complaints) or _unmountable(found) or _unpullable(found) or _unschedulable(found, told)
 
 
-def _quota(rayjob: Object) -> Waiting | None:
-    for text in _complaints(rayjob):
+def _quota(complaints: Iterable[str]) -> Waiting | None:
+    for text in complaints:
         if "exceeded quota" in text:
             return Waiting("ResourcesReady", "QuotaExceeded", f"GTJ0203 the namespace's quota is used up: {clean(text, 512)}")
     return None
 
 
-def _forbidden(rayjob: Object) -> Waiting | None:
-    """Pods that the API server does not let KubeRay create, by Pod Security or another policy."""
-    for text in _complaints(rayjob):
+def _forbidden(complaints: Iterable[str]) -> Waiting | None:
+    """Pods that the API server does not let KubeRay create, by Pod Security or another policy, or because nobody can be asked."""
+    for text in complaints:
+        if "failed calling webhook" in text:
+            message = f"GTJ0303 a webhook that must agree to the job's pods fails: {clean(text, 512)}"
+            return Waiting("ResourcesReady", "PodsForbidden", message)
         if "is forbidden" in text or "denied the request" in text:
             return Waiting("ResourcesReady", "PodsForbidden", f"GTJ0303 the cluster does not allow the job's pods: {clean(text, 512)}")
     return None
@@ -59,6 +64,14 @@ def _complaints(rayjob: Object) -> Iterator[str]:
             yield str(condition.get("message", ""))
     yield str(status.get("message", ""))
     yield str(cluster.get("reason", ""))
+
+
+def _unmade(events: Iterable[Object]) -> Iterator[str]:
+    """What KubeRay said last of a RayCluster that it could not create: the RayJob's status says nothing of it."""
+    found = [event for event in events if event.get("reason") == "FailedToCreateRayCluster"]
+    if found:
+        latest = max(found, key=lambda event: autoscaler.said_at(event) or _LONG_AGO)
+        yield str(latest.get("note") or latest.get("message") or "")
 
 
 def _unmountable(pods: list[Object]) -> Waiting | None:

@@ -213,6 +213,12 @@ def test_events_are_asked_for_by_pod_and_a_role_without_them_is_no_fault() -> No
     pods.append({"metadata": {"name": "fine", "uid": "f"}, "status": {}})
     assert told(Server(), "team", pods) == {f"u{n}": [{"reason": "Nominated"}] for n in range(LOOKED)}
     assert asked == [(EVENTS, "team", f"regarding.uid=u{n}") for n in range(LOOKED)]
+    asked.clear()
+    made = {"metadata": {"uid": "r"}, "status": {"jobDeploymentStatus": "Initializing"}}
+    assert told(Server(), "team", [], made) == {"r": [{"reason": "Nominated"}]}
+    assert told(Server(), "team", pods[-1:], made) == {}, "it has pods"
+    assert told(Server(), "team", [], {"metadata": {"uid": "r"}}) == {}, "nobody has taken it up"
+    assert asked == [(EVENTS, "team", "regarding.uid=r")]
     Server.refuse = True
     assert told(Server(), "team", pods) == {}
 

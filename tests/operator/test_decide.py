@@ -758,6 +758,13 @@ def test_without_the_spec_it_was_started_with_an_attempt_is_left_alone_and_that_
         ("insufficient unused quota for cpu in flavor f, 3 more needed", "WaitingForQuota", "3 more needed"),
         ("insufficient quota for cpu in flavor f, … request (9) > maximum capacity (4)", "ExceedsQuota", "GTJ0203 queue q can never admit"),
         ("ClusterQueue team is inactive", "QueueStopped", "GTJ0203 queue q admits nothing now"),
+        ('Flavor "f" does not support TopologyAwareScheduling', "TopologyNotFound", "GTJ0111 no flavor of queue q has the level"),
+        ('Flavor "f" does not contain the requested level', "TopologyNotFound", "that compute.topology names"),
+        (
+            'Flavor "f" does not support TopologyAwareScheduling, insufficient unused quota for cpu in flavor g',
+            "WaitingForQuota",
+            "flavor g",
+        ),
     ],
 )
 def test_why_a_queue_holds_a_job(why: str, reason: str, said: str) -> None:

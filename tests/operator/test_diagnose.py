@@ -124,9 +124,30 @@ def replica_failure(message: str) -> Object:
         (pod_with(), {"rayClusterStatus": {"reason": "pods are forbidden: exceeded quota: gpu"}}, "QuotaExceeded"),
         (pod_with(), replica_failure('pods "a" is forbidden: exceeded quota: cpu'), "QuotaExceeded"),
         (pod_with(), replica_failure('pods "a" is forbidden: violates PodSecurity "restricted:latest"'), "PodsForbidden"),
+        (pod_with(), replica_failure('Internal error occurred: failed calling webhook "a.b.c": connection refused'), "PodsForbidden"),
         (pod_with(), replica_failure("the server is busy"), None),
     ],
 )
 def test_waiting_for_what(pod: Object, status: Object, reason: str | None) -> None:
     found = waiting([pod], {"status": status})
     assert (found.reason if found else None) == reason
+
+
+def test_a_raycluster_that_cannot_be_made_is_said_in_the_words_of_the_last_try() -> None:
+    """KubeRay tells of it in events of its RayJob alone."""
+    refused = "Failed to create RayCluster a: rayclusters.ray.io is forbidden: {}"
+    events = [
+        {
+            "reason": "FailedToCreateRayCluster",
+            "note": refused.format("exceeded quota: q"),
+            "deprecatedLastTimestamp": "2026-01-01T00:00:00Z",
+        },
+        {"reason": "FailedToCreateRayCluster", "note": refused.format("no team"), "deprecatedLastTimestamp": "2026-01-01T00:01:00Z"},
+        {"reason": "CreatedRayJobSubmitter", "note": "is forbidden", "deprecatedLastTimestamp": "2026-01-01T00:02:00Z"},
+    ]
+    for order in (events, events[::-1]):
+        found = waiting([], {"metadata": {"uid": "r"}}, {"r": order})
+        assert found is not None
+        assert (found.reason, found.message.partition(": ")[2]) == ("PodsForbidden", refused.format("no team"))
+    assert waiting([], {"metadata": {"uid": "r"}}, {"r": events[2:]}) is None
+    assert waiting([], {"metadata": {"uid": "r"}}, {"other": events}) is None

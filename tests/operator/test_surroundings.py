@@ -126,8 +126,52 @@ def test_a_thousand_jobs_at_once_ask_for_the_nodes_of_a_pool_once_a_minute_and_f
             found = list(pool.map(lambda job: (around.sick({"pool": str(job % 3)}), around.enforced("team")), range(1000)))
         assert found == [({"a": "XIDErrors is True: x"}, "baseline")] * 1000
         assert sorted(server.asked) == sorted(["pool=0", "pool=1", "pool=2", "team"] * number)
-        now[0] += 61
+        now[0] += 121
     assert limits == [MOST] * 6
+    now[0] -= 60  # what is known is a minute old: whoever asks for one thing, the others take theirs as it was
+    server.asked.clear()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda job: (around.sick({"pool": str(job % 3)}), around.enforced("team")), range(1000)))
+    assert 1 <= len(server.asked) == len(set(server.asked))
+
+
+def test_while_one_job_asks_anew_for_the_nodes_of_a_pool_the_others_go_on_with_what_was_known() -> None:
+    """Of ten thousand nodes the answer takes a while, and all workers of the operator would stand still for it, once a minute and pool."""
+
+    class Held(Server):
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+            if self.asked:
+                arrived.set()
+                assert answer.wait(60)
+            return super().list(resource, namespace, labels=labels, limit=limit)
+
+    arrived, answer, now = threading.Event(), threading.Event(), [0.0]
+    server = Held(node("a", ("XIDErrors", "True", "x")))
+    around = Surroundings(server, lambda: now[0])
+    assert around.sick({"pool": "big"}) == {"a": "XIDErrors is True: x"}
+    now[0], server.nodes = 61.0, ()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(around.sick, {"pool": "big"})
+        assert arrived.wait(60)
+        assert around.sick({"pool": "big"}) == {"a": "XIDErrors is True: x"}
+        answer.set()
+        assert asking.result() == {}
+    assert around.sick({"pool": "big"}) == {}
+    assert server.asked == ["pool=big"] * 2
+
+
+def test_nothing_that_is_older_than_two_minutes_is_taken_for_known() -> None:
+    server, now = Server(node("a", ("XIDErrors", "True", "x"))), [0.0]
+    around = Surroundings(server, lambda: now[0])
+    around.sick({})
+    now[0], server.nodes = 121.0, ()
+    with around._asking, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(around.sick, {})
+        with pytest.raises(TimeoutError):
+            asking.result(0.05)  # it waits for its turn
+        around._asking.release()
+        assert asking.result(60) == {}
+        around._asking.acquire()
 
 
 @pytest.mark.parametrize("more", [True, False])

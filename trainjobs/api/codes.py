@@ -685,8 +685,9 @@ CODES: dict[str, Code] = {
         NOT_FOUND,
         _page(
             "A quota of the namespace, an admission policy or webhook, a missing permission of the operator or a rule of the server "
-            "keeps the job's ConfigMap or RayJob from being created. The message is the server's own. The operator tries again, after ten "
-            "seconds first and every five minutes at last, so the job goes on by itself once the cause is gone.",
+            "keeps the job's ConfigMap or RayJob from being created, or its RayJob from being suspended or let go. The message is the "
+            "server's own. The operator tries again, after ten seconds first and every five minutes at last, "
+            "so the job goes on by itself once the cause is gone.",
             "Exceeded quota: `kubectl describe resourcequota -n NAMESPACE`; delete finished jobs (`gtj rm`), or have the quota raised.",
             "A policy: give the job what it wants, a label for one, or ask who made it.",
             "A permission: `helm upgrade` the chart; its roles belong to the operator's version.",
