@@ -71,7 +71,8 @@ def optimizer(spec: Spec, name: str, network: nn.Module) -> torch.optim.Optimize
     if chosen.name == "sgd":
         return torch.optim.SGD(network.parameters(), lr=chosen.learning_rate, momentum=chosen.momentum)
     kind = torch.optim.AdamW if chosen.name == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), lr=chosen.learning_rate, betas=(chosen.betas[0], chosen.betas[1]), weight_decay=chosen.weight_decay)
+    betas = (chosen.betas[0], chosen.betas[1])
+    return kind(network.parameters(), lr=chosen.learning_rate, betas=betas, eps=chosen.eps, weight_decay=chosen.weight_decay)
 
 
 def update(spec: Spec, network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
