@@ -16,17 +16,17 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gentrain_operator.kube.resource import Resource
+from tests.cluster.at_work import Bench
 from tests.cluster.binaries import HERE, OTHERS, Unavailable, binary
-from tests.cluster.control_plane import START_TIMEOUT, ControlPlane, control_plane, free_ports
+from tests.cluster.control_plane import ControlPlane, control_plane, free_ports
+from tests.cluster.program import Program
 from trainjobs.api import crd
 
 MODULES = {
@@ -42,6 +42,8 @@ DATA = {
     "karpenter-kwok": ("pkg/apis/crds", "kwok/apis/crds"),
     "kwok": ("kustomize/stage/node/fast", "kustomize/stage/pod/fast"),
 }
+CLUSTER_QUEUES = Resource("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue")
+WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 FRAMEWORKS = ("kueue.x-k8s.io", "ray.io")
 
 
@@ -66,7 +68,7 @@ class Kueue:
     def __init__(self, cluster: ControlPlane, say: Callable[[str], None] = lambda line: None) -> None:
         self._cluster, self._folder = cluster, cluster.folder / "kueue"
         self._program, self._data = provide("kueue", say)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = Program("kueue", self._folder)
         self._webhook, self._health, self._metrics = free_ports(3)
         self._etc = self._folder / "etc"
         certificates = self._etc / "kueue" / "metrics" / "certs"
@@ -104,28 +106,13 @@ class Kueue:
         """Its process alone, as after `kill`; returns when it is ready."""
         (self._folder / "config.yaml").write_text(json.dumps(self._configuration(gates)))
         inside = f'mount --bind "{self._etc}" /etc && exec "{self._program}" --config="{self._folder / "config.yaml"}"'
-        with open(self._folder / "kueue.log", "ab") as log:
-            self._process = subprocess.Popen(
-                ["unshare", "--user", "--map-root-user", "--mount", "--kill-child", "sh", "-c", inside],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)},
-            )
-        deadline = time.monotonic() + START_TIMEOUT
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._health}/readyz", timeout=2):
-                    break
-            except (urllib.error.URLError, OSError) as error:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"kueue did not come up: {(self._folder / 'kueue.log').read_text()[-3000:]}") from error
-            time.sleep(0.05)
+        unshare = ("unshare", "--user", "--map-root-user", "--mount", "--kill-child", "sh", "-c")
+        self._process.start([*unshare, inside], KUBECONFIG=str(self._cluster.kubeconfig))
+        self._process.wait_until_ready(self._health)
 
     def kill(self) -> None:
         """The process, at once. Its webhooks stay, and refuse every RayJob until `run`."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
 
     def _webhooks(self) -> str:
         """Its own webhook configurations, of the kinds that it serves here, by address instead of by Service."""
@@ -154,47 +141,50 @@ def admitting(cluster: ControlPlane, namespace: str, *, cpu: str, name: str = "t
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Active", f"localqueue/{name}", "--timeout=60s")
 
 
-@contextlib.contextmanager
-def queueing(folder: Path, kuberay_crds: str, say: Callable[[str], None]) -> Iterator[tuple[ControlPlane, Kueue]]:
-    """A control plane with Kueue, the definitions of KubeRay and ours, and garbage collection. Unavailable where they cannot be had."""
-    with contextlib.ExitStack() as stack:
-        running = stack.enter_context(control_plane(folder, say))
-        running.kubectl("apply", "--server-side", "-f", kuberay_crds)
-        for definition in crd.definitions().values():
-            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        running.wait_for_kinds("gentrain.dev", 2)
-        running.wait_for_kinds("ray.io", 2)
-        kueue = Kueue(running, say)
-        stack.callback(kueue.stop)
-        kueue.start()
-        running.start_controller_manager()
-        yield running, kueue
-
-
 class RayOperator:
     """KubeRay's operator at work on a control plane. Without a kubelet its pods stay pending, so no Ray job is ever submitted."""
 
     def __init__(self, cluster: ControlPlane, say: Callable[[str], None] = lambda line: None) -> None:
         self._cluster = cluster
-        self._program, self.data = provide("ray-operator", say)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def definitions(self) -> Path:
-        return self.data / "config/crd/bases"
+        self._program, data = provide("ray-operator", say)
+        self._process = Program("ray-operator", cluster.folder)
+        self.definitions = data / "config/crd/bases"
 
     def start(self) -> None:
         health, metrics = free_ports(2)
         flags = ("-enable-leader-election=false", f"-health-probe-bind-address=127.0.0.1:{health}", f"-metrics-addr=127.0.0.1:{metrics}")
-        with open(self._cluster.folder / "ray-operator.log", "ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, *flags], stdout=log, stderr=log, env={**os.environ, "KUBECONFIG": str(self._cluster.kubeconfig)}
-            )
+        self._process.start([self._program, *flags], KUBECONFIG=str(self._cluster.kubeconfig))
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+
+
+@contextlib.contextmanager
+def queueing(folder: Path, kuberay_crds: str | None, say: Callable[[str], None]) -> Iterator[tuple[ControlPlane, Kueue]]:
+    """A control plane with Kueue, the definitions of KubeRay and ours, and garbage collection; without `kuberay_crds` with KubeRay itself,
+    of the version that Kueue is built with. Unavailable where they cannot be had."""
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(control_plane(folder, say))
+        kueue, kuberay = Kueue(running, say), None if kuberay_crds else RayOperator(running, say)
+        running.kubectl("apply", "--server-side", "-f", str(kuberay.definitions) if kuberay else str(kuberay_crds))
+        for definition in crd.definitions().values():
+            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+        running.wait_for_kinds("gentrain.dev", 2)
+        running.wait_for_kinds("ray.io", 3 if kuberay else 2)
+        stack.callback(kueue.stop)
+        kueue.start()
+        if kuberay:
+            stack.callback(kuberay.stop)
+            kuberay.start()
+        running.start_controller_manager()
+        yield running, kueue
+
+
+def used(bench: Bench) -> str:
+    """The CPUs that the ClusterQueue of `admitting` counts as given away."""
+    found = bench.client.get(CLUSTER_QUEUES, None, f"{bench.namespace}-team").get("status") or {}
+    totals = [one["total"] for flavor in found.get("flavorsUsage", ()) for one in flavor["resources"] if one["name"] == "cpu"]
+    return totals[0] if totals else ""
 
 
 def queues(namespace: str, *, cpu: str, name: str = "team") -> str:

@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 
 from gentrain_operator.kube.errors import ApiError
-from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object, Resource
+from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object
 from tests.cluster.at_work import Bench, Driver, report
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.kueue import admitting, queueing
+from tests.cluster.kueue import WORKLOADS, admitting, queueing, used
 
 pytestmark = pytest.mark.slow
-WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
-CLUSTER_QUEUES = Resource("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue")
 
 
 @pytest.fixture(scope="module")
@@ -158,20 +156,18 @@ def test_a_priority_class_that_is_not_there_is_asked_about(bench: Bench) -> None
     bench.until(lambda: "is there a WorkloadPriorityClass urgnet (compute.priorityClass)?" in quota(bench)[1], 60)
 
 
-def used(bench: Bench) -> str:
-    """The CPUs that the ClusterQueue counts as given away."""
-    found = bench.client.get(CLUSTER_QUEUES, None, f"{bench.namespace}-team").get("status") or {}
-    totals = [one["total"] for flavor in found.get("flavorsUsage", ()) for one in flavor["resources"] if one["name"] == "cpu"]
-    return totals[0] if totals else ""
-
-
-def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) -> None:
-    """Within five seconds each time, and a resumed job asks for it anew."""
+def starting(bench: Bench) -> None:
+    """A job whose queue has let it go, and whose cluster is there."""
     admitting(bench.cluster, bench.namespace, cpu="10")
     bench.apply(compute=compute(queue="team"))
     bench.until(lambda: not suspended(bench, "job-a1"))
     bench.running()
     bench.phase("Starting")
+
+
+def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) -> None:
+    """Within five seconds each time, and a resumed job asks for it anew."""
+    starting(bench)
     bench.until(lambda: used(bench) == "9")
     bench.client.merge(JOBS, bench.namespace, "job", {"spec": {"suspend": True}})
     bench.until(lambda: used(bench) == "0", 5)
@@ -186,11 +182,7 @@ def test_stopped_resumed_and_deleted_a_job_gives_its_quota_back(bench: Bench) ->
 
 def test_a_retry_waits_for_quota_and_is_not_called_preemption(bench: Bench) -> None:
     """The queue holds new jobs when the attempt fails, so that the next one waits: nobody has evicted it."""
-    admitting(bench.cluster, bench.namespace, cpu="10")
-    bench.apply(compute=compute(queue="team"))
-    bench.until(lambda: not suspended(bench, "job-a1"))
-    bench.running()
-    bench.phase("Starting")
+    starting(bench)
     hold = ("patch", "clusterqueue", f"{bench.namespace}-team", "--type=merge", "-p")
     bench.cluster.kubectl(*hold, json.dumps({"spec": {"stopPolicy": "Hold"}}))
     bench.kuberay.fail("job-a1", "Traceback")

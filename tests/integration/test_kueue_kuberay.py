@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS, Object, Resource
+from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS, Object
 from gentrain_operator.times import parsed_time
 from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
-from tests.cluster.control_plane import ControlPlane, control_plane
-from tests.cluster.kueue import Kueue, RayOperator, admitting
-from trainjobs.api import crd
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kueue import WORKLOADS, Kueue, admitting, queueing, used
 
 pytestmark = pytest.mark.slow
-WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
-CLUSTER_QUEUES = Resource("kueue.x-k8s.io", "v1beta2", "clusterqueues", "ClusterQueue")
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +24,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) 
     """A control plane of this module's own, with Kueue, and KubeRay of the version that Kueue is built with."""
     with contextlib.ExitStack() as stack:
         try:
-            running = stack.enter_context(control_plane(tmp_path_factory.mktemp("kuberay"), say))
-            kuberay, kueue = RayOperator(running, say), Kueue(running, say)
+            yield stack.enter_context(queueing(tmp_path_factory.mktemp("kuberay"), None, say))
         except Unavailable as reason:
             pytest.skip(str(reason))
-        running.kubectl("apply", "--server-side", "-f", str(kuberay.definitions))
-        for definition in crd.definitions().values():
-            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        running.wait_for_kinds("gentrain.dev", 2)
-        running.wait_for_kinds("ray.io", 3)
-        stack.callback(kueue.stop)
-        kueue.start()
-        stack.callback(kuberay.stop)
-        kuberay.start()
-        running.start_controller_manager()
-        yield running, kueue
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +80,6 @@ def test_a_start_time_is_written_before_any_pod_runs_and_waiting_counts_for_noth
     bench.until(lambda: bench.status().get("phase") == "Provisioning")
     assert bench.status().get("activeSeconds", 0) == 0
     assert bench.reason("Finished") == ""
-
-
-def used(bench: Bench) -> str:
-    """The CPUs that the ClusterQueue counts as given away."""
-    found = bench.client.get(CLUSTER_QUEUES, None, f"{bench.namespace}-team").get("status") or {}
-    totals = [one["total"] for flavor in found.get("flavorsUsage", ()) for one in flavor["resources"] if one["name"] == "cpu"]
-    return totals[0] if totals else ""
 
 
 def asked(bench: Bench) -> list[tuple[int, bool]]:
