@@ -122,8 +122,7 @@ class Autoscaled:
             self._cluster.kubectl("apply", "--server-side", "-f", str(self._definitions / part))
         self._cluster.wait_for_kinds("karpenter.sh", 2)
         self._cluster.wait_for_kinds("karpenter.kwok.sh", 1)
-        kind = {"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}}
-        self._cluster.kubectl("apply", "-f", "-", stdin=json.dumps(kind))
+        self.start_up("0s")
         stages = self._stages / "kustomize" / "stage"
         files = [path for part in ("node", "pod") for path in sorted((stages / part / "fast").glob(f"{part}-*.yaml"))]
         (self._folder / "stages.yaml").write_text("\n---\n".join(path.read_text() for path in files))
@@ -137,6 +136,11 @@ class Autoscaled:
         self._processes["kwok"].start([self._kwok, f"--kubeconfig={self._cluster.kubeconfig}", *flags])
         self._cluster.start_scheduler()
         self._cluster.start_controller_manager("node-lifecycle-controller")  # which takes the taint of a new node away once it is ready
+
+    def start_up(self, time: str) -> None:
+        """How long nodes take from being asked for to being there: that of new ones, as in "10m"."""
+        kind = {"apiVersion": "karpenter.kwok.sh/v1alpha1", "kind": "KWOKNodeClass", "metadata": {"name": "default"}}
+        self._cluster.kubectl("apply", "-f", "-", stdin=json.dumps({**kind, "spec": {"nodeRegistrationDelay": time}}))
 
     def offer(self, pools: list[dict[str, Any]], types: list[dict[str, Any]]) -> None:
         """Have Karpenter make nodes of these types for these pools; returns when it is ready. Pools of all clouds have the same names."""

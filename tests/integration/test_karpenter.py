@@ -82,7 +82,7 @@ def given(bench: Bench, karpenter: Autoscaled, provider: str, *capacities: Capac
         profile = yaml.safe_load(path.read_text())
         profile["spec"]["selector"] = {AT: ZONE}
         bench.cluster.kubectl("apply", "-n", bench.namespace, "-f", "-", stdin=json.dumps(profile))
-    types = [offered(provider, kind, *capacities), *([offered(provider, OTHERS[provider], "spot", "on-demand")] if others else [])]
+    types = [offered(provider, kind, *capacities), offered(provider, OTHERS[provider], "spot", "on-demand")]
     karpenter.offer(pools(ROOT / "manifests" / "nodepools" / folder, gpus=gpus), [plain(), *types])
 
 
@@ -228,3 +228,25 @@ def test_no_capacity_is_told_in_karpenters_words(
     assert words in told, message
     assert any(told in one for one in refusals(bench)), (message, refusals(bench))
     assert bench.status()["attempts"] == 1, "there is no other profile to turn to"
+
+
+def test_a_type_of_which_nothing_is_left_anywhere_is_known_by_the_promise_before(bench: Bench, karpenter: Autoscaled) -> None:
+    """Karpenter leaves such a type out of what it looks at, so of a pod that asks for it later it says what it says of a wrong shape."""
+    folder, profile, _, _ = CLOUDS["aws"]
+    given(bench, karpenter, "aws", "on-demand")
+    karpenter.start_up("10m")
+    try:
+        bench.apply("promised", **compute("aws", profile))
+        pending(bench, "promised-a1")
+        bench.until(lambda: "is on its way (karpenter: " in bench.status("promised").get("message", ""))
+        karpenter.offer(pools(ROOT / "manifests" / "nodepools" / folder), [plain()])
+        karpenter.clear()
+        bench.until(lambda: bench.reason("ResourcesReady", "promised") == "NoCapacity")
+        assert bench.status("promised")["message"].startswith("GTJ0201 no capacity for pod promised-a1-worker-")
+        bench.apply("late", **compute("aws", profile))
+        pending(bench, "late-a1")
+        late = r"GTJ0202 pod late-a1-worker-\d fits no node, and none that karpenter can make: "
+        bench.until(lambda: re.match(late, bench.status("late").get("message", "")))
+        assert bench.reason("ResourcesReady", "late") == "Unschedulable"
+    finally:
+        karpenter.start_up("0s")

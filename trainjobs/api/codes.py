@@ -369,9 +369,10 @@ CODES: dict[str, Code] = {
         "cloud quota or capacity exhausted",
         FAILED,
         _page(
-            "The cloud has no such machines to give: the account's quota is used up, or the zone is sold out.",
-            "Name further profiles in `compute.profiles`: they are tried in order.",
-            "Ask for quota, or use another zone or machine type.",
+            "The cloud has no such machines to give: the account's quota is used up, the zone is sold out, or the limit of a node pool is "
+            "reached. On a cluster the message has the words of the node autoscaler, and the scheduler's.",
+            "Name further profiles in `compute.profiles`: they are tried in order, the next one after a minute.",
+            "Ask for quota, have the node pool's limit raised, or use another zone or machine type.",
         ),
     ),
     "GTJ0202": Code(
@@ -381,6 +382,8 @@ CODES: dict[str, Code] = {
             "No node of the cluster can take a pod of the job, and no autoscaler will make one. The message says which "
             "constraint is not met and what the cluster has.",
             "Compare the ComputeProfile's selector, tolerations and resources with the node pool.",
+            "A machine type of which nothing is left in any zone reads like this, too, for a job that comes when Karpenter has already found "
+            "that out.",
         ),
     ),
     "GTJ0203": Code(
