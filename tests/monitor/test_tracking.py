@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -200,6 +202,14 @@ def test_the_real_one_offline(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         found.finish(True)
     if name == "wandb":
         assert [path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")] == ["id1", "id1"]
+        written = b"".join(path.read_bytes() for path in (tmp_path / "wandb").rglob("run-id1.wandb"))
+        assert written.count(b"loss/G") >= 3
+    if name == "trackio":
+        with sqlite3.connect(tmp_path / "trackio" / "faces.db") as database:
+            rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+        assert [(run_name, step, json.loads(text)["loss/G"]) for run_name, step, text in rows] == [
+            ("job-id1", step, 1 / step) for step in (1, 2, 3)
+        ]
     if name == "mlflow":
         client = importlib.import_module("mlflow").MlflowClient()
         (one,) = client.search_runs([client.get_experiment_by_name("faces").experiment_id])
