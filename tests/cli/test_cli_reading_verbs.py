@@ -24,6 +24,7 @@ from trainjobs.cli.main import gtj, status
 from trainjobs.run import progress
 from trainjobs.run.failures import publish
 from trainjobs.run.folder import Run
+from trainjobs.run.progress import mark
 
 Gtj = Callable[..., Result]
 
@@ -92,6 +93,22 @@ def test_status_says_what_a_run_is_doing_beside_its_steps(gtj_here: Gtj, tmp_pat
         assert json.loads(gtj_here("status", "digits", "-o", "json").output)["activity"] == "drawing 64 samples, 23/64"
         progress.update(run, activity=None, message="resumed from step 40")
         assert re.search(r"doing +resumed from step 40", gtj_here("status", "digits").output)
+
+
+def test_status_shows_the_last_events_and_warnings_of_before(gtj_here: Gtj) -> None:
+    run = Run(Path("gentrain-runs/long"))
+    make(run.path, "vae", phase="Succeeded")
+    for number in range(20):
+        mark(run.path, "warning", message=f"trouble {number}")
+    for step in range(20):
+        mark(run.path, "checkpoint", step=step)
+    said = gtj_here("status", "long").output
+    assert [number for number in range(20) if f"trouble {number}\n" in said] == list(range(14, 20))
+    assert [step for step in range(20) if re.search(rf"checkpoint +step {step}$", said, re.MULTILINE)] == list(range(14, 20))
+    assert [event["event"] for event in json.loads(gtj_here("status", "long", "-o", "json").output)["events"]] == [
+        *["warning"] * 6,
+        *["checkpoint"] * 6,
+    ]
 
 
 def test_status_of_a_run_that_failed_says_why_once(gtj_here: Gtj) -> None:

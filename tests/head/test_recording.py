@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.at_work import until
 from trainjobs.api.job import Job
 from trainjobs.head import recorder
 from trainjobs.head.recording import recorded
@@ -131,5 +132,22 @@ def test_a_store_that_refuses_is_said_and_ends_nothing(tmp_path: Path) -> None:
     run, said = folder(tmp_path / "run", made), list[str]()
     with recorded(made, run, said.append, apart=True):
         pass
-    (line,) = said
-    assert "the record of the run cannot be kept in the checkpoint store; the training goes on" in line
+    assert [recorder.UNKEPT in line for line in (*said, *warnings(run))] == [True, True]
+
+
+def warnings(run: Path) -> list[str]:
+    return [event["message"] for event in Run(run).attempts() if event["event"] == "warning"]
+
+
+@pytest.mark.slow
+def test_what_was_a_warning_while_the_run_went_on_is_not_said_again_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the run says which store, and it says none that there is."""
+    made = job("s3://nowhere/runs")
+    run, said = folder(tmp_path / "run", made), list[str]()
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "Frankfurt 1")  # no request is made
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with recorded(made, run, said.append, apart=True):
+        until(lambda: bool(warnings(run)))
+    (line,) = warnings(run)
+    assert line.startswith(recorder.UNKEPT)
+    assert said == []

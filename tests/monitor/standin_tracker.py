@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from trainjobs.monitor.trackers import Tracked
 
 
 class Standin:
-    """`hold`, cleared, lets the call of that name wait; `broken` has calls that raise."""
+    """`hold`, cleared, lets calls wait; `broken` has calls that raise, `refusal` makes what they raise."""
 
     def __init__(self) -> None:
         self.started: list[Tracked] = []
@@ -23,14 +23,17 @@ class Standin:
         self.hold, self.holding = threading.Event(), threading.Event()
         self.hold.set()
         self.called: dict[str, threading.Event] = {name: threading.Event() for name in ("start", "log", "finish")}
+        self.by = set[int]()  # the threads that called
+        self.refusal: Callable[[str], BaseException] = lambda name: ConnectionError(f"{name} is refused")
 
     def _call(self, name: str) -> None:
+        self.by.add(threading.get_ident())
         self.called[name].set()
         if not self.hold.is_set():
             self.holding.set()
             self.hold.wait(20)
         if name in self.broken:
-            raise ConnectionError(f"{name} is refused")
+            raise self.refusal(name)
 
     def start(self, run: Tracked) -> None:
         self._call("start")

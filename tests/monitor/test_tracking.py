@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import sqlite3
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,11 +60,11 @@ def test_one_that_hangs_costs_no_step(theirs: Standin, where: str) -> None:
         assert theirs.called["start"].wait(10)
     theirs.hold.clear()
     found.log(0, {"loss": 1.0})
-    began = time.thread_time()
     for step in range(1000):
         found.log(step, {"loss": 1.0})
-    assert time.thread_time() - began < 0.2, "a row is a few microseconds"
     found.finish(True)
+    assert not theirs.hold.is_set(), "it hangs to this moment"
+    assert threading.get_ident() not in theirs.by, "whoever trains calls it nowhere"
     assert [error.code for error in told] == ["GTJ0222", "GTJ0222"]
     assert "rows find no room any more" in told[0].line()
     lost = int(told[1].why.split(" of ")[0])
@@ -78,6 +80,36 @@ def test_rows_that_it_refuses_are_counted_and_told_once(theirs: Standin) -> None
     found.finish(False)
     assert [error.why for error in told] == ["ConnectionError: log is refused", "5 of 5 rows did not reach it"]
     assert theirs.ended == [False]
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even that")
+
+
+@pytest.mark.parametrize("where", ["start", "log", "finish"])
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (lambda name: ConnectionError("\x1b[31m<html>\r\n\0" + "x" * 10**7), "ConnectionError: [31m<html> x"),
+        (lambda name: Wordless(), "Wordless: (no words)"),
+        (lambda name: SystemExit(3), "SystemExit: 3"),
+        (lambda name: KeyboardInterrupt(), "KeyboardInterrupt:"),
+    ],
+)
+def test_an_answer_of_any_kind_and_length_is_a_line_of_the_warning(
+    theirs: Standin, where: str, refusal: Callable[[str], BaseException], said: str
+) -> None:
+    told, theirs.broken, theirs.refusal = list[JobError](), {where}, refusal
+    found = Tracking(theirs, RUN, told.append)
+    for step in (1, 2):
+        found.log(step, {"loss": 1.0})
+    found.finish(True)
+    first, *rest = [error.why for error in told]
+    assert said in first
+    assert first.isprintable()
+    assert len(first) < 400
+    assert rest == ([] if where == "finish" else ["2 of 2 rows did not reach it"])
 
 
 def test_one_that_does_not_start_is_told_and_asked_again(theirs: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +202,14 @@ def test_the_real_one_offline(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         found.finish(True)
     if name == "wandb":
         assert [path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")] == ["id1", "id1"]
+        written = b"".join(path.read_bytes() for path in (tmp_path / "wandb").rglob("run-id1.wandb"))
+        assert written.count(b"loss/G") >= 3
+    if name == "trackio":
+        with sqlite3.connect(tmp_path / "trackio" / "faces.db") as database:
+            rows = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+        assert [(run_name, step, json.loads(text)["loss/G"]) for run_name, step, text in rows] == [
+            ("job-id1", step, 1 / step) for step in (1, 2, 3)
+        ]
     if name == "mlflow":
         client = importlib.import_module("mlflow").MlflowClient()
         (one,) = client.search_runs([client.get_experiment_by_name("faces").experiment_id])

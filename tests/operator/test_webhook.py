@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -179,6 +179,56 @@ def test_one_that_dies_before_it_is_written_down_tells_it_again_under_the_same_i
     again.step()
     first, second = receiver.bodies
     assert first["job"]["id"] == second["job"]["id"]
+
+
+class Died(BaseException):
+    """Of an operator, in the middle of something."""
+
+
+def lives(cluster: Cluster, url: str, dies_at: int, *, after: bool) -> int:
+    """Operators, one after the other, until the end of the job is told and that is written down. The one that does act number `dies_at`, a
+    write to the server or a POST, dies before it has effect, or after. How many acts there were."""
+    acts, apply = 0, cluster.apply
+
+    def act(does: Callable[[], Any]) -> Any:
+        nonlocal acts
+        acts += 1
+        now = acts
+        if now == dies_at and not after:
+            raise Died
+        found = does()
+        if now == dies_at:
+            raise Died
+        return found
+
+    cluster.apply = lambda *given, **named: act(lambda: apply(*given, **named))  # type: ignore[method-assign]
+    hook, operator = None, None
+    for _ in range(20):
+        try:
+            if hook is None or operator is None:
+                hook = Webhook(url, nobody, send=lambda url, body: act(lambda: post(url, body)))
+                operator = cluster.operator(hook)
+            for _ in range(3):  # whoever posts is no faster than that
+                operator.reconcile(KEY)
+            hook.step()
+        except Died:
+            hook = None
+        if cluster.notices and all("toldAt" in one for one in cluster.notices):
+            return acts
+    pytest.fail(f"not told: {cluster.notices}")
+
+
+def test_an_operator_may_die_before_or_after_any_write_and_any_post(receiver: Receiver) -> None:
+    acts = lives(done(), receiver.url, 0, after=False)
+    assert (acts, len(receiver.bodies)) == (3, 1)
+    for dies_at in range(1, acts + 1):
+        for after in (False, True):
+            receiver.bodies.clear()
+            lives(done(), receiver.url, dies_at, after=after)
+            told = [body["job"]["id"] for body in receiver.bodies]
+            # Twice where the receiver has it and nobody has written that down.
+            assert len(told) == (2 if (dies_at, after) in ((2, True), (3, False)) else 1), (dies_at, after)
+            assert len(set(told)) == 1
 
 
 def test_a_write_that_fails_leaves_nothing_to_tell(receiver: Receiver) -> None:

@@ -100,7 +100,7 @@ def command(
                     result = follow(run, lambda: driver.Process(run, driver.command(folder, not no_ray)), view, driver.Wall(), signals)
             finally:
                 view.close()
-            report = written_report(run)
+        report = written_report(run)  # with what there is to say of the record
     if form == "json":
         emit(as_data(run, result, report), "json")
     elif result.error is not None:

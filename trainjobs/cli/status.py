@@ -72,7 +72,7 @@ def status(run: Run) -> dict[str, Any]:
         **run.progress(),
         "phase": run.phase(),
         "failure": run.failure(),
-        "events": run.attempts()[-EVENTS:],
+        "events": newest(run),
         "planned": [asdict(line) for line in lines(run)],
     }
 
@@ -106,7 +106,7 @@ def described(run: Run, now: float) -> Iterator[str]:
         yield entry("warning", painted(str(progress["warning"]), "yellow"))
     yield entry("folder", run.place)
     failure = run.failure() if phase == "Failed" else None
-    events = run.attempts()[-EVENTS:]
+    events = newest(run)
     if events:
         yield "events"
     width = max((len(at_step(event)) for event in events), default=0)
@@ -125,3 +125,9 @@ def described(run: Run, now: float) -> Iterator[str]:
 def at_step(event: Mapping[str, Any]) -> str:
     """ "step 20"; nothing for what happened before there was a step."""
     return "" if event.get("step") is None else f"step {event['step']}"
+
+
+def newest(run: Run) -> list[dict[str, Any]]:
+    """The last events, and before them the last warnings: they stay in sight, however many checkpoints came after them."""
+    events = run.attempts()
+    return [*[event for event in events[:-EVENTS] if event.get("event") == "warning"][-EVENTS:], *events[-EVENTS:]]

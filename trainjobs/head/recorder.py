@@ -1,7 +1,8 @@
 """The process that keeps a run's record in its checkpoint store: `python -m trainjobs.head.recorder RUN`. Off the training's path: it reads
 the run folder, at a low priority, and whatever becomes of it, the training goes on.
 
-It ends with the process that started it, or on SIGTERM after a last look. Trouble is said once, in its output, which is the head's log.
+It ends with the process that started it, or on SIGTERM after a last look. Trouble is said once: in its output, which is the head's log,
+and as a warning in the run's timeline, which `gtj run`, `gtj status` and the report show.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainjobs.api.errors import JobError
 from trainjobs.run.folder import Run
-from trainjobs.run.progress import read, replace
+from trainjobs.run.progress import mark, read, replace
 from trainjobs.run.record import FOLDER, Record, shown
 from trainjobs.stores.open import open_store
 from trainjobs.stores.store import BlobStore, StoreError
@@ -62,6 +65,12 @@ class Recorder:
             self._say(words)
 
 
+def told(run: Path, words: str) -> None:
+    print(words, flush=True)
+    with suppress(OSError):  # a full disk may be the trouble
+        mark(run, "warning", message=words)
+
+
 def attempt(run: Path, store: BlobStore, environment: Mapping[str, str]) -> str:
     """The folder of the record: a cluster's attempt; else that of this run folder, which goes on in it, or the next one that is free."""
     number = environment.get("GENTRAIN_ATTEMPT", "")
@@ -93,9 +102,9 @@ def main() -> int:
         store = open_store(Run(run).checkpoints_uri())
         record = Record(run, store, attempt(run, store, os.environ))
     except (JobError, StoreError, OSError) as error:
-        print(f"{UNKEPT}: {error}", flush=True)
+        told(run, f"{UNKEPT}: {error}")
         return 1
-    recorder = Recorder(run, record, written, lambda words: print(words, flush=True))
+    recorder = Recorder(run, record, written, partial(told, run))
     while not over.wait(EVERY):
         recorder.look()
     return 0 if recorder.look(last=True) else 1

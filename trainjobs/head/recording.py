@@ -19,7 +19,8 @@ LOG = "record.log"  # in the run folder, where the output is not shared with any
 @contextmanager
 def recorded(job: Job, run: Path, say: Callable[[str], None], *, apart: bool = False) -> Iterator[None]:
     """Keep the record in the checkpoint store, of a job that names one. `say` takes what went wrong with its end. `apart`: what the process
-    says goes to a file of the run folder, of which `say` gets the last line, and a Ctrl-C in the terminal is not for it."""
+    says goes to a file of the run folder, of which `say` gets the last line if that is of its end, for what came before is among the run's
+    warnings; and a Ctrl-C in the terminal is not for it."""
     if job.spec.checkpoints.uri is None:
         yield
         return
@@ -42,6 +43,7 @@ def recorded(job: Job, run: Path, say: Callable[[str], None], *, apart: bool = F
     try:
         yield
     finally:
+        before_end = said(log)
         recorder.terminate()
         try:
             code = recorder.wait(LAST_LOOK)
@@ -49,6 +51,10 @@ def recorded(job: Job, run: Path, say: Callable[[str], None], *, apart: bool = F
             recorder.kill()
             code = recorder.wait()
             say("the end of the run's record did not reach the checkpoint store in time")
-        if log is not None and code > 0:
-            said = log.read_text(errors="replace").strip().splitlines()
-            say(said[-1] if said else f"the run's record is not kept in the checkpoint store: its process ended with status {code}")
+        lines = said(log)
+        if log is not None and code > 0 and (not lines or len(lines) > len(before_end)):
+            say(lines[-1] if lines else f"the run's record is not kept in the checkpoint store: its process ended with status {code}")
+
+
+def said(log: Path | None) -> list[str]:
+    return log.read_text(errors="replace").strip().splitlines() if log is not None else []

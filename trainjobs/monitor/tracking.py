@@ -21,6 +21,7 @@ from trainjobs.run import progress
 FILE = "tracking.json"  # in the run folder: as which run the tracker knows it
 ROWS = 1000  # that wait, about eight minutes of them
 PATIENCE = 20.0  # seconds for the rows that wait, once the training is over
+LONGEST = 300  # characters of what a tracker says that are told
 RETRY = (5.0, 300.0)  # seconds until a tracker that did not start is asked again: doubled from the first to the second
 ASIDE = {"pod"}  # parts of the spec that a tracker is not told: an environment may hold what is nobody's business
 
@@ -105,12 +106,12 @@ class Tracking:
                 continue
             try:
                 self._tracker.log(row[0], row[1], row[2])
-            except Exception as error:  # of theirs
-                self._dropped(f"{type(error).__name__}: {error}")
+            except BaseException as error:  # of theirs, which may even want to end the process
+                self._dropped(_said(error))
         try:
             self._tracker.finish(self._succeeded)
-        except Exception as error:
-            self._tell(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            self._tell(_said(error))
 
     def _started(self) -> bool:
         pause = RETRY[0]
@@ -118,8 +119,8 @@ class Tracking:
             try:
                 self._tracker.start(self._tracked)
                 return True
-            except Exception as error:
-                self._tell(f"it does not start: {type(error).__name__}: {error}")
+            except BaseException as error:
+                self._tell(f"it does not start: {_said(error)}")
             if self._wake.wait(pause):
                 with self._lock:
                     self._lost += self._rows.qsize()
@@ -132,12 +133,20 @@ class Tracking:
         self._tell(why)
 
     def _tell(self, why: str) -> None:
-        why = " ".join(why.split())[:300]
         with self._lock:
             fresh = why not in self._told and len(self._told) < 16
             self._told |= {why} if fresh else set()
         if fresh:
             self._news.put_nowait(why)
+
+
+def _said(error: BaseException) -> str:
+    """An answer of theirs as a line that a terminal can show: of whatever length it is, and whatever is in it."""
+    try:
+        words = str(error)[: 10 * LONGEST]
+    except Exception:
+        words = "(no words)"
+    return " ".join("".join(one if one.isprintable() else " " for one in f"{type(error).__name__}: {words}").split())[:LONGEST]
 
 
 def _error(why: str) -> JobError:
