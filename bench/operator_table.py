@@ -87,7 +87,9 @@ def operator_nodes(result: dict[str, Any] | None) -> list[str]:
     lines = [
         f"Among {among['nodes']:,} nodes of {among['nodeBytes'] / 1024:.0f} KiB, and without nodes: two clusters that take turns, in each "
         f"{among['jobs']:,} jobs with GPUs at {among['rate']:.0f}/s,",
-        "every third in a queue that admits none (Kueue's definitions, no Kueue). Ratios are medians of the turns'.",
+        "every third in a queue that admits none (Kueue's definitions, no Kueue). Ratios are medians of the turns'. Where more processes",
+        "wait for a core than there are cores (the last row), it is they whom latencies show: seconds of a core and memory are the "
+        "operator's own.",
         "",
     ]
     lines += [f"| Figure | without nodes | {among['nodes']:,} nodes | ratio, goal |", "| --- | --- | --- | --- |"]
