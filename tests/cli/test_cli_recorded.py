@@ -12,12 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.cli.test_cli_reading_verbs import make
+from tests.stores.servers import service
 from trainjobs.api.errors import JobError
 from trainjobs.cli.explained import explained
 from trainjobs.cli.main import gtj
 from trainjobs.run.folder import Run
 from trainjobs.run.record import Record
 from trainjobs.stores.file import FileStore
+from trainjobs.stores.open import open_store
 
 Gtj = Callable[..., Result]
 
@@ -62,20 +64,35 @@ def test_one_run(place: str) -> None:
 
 
 def test_when_the_folder_is_gone_the_record_says_what_the_folder_said(place: str, tmp_path: Path) -> None:
-    """status, logs, explain and report, of a run that succeeded and of one that failed."""
+    says_the_same(place, tmp_path)
+
+
+@pytest.mark.slow
+def test_when_the_cluster_is_gone_the_bucket_says_what_its_pods_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with service("moto", tmp_path) as store:
+        for name, value in store.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        says_the_same(store.fresh(), tmp_path)
+
+
+def says_the_same(place: str, tmp_path: Path) -> None:
+    """ls, status, logs, explain and report, of a run that succeeded and of one that failed."""
     for name, failure in (("one", None), ("two", {"code": "GTJ0206", "what": "out of GPU memory", "rank": 1, "step": 41, "how": "less"})):
+        folder = tmp_path / "gentrain-runs" / name
         checkpoint = {"step": 40, "uri": "steps/40-a1", "committedAt": 1.0}
-        make(tmp_path / name, "gan", phase="Failed" if failure else "Succeeded", step=40, metrics={"loss/D": 0.5}, checkpoint=checkpoint)
-        (tmp_path / name / "logs" / "worker-1.log").write_text("rank one says\n")
+        make(folder, "gan", phase="Failed" if failure else "Succeeded", step=40, metrics={"loss/D": 0.5}, checkpoint=checkpoint)
+        (folder / "logs" / "worker-1.log").write_text("rank one says\n")
         if failure:
-            (tmp_path / name / "failure.json").write_text(json.dumps(failure))
-        here, there = f"{tmp_path}/{name}", f"{place}/{name}"
+            (folder / "failure.json").write_text(json.dumps(failure))
+        here, there = str(folder), f"{place}/{name}"
         verbs = (("status",), ("logs",), ("logs", "--rank", "1"))
         before = [run(verb, here, *more).output for verb, *more in verbs]
-        told = explained(Run(tmp_path / name), 10.0)
+        told = explained(Run(folder), 10.0)
         page = reported(run("report", here, "--out", "before.html"), tmp_path / "before.html")
-        Record(tmp_path / name, FileStore(tmp_path / "store" / name)).look()
-        shutil.rmtree(tmp_path / name)
+        row = fields(name)
+        Record(folder, open_store(there)).look()
+        shutil.rmtree(folder)
         after = [run(verb, there, *more).output for verb, *more in verbs]
         assert [text.replace(there, here) for text in after] == before
         again = json.loads(run("explain", there, "-o", "json").output)
@@ -84,7 +101,13 @@ def test_when_the_folder_is_gone_the_record_says_what_the_folder_said(place: str
             line for line in told.why if "newest checkpoint" not in line
         ]
         assert reported(run("report", there, "--out", "after.html"), tmp_path / "after.html") == page
-        assert name in run("ls", place).output
+        assert fields(name, place) == row
+
+
+def fields(name: str, *place: str) -> list[str]:
+    """What `gtj ls` says of a run."""
+    (line,) = (line for line in run("ls", *place).output.splitlines() if line.startswith(f"{name} "))
+    return line.split()
 
 
 def reported(done: Result, page: Path) -> list[str]:
