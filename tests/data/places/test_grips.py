@@ -91,7 +91,7 @@ def test_it_ends_at_the_second_beat_of_those_nobody_held_since() -> None:
         more.release()
         return bool(found)
 
-    found = Grips(beat, lambda seconds: beats.acquire())  # type: ignore[arg-type]
+    found = Grips(beat, lambda seconds: beats.acquire())  # type: ignore[arg-type, return-value]
     found.add("a")
     beats.release()
     assert more.acquire(timeout=20)
