@@ -28,9 +28,6 @@ class Grips:
             self._beating = True
             Thread(target=self._until_still, name="grips", daemon=True).start()
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._fresh
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._fresh)
 

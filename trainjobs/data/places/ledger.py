@@ -62,7 +62,7 @@ class Ledger:
             for key, size in wanted.items():
                 if key in self._fetching:
                     others.append(key)
-                elif key in self._grips or self._whole(key, size):
+                elif self._whole(key, size):
                     # It is locked alone for a moment after it was made whole by another process.
                     (here if ahead or self._held[key] or self._locks.share(key) else others).append(key)
                 else:
