@@ -14,7 +14,7 @@ from tests.data.places.test_shelf import until
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.claims import BLOCK, room
 from trainjobs.data.places.crates import MARK, MEMBERS, Crates, listed, name_of, packed, read_list, size_of
-from trainjobs.data.places.ledgers import ledger
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object
 from trainjobs.data.places.shelf import DiskShelf
 

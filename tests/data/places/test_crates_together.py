@@ -11,7 +11,7 @@ from tests.data.places import reader
 from tests.data.places.memory import Numbers, below, contents, on_disk
 from tests.data.places.test_shelf_together import Watch, start
 from trainjobs.data.places.claims import BLOCK, room
-from trainjobs.data.places.ledgers import ledger
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.shelf import DiskShelf
 
 pytestmark = pytest.mark.slow

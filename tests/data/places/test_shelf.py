@@ -18,7 +18,7 @@ from tests.data.places.memory import MemoryBucket, Numbers, below, contents, num
 from trainjobs.api.errors import JobError
 from trainjobs.data.places import shelf as module
 from trainjobs.data.places.claims import BLOCK
-from trainjobs.data.places.ledgers import ledger
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object
 from trainjobs.data.places.shelf import DiskShelf
 

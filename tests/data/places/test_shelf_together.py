@@ -19,7 +19,7 @@ from tests.data.places import reader
 from tests.data.places.memory import Numbers, below, contents, number, on_disk
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.claims import BLOCK, room
-from trainjobs.data.places.ledgers import ledger
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.shelf import DiskShelf
 
 pytestmark = pytest.mark.slow

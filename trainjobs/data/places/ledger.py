@@ -18,9 +18,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from weakref import WeakValueDictionary
 
 from trainjobs.data.places.claims import Claim, Counts, room
-from trainjobs.data.places.grips import Grips
 from trainjobs.data.places.idle import PASSED, SOON, Idle, Queue, found_in
 from trainjobs.data.places.locks import Locks
 from trainjobs.data.places.wants import Wants
@@ -29,7 +30,7 @@ REST = 1.0  # seconds between two looks at all that is here
 
 
 class Ledger:
-    """Of one folder, the same for all threads of a process: `ledgers.ledger` gives it. Keys are 32 hexadecimal digits. Raises OSError."""
+    """Of one folder, the same for all threads of a process: `ledger` gives it. Keys are 32 hexadecimal digits. Raises OSError."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self.folder, self.counts = folder / "objects", Counts()
@@ -38,7 +39,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._locks = Locks(folder / "lock")
         self._held: Counter[str] = Counter()
-        self._wants, self._grips = Wants(self._locks), Grips(self._beat)
+        self._wants = Wants(self._locks)
         self._fetching: dict[str, int] = {}  # with their room
         self._idle = Queue()
         with self._locks.alone():
@@ -114,14 +115,13 @@ class Ledger:
         with self._locks.alone():
             self._wants.add(keys)
             self._wants.remove([*passed, *unread])
-            self._loosen(passed)
             self._used(passed, PASSED)
             self._locks.changed.notify_all()
 
     def release(self, keys: Sequence[str]) -> None:
         """What any process will hold soon is kept as what was fetched ahead is."""
         with self._locks.alone():
-            self._let_go(keys, keep=True)
+            self._let_go(keys)
             self._used(dict.fromkeys(keys))
             self._locks.changed.notify_all()
 
@@ -174,8 +174,6 @@ class Ledger:
 
     def _make_room(self, need: int, limit: int, ahead: bool) -> bool:
         for look in (False, True):
-            if not ahead and self.taken + need > limit:
-                self._loosen([*self._grips])
             if look and self._now() - self._looked >= REST:
                 self._look()
             if self.taken + need > limit:
@@ -237,28 +235,10 @@ class Ledger:
         except FileNotFoundError:
             return False
 
-    def _beat(self) -> bool:
-        with self._locks.alone():
-            self._freed(self._grips.aged())
-            return bool(self._grips)
-
-    def _loosen(self, keys: Collection[str]) -> None:
-        self._freed(self._grips.taken(keys))
-
-    def _freed(self, keys: Sequence[str]) -> None:
-        if keys:
-            self._let_go(keys)
-            self._used(keys)
-            self._locks.changed.notify_all()
-
-    def _let_go(self, keys: Iterable[str], *, keep: bool = False) -> None:
-        """`keep`: what this process will hold again stays in its grip for a moment (grips.py)."""
+    def _let_go(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._held[key] -= 1
-            if not self._held[key] and keep and self._wants.here(key):
-                self._held[key] += 1
-                self._grips.add(key)
-            elif not self._held[key]:
+            if not self._held[key]:
                 del self._held[key]
                 self._idle.add(key, f"{self._top}/{key}", self._now())
                 self._locks.free(key)
@@ -289,3 +269,27 @@ class Ledger:
 def _remove(*paths: Path) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+_OPEN: WeakValueDictionary[tuple[int, Path], Ledger] = WeakValueDictionary()
+_OPENING = Lock()
+
+
+def _forked() -> None:
+    """In a child: whoever had the lock is not there, and would keep it for ever."""
+    global _OPENING
+    _OPENING = Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def ledger(folder: Path) -> Ledger:
+    """The one of a folder that this process has."""
+    with _OPENING:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = (os.getpid(), folder.resolve())
+        found = _OPEN.get(name)
+        if found is None:
+            _OPEN[name] = found = Ledger(name[1])
+        return found

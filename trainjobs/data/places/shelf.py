@@ -22,7 +22,7 @@ from typing import Any
 from trainjobs.api.errors import JobError
 from trainjobs.data.places.claims import Claim, Counts, room
 from trainjobs.data.places.crating import Crating
-from trainjobs.data.places.ledgers import ledger
+from trainjobs.data.places.ledger import ledger
 from trainjobs.data.places.place import Object, Place
 from trainjobs.data.places.refusals import FULL, cut, in_use, too_large, unwritable
 

@@ -30,10 +30,6 @@ class Wants:
                 del self._mine[key]
                 self._locks.want_no_more(key)
 
-    def here(self, key: str) -> bool:
-        """Whether this process wants it."""
-        return key in self._mine
-
     def __contains__(self, key: str) -> bool:
         """Whether any process wants it."""
         return key in self._mine or self._locks.wanted(key)
