@@ -380,8 +380,8 @@ CODES: dict[str, Code] = {
             "No node of the cluster can take a pod of the job, and no autoscaler will make one. The message says which "
             "constraint is not met and what the cluster has.",
             "Compare the ComputeProfile's selector, tolerations and resources with the node pool.",
-            "A machine type of which nothing is left in any zone reads like this, too, for a job that comes when Karpenter has already found "
-            "that out.",
+            "A machine type of which nothing is left in any zone reads like this, too, for a job that comes when Karpenter has already "
+            "found that out.",
         ),
     ),
     "GTJ0203": Code(
