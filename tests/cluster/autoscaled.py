@@ -26,6 +26,7 @@ SHARES: dict[Capacity, float] = {"spot": 0.4, "on-demand": 1.0}  # of the price 
 ZONE, ELSEWHERE, AT, REGION = "zone-a", "zone-b", "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
 # What tells nodes with GPUs from others: which GPU, on EKS, AKS and GKE; and, of all nodes, EKS' and AKS' kinds.
 NAMES = ("karpenter.k8s.aws/instance-gpu-name", "karpenter.azure.com/sku-gpu-name", "cloud.google.com/gke-accelerator")
+GKE_SPOT = "cloud.google.com/gke-spot"
 CATEGORY, FAMILY = "karpenter.k8s.aws/instance-category", "karpenter.azure.com/sku-family"
 
 
@@ -71,10 +72,13 @@ def _type(
     offerings = []
     for capacity, zone, price in offers:
         told = {"karpenter.sh/capacity-type": capacity, AT: zone, **labels}
-        if capacity == "spot" and NAMES[2] in labels:
-            told["cloud.google.com/gke-spot"] = "true"
+        lacking = without
+        if NAMES[2] in labels and capacity == "spot":
+            told[GKE_SPOT] = "true"
+        elif NAMES[2] in labels:
+            lacking = (*without, GKE_SPOT)
         required: list[dict[str, Any]] = [{"key": key, "operator": "In", "values": [value]} for key, value in told.items()]
-        required += [{"key": key, "operator": "DoesNotExist"} for key in without]
+        required += [{"key": key, "operator": "DoesNotExist"} for key in lacking]
         offerings.append({"Price": price, "Available": True, "Requirements": required})
     return {"name": name, "architecture": "amd64", "operatingSystems": ["linux"], "resources": room, "offerings": offerings}
 
@@ -103,7 +107,7 @@ def _as_on_gke(spec: dict[str, Any]) -> None:
         required[NAMES[2]] = {"key": NAMES[2], "operator": "Exists"}
         spec["taints"] = [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
         if required["karpenter.sh/capacity-type"]["values"] == ["spot"]:
-            spec["taints"].append({"key": "cloud.google.com/gke-spot", "value": "true", "effect": "NoSchedule"})
+            spec["taints"].append({"key": GKE_SPOT, "value": "true", "effect": "NoSchedule"})
     spec["requirements"] = list(required.values())
 
 
