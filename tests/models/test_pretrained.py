@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pytest
@@ -92,3 +94,31 @@ def test_a_context_beyond_the_positions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="it has 128 positions, and 129 are needed") as error:
         load(pretrained(base(tmp_path, "gpt2", layers=1)), half=False, context=129)
     assert error.value.code == "GTJ0108"
+
+
+def test_two_threads_that_load_leave_weights_tied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a load another one would begin, if it could: of two that overlap, the second puts back what the first has put there."""
+    import transformers
+
+    found, meeting = pretrained(base(tmp_path, "gpt2", layers=1, tied=True)), Barrier(2)
+    made, theirs = list[bool](), transformers.GPT2LMHeadModel.__init__
+
+    def slow(self: Any, *arguments: Any, **named: Any) -> None:
+        try:
+            meeting.wait(1.0)
+            made.append(True)
+        except BrokenBarrierError:
+            made.append(False)
+        theirs(self, *arguments, **named)
+
+    before = transformers.PreTrainedModel.tie_weights
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers.GPT2LMHeadModel, "__init__", slow)
+        with ThreadPoolExecutor(2) as pool:
+            models: list[Any] = list(pool.map(lambda _: load(found, half=False, context=16), range(2)))
+    assert made == [False, False], "they were not there at the same time"
+    try:
+        assert transformers.PreTrainedModel.tie_weights is before
+        assert all(one.lm_head.weight is one.transformer.wte.weight for one in models)
+    finally:
+        transformers.PreTrainedModel.tie_weights = before

@@ -18,6 +18,7 @@ from torch import nn
 
 from trainjobs.data.pipelines import ENCODERS, INDEX, TENSORS, TOKENIZERS
 from trainjobs.data.pretrained import unusable
+from trainjobs.models.loading import ALONE
 
 if TYPE_CHECKING:
     from trainjobs.data.pretrained import Pretrained
@@ -114,14 +115,15 @@ def part_of(base: Pretrained, part: str, named: str, dtype: torch.dtype) -> nn.M
     files = [name for name in base.files if name.startswith(f"{part}/") and name.endswith(TENSORS)]
     variant = "fp16" if files and all(".fp16" in name for name in files) else None
     try:
-        model, told = kind.from_pretrained(
-            str(base.folder / part),
-            **{"dtype" if theirs else "torch_dtype": dtype},
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with ALONE:
+            model, told = kind.from_pretrained(
+                str(base.folder / part),
+                **{"dtype" if theirs else "torch_dtype": dtype},
+                variant=variant,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         how = "save the pipeline again with diffusers"
         raise unusable(f"the pipeline's {part} cannot be loaded", base.uri, f"{type(error).__name__}: {error}", how) from error

@@ -16,6 +16,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.language import Task
 from trainjobs.data.pretrained import CONFIG, Pretrained, unusable
 from trainjobs.models.attention import register
+from trainjobs.models.loading import ALONE
 
 Kind = Task | Literal["reward"]
 KINDS: Mapping[Kind, str] = {
@@ -85,16 +86,17 @@ def load(base: Pretrained, *, half: bool, context: int, mask: bool = False, task
         raise JobError("GTJ0108", "the context is longer than the base's", where="language.network.contextLength", why=why, how=how)
     attention = attend(config) if not mask and task in ("causal", "reward") else None
     try:
-        model, told = kind.from_pretrained(
-            str(base.folder),
-            config=config,
-            dtype=torch.bfloat16 if half else torch.float32,
-            attn_implementation=attention,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with ALONE:
+            model, told = kind.from_pretrained(
+                str(base.folder),
+                config=config,
+                dtype=torch.bfloat16 if half else torch.float32,
+                attn_implementation=attention,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise unusable(
             "the base cannot be loaded", base.uri, f"{type(error).__name__}: {error}", "save it again with transformers"
