@@ -30,7 +30,6 @@ from gentrain_operator.kube.resource import JOBS, RAYJOBS, Resource
 from gentrain_operator.rayjob import PORT
 from tests.cluster.control_plane import ControlPlane, control_plane, free_ports
 from tests.cluster.kuberay_standin import CRDS, KubeRay
-from trainjobs.api import crd
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE, PATIENCE = "bench", 600.0
@@ -142,11 +141,7 @@ class Place:
 
     def __init__(self, cluster: ControlPlane) -> None:
         self.cluster = cluster
-        for definition in crd.definitions().values():
-            cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        cluster.kubectl("apply", "--server-side", "-f", str(CRDS))
-        cluster.wait_for_kinds("gentrain.dev", 2)
-        cluster.wait_for_kinds("ray.io", 2)
+        cluster.define(CRDS)
         cluster.kubectl("create", "namespace", NAMESPACE)
         self.client = Client(from_kubeconfig(str(cluster.kubeconfig)))
         self.kuberay = KubeRay(self.client, NAMESPACE)

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.binaries import binary
+from trainjobs.api import crd
 
 START_TIMEOUT = 180.0  # seconds; three on an idle machine
 _PR_SET_PDEATHSIG = 1
@@ -172,6 +173,14 @@ class ControlPlane:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done
+
+    def define(self, kuberay: str | Path, kinds: int = 2) -> None:
+        """Have it know our kinds, and KubeRay's, of which the file or folder `kuberay` defines so many."""
+        for definition in crd.definitions().values():
+            self.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
+        self.kubectl("apply", "--server-side", "-f", str(kuberay))
+        self.wait_for_kinds("gentrain.dev", 2)
+        self.wait_for_kinds("ray.io", kinds)
 
     def wait_for_kinds(self, group: str, count: int) -> None:
         """Until discovery, which trails behind new definitions by a second, knows `count` kinds of a group, and they can be listed."""

@@ -27,7 +27,6 @@ from tests.cluster.at_work import Bench
 from tests.cluster.binaries import HERE, OTHERS, Unavailable, binary
 from tests.cluster.control_plane import ControlPlane, control_plane, free_ports
 from tests.cluster.program import Program
-from trainjobs.api import crd
 
 MODULES = {
     "kueue": "sigs.k8s.io/kueue",
@@ -166,11 +165,7 @@ def queueing(folder: Path, kuberay_crds: str | None, say: Callable[[str], None])
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(control_plane(folder, say))
         kueue, kuberay = Kueue(running, say), None if kuberay_crds else RayOperator(running, say)
-        running.kubectl("apply", "--server-side", "-f", str(kuberay.definitions) if kuberay else str(kuberay_crds))
-        for definition in crd.definitions().values():
-            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        running.wait_for_kinds("gentrain.dev", 2)
-        running.wait_for_kinds("ray.io", 3 if kuberay else 2)
+        running.define(kuberay.definitions if kuberay else str(kuberay_crds), kinds=3 if kuberay else 2)
         stack.callback(kueue.stop)
         kueue.start()
         if kuberay:

@@ -21,7 +21,6 @@ from tests.cluster.at_work import Bench, Driver, report, until
 from tests.cluster.autoscaled import AT, ZONE, Autoscaled, Capacity, offered, plain, pools
 from tests.cluster.binaries import Unavailable, binary
 from tests.cluster.control_plane import ControlPlane, control_plane
-from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
 
@@ -44,11 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, kuberay_crds: str, say: Ca
     """One of its own: nodes of a cluster are everybody's."""
     try:
         with control_plane(tmp_path_factory.mktemp("karpenter"), say) as running:
-            for definition in crd.definitions().values():
-                running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-            running.kubectl("apply", "--server-side", "-f", kuberay_crds)
-            running.wait_for_kinds("gentrain.dev", 2)
-            running.wait_for_kinds("ray.io", 2)
+            running.define(kuberay_crds)
             yield running
     except Unavailable as reason:
         pytest.skip(str(reason))

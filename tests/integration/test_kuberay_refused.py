@@ -13,7 +13,6 @@ from tests.cluster.at_work import Bench, Driver
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane, free_ports
 from tests.cluster.kueue import RayOperator
-from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
 GROUP = "admissionregistration.k8s.io/v1"
@@ -29,11 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
             kuberay = RayOperator(running, say)
         except Unavailable as reason:
             pytest.skip(str(reason))
-        running.kubectl("apply", "--server-side", "-f", str(kuberay.definitions))
-        for definition in crd.definitions().values():
-            running.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        running.wait_for_kinds("gentrain.dev", 2)
-        running.wait_for_kinds("ray.io", 3)
+        running.define(kuberay.definitions, kinds=3)
         stack.callback(kuberay.stop)
         kuberay.start()
         yield running

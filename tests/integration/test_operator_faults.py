@@ -21,7 +21,6 @@ from gentrain_operator.kube.resource import EVENTS, JOBS, LEASES, RAYJOBS, Objec
 from gentrain_operator.main import LEASE_NAME
 from tests.cluster.at_work import Running, attempts, manifest, until
 from tests.cluster.control_plane import ControlPlane, free_ports
-from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
 
@@ -78,11 +77,7 @@ def _stolen(client: Client, namespace: str, spec: Object) -> bool:
 
 
 def test_the_server_restarts_and_etcd_goes_away(own_cluster: ControlPlane, start: Callable[..., Running], kuberay_crds: str) -> None:
-    for definition in crd.definitions().values():
-        own_cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-    own_cluster.kubectl("apply", "--server-side", "-f", kuberay_crds)
-    own_cluster.wait_for_kinds("gentrain.dev", 2)
-    own_cluster.wait_for_kinds("ray.io", 2)
+    own_cluster.define(kuberay_crds)
     client = Client(from_kubeconfig(str(own_cluster.kubeconfig)))
     running = start(own_cluster.kubeconfig, "default")
     client.create(JOBS, "default", manifest("before"))

@@ -140,11 +140,7 @@ def test_a_job_deleted_or_made_again_while_its_rayjob_is_created(
     own_cluster: ControlPlane, kuberay_crds: str, driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between the decision and the write. What was made for the deleted job is the garbage collector's; the new job gets its own."""
-    for definition in crd.definitions().values():
-        own_cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-    own_cluster.kubectl("apply", "--server-side", "-f", kuberay_crds)
-    own_cluster.wait_for_kinds("gentrain.dev", 2)
-    own_cluster.wait_for_kinds("ray.io", 2)
+    own_cluster.define(kuberay_crds)
     own_cluster.start_controller_manager()
     with faulty(own_cluster) as proxy:
         bench = Bench(own_cluster, "default", driver, proxy.kubeconfig("operator"))

@@ -25,7 +25,6 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.looking import Looking
 from tests.operator.test_preflight import ended, waits
 from tests.stores.servers import Service, service
-from trainjobs.api import crd
 
 pytestmark = pytest.mark.slow
 
@@ -43,11 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, kuberay_crds: str) -> Itera
             binary(name)
         cluster.start_etcd()
         cluster.start_apiserver(*audit.audited(cluster, audit.PODS), wants_accounts=True)
-        cluster.kubectl("apply", "--server-side", "-f", kuberay_crds)
-        for definition in crd.definitions().values():
-            cluster.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
-        for group in ("gentrain.dev", "ray.io"):
-            cluster.wait_for_kinds(group, 2)
+        cluster.define(kuberay_crds)
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}, "status": {"capacity": ROOM, "allocatable": ROOM}}
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(node))
         cluster.kubectl("taint", "nodes", "node", "node.kubernetes.io/not-ready-", check=False)

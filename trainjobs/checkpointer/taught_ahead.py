@@ -90,8 +90,9 @@ def prepared(spec: Spec, source: Source, cache: Path, uri: str, world: World, sh
     assert isinstance(source, Numbered)
     asked = _question(spec, source, cache, world, None)
     due, pieces = named(asked.train, asked.held), asked.due
-    make = lambda number: asked.write(pieces[number])  # noqa: E731
-    before = taught_prepared.store(open_store(uri), asked.told, due, make, lambda done: show(done, len(due)))
+    before = taught_prepared.store(
+        open_store(uri), asked.told, due, lambda number: asked.write(pieces[number]), lambda done: show(done, len(due))
+    )
     return len(due), before
 
 

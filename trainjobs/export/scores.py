@@ -15,6 +15,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.pretrained import Adapter
 from trainjobs.data.pretrained import CONFIG, Pretrained
 from trainjobs.export.huggingface import LABEL
+from trainjobs.models.loading import ALONE
 
 if TYPE_CHECKING:
     from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -44,7 +45,8 @@ def model(found: Pretrained, tokenizer: PretrainedTokenizer, *, weights: bool) -
     logging.set_verbosity_error()  # it would warn of the score
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(str(found.folder), config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        with ALONE:
+            return kind.from_pretrained(str(found.folder), config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     finally:
         logging.set_verbosity(before)
 
