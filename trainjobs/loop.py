@@ -188,7 +188,8 @@ def _train(
         return saver.commit
 
     autocast = autocast_to(spec.training.precision, world.device)
-    batches = Batches(source, seed, batch_cut, world, modules, autocast, gathered).check(phases)
+    late = reporter.doing if reporter else None
+    batches = Batches(source, seed, batch_cut, world, modules, autocast, gathered, late=late).check(phases)
     setting = Setting.of(spec, source, objective, modules, world, batch_cut.micro, tell, cache, data.digest, warn)
     first, sync_at, rollbacks, back = state.step, state.step + 1, 0, None
     for engine in engines.values():

@@ -216,3 +216,28 @@ def test_a_run_that_fails_ends_what_is_fetched(error: BaseException, tmp_path: P
     with pytest.raises(type(error)):
         loop.train(job, tmp_path, World(0, 1, torch.device("cpu")))
     assert shelf.closed
+
+
+def test_whoever_waits_for_a_batch_is_told_so_until_it_is_there() -> None:
+    """Of one that was prepared ahead, of one that was not, and of an error that comes late."""
+    inner = Numbers()
+    ahead, told = Ahead(inner, 2, every=0.01), list[float]()
+
+    def late(seconds: float) -> None:
+        told.append(seconds)
+        if len(told) >= 3:
+            inner.gate.set()
+
+    first, second, broken = torch.arange(4), torch.arange(4, 8), torch.arange(-4, 0)
+    ahead.tell(late)
+    ahead.expect([first], 1)
+    assert ahead.batch(first, 1, Noise.of(0, 0, "t", first))["at"].tolist() == first.tolist()
+    assert len(told) >= 3
+    assert told == sorted(told)
+    inner.gate.clear()
+    told.clear()
+    assert ahead.batch(second, 1, Noise.of(0, 1, "t", second))["at"].tolist() == second.tolist()
+    assert len(told) >= 3
+    with pytest.raises(JobError, match="batch -4 is broken"):
+        ahead.batch(broken, 1, Noise.of(0, 2, "t", broken))
+    ahead.close()

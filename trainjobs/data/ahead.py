@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,7 +21,10 @@ from trainjobs.data.source import Conditional, Counted, DataInfo, Shaped, Source
 from trainjobs.noise import Noise
 from trainjobs.world import World
 
+Late = Callable[[float], None]
+
 BYTES = 2**30  # of prepared batches, beyond the two that there are always
+LATE = 5.0  # seconds that a batch is waited for before that is told, and between two times that it is
 FAR = 1024  # samples that a source is told of before they are prepared, so that they are fetched by then
 
 
@@ -63,13 +67,18 @@ class Expecting(Protocol):
         """The positions (int64 [B]) of the next batches, the nearest first. Only these are wanted now."""
         ...
 
+    def tell(self, late: Late) -> None:
+        """To be called by whoever asks for a batch and has to wait for it, with the seconds that this has taken, every LATE seconds."""
+        ...
+
 
 class Ahead:
     """`source`, with `threads` that prepare its batches; without any, a batch is prepared when it is asked for. An error in a batch is
     raised to whoever asks for that batch."""
 
-    def __init__(self, source: Preparing, threads: int) -> None:
-        self._source, self._threads = source, threads
+    def __init__(self, source: Preparing, threads: int, every: float = LATE) -> None:
+        self._source, self._threads, self._every = source, threads, every
+        self._late: Late | None = None
         self._pool = ThreadPoolExecutor(threads, "data") if threads else None
         self._prepared: dict[tuple[bytes, int], Future[Any]] = {}
         self._told: set[tuple[bytes, int]] = set()  # of those that come, what the source knows of
@@ -80,8 +89,19 @@ class Ahead:
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         found = self._prepared.pop(_key(positions, seed), None)
-        rows = self._source.rows(positions, seed) if found is None else found.result()
+        if found is None and self._late is not None and self._pool is not None:
+            found = self._pool.submit(self._source.rows, positions, seed)
+        rows = self._source.rows(positions, seed) if found is None else self._awaited(found)
         return self._source.made(rows, noise)
+
+    def tell(self, late: Late) -> None:
+        self._late = late
+
+    def _awaited(self, found: Future[Any]) -> Any:
+        began = time.monotonic()
+        while self._late is not None and found not in wait([found], self._every).done:
+            self._late(time.monotonic() - began)
+        return found.result()
 
     @property
     def squares(self) -> Source:

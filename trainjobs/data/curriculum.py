@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from trainjobs.api.curriculum import Curriculum
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
-from trainjobs.data.ahead import Expecting, ahead, close
+from trainjobs.data.ahead import Expecting, Late, ahead, close
 from trainjobs.data.sampler import order
 from trainjobs.data.source import Conditional, Counted, DataInfo, Source
 from trainjobs.data.streamed import StreamedImages
@@ -129,6 +129,10 @@ class Eased:
     def expect(self, coming: Sequence[Tensor], seed: int) -> None:
         if isinstance(self.source, Expecting):
             self.source.expect([self._moved(positions, seed) for positions in coming], seed)
+
+    def tell(self, late: Late) -> None:
+        if isinstance(self.source, Expecting):
+            self.source.tell(late)
 
     def _moved(self, positions: Tensor, seed: int) -> Tensor:
         return positions if self.ranks is None else self.ranks.moved(positions, seed)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from trainjobs.api.errors import JobError
-from trainjobs.data.ahead import Expecting
+from trainjobs.data.ahead import Expecting, Late
 from trainjobs.data.bucketed import BucketedImages
 from trainjobs.data.buckets import Bucketed
 from trainjobs.data.cache import cached
@@ -110,6 +110,10 @@ class EncodedLatents:
     def expect(self, coming: Sequence[Tensor], seed: int) -> None:
         if isinstance(self.source, Expecting):
             self.source.expect(coming, seed)
+
+    def tell(self, late: Late) -> None:
+        if isinstance(self.source, Expecting):
+            self.source.tell(late)
 
     def _moments(self, images: Tensor, names: Callable[[], list[str]]) -> Tensor:
         found = encoded(self.encoder, images)

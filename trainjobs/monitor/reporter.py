@@ -132,7 +132,6 @@ class Reporter:
     def stepped(self, state: State, row: Mapping[str, float]) -> None:
         """A row of metrics."""
         self._late()
-        steps = self._job.spec.training.steps
         unit = "tokens/s" if self._info.kind == "text" else "samples/s"
         per_step = self._job.spec.training.batch.global_ * (self._info.shape[0] if self._info.kind == "text" else 1)
         throughput = self._times.per_second * per_step
@@ -141,7 +140,8 @@ class Reporter:
         self._show(
             step=state.step,
             samples=state.samples,
-            percent=round(100 * state.step / steps, 1),
+            activity=None,
+            percent=round(100 * state.step / self._job.spec.training.steps, 1),
             etaSeconds=self._eta(state.step),
             metrics={name: progress.plain(value) for name, value in row.items() if not name.startswith("lr/")},
             spent=self._times.spent(),

@@ -34,7 +34,7 @@ Turn = Iterator[tuple[Batch, float]]
 @dataclass
 class Batches:
     """`autocast` is entered to make rollouts, in which the `modules` are in eval mode; `whole` is what they get as Batch.whole. `clock`
-    measures, in seconds."""
+    measures, in seconds. `late` is told, in words, that data is waited for."""
 
     source: Source
     seed: int
@@ -44,6 +44,7 @@ class Batches:
     autocast: AbstractContextManager[Any]
     whole: Callable[[nn.Module], AbstractContextManager[nn.Module]] = nullcontext
     clock: Callable[[], float] = time.monotonic
+    late: Callable[[str], None] | None = None
     _coming: Coming = field(init=False)
     _waited: float = 0.0
     _began: float | None = None
@@ -52,6 +53,9 @@ class Batches:
 
     def __post_init__(self) -> None:
         self._coming = Coming((), self.cut, self.world.rank)
+        source, late = self.source.source if isinstance(self.source, Encoded) else self.source, self.late
+        if late is not None and isinstance(source, Expecting):
+            source.tell(lambda seconds: late(f"waiting for data, {seconds:.0f} s"))
 
     def wait(self) -> float:
         """The share of the time that went to waiting for data, since the first turn after it was last asked; 0 to 1, of this rank. What
