@@ -65,6 +65,7 @@ def test_the_operator_waits_for_kuberay_and_is_then_ready(server: ControlPlane, 
         assert until(live, 200, process, log) == "ok"
         server.kubectl("apply", "--server-side", "-f", str(KUBERAY_CRDS))
         until(ready, 200, process, log)
+        server.kubectl("-n", NAMESPACE, "wait", "lease/gentrain-operator", "--for=create", "--timeout=60s")  # ready comes before the lease
         served = set(re.findall(r"^# TYPE (\w+)", asked(f"http://127.0.0.1:{port}/metrics")[1], re.MULTILINE))
         wanted = {name for _, query in queries() for name in re.findall(r"\bgentrain_\w+", query)}
         assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in wanted} <= served

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,21 +71,38 @@ def test_killed_at_every_system_call(tmp_path: Path) -> None:
         goes_on(folder / "store", folder / "stage", view)
 
 
+def seconds_to_begin(folder: Path, output: Path) -> float:
+    """That a writer takes from its start to its first word, on this machine, now."""
+    started = time.monotonic()
+    writer = start("loop", folder, output)
+    while "began" not in output.read_text():
+        assert writer.poll() is None
+        assert time.monotonic() < started + 60
+        time.sleep(0.01)
+    took = time.monotonic() - started
+    writer.kill()
+    writer.wait()
+    return took
+
+
 def test_killed_at_any_moment_with_a_second_writer(tmp_path: Path) -> None:
-    """Rounds of one or two writers on the same folder. The second fences the first; both are killed."""
+    """Rounds of one or two writers on the same folder, until one was fenced by the second at least. Both are killed."""
     chance = random.Random(4)
     (tmp_path / "run").mkdir()
     root, output, rounds = tmp_path / "run" / "store", tmp_path / "out", 20
-    attempts = 0
-    for number in range(rounds):
+    alone = seconds_to_begin(tmp_path / "run", output)
+    attempts, number = 0, 0
+    while number < rounds or "fenced" not in output.read_text():
+        assert number < 10 * rounds, "the first writer was always killed before the second began"
         writers = [start("loop", tmp_path / "run", output) for _ in range(1 + number % 2)]
         for writer in writers:
             try:
-                writer.wait(timeout=chance.uniform(0.6, 1.2))
+                writer.wait(timeout=alone * len(writers) + chance.uniform(-0.1, 0.5))
             except subprocess.TimeoutExpired:
                 writer.kill()
         for writer in writers:
             writer.wait()
+        number += 1
         if not root.exists():
             continue
         view = check(load(root), keep_last=2)
@@ -92,5 +110,4 @@ def test_killed_at_any_moment_with_a_second_writer(tmp_path: Path) -> None:
         assert view.attempt >= attempts
         attempts = view.attempt
     assert attempts >= rounds // 2, "the writers were killed before they began"
-    assert "fenced" in output.read_text()
     goes_on(root, tmp_path / "stage", look(root))

@@ -39,6 +39,7 @@ def test_forty_runs_on_every_server(server: Service) -> None:
     chosen = settings(max_examples=EXAMPLES, stateful_step_count=3, deadline=None, suppress_health_check=LENIENT, database=None)
     number = int(os.environ.get("GENTRAIN_SEED", str(secrets.randbelow(2**32))))
     print(f"seed {number}")
-    run_state_machine_as_test(seed(number)(machine), settings=chosen)
-    assert machine.runs >= EXAMPLES
-    assert machine.injected.total() >= 10
+    while machine.runs < EXAMPLES or machine.injected.total() < 10:  # a seed may draw hardly any fault
+        assert machine.runs < 10 * EXAMPLES
+        run_state_machine_as_test(seed(number)(machine), settings=chosen)
+        number += 1
