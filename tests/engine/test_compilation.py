@@ -80,7 +80,7 @@ def adapted() -> Made:
 
     network, use = language("gpt2")
     settings = LoraConfig(r=2, target_modules=["c_attn"], lora_dropout=0.2, init_lora_weights="gaussian")
-    return get_peft_model(network, settings), use  # type: ignore[arg-type]
+    return get_peft_model(network, settings), use
 
 
 def beside() -> Made:
@@ -115,7 +115,7 @@ def gradients(network: nn.Module, use: Callable[[nn.Module], Tensor], steps: int
         torch.manual_seed(step)
         network.zero_grad()
         with masks(Noise.of(0, step, "train.0", torch.arange(ROWS))):
-            use(network).float().square().mean().backward()
+            use(network).float().square().mean().backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     return found
 
@@ -177,7 +177,7 @@ def test_what_is_compiled_has_no_second_derivative() -> None:
         made = network(x)
     (gradient,) = torch.autograd.grad(made.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="double backward"):
-        gradient.square().sum().backward()
+        gradient.square().sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_names_in_checkpoints_are_the_same() -> None:
