@@ -495,6 +495,14 @@ TECHNIQUES = (
         "0",
     ),
     Technique(
+        "compiled blocks",
+        "training.compile",
+        (0, 2),
+        "tests/equivalence/test_compiled.py::test_weights_differ_by_rounding",
+        "the same run without it",
+        "1e-5",
+    ),
+    Technique(
         "Muon",
         "training.optimizers",
         (0,),

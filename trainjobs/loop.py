@@ -36,6 +36,7 @@ from trainjobs.data.job_template import files
 from trainjobs.data.origin import NAME
 from trainjobs.data.pretrained import of_job as base_of
 from trainjobs.data.surveys import surveys
+from trainjobs.engine.compilation import compile_blocks
 from trainjobs.engine.ema import Ema, share_buffers
 from trainjobs.engine.engine import Engine, connect, flowing
 from trainjobs.engine.frozen import freeze
@@ -131,6 +132,7 @@ def _train(
     for name, engine in engines.items():
         if model.networks[name].norm:
             engine.watch_norm()
+    compile_blocks({name: engine.module for name, engine in engines.items()}, spec, objective, world.device)
     for name in groups.keys() - engines.keys():
         freeze(modules[name], spec, stage if model.networks[name].split else 0, batch_cut.micro, world)
     if model.encode is not None:
@@ -187,8 +189,7 @@ def _train(
             reporter.heard(happened)
         return saver.commit
 
-    autocast = autocast_to(spec.training.precision, world.device)
-    late = reporter.doing if reporter else None
+    autocast, late = autocast_to(spec.training.precision, world.device), reporter.doing if reporter else None
     batches = Batches(source, seed, batch_cut, world, modules, autocast, gathered, late=late).check(phases)
     setting = Setting.of(spec, source, objective, modules, world, batch_cut.micro, tell, cache, data.digest, warn)
     first, sync_at, rollbacks, back = state.step, state.step + 1, 0, None

@@ -62,12 +62,13 @@ CODES: dict[str, Code] = {
         "technique not possible with the ZeRO stage",
         INVALID,
         _page(
-            "ZeRO stage 3 splits the weights over the workers and gathers them layer by layer during each backward pass. The "
-            "gradient penalty of a Wasserstein GAN, and R1, differentiate a gradient, which needs the weights a second time, when "
-            "they are gone; orthogonal regularisation multiplies whole weights, of which there are empty shards; and two networks that "
-            "take turns would gather each other's weights at every step. GANs therefore train at stages 0 to 2. Muon makes whole "
-            "matrices orthogonal, which from stage 1 on no worker has: stage 0 only. And from stage 1 on `precision: fp16` needs a "
-            "device that computes with fp16 weights, which most CPUs do not.",
+            "ZeRO stage 3 splits the weights over the workers and gathers them layer by layer during each backward pass. The gradient "
+            "penalty of a Wasserstein GAN, and R1, differentiate a gradient, which needs the weights a second time, when they are gone; "
+            "orthogonal regularisation multiplies whole weights, of which there are empty shards; and two networks that take turns "
+            "would gather each other's weights at every step. GANs therefore train at stages 0 to 2. Muon makes whole matrices "
+            "orthogonal, which from stage 1 on no worker has: stage 0 only. Compiled blocks (`training.compile`) need their weights "
+            "whole: stages 0 to 2. And from stage 1 on `precision: fp16` needs a device that computes with fp16 weights, which most "
+            "CPUs do not.",
             "Set `deepspeed.stage` to one that the message names, or auto.",
         ),
     ),
@@ -363,6 +364,19 @@ CODES: dict[str, Code] = {
             "Install it: `pip install 'gentrain[wandb]'`, `'gentrain[mlflow]'` or `'gentrain[trackio]'`; on a cluster, use an image that "
             "has it.",
             "Or take `training.tracking` out: TensorBoard's files, `metrics.jsonl` and `report.html` are written in any case.",
+        ),
+    ),
+    "GTJ0135": Code(
+        "nothing can be compiled there",
+        USAGE,
+        _page(
+            "`training.compile` has torch write programs for the blocks of the networks, and before the first step a small one was tried "
+            "where the job trains: it could not be built or run. The message ends with the reason. On a CPU torch asks for `g++` (or the "
+            "compiler that `CXX` names), on a GPU for Triton, which brings its own compiler and asks for `gcc` besides; either writes to "
+            "`TORCHINDUCTOR_CACHE_DIR`, by default a folder in `/tmp`, and loads what it wrote from there.",
+            "Install `g++`; the project's trainer image has it.",
+            "Where `/tmp` is mounted without the right to execute, set `TORCHINDUCTOR_CACHE_DIR` to a folder that has it.",
+            "Or take `training.compile` out: the weights are the same but for rounding.",
         ),
     ),
     "GTJ0201": Code(

@@ -147,6 +147,11 @@ class Training(Model):
         description="Blocks of a language or diffusion model keep only their inputs, and are computed again in the backward pass: less "
         "memory, about a third more time [activation checkpointing].",
     )
+    compile: bool = Field(
+        False,
+        description="Repeated blocks of the networks are compiled at the first step, each kind once, by torch's compiler, which needs g++ "
+        "on a CPU and Triton on a GPU: minutes before the first step, then less time for each [torch.compile].",
+    )
     allow_partial_weights: bool = Field(
         False,
         description="initialWeights may lack tensors, have others, or of other shapes: what fits is taken, and the run's timeline says "

@@ -90,7 +90,7 @@ def counted(spec: Spec, make: Callable[[], Model]) -> tuple[Weights, int]:
             groups, _ = shaped(model, spec)
     finally:
         _forget()
-    return weights_of(model, groups), highest_of(model, groups)
+    return weights_of(model, groups), highest_of(model, groups, spec)
 
 
 def trace(spec: Spec, make: Callable[[], Model], rows: Rows, accumulation: int) -> Traced:

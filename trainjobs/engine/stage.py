@@ -32,7 +32,7 @@ def choose_stage(spec: Spec, model: Model, groups: Mapping[str, Sequence[Group]]
     weights = weights_of(model, groups)
     memory = world.share(device_memory(world.device))  # the same answer on unequal machines
     ranks = spec.compute.worker_range[0] * world.each if spec.compute.elastic else world.size
-    precision, highest = spec.training.precision, highest_of(model, groups)
+    precision, highest = spec.training.precision, highest_of(model, groups, spec)
     beside = NOTHING
     if states(weights, 0, ranks, precision) > NEGLIGIBLE * memory and ranks > 1 and not spec.custom:
         beside = world.lead(_beside, spec, model, source, cut, memory)

@@ -25,14 +25,14 @@ def recompute(name: str, network: nn.Module) -> None:
         return
     blocks = [block for block in network.modules() if getattr(block, "RECOMPUTES", False)]
     for block in blocks:
-        block.forward = _Again(block.forward)
+        block.forward = Again(block.forward)
     if not blocks:
         why, how = "its network has no blocks that could be computed again", "take gradientCheckpointing out"
         raise JobError("GTJ0108", f"gradientCheckpointing of {name}", where="spec.training.gradientCheckpointing", why=why, how=how)
 
 
 @dataclass(frozen=True)
-class _Again:
+class Again:
     forward: Callable[..., Any]
 
     def __call__(self, *arguments: Any) -> Any:

@@ -46,7 +46,7 @@ def weights_of(model: Model, groups: Mapping[str, Sequence[Group]]) -> Weights:
     return Weights(trained, every - sum(trained.values()), moments({group.settings.name for own in groups.values() for group in own}))
 
 
-def highest_of(model: Model, groups: Mapping[str, Sequence[Group]]) -> int:
-    """The highest ZeRO stage at which the networks train with their optimizers."""
+def highest_of(model: Model, groups: Mapping[str, Sequence[Group]], spec: Spec) -> int:
+    """The highest ZeRO stage at which the networks train with their optimizers, and compiled where they are to be."""
     muon = any(group.settings.name == "muon" for own in groups.values() for group in own)
-    return 0 if muon else model.objective.highest_stage
+    return 0 if muon else min(2 if spec.training.compile else 3, model.objective.highest_stage)
