@@ -15,7 +15,7 @@ from trainjobs.api.language import TEMPLATES, Language
 from trainjobs.data.chat_template import Missing, template_of
 from trainjobs.data.conversation import Message
 from trainjobs.data.encoding import Encoder
-from trainjobs.data.job_template import compare, text_of, tokenizer_of
+from trainjobs.data.job_template import compare, ending, text_of, tokenizer_of
 from trainjobs.data.known_templates import TEXTS, TOKENS
 from trainjobs.data.pretrained import Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -179,6 +179,43 @@ def test_a_file_that_cannot_be_used_is_refused(text: str | bytes | None, code: s
         of(tmp_path / "base", asked)
     assert error.value.code == code
     assert "language.template" in str(error.value.where)
+
+
+@pytest.mark.parametrize(
+    ("name", "eos", "generation", "expected"),
+    [
+        ("gemma", "<eos>", None, ["<eos>", "<end_of_turn>"]),
+        ("llama3", "<|end_of_text|>", ["<|end_of_text|>", "<|eom_id|>"], ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]),
+        ("chatml", "<|im_end|>", ["<|im_end|>", END], ["<|im_end|>", END]),  # Qwen
+        ("zephyr", "</s>", None, ["</s>"]),
+        ("plain", END, None, [END]),
+        ("refusing", END, None, [END]),
+        (None, END, None, [END]),
+    ],
+)
+def test_what_is_drawn_ends_where_the_base_s_own_template_ends_an_answer(
+    name: str | None, eos: str, generation: list[str] | None, expected: list[str], tmp_path: Path
+) -> None:
+    """Behind the end of text, and what generation_config.json has, at which transformers' generate stops."""
+    from transformers import AutoTokenizer
+
+    own = {"plain": "{% for m in messages %}{{ m.content }}\n{% endfor %}", "refusing": "{{ raise_exception('no') }}"}
+    named = {key: token for key, token in PUBLISHED.get(name or "", ({},))[0].items() if key != "eos_token"}
+    folder = tmp_path / "base"
+    base(folder, [*TOKENS.get(name or "", ()), "<|eom_id|>", END], eos_token=eos, **named)
+    if name is not None:
+        (folder / "chat_template.jinja").write_text(own.get(name, TEXTS.get(name, "")))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    if generation is not None:
+        numbers = theirs.convert_tokens_to_ids(generation)
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": numbers}))
+    whole = Pretrained("source", "uri", folder, {path.name: "digest" for path in folder.iterdir()})
+    ours = ending(tokenizer_of(Language(), whole))
+    assert theirs.convert_ids_to_tokens(list(ours.ends)) == expected
+    assert ours.end == theirs.eos_token_id == ours.ends[0]
+    if name in TEXTS:
+        said = theirs.apply_chat_template([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])["input_ids"]
+        assert [token for token in said if token >= 256][-1] in ours.ends
 
 
 def test_another_template_than_a_commit_s_is_told(tmp_path: Path) -> None:
