@@ -64,7 +64,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spec(root: Path, method: str) -> dict[str, Any]:
     own = {} if method == "sft" else {"method": method, method: METHODS[method]}
     return {
-        "language": {"base": {"source": f"file://{root / 'base'}"}, "network": {"contextLength": 48}, **own},
+        "language": {"base": {"source": f"file://{root / 'base'}"}, "network": {"contextLength": 96}, **own},
         "data": {"source": f"file://{root / ('chats' if method == 'sft' else 'prompts')}", "holdout": 0.2},
         "training": {"steps": 1, "batch": {"global": 4}, "optimizers": {"default": {"name": "sgd", "learningRate": 1e-6}}},
         "compute": {"workers": 1, "gpusPerWorker": 0},
