@@ -85,7 +85,7 @@ def completions(pairs: int) -> list[dict[str, float]]:
 
     def ours() -> float:
         with torch.no_grad():
-            complete(model, prompts, lengths, torch.rand(count, length), 300)  # an end that is never drawn
+            complete(model, prompts, lengths, torch.rand(count, length), (300,))  # an end that is never drawn
         return count * length
 
     def peer() -> float:

@@ -15,7 +15,7 @@ from trainjobs.api.language import TEMPLATES, Language
 from trainjobs.data.chat_template import Missing, template_of
 from trainjobs.data.conversation import Message
 from trainjobs.data.encoding import Encoder
-from trainjobs.data.job_template import compare, text_of, tokenizer_of
+from trainjobs.data.job_template import compare, ending, text_of, tokenizer_of
 from trainjobs.data.known_templates import TEXTS, TOKENS
 from trainjobs.data.pretrained import Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -111,14 +111,62 @@ def test_answers_and_their_ends_are_learned_and_the_end_is_the_end_of_text(name:
     assert found == (expected.replace("\n", "") if name == "llama3" else expected)
 
 
-def test_what_the_system_says_begins_the_first_turn_where_there_is_no_system_turn(tmp_path: Path) -> None:
-    talk = [Message("system", "Be short."), Message("user", "Hi"), Message("assistant", "Yo"), Message("user", "Bye")]
+SYSTEM = [("system", "Be short."), ("user", "Hi"), ("assistant", "Yo"), ("user", " Bye"), ("assistant", "Ciao ")]
+# Of how many of these turns what is written: mistral_common 1.13.1 with mistral_instruct_tokenizer_240323 (V3), in its mode for serving
+# where the user spoke last, else in that for fine-tuning; blanks for U+2581. The template on the hub writes the same where the user did.
+MISTRAL = {
+    2: "<s>[INST] Be short.\n\nHi[/INST]",
+    3: "<s>[INST] Be short.\n\nHi[/INST] Yo</s>",
+    4: "<s>[INST] Hi[/INST] Yo</s>[INST] Be short.\n\n Bye[/INST]",
+    5: "<s>[INST] Hi[/INST] Yo</s>[INST] Be short.\n\n Bye[/INST] Ciao</s>",
+}
+
+
+def test_what_the_system_says_begins_a_turn_of_the_user_where_there_is_no_system_turn(tmp_path: Path) -> None:
+    talk = [Message(*one) for one in SYSTEM]
     for name in ("gemma", "mistral"):
         ours = of(tmp_path / name, name)
-        whole = ours.inner.decode(template_of(ours).render(talk, opened=True), skip_special_tokens=False)
-        assert whole.count("Be short.\n\nHi") == 1
+        for count, written in MISTRAL.items():
+            whole = ours.inner.decode(template_of(ours).render(talk[:count], opened=count % 2 == 0), skip_special_tokens=False)
+            if name == "mistral":
+                assert whole == written
+            else:
+                assert whole.count("Be short.\n\nHi") == 1
         with pytest.raises(JobError, match="take turns"):
             template_of(ours).render([talk[1], talk[1]], opened=True)
+
+
+def test_answers_before_the_turn_with_what_the_system_says_are_learned_without_it(tmp_path: Path) -> None:
+    """As mistral-finetune learns every answer of the text that mistral_common makes."""
+    ours = of(tmp_path, "mistral")
+    record = {"messages": [{"role": role, "content": content} for role, content in SYSTEM]}
+    ((tokens, learned),) = Encoder(ours, template_of(ours)).chat(record, "here")
+    assert ours.inner.decode(tokens, skip_special_tokens=False) == MISTRAL[5]
+    assert (
+        ours.inner.decode([token for token, one in zip(tokens, learned, strict=True) if one], skip_special_tokens=False)
+        == " Yo</s> Ciao</s>"
+    )
+    open_ended = {"messages": record["messages"][:4]}
+    ((tokens, learned),) = Encoder(ours, template_of(ours)).chat(open_ended, "here")
+    assert ours.inner.decode([token for token, one in zip(tokens, learned, strict=True) if one], skip_special_tokens=False) == " Yo</s>"
+
+
+LEFT_OUT = (  # as the hub's of Mistral-7B-Instruct-v0.3: behind an answer, what the system says is nowhere
+    "{% set turns = messages[1:] if messages[0].role == 'system' else messages %}{{ bos_token }}{% for m in turns %}"
+    "{% if m.role == 'user' %}[INST] {{ (messages[0].content + '|') if loop.last and messages[0].role == 'system' }}{{ m.content }}[/INST]"
+    "{% else %} {{ m.content + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("form", ["chat", "preference"])
+def test_a_template_that_leaves_out_what_the_system_says_is_refused(form: str, tmp_path: Path) -> None:
+    ours = of(tmp_path / "base", file(tmp_path, LEFT_OUT), tokens=["[INST]", "[/INST]"], bos_token="<s>", eos_token="</s>")
+    talk = [{"role": role, "content": content} for role, content in SYSTEM]
+    other = [{"role": "assistant", "content": "No"}]
+    record = {"messages": talk} if form == "chat" else {"prompt": talk[:2], "chosen": talk[2:3], "rejected": other}
+    encoder = Encoder(ours, template_of(ours))
+    with pytest.raises(JobError, match="GTJ0113 the chat template rewrites earlier turns"):
+        getattr(encoder, form)(record, "here")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +227,43 @@ def test_a_file_that_cannot_be_used_is_refused(text: str | bytes | None, code: s
         of(tmp_path / "base", asked)
     assert error.value.code == code
     assert "language.template" in str(error.value.where)
+
+
+@pytest.mark.parametrize(
+    ("name", "eos", "generation", "expected"),
+    [
+        ("gemma", "<eos>", None, ["<eos>", "<end_of_turn>"]),
+        ("llama3", "<|end_of_text|>", ["<|end_of_text|>", "<|eom_id|>"], ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]),
+        ("chatml", "<|im_end|>", ["<|im_end|>", END], ["<|im_end|>", END]),  # Qwen
+        ("zephyr", "</s>", None, ["</s>"]),
+        ("plain", END, None, [END]),
+        ("refusing", END, None, [END]),
+        (None, END, None, [END]),
+    ],
+)
+def test_what_is_drawn_ends_where_the_base_s_own_template_ends_an_answer(
+    name: str | None, eos: str, generation: list[str] | None, expected: list[str], tmp_path: Path
+) -> None:
+    """Behind the end of text, and what generation_config.json has, at which transformers' generate stops."""
+    from transformers import AutoTokenizer
+
+    own = {"plain": "{% for m in messages %}{{ m.content }}\n{% endfor %}", "refusing": "{{ raise_exception('no') }}"}
+    named = {key: token for key, token in PUBLISHED.get(name or "", ({},))[0].items() if key != "eos_token"}
+    folder = tmp_path / "base"
+    base(folder, [*TOKENS.get(name or "", ()), "<|eom_id|>", END], eos_token=eos, **named)
+    if name is not None:
+        (folder / "chat_template.jinja").write_text(own.get(name, TEXTS.get(name, "")))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    if generation is not None:
+        numbers = theirs.convert_tokens_to_ids(generation)
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": numbers}))
+    whole = Pretrained("source", "uri", folder, {path.name: "digest" for path in folder.iterdir()})
+    ours = ending(tokenizer_of(Language(), whole))
+    assert theirs.convert_ids_to_tokens(list(ours.ends)) == expected
+    assert ours.end == theirs.eos_token_id == ours.ends[0]
+    if name in TEXTS:
+        said = theirs.apply_chat_template([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])["input_ids"]
+        assert [token for token in said if token >= 256][-1] in ours.ends
 
 
 def test_another_template_than_a_commit_s_is_told(tmp_path: Path) -> None:

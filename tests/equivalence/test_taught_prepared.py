@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +44,38 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bases.base(root / "student", "llama", layers=1)
     bases.base(root / "teacher", "gpt2", width=48)
     (root / "text").mkdir()
-    (root / "text" / "one.txt").write_text(" ".join(f"{number} and {number} is {2 * number}." for number in range(400)))
+    (root / "text" / "one.txt").write_text(" ".join(f"{number} and {number} is {2 * number}." for number in range(600)))
     return root
 
 
-def test_a_run_has_the_weights_of_one_that_asks(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def taught(root: Path) -> str:
+    """The place where the teacher's answers lie, put there by one process."""
     (root / "job.yaml").write_text(yaml.safe_dump(group.job(spec(root, "teacher"))))
-    assert status(["prepare", "-f", str(root / "job.yaml"), "--teacher", "--out", f"file://{root / 'taught'}"]) == 0
-    assert f"train on it: language.distill.prepared: file://{root / 'taught'}" in capsys.readouterr().out
-    assert (root / "taught" / "taught.json").exists()
-    ready = spec(root, "teacher", prepared=f"file://{root / 'taught'}")
-    asks, reads = group.prepare(root / "asks", spec(root, "teacher")), group.prepare(root / "reads", ready)
-    group.run_group(1, [str(asks), str(reads)], root, script="at_once.py")
+    place = f"file://{root / 'taught'}"
+    with redirect_stdout(StringIO()) as said:
+        assert status(["prepare", "-f", str(root / "job.yaml"), "--teacher", "--out", place]) == 0
+    assert f"train on it: language.distill.prepared: {place}" in said.getvalue()
+    files = json.loads((root / "taught" / "taught.json").read_text())["files"]
+    assert len([name for name in files if name.startswith("train")]) > 1, "each of two ranks has some to ask, or to read"
+    return place
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_run_has_the_weights_of_one_that_asks(size: int, root: Path, taught: str) -> None:
+    """To the last bit: one process asked ahead, and as many as train ask by themselves."""
+    asks = group.prepare(root / f"asks-{size}", spec(root, "teacher"))
+    reads = group.prepare(root / f"reads-{size}", spec(root, "teacher", prepared=taught))
+    group.run_group(size, [str(asks), str(reads)], root, script="at_once.py")
     expected, found = group.weights(asks, "model"), group.weights(reads, "model")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert group.losses(reads) == group.losses(asks)
-    # The teacher is another one by now, where it lay.
+
+
+def test_another_teacher_where_it_lay_is_refused(root: Path, taught: str) -> None:
     shutil.rmtree(root / "teacher")
     bases.base(root / "teacher", "gpt2", width=32)
-    again = group.prepare(root / "changed", ready)
+    again = group.prepare(root / "changed", spec(root, "teacher", prepared=taught))
     with pytest.raises(AssertionError, match=r"GTJ0108 another teacher was asked .*language\.distill\.prepared"):
         group.run_group(1, [str(again)], root)
 

@@ -106,10 +106,10 @@ def test_samples_are_asked_for_by_the_template(name: str, root: Path, tmp_path: 
     assert status(["sample", str(root / name), "--prompt", "2 and 2", "--count", "2", "--out", str(tmp_path / "drawn")]) == 0
     theirs = AutoTokenizer.from_pretrained(exported(root, name, tmp_path / "out"))
     expected = theirs.apply_chat_template(TALK[:1], add_generation_prompt=True)["input_ids"]
-    (_, prompts, lengths, _, end, *_), *_ = seen
+    (_, prompts, lengths, _, ends, *_), *_ = seen
     assert prompts.tolist() == [expected] * 2
     assert lengths.tolist() == [len(expected)] * 2
-    assert end == theirs.eos_token_id
+    assert ends[0] == theirs.eos_token_id
 
 
 @pytest.mark.parametrize(("name", "why"), [("lora", "line 1 differs"), ("whole", "one of its own")])

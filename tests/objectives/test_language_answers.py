@@ -192,15 +192,15 @@ def test_completions_follow_their_own_prompt_whoever_lies_beside_it(architecture
     lengths = torch.tensor([3, 9, 6])
     uniform = Noise.of(0, 0, "rollout", torch.arange(3)).uniform("tokens", 12)
     with torch.no_grad():
-        cold, _ = complete(model, rows, lengths, uniform, END, temperature=1e-4)
-        together, counts = complete(model, rows, lengths, uniform, END)
+        cold, _ = complete(model, rows, lengths, uniform, (END,), temperature=1e-4)
+        together, counts = complete(model, rows, lengths, uniform, (END,))
         for row, prompt in enumerate(prompts):
             theirs = model.generate(
                 prompt[None], max_new_tokens=12, do_sample=False, pad_token_id=END, attention_mask=torch.ones(1, len(prompt))
             )
             wanted = theirs[0, len(prompt) :].tolist()
             assert cold[row].tolist()[: len(wanted)] == wanted
-            by_itself, count = complete(model, rows[row : row + 1], lengths[row : row + 1], uniform[row : row + 1], END)
+            by_itself, count = complete(model, rows[row : row + 1], lengths[row : row + 1], uniform[row : row + 1], (END,))
             assert torch.equal(by_itself[0], together[row])
             assert count.item() == counts[row].item()
 
@@ -219,9 +219,13 @@ def test_a_completion_counts_up_to_its_end_and_with_it() -> None:
             return SimpleNamespace(logits=logits, past_key_values=1)
 
     prompts = torch.tensor([[ord("x"), ord("a")], [ord("c"), END]])
-    tokens, counts = complete(Spelling(), prompts, torch.tensor([2, 1]), torch.full((2, 5), 0.5), END)
+    tokens, counts = complete(Spelling(), prompts, torch.tensor([2, 1]), torch.full((2, 5), 0.5), (END,))
     assert tokens.tolist() == [[ord("b"), ord("c"), END, END, END], [END] * 5]
     assert counts.tolist() == [3, 1]
+    for alone in (False, True):
+        tokens, counts = complete(Spelling(), prompts, torch.tensor([2, 1]), torch.full((2, 5), 0.5), (END, ord("c")), alone=alone)
+        assert tokens.tolist() == [[ord("b"), ord("c"), END, END, END], [END] * 5], "of several ends the first, whichever it is"
+        assert counts.tolist() == [2, 1]
 
 
 def test_samples_are_told_behind_their_prompts() -> None:

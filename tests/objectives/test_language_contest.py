@@ -74,7 +74,7 @@ def said(model: Any, batch: Batch) -> list[str]:
     found = []
     for row in range(batch.size):
         prompt, length = batch.data["prompt"][row : row + 1], batch.data["prompt_length"][row : row + 1]
-        tokens, count = complete(model, prompt, length, batch.noise.uniform("tokens", LENGTH)[row : row + 1], END)
+        tokens, count = complete(model, prompt, length, batch.noise.uniform("tokens", LENGTH)[row : row + 1], (END,))
         found.append(ByteTokenizer().decode([token for token in tokens[0, : int(count)].tolist() if token != END]))
     return found
 

@@ -159,7 +159,7 @@ def test_it_raises_the_reward_that_preferences_were_judged_by_and_stays_near_its
         prompt, length = torch.tensor([[END, ord("q")]]).expand(count, 2), torch.full((count,), 2)
         uniform = torch.rand(count, 4, generator=torch.Generator().manual_seed(key))
         with torch.no_grad():
-            completion, taken = complete(network, prompt, length, uniform, END)
+            completion, taken = complete(network, prompt, length, uniform, (END,))
         texts = [tokenizer.decode(row[:n].tolist()) for row, n in zip(completion, taken, strict=True)]
         return *joined(prompt, length, completion, taken, END), letters([], texts)
 

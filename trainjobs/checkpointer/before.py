@@ -21,7 +21,7 @@ from trainjobs.checkpoints import Checkpoints, Corrupt, locate, open_store
 from trainjobs.data import origin
 from trainjobs.data.chat_template import FILE as TEMPLATE
 from trainjobs.data.holdout import Rule
-from trainjobs.data.job_template import compare, text_of, tokenizer_of
+from trainjobs.data.job_template import compare, ending, text_of, tokenizer_of
 from trainjobs.data.origin import Origin
 from trainjobs.data.pretrained import Pretrained
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
@@ -108,7 +108,7 @@ def tokenizer(before: Before, spec: Spec, base: Pretrained | None, world: World)
     text = world.lead(text_of, language.template) if language.template is not None else None
     if before.metadata:
         compare(before.files.get(TEMPLATE), text)
-    return tokenizer_of(language, base, text)
+    return ending(tokenizer_of(language, base, text))
 
 
 def compare_data(before: Before, now: Origin, spec: Spec) -> str | None:

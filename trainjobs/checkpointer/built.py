@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trainjobs.api.job import Spec
 from trainjobs.checkpointer.judges import with_judges
 from trainjobs.checkpointer.teacher import with_teacher
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.evaluate import class_images
 from trainjobs.objectives.build import build
 from trainjobs.objectives.diffusion.pipeline import PipelineObjective
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 def built(spec: Spec, info: DataInfo, base: Pretrained | None, world: World, run: Path, *, tell: Callable[[str], None]) -> Model:
     """The model, a teacher and models of rewards beside it where the manifest names them, and DreamBooth's pictures of the class, which the
-    pipeline draws as it begins. Every rank must call it. `tell` is told what takes long, and which attention was chosen.
+    pipeline draws as it begins. Every rank must call it. `tell` is told what takes long, which attention was chosen, and where
+    what is drawn ends.
 
     JobErrors of `build`, `attended`, `with_teacher`, `with_judges` and `class_images.draw`.
     """
@@ -33,7 +35,18 @@ def built(spec: Spec, info: DataInfo, base: Pretrained | None, world: World, run
         tell(f"attention: {attention}")
         if world.leads:
             progress.update(run, attention=attention)
+    if ends := ended(spec, info):
+        tell(f"what is drawn ends at {ends}")
+        if world.leads:
+            progress.update(run, ends=ends)
     model = with_judges(with_teacher(model, spec, info, world, run), spec, world, run)
     if isinstance(model.objective, PipelineObjective) and base is not None:
         class_images.draw(model.objective, spec, base, world, run / "cache" / class_images.FOLDER, tell)
     return model
+
+
+def ended(spec: Spec, info: DataInfo) -> str:
+    """The tokens at which what a language model draws is over, where a base says which; else ""."""
+    if spec.language is None or spec.language.task != "causal" or not isinstance(info.tokenizer, PretrainedTokenizer):
+        return ""
+    return ", ".join(str(info.tokenizer.inner.id_to_token(end)) for end in info.tokenizer.ends)

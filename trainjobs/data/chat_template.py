@@ -22,6 +22,7 @@ from trainjobs.data.tokens import Tokenizer
 
 FILE = "chat_template.jinja"
 HOW = f"name one that it is to learn in language.template: {listed(TEMPLATES)}, or a file of jinja"
+ANSWER = "Forty-two."
 _SHORT = 64  # characters
 
 
@@ -130,6 +131,17 @@ class ChatTemplate:
             where, how = f"{self.tokenizer.base.uri}", "write the conversation as the model's template wants it"
             raise JobError("GTJ0113", "the model's chat template refuses a conversation", where=where, why=str(error), how=how) from error
         return str(rendered)
+
+    def answered(self) -> str:
+        """A question and ANSWER to it, as text. JobError GTJ0113."""
+        return self.rendered([Message("user", "What is six times seven?"), Message("assistant", ANSWER)], opened=False)
+
+    def ending(self, text: str) -> int | None:
+        """The special token that ends ANSWER in what is `answered`; None where it is not there, or none stands behind it."""
+        behind = text.rfind(ANSWER) + len(ANSWER) if ANSWER in text else len(text)
+        encoded, special = self.encoded(text), self.tokenizer.special
+        ends = (one for one, (start, _) in zip(encoded.ids, encoded.offsets, strict=True) if start >= behind and one in special)
+        return next(ends, None)
 
     def encoded(self, text: str) -> Any:
         return self._inner.encode(text, add_special_tokens=False)

@@ -7,7 +7,9 @@ content without blanks around it, and the end-of-text token, which no text encod
 
 What an answer's tokens are is found by rendering: the conversation before it, with the words that open an answer, must be the beginning
 of the conversation with it, token for token, and what is behind that is the answer and its end. So it holds for any template, also for
-those that do not say which of their words are generated, which is nearly all. No torch here.
+those that do not say which of their words are generated, which is nearly all. Where a template has what the system says in the last turn
+of the user (Mistral's V3), answers before that turn are read without it: there it is the conversation without it that is the beginning,
+as Mistral's own fine-tuning learns them. No torch here.
 """
 
 from __future__ import annotations
@@ -108,14 +110,28 @@ def by_beginnings(
     """The same for any template, of the messages of these `numbers`: by an encoding of what is before each, and of what is up to it."""
     whole, found = template.render(talk, opened=False), []
     for number in numbers:
-        before = template.render(talk[:number], opened=True)
-        upto = template.render(talk[: number + 1], opened=False)
-        for part, what in ((before, f"what opens message {number + 1}"), (upto, f"the conversation up to message {number + 1}")):
-            if whole[: len(part)] != part:
-                at = next(at for at, (one, other) in enumerate(zip_longest(whole[: len(part)], part)) if one != other)
-                there = whole[at] if at < len(whole) else "missing"
-                why = f"{what} is no beginning of the whole: token {at + 1} is {part[at]} in the one, and {there} in the other"
-                how = "set language.loss.tokens to completion, or use a template that leaves earlier turns as they are"
-                raise JobError("GTJ0113", "the chat template rewrites earlier turns", where=where, why=why, how=how)
+        before, upto = _around(template, talk, number)
+        later = talk[0].role == "system" and any(message.role == "user" for message in talk[number + 1 :])
+        if later and whole[: len(before)] != before:
+            without = _around(template, talk[1:], number - 1)
+            if all(whole[: len(part)] == part for part in without):
+                before, upto = without
+        begins(whole, before, f"what opens message {number + 1}", where)
+        begins(whole, upto, f"the conversation up to message {number + 1}", where)
         found.append((len(before), len(upto)))
     return whole, found
+
+
+def _around(template: Template, talk: Sequence[Message], number: int) -> tuple[list[int], list[int]]:
+    """What is before the answer of that number, and what is up to it."""
+    return template.render(talk[:number], opened=True), template.render(talk[: number + 1], opened=False)
+
+
+def begins(whole: list[int], part: list[int], what: str, where: str) -> None:
+    """See that a conversation begins with that part. JobError GTJ0113 with the first token that differs."""
+    if whole[: len(part)] != part:
+        at = next(at for at, (one, other) in enumerate(zip_longest(whole[: len(part)], part)) if one != other)
+        there = whole[at] if at < len(whole) else "missing"
+        why = f"{what} is no beginning of the whole: token {at + 1} is {part[at]} in the one, and {there} in the other"
+        how = "set language.loss.tokens to completion, or use a template that leaves earlier turns as they are"
+        raise JobError("GTJ0113", "the chat template rewrites earlier turns", where=where, why=why, how=how)

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainjobs.api.errors import JobError, printable
 from trainjobs.api.problem import listed
-from trainjobs.data.conversation import Message, Template, answers, messages
+from trainjobs.data.conversation import Message, Template, answers, begins, messages
 from trainjobs.data.formats import SHAPES, Format
 from trainjobs.data.tokens import Tokenizer
 
@@ -129,9 +129,7 @@ class Encoder:
         """The tokens of an answer to a prompt, its end included."""
         if isinstance(value, list):
             asked = messages(prompt, "prompt", where) if isinstance(prompt, list) else (Message("user", _text(prompt, "prompt", where)),)
-            talk = (*asked, *messages(value, role, where))
-            start = len(self.template.render(asked, opened=True))
-            return self.template.render(talk, opened=False)[start:]
+            return self._behind(self.template.render(asked, opened=True), (*asked, *messages(value, role, where)), where)
         text = _text(value, role, where)
         if isinstance(prompt, list):
             return self._answer(prompt, [{"role": "assistant", "content": text}], role, where)
@@ -140,6 +138,12 @@ class Encoder:
         if self._encode(end + begin) != [*self._encode(end), *self._encode(begin)]:
             self.joined += 1
         return [*tokens, self.tokenizer.end]
+
+    def _behind(self, prompt: list[int], talk: tuple[Message, ...], where: str) -> list[int]:
+        """The tokens of a conversation behind those of its prompt. JobError GTJ0113 where it does not begin with them."""
+        whole = self.template.render(talk, opened=False)
+        begins(whole, prompt, "the prompt", where)
+        return whole[len(prompt) :]
 
     def _learned(self, prompt: list[int], answer: list[int]) -> Sequence:
         marks = [self.on == "all"] * len(prompt) + [True] * len(answer)
@@ -154,9 +158,8 @@ class Encoder:
             both = messages(chosen, "chosen", where), messages(rejected, "rejected", where)
             same = _alike(*both)
             same = min(same, len(both[0]) - 1, len(both[1]) - 1)
-            start = len(self.template.render(both[0][:same], opened=True))
-            prompt = [*self.template.begins, *self.template.render(both[0][:same], opened=True)]
-            return [self._learned(prompt, self.template.render(talk, opened=False)[start:]) for talk in both]
+            before = self.template.render(both[0][:same], opened=True)
+            return [self._learned([*self.template.begins, *before], self._behind(before, talk, where)) for talk in both]
         texts = _text(chosen, "chosen", where), _text(rejected, "rejected", where)
         shared = texts[0][: _alike(*texts)]
         shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]

@@ -9,13 +9,11 @@ its special tokens is missing. As ordinary text it would be learned, but nothing
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from trainjobs.api.errors import JobError, printable
 from trainjobs.api.language import TEMPLATES, Language
 from trainjobs.api.problem import listed
-from trainjobs.data.chat_template import FILE, ChatTemplate
-from trainjobs.data.conversation import Message
+from trainjobs.data.chat_template import ANSWER, FILE, ChatTemplate, own
 from trainjobs.data.known_templates import NAMES, TEXTS, TOKENS
 from trainjobs.data.places.open import AMID, open_place
 from trainjobs.data.pretrained import Pretrained
@@ -25,16 +23,29 @@ from trainjobs.stores.patience import Patience
 
 WHERE = "language.template"
 MOST = 1 << 20  # bytes of a template
-_ANSWER = "Forty-two."
 
 
 def tokenizer_of(language: Language, base: Pretrained, text: str | None = None) -> PretrainedTokenizer:
     """The tokenizer of a base, with the template that the job names for it; `text` is that, where it was read before. JobErrors of `read`,
     `text_of` and `templated`."""
-    own = read(base)
+    found = read(base)
     if language.template is None:
-        return own
-    return templated(own, text_of(language.template) if text is None else text, language.template)
+        return found
+    return templated(found, text_of(language.template) if text is None else text, language.template)
+
+
+def ending(tokenizer: PretrainedTokenizer) -> PretrainedTokenizer:
+    """With the token at which an answer ends by the base's own template among those at which one that is drawn is over. Many a base names
+    another as its end of text (Gemma <eos>, and its answers end with <end_of_turn>), and would be drawn past it, into turns of its own."""
+    text = own(tokenizer.base) if tokenizer.template is None else None
+    if text is None:
+        return tokenizer
+    chat = ChatTemplate(tokenizer, text)
+    try:
+        end = chat.ending(chat.answered())
+    except JobError:  # what it wants of a conversation is told where there is one
+        return tokenizer
+    return tokenizer if end is None else replace(tokenizer, ends=tuple(dict.fromkeys([*tokenizer.ends, end])))
 
 
 def text_of(asked: str, seconds: float = AMID) -> str:
@@ -70,15 +81,12 @@ def templated(tokenizer: PretrainedTokenizer, text: str, asked: str) -> Pretrain
     if asked in TEXTS and (unnamed := [name for name in NAMES if name in text and name not in chat.named]):
         raise _apart(asked, f"the tokenizer of {uri} names no {listed(unnamed, 'and')}")
     try:
-        rendered = chat.rendered([Message("user", "What is six times seven?"), Message("assistant", _ANSWER)], opened=False)
+        rendered = chat.answered()
     except JobError as error:
         raise _unusable(asked, f"of a question and an answer it makes nothing: {error.why}") from error
-    if _ANSWER not in rendered:
+    if ANSWER not in rendered:
         raise _unusable(asked, "of a question and an answer it leaves the answer out")
-    encoded: Any = chat.encoded(rendered)
-    behind = rendered.rindex(_ANSWER) + len(_ANSWER)
-    special = tokenizer.special
-    end = next((one for one, (start, _) in zip(encoded.ids, encoded.offsets, strict=True) if start >= behind and one in special), None)
+    end = chat.ending(rendered)
     if end is None:
         raise _apart(asked, f"behind an answer stands no special token of the tokenizer of {uri}", "nothing would say where one ends")
     return replace(made, end=end, ends=tuple(dict.fromkeys([end, *tokenizer.ends])))

@@ -3,8 +3,9 @@
 chatml   OpenAI, chatml.md of openai-python v0.28; the format of Qwen and SmolLM2
 llama3   Meta, "Model cards and prompt formats", Llama 3
 gemma    Google, "Gemma formatting and system instructions"; there is no system turn, so what it says begins the first of the user's
-mistral  Mistral, "Demystifying Mistral's instruct tokenization and chat templates", tokenizer V3. What the system says begins the first
-         turn of the user, not the last: one that moves would rewrite earlier turns
+mistral  Mistral, "Demystifying Mistral's instruct tokenization and chat templates", tokenizer V3, as Mistral-7B-Instruct-v0.3 has it on the
+         hub: what the system says begins the last turn of the user. So it does where an answer is behind that, as mistral-common has it
+         for fine-tuning; the hub's leaves it out there
 zephyr   Hugging Face, model card of zephyr-7b-beta: what opens a turn is plain text, so any tokenizer will do
 
 None puts words into a conversation that has none, such as a date or a system turn by default.
@@ -20,6 +21,7 @@ _SYSTEM = (
     "{% if messages and messages[0].role == 'system' %}{% set system = messages[0].content | trim + '\n\n' %}{% set turns = messages[1:] %}"
     "{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
 )
+_UNTRIMMED = _SYSTEM.replace(" | trim", "")
 _ROLES = (
     "{% if message.role not in ['system', 'user', 'assistant'] %}"
     "{{ raise_exception('it knows the roles system, user and assistant alone') }}{% endif %}"
@@ -44,9 +46,10 @@ TEXTS = {
         "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
     ),
     "mistral": (
-        _SYSTEM + "{{ bos_token }}{% for message in turns %}" + _ALTERNATING + "{% if message.role == 'assistant' %}"
+        _UNTRIMMED + "{% set last = turns | length - 2 + turns | length % 2 %}"
+        "{{ bos_token }}{% for message in turns %}" + _ALTERNATING + "{% if message.role == 'assistant' %}"
         "{{ ' ' + message.content | trim + eos_token }}{% else %}"
-        "{{ '[INST] ' + (system if loop.first else '') + message.content | trim + '[/INST]' }}{% endif %}{% endfor %}"
+        "{{ '[INST] ' + (system if loop.index0 == last else '') + message.content + '[/INST]' }}{% endif %}{% endfor %}"
     ),
     "zephyr": (
         "{% for message in messages %}" + _ROLES + "{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}{% endfor %}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -30,6 +31,11 @@ class Tokenizer(Protocol):
     @property
     def end(self) -> int:
         """The end-of-text token; of those that are made here the last of the vocabulary."""
+        ...
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens at which what is drawn is over; `end` is the first."""
         ...
 
     @property
@@ -61,6 +67,7 @@ class ByteTokenizer:
 
     vocabulary: int = 257
     end: int = 256
+    ends: tuple[int, ...] = (256,)
     start: int = 256
     before: tuple[int, ...] = ()
 
@@ -95,6 +102,10 @@ class BpeTokenizer:
         return int(self.inner.get_vocab_size())
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        return (self.end,)
+
+    @property
     def start(self) -> int:
         return self.end
 
@@ -109,6 +120,11 @@ class BpeTokenizer:
         import numpy as np
 
         return [np.array(found.ids, dtype=np.int32) for found in self.inner.encode_batch_fast(texts)]
+
+
+def up_to_end(tokenizer: Tokenizer, tokens: Iterable[int]) -> list[int]:
+    """What was drawn before the first token at which it is over."""
+    return list(takewhile(lambda token: token not in tokenizer.ends, tokens))
 
 
 def train_bpe(documents: Iterable[str], vocabulary_size: int) -> BpeTokenizer:

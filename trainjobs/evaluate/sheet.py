@@ -142,7 +142,7 @@ def cut(tokens: Sequence[int], tokenizer: Tokenizer) -> str:
             else:
                 run.append(token)
         return END.join(parts)
-    return BETWEEN.join(END if token == tokenizer.end else tokenizer.decode([token]) for token in tokens)
+    return BETWEEN.join(END if token in tokenizer.ends else tokenizer.decode([token]) for token in tokens)
 
 
 def fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

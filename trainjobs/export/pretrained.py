@@ -93,6 +93,8 @@ def finish(
             _adapter(folder, found, adapter, base, language.task)
         if template is not None:
             templates.carry(folder, found, template, language, TOKENS)
+        elif language.task == "causal":
+            templates.stops(folder, found, language)
     return sorted(path.name for path in folder.glob("*.safetensors"))
 
 

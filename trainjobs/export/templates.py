@@ -1,5 +1,5 @@
-"""The chat template that a job named for its base, in what is exported of the model: whoever loads it writes conversations as it has
-learned them, and stops where its answers end."""
+"""The chat template of a job, in what is exported of the model: whoever loads it writes conversations as it has learned them, and stops
+where its answers end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trainjobs.api.language import Language
-from trainjobs.data.chat_template import FILE
-from trainjobs.data.job_template import templated
+from trainjobs.data.chat_template import FILE, own
+from trainjobs.data.job_template import ending, templated
 from trainjobs.data.pretrained import CONFIG, Pretrained
-from trainjobs.data.pretrained_tokenizer import read
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer, read
 from trainjobs.export.huggingface import text
 
 
@@ -34,7 +34,18 @@ def carry(folder: Path, found: Pretrained, template: str, language: Language, na
             if now.end != before.end and "eos_token" not in template and "eos_token" in told:
                 told["eos_token"] = now.inner.id_to_token(now.end)
             (folder / name).write_bytes(text(told))
+    _stopping(folder, now, language)
+
+
+def stops(folder: Path, found: Pretrained, language: Language) -> None:
+    """See that a model of a base with a chat template of its own is drawn from by others up to where the run's samples ended."""
+    if own(found) is not None:
+        _stopping(folder, ending(read(found)), language)
+
+
+def _stopping(folder: Path, tokenizer: PretrainedTokenizer, language: Language) -> None:
+    """Put the tokens at which it is over into generation_config.json, where there is a whole model that generates."""
     if (folder / CONFIG).exists() and language.method != "reward":
         name = "generation_config.json"
         told = json.loads((folder / name).read_bytes()) if (folder / name).exists() else {}
-        (folder / name).write_bytes(text({**told, "eos_token_id": list(now.ends)}))
+        (folder / name).write_bytes(text({**told, "eos_token_id": list(tokenizer.ends)}))

@@ -157,8 +157,8 @@ def checkpoints(run: Run) -> dict[str, Any]:
 
 
 def machine(run: Run, progress: Row) -> list[tuple[str, str]]:
-    told = {"workers": "workers", "device": "device", "stage": "ZeRO stage", "attention": "attention", "attempt": "attempts"}
-    names = (*told.items(), ("restarts", "restarts"))
+    told = {"workers": "workers", "device": "device", "stage": "ZeRO stage", "attention": "attention", "ends": "what is drawn ends at"}
+    names = (*told.items(), ("attempt", "attempts"), ("restarts", "restarts"))
     found = [(label, str(progress[name])) for name, label in names if progress.get(name) is not None]
     return found + [(name, str(version)) for name, version in run.versions().items()]
 

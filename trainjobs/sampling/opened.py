@@ -21,6 +21,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.checkpoints.tensors import SUFFIX, read_layout
 from trainjobs.data.chat_template import FILE
+from trainjobs.data.job_template import ending
 from trainjobs.data.job_template import tokenizer_of as tokenizer_of_base
 from trainjobs.data.pretrained import fetched, pinned
 from trainjobs.data.source import DataInfo
@@ -184,7 +185,7 @@ def tokenizer_of(spec: Spec, folder: Path, scratch: Path | None) -> Tokenizer:
     if spec.language.base is not None:
         base, template = spec.language.base, folder / FILE
         text = template.read_text(encoding="utf-8") if template.is_file() else None
-        return tokenizer_of_base(spec.language, fetched(base, pinned(base, None), scratch or folder), text)
+        return ending(tokenizer_of_base(spec.language, fetched(base, pinned(base, None), scratch or folder), text))
     if spec.language.tokenizer.type == "byte":
         return ByteTokenizer()
     told = json.loads((folder / TRAINED).read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.api.language import LanguageLoss
 from trainjobs.data.answers import NOT_LEARNED
-from trainjobs.data.tokens import Tokenizer
+from trainjobs.data.tokens import Tokenizer, up_to_end
 from trainjobs.objectives.language.attention import Masks, dense
 from trainjobs.objectives.language.drawing import complete
 from trainjobs.objectives.language.tokens import inputs, summed_loss
@@ -74,13 +74,13 @@ def drawn(model: nn.Module, tokenizer: Tokenizer, context_length: int, batch: Ba
     prompt_BP = batch.data.get("prompt", torch.full((batch.size, 1), tokenizer.end, device=device))
     length_B = batch.data.get("prompt_length", torch.ones(batch.size, dtype=torch.int64, device=device))
     room = max(1, min(context_length - prompt_BP.shape[1], LONGEST_SAMPLE))
-    tokens_BT, _ = complete(model, prompt_BP, length_B, batch.noise.uniform("tokens", room), tokenizer.end, temperature)
+    tokens_BT, _ = complete(model, prompt_BP, length_B, batch.noise.uniform("tokens", room), tokenizer.ends, temperature)
     return Samples(texts=tuple(texts(tokenizer, batch.data.get("prompt"), length_B, tokens_BT)))
 
 
 def texts(tokenizer: Tokenizer, prompt_BP: Tensor | None, length_B: Tensor, tokens_BT: Tensor) -> list[str]:
     """Prompts and their completions, as people read them."""
-    made = [tokenizer.decode(row[: row.index(tokenizer.end)] if tokenizer.end in row else row) for row in tokens_BT.tolist()]
+    made = [tokenizer.decode(up_to_end(tokenizer, row)) for row in tokens_BT.tolist()]
     if prompt_BP is None:
         return made
     asked = [said(tokenizer, row[:length]) for row, length in zip(prompt_BP.tolist(), length_B.tolist(), strict=True)]
@@ -91,7 +91,7 @@ def said(tokenizer: Tokenizer, tokens: list[int]) -> str:
     """The text of tokens, a line for each turn."""
     turns: list[list[int]] = [[]]
     for token in tokens:
-        if token == tokenizer.end:
+        if token in tokenizer.ends:
             turns.append([])
         else:
             turns[-1].append(token)

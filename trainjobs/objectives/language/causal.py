@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainjobs.api.evaluation import LONGEST_SAMPLE
-from trainjobs.data.tokens import Tokenizer
+from trainjobs.data.tokens import Tokenizer, up_to_end
 from trainjobs.models.generation import draw
 from trainjobs.objectives.phase import Batch, Phase, Samples, over
 
@@ -75,6 +75,5 @@ class LanguageObjective:
         return Samples(texts=tuple(self._text(row) for row in torch.cat(drawn, dim=1).tolist()))
 
     def _text(self, tokens: list[int]) -> str:
-        """The text up to the first end-of-text token."""
-        end = self.tokenizer.end
-        return self.tokenizer.decode(tokens[: tokens.index(end)] if end in tokens else tokens)
+        """The text up to the first token at which one ends."""
+        return self.tokenizer.decode(up_to_end(self.tokenizer, tokens))

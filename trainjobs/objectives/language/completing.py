@@ -32,8 +32,9 @@ def completed(model: nn.Module, tokenizer: Tokenizer, settings: Rewarded, batch:
     uniform = batch.noise.uniform("tokens", settings.max_completion)
     alone = batch.whole is not None
     with batch.whole(model) if batch.whole else nullcontext(model) as whole:
-        completion_BT, count_B = complete(whole, prompt_BP, length_B, uniform, tokenizer.end, settings.temperature, alone=alone)
-    ended_B = completion_BT.gather(1, count_B[:, None] - 1)[:, 0] == tokenizer.end
+        completion_BT, count_B = complete(whole, prompt_BP, length_B, uniform, tokenizer.ends, settings.temperature, alone=alone)
+    last_B = completion_BT.gather(1, count_B[:, None] - 1)[:, 0]
+    ended_B = torch.isin(last_B, torch.tensor(tokenizer.ends, device=last_B.device))
     tokens, labels = joined(prompt_BP, length_B, completion_BT, count_B, tokenizer.end)
     rows = {"tokens": tokens, "labels": labels, "count": count_B, "ended": ended_B, "prompt_length": length_B}
     return {**rows, "columns": batch.data["columns"], "step": torch.full_like(count_B, batch.at.step)}
@@ -121,5 +122,5 @@ def texts_of(tokenizer: Tokenizer, rows: Rows) -> tuple[list[str], list[str]]:
     prompts, completions = [], []
     for row, length, count in zip(*(rows[name].tolist() for name in ("tokens", "prompt_length", "count")), strict=True):
         prompts.append(said(tokenizer, row[:length]))
-        completions.append(tokenizer.decode([token for token in row[length : length + count] if token != tokenizer.end]))
+        completions.append(tokenizer.decode([token for token in row[length : length + count] if token not in tokenizer.ends]))
     return prompts, completions

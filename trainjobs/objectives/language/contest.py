@@ -70,15 +70,15 @@ class Contest:
     def _worth(
         self, as_it_began: bool, prompt_BP: Tensor, length_B: Tensor, uniform_BT: Tensor, columns: Mapping[str, list[Any]], step: int
     ) -> list[float | None]:
-        own, end = self.model, self.tokenizer.end
+        own = self.model
         without: AbstractContextManager[Any] = nullcontext()
         if as_it_began and self.reference is None:
             without = own.disable_adapter()  # type: ignore[operator]
         elif as_it_began and self.reference is not None:
             own = self.reference
         with without:
-            tokens_BT, count_B = complete(own, prompt_BP, length_B, uniform_BT, end, self.temperature)
-        tokens, _ = joined(prompt_BP, length_B, tokens_BT, count_B, end)
+            tokens_BT, count_B = complete(own, prompt_BP, length_B, uniform_BT, self.tokenizer.ends, self.temperature)
+        tokens, _ = joined(prompt_BP, length_B, tokens_BT, count_B, self.tokenizer.end)
         said = texts_of(self.tokenizer, {"tokens": tokens, "prompt_length": length_B, "count": count_B})
         return self.rewards(*said, columns, step)
 

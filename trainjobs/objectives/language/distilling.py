@@ -89,7 +89,7 @@ class DistillObjective:
         uniform_BT = batch.noise.uniform("tokens", own.max_completion)[:, :most]
         alone = batch.whole is not None
         with batch.whole(self.model) if batch.whole else nullcontext(self.model) as whole:
-            completion_BT, count_B = complete(whole, prompt_BL, length_B, uniform_BT, self.tokenizer.end, alone=alone)
+            completion_BT, count_B = complete(whole, prompt_BL, length_B, uniform_BT, self.tokenizer.ends, alone=alone)
         made = joined(prompt_BL, length_B, completion_BT, count_B, self.tokenizer.end)
         fills = (self.tokenizer.end, NOT_LEARNED)
         own_BL, asked_BL = (

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from trainjobs.api.evaluation import LONGEST_SAMPLE
 from trainjobs.data.answers import NOT_LEARNED
 from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
+from trainjobs.data.tokens import up_to_end
 from trainjobs.objectives.language.answers import SHOWN_BETWEEN
 from trainjobs.objectives.phase import Batch, Phase, Rows, Samples
 
@@ -111,8 +112,7 @@ class Seq2SeqObjective:
 
     def _text(self, tokens: list[int]) -> str:
         """Up to its end."""
-        ends = [tokens.index(end) for end in self.tokenizer.ends if end in tokens]
-        tokens = tokens[: min(ends)] if ends else tokens
+        tokens = up_to_end(self.tokenizer, tokens)
         if self.sentinels:
             return str(self.tokenizer.inner.decode(tokens, skip_special_tokens=False))
         return self.tokenizer.decode(tokens)
