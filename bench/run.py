@@ -1,8 +1,8 @@
 """Run benchmarks, write bench/results/<name>.json for each, and make docs/benchmarks.md from all of them.
 
-python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost language smollm2
-                     gan-losses data first-step demo-start scale startup probe operator operator-restart operator-scale operator-nodes
-                     endurance]
+python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost checkpoints
+                     record-cost gan-losses data language smollm2 first-step demo-start scale startup probe operator operator-restart
+                     operator-scale operator-nodes endurance]
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "lora": lambda: alone("bench.lora", "7"),
     "evaluation-cost": lambda: [alone("bench.evaluation_cost", name) for name in evaluation_cost.FEATURES for _ in range(3)],
     "checkpoints": lambda: alone("bench.checkpoints", "7"),
+    "record-cost": lambda: alone("bench.record_cost", "7"),
     "gan-losses": lambda: alone("bench.gan_losses"),
     "data": lambda: alone("bench.data", "3"),
     "language": lambda: language.measure(7, ROOT),

@@ -18,6 +18,7 @@ from bench import (
     lora,
     peers_table,
     probe_table,
+    record_cost,
     scale_page,
 )
 from bench.goodput import best
@@ -51,6 +52,7 @@ def page(results: Path) -> str:
         *gan_losses.section(found.get("gan-losses")),
         *evaluation_cost.section(found.get("evaluation-cost")),
         *checkpoints(found.get("checkpoints")),
+        *record_cost.section(found.get("record-cost")),
         *data_table.section(found.get("data")),
         *gpu(found.get("gpu")),
         *endurance(found.get("endurance")),

@@ -29,7 +29,7 @@ from gentrain_operator.pods import exit_status, head_runs
 from gentrain_operator.queues import held, queue_of
 from gentrain_operator.rayjob import SUBMITTER, configmap, rayjob
 from gentrain_operator.times import parsed_time, time
-from gentrain_operator.waiting import Waiting, given_up, waiting
+from gentrain_operator.waiting import Waiting, given_up, spoken_by, waiting
 from trainjobs.api.job import Spec
 from trainjobs.api.profile import ProfileSpec
 
@@ -157,9 +157,9 @@ def _under_way(seen: Observed, spec: Spec, now: datetime.datetime, attempt: int,
     given = gang.given_back(seen.holding, seen.rivals, job, now)
     if given is not None:
         return _ended(seen, spec, now, attempt, child, given[0], pause=given[1])
-    stuck = waiting(pods, child, seen.told) if present.starting(child) else None
     fitting = profiles.fitting(spec, seen.profiles or {}, seen.enforced)
     mine = fitting.get(resting.present(job.get("status") or {}, fitting, now), ProfileSpec())
+    stuck = waiting(pods, child, seen.told, spoken_by(mine.pool, now)) if present.starting(child) else None
     if stuck and len(fitting) > 1 and given_up(stuck, present.begun(child), mine.unschedulable_seconds, now):
         code, _, why = stuck.message.partition(" ") if stuck.message.startswith("GTJ") else ("GTJ0202", "", stuck.message)
         gone = Failure(code, "Infrastructure", "no image for the pods" if code == "GTJ0204" else "no node for the pods", why)

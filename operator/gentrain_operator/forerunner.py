@@ -22,7 +22,7 @@ from gentrain_operator.names import preflight_name
 from gentrain_operator.observed import Decision, Observed
 from gentrain_operator.refusals import Refused, of_pod
 from gentrain_operator.times import parsed_time
-from gentrain_operator.waiting import Waiting, given_up
+from gentrain_operator.waiting import given_up, spoken_by
 from trainjobs.api.profile import ProfileSpec
 
 log = logging.getLogger(__name__)
@@ -80,27 +80,18 @@ class Forerunner:
         found = preflight.verdict(there)
         if found is not None:
             return self._told(seen.job, now, preflight.key(there), found)
-        stuck = preflight.stuck(there, self._events(there))
+        name, profile, others = _mine(seen, now)
+        stuck = preflight.stuck(there, self._events(there), spoken_by(profile.pool, now))
         if stuck is None:
             return self._waits(seen.job, now, _looking(seen.job, known), again=preflight.poll(there, now))
-        rest = self._rest(seen, there, stuck, now)
-        if rest is not None:
+        begun = parsed_time(there["metadata"].get("creationTimestamp"))
+        if others and given_up(stuck, begun, profile.unschedulable_seconds, now):
+            rest = {"profiles": resting.rested(seen.job.get("status") or {}, name, stuck.message, now)}
             self._gone(seen.job, there, "")
             return self._waits(seen.job, now, _looking(seen.job, None), again=AT_ONCE, changes=rest)
         kind = "ResourcesReady" if stuck.condition == "ResourcesReady" else "Accepted"
         condition = Condition(kind, False, stuck.reason, stuck.message)
         return self._waits(seen.job, now, condition, again=preflight.poll(there, now))
-
-    def _rest(self, seen: Observed, there: Object, stuck: Waiting, now: datetime.datetime) -> Object | None:
-        """What changes because the profile whose nodes do not take the pod gives way to the job's next one; None while it does not."""
-        spec, _ = spec_of(seen.job)
-        status = seen.job.get("status") or {}
-        fitting = profiles.fitting(spec, seen.profiles or {}, seen.enforced) if spec is not None else {}
-        name = next(iter(resting.order(status, fitting, now)), "")
-        patience = fitting.get(name, ProfileSpec()).unschedulable_seconds
-        if len(fitting) < 2 or not given_up(stuck, parsed_time(there["metadata"].get("creationTimestamp")), patience, now):
-            return None
-        return {"profiles": resting.rested(status, name, stuck.message, now)}
 
     def _told(self, job: Object, now: datetime.datetime, looks_at: str, found: preflight.Verdict) -> Decision:
         """The verdict, written before its pod goes: the look that follows at once does the rest."""
@@ -157,6 +148,14 @@ class Forerunner:
             if error.status != 403:
                 raise
             return {}
+
+
+def _mine(seen: Observed, now: datetime.datetime) -> tuple[str, ProfileSpec, bool]:
+    """The profile whose turn it is ("" and the defaults of a job without), and whether there are others that it could give way to."""
+    spec, _ = spec_of(seen.job)
+    fitting = profiles.fitting(spec, seen.profiles or {}, seen.enforced) if spec is not None else {}
+    name = next(iter(resting.order(seen.job.get("status") or {}, fitting, now)), "")
+    return name, fitting.get(name, ProfileSpec()), len(fitting) > 1
 
 
 def _looking(job: Object, known: Object | None) -> Condition:

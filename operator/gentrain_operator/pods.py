@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from gentrain_operator.kube.resource import EVENTS, PODS, Object, Resource
 from gentrain_operator.kube.store import Key
 from gentrain_operator.names import JOB_LABEL, label_value
 from gentrain_operator.rayjob import HEAD, SUBMITTER
+from gentrain_operator.times import parsed_time
 
 LOOKED = 3
 
@@ -35,6 +37,14 @@ def fits_nowhere(pod: Object) -> str | None:
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return str(condition.get("message", ""))
+    return None
+
+
+def refused_at(pod: Object) -> datetime.datetime | None:
+    """When the scheduler first had no node for a pod that has none yet. Whatever it says of it later, the condition keeps this time."""
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return parsed_time(condition.get("lastTransitionTime"))
     return None
 
 

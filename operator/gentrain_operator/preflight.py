@@ -123,9 +123,9 @@ def verdict(pod: Object) -> Verdict | None:
     return Verdict(False, _line(code if code in CODES else "GTJ0306", found))
 
 
-def stuck(pod: Object, told: Mapping[str, Sequence[Object]]) -> Waiting | None:
-    """Why a pod that has not ended does not run; None when nothing is known against it. `told`: events about it, by its UID."""
-    found = waiting([pod], {}, told)
+def stuck(pod: Object, told: Mapping[str, Sequence[Object]], by: datetime.datetime) -> Waiting | None:
+    """Why a pod that has not ended does not run; None when nothing is known against it. `told` and `by` as waiting() has them."""
+    found = waiting([pod], {}, told, by)
     missing = _missing(pod, told.get(str(pod["metadata"].get("uid", "")), ()))
     if missing or (found and found.reason == "Unschedulable" and "persistentvolumeclaim" in found.message and "not found" in found.message):
         words = missing or found.message.removeprefix("GTJ0202 ") if found else missing

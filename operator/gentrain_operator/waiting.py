@@ -10,8 +10,13 @@ from typing import Literal
 from gentrain_operator import autoscaler
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
-from gentrain_operator.pods import containers, fits_nowhere, named
+from gentrain_operator.pods import containers, fits_nowhere, named, refused_at
+from gentrain_operator.times import time
 
+# Seconds in which an autoscaler has its say of a pod, from the scheduler's first: where the cloud makes the nodes (`pool` of the profile),
+# and elsewhere. Karpenter gathers pods for 1 to 10 s before it decides (batch-idle-duration and batch-max-duration, 1.14); the Cluster
+# Autoscaler looks every 10 s (scan-interval) and is to have decided within 60 on up to a thousand nodes (objectives in its FAQ).
+POOLED, UNPOOLED = 60, 5
 SOLD_OUT = 60  # seconds that are given an autoscaler which says that there is no capacity
 _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 _NOTHING: Mapping[str, Sequence[Object]] = {}
@@ -29,12 +34,22 @@ class Waiting:
     since: datetime.datetime | None = None
 
 
-def waiting(pods: Iterable[Object], rayjob: Object, told: Mapping[str, Sequence[Object]] = _NOTHING) -> Waiting | None:
+def spoken_by(pool: str | None, now: datetime.datetime) -> datetime.datetime:
+    """Of a pod that the scheduler refused later than this, an autoscaler's silence says nothing yet. `pool`: its profile's."""
+    return now - datetime.timedelta(seconds=POOLED if pool else UNPOOLED)
+
+
+def waiting(
+    pods: Iterable[Object],
+    rayjob: Object,
+    told: Mapping[str, Sequence[Object]] = _NOTHING,
+    by: datetime.datetime | None = None,
+) -> Waiting | None:
     """Why the pods of a young attempt do not all run; None when nothing is wrong with them. `told`: events about pods, and about a RayJob
-    without any, by their UID."""
+    without any, by their UID. `by`: what spoken_by() says; None: silence of an autoscaler means that there is none."""
     found = list(pods)
     complaints = [*_complaints(rayjob), *_unmade(told.get(str((rayjob.get("metadata") or {}).get("uid", "")), ()))]
-    return _quota(complaints) or _forbidden(complaints) or _unmountable(found) or _unpullable(found) or _unschedulable(found, told)
+    return _quota(complaints) or _forbidden(complaints) or _unmountable(found) or _unpullable(found) or _unschedulable(found, told, by)
 
 
 def _quota(complaints: Iterable[str]) -> Waiting | None:
@@ -92,24 +107,36 @@ def _unpullable(pods: list[Object]) -> Waiting | None:
     return None
 
 
-def _unschedulable(pods: list[Object], told: Mapping[str, Sequence[Object]]) -> Waiting | None:
+def _unschedulable(pods: list[Object], told: Mapping[str, Sequence[Object]], by: datetime.datetime | None) -> Waiting | None:
     """The first pod that an autoscaler refuses; else, of those that wait for a node that is on its way, the one asked for last; else the
-    first of which only the scheduler spoke. While nodes come for some, an autoscaler has yet to speak of the others, or was not asked."""
+    first of which only the scheduler spoke, for longer than an autoscaler needs if there is one. While nodes come for some, an autoscaler
+    has yet to speak of the others, or was not asked."""
     found = [(pod, why, _word(pod, told)) for pod in pods if (why := fits_nowhere(pod)) is not None]
-    refused = [_of(*one) for one in found if one[2] is not None and one[2].kind != "coming"]
-    coming = [_of(*one) for one in found if one[2] is not None and one[2].kind == "coming"]
-    wordless = [_of(*one) for one in found if one[2] is None]
-    return next(iter(refused), None) or max(coming, key=lambda one: one.since or _LONG_AGO, default=None) or next(iter(wordless), None)
+    refused = [_of(pod, why, word) for pod, why, word in found if word is not None and word.kind != "coming"]
+    coming = [_of(pod, why, word) for pod, why, word in found if word is not None and word.kind == "coming"]
+    wordless = [_wordless(pod, why, by) for pod, why, word in found if word is None]
+    return (
+        next(iter(refused), None)
+        or max(coming, key=lambda one: one.since or _LONG_AGO, default=None)
+        or max(wordless, key=lambda one: one.reason == "Unschedulable", default=None)
+    )
 
 
 def _word(pod: Object, told: Mapping[str, Sequence[Object]]) -> autoscaler.Word | None:
     return autoscaler.last(told.get(str(pod["metadata"].get("uid", "")), ()))
 
 
-def _of(pod: Object, why: str, word: autoscaler.Word | None) -> Waiting:
+def _wordless(pod: Object, why: str, by: datetime.datetime | None) -> Waiting:
+    """Of a pod of which the scheduler alone spoke. The time since is said as a moment: it stays true, and is no reason to write again."""
+    since, scheduler = refused_at(pod), clean(why, 512)
+    if by is not None and since is not None and since > by and "persistentvolumeclaim" not in why:  # which no node brings
+        message = f"{named(pod)} waits for a node since {time(since)}: no autoscaler has spoken of it yet; the scheduler: {scheduler}"
+        return Waiting("ResourcesReady", "ScalingUp", message)
+    return Waiting("ResourcesReady", "Unschedulable", f"GTJ0202 {named(pod)} fits no node: {scheduler}{autoscaler.field(why)}")
+
+
+def _of(pod: Object, why: str, word: autoscaler.Word) -> Waiting:
     scheduler = clean(why, 512)
-    if word is None:
-        return Waiting("ResourcesReady", "Unschedulable", f"GTJ0202 {named(pod)} fits no node: {scheduler}{autoscaler.field(why)}")
     if word.kind == "coming":
         return Waiting("ResourcesReady", "ScalingUp", f"a node for {named(pod)} is on its way ({word.who}: {word.said})", word.at)
     if word.kind == "sold out":

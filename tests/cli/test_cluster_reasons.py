@@ -95,3 +95,17 @@ def test_an_operator_that_has_spoken_has_looked() -> None:
     assert "has looked at it" in found.what
     assert found.code == "GTJ0301"
     assert "no operator has looked" in explanation(Seen(job(), NOW, command)).what
+
+
+def test_a_pod_of_which_an_autoscaler_may_yet_speak_is_no_fault_while_the_operator_says_so() -> None:
+    refused = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3",
+        "lastTransitionTime": "2026-11-21T10:06:06Z",
+    }
+    for reason, fault in (("ScalingUp", False), ("Unschedulable", True)):
+        one = job("Provisioning", condition("ResourcesReady", False, reason, "said"), attempts=1, ended=0)
+        found = explanation(Seen(one, NOW, command, {"metadata": {"uid": "r"}}, [pod(conditions=[refused])]))
+        assert (found.what, found.fault) == (STUCK[reason], fault)

@@ -150,6 +150,7 @@ def test_a_job_makes_exactly_its_nodes_appear_run_and_go(bench: Bench, karpenter
     bench.phase("Succeeded")
     until(lambda: karpenter.nodes() == {}, 180, lambda: karpenter.last_words())
     assert "ScalingUp" in watched.seen()
+    assert "Unschedulable" not in watched.seen(), "while Karpenter had yet to speak"
 
 
 @pytest.mark.parametrize("provider", CLOUDS if ALL else ["aws"])

@@ -11,7 +11,7 @@ from gentrain_operator.decide import Observed
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import EVENTS, Object
 from gentrain_operator.pods import LOOKED, told
-from gentrain_operator.waiting import Waiting, waiting
+from gentrain_operator.waiting import Waiting, spoken_by, waiting
 from tests.operator.test_decide import ONE, UNSCHEDULABLE, at, child, decided, job, pod, profile, reasons
 
 KARPENTER, CA = "karpenter", "cluster-autoscaler"
@@ -167,6 +167,45 @@ def test_while_a_node_comes_for_one_pod_the_others_are_not_given_up() -> None:
     silent = waiting(many, child(), {})
     assert silent is not None
     assert silent.reason == "Unschedulable"
+
+
+def moment(seconds: float) -> str:
+    return f"{at(seconds / 60):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.parametrize(("pool", "grace"), [("karpenter", 60), (None, 5)])
+def test_before_an_autoscaler_has_had_its_say_nothing_is_said_to_fit_no_node(pool: str | None, grace: int) -> None:
+    """Karpenter gathers pods for up to ten seconds; where no profile says that nodes are made, a few seconds do for its usual one."""
+    cloud = {"provider": "aws", "pool": pool} if pool else {}
+    gpus = profile("a", accelerator={"type": "l4", "perNode": 4}, **cloud)
+    waits = pod(conditions=[{**UNSCHEDULABLE[0], "lastTransitionTime": moment(3)}])
+    waits["metadata"]["uid"] = "p1"
+
+    def look(seconds: float, *events: Object) -> tuple[str, str]:
+        asked = job({**ONE, "plan": {"profile": "a"}}, compute={"profiles": ["a"], "gpusPerWorker": 1})
+        seen = Observed(asked, [child(created=moment(0))], gpus, [waits], told={"p1": events})
+        decision = decided(seen, at(seconds / 60))
+        assert decision.status is not None
+        return reasons(decision)["ResourcesReady"], decision.status["message"]
+
+    name = waits["metadata"]["name"]
+    early = f"pod {name} waits for a node since {moment(3)}: no autoscaler has spoken of it yet; the scheduler: 0/3 nodes are available"
+    assert look(3) == look(3 + grace - 1) == ("False ScalingUp", early)
+    assert look(3 + grace) == ("False Unschedulable", f"GTJ0202 pod {name} fits no node: 0/3 nodes are available")
+    assert look(4, event("FailedScheduling", TAINT, KARPENTER, moment(4)))[0] == "False Unschedulable"
+    assert look(4, event("FailedScheduling", LIMIT, KARPENTER, moment(4)))[0] == "False NoCapacity"
+    assert "is on its way" in look(4, event("Nominated", "Pod should schedule on: nodeclaim/a", KARPENTER, moment(4)))[1]
+    waits["status"]["conditions"][0]["message"] = 'persistentvolumeclaim "runs" not found'
+    assert look(3)[0] == "False Unschedulable", "a volume that is missing is brought by nobody who makes nodes"
+
+
+def test_a_pod_that_no_autoscaler_spoke_of_in_time_is_told_before_those_that_came_later() -> None:
+    later, first = ({"metadata": {"name": f"w{n}", "uid": f"u{n}"}, "status": {}} for n in (1, 2))
+    later["status"] = {"conditions": [{**UNSCHEDULABLE[0], "lastTransitionTime": moment(50)}]}
+    first["status"] = {"conditions": [{**UNSCHEDULABLE[0], "lastTransitionTime": moment(0)}]}
+    found = waiting([later, first], child(), {}, spoken_by("nap", at(70 / 60)))
+    assert found is not None
+    assert (found.reason, found.message[:14]) == ("Unschedulable", "GTJ0202 pod w2")
 
 
 def stuck_job(minutes: float, *events: Object) -> Any:

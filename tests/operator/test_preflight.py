@@ -326,6 +326,20 @@ def test_a_pod_that_does_not_run_says_why_and_no_rayjob_is_made(status: Object, 
     assert reasons(decision) == {kind: f"False {reason}"}
 
 
+def test_before_an_autoscaler_has_had_its_say_its_pod_is_not_said_to_fit_no_node() -> None:
+    refused = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3", "lastTransitionTime": f"{NOW:%Y-%m-%dT%H:%M:%SZ}"}
+    for cloud, grace in (({"provider": "azure", "pool": "nap"}, 60), ({}, 5)):
+        desk = Desk(compute={"gpusPerWorker": 0, "profiles": ["a"]})
+        desk.profiles = profile("a", **cloud)
+        desk.look()
+        desk.world.says(phase="Pending", conditions=[refused])
+        early = desk.look(NOW + datetime.timedelta(seconds=grace - 1))
+        assert reasons(early) == {"ResourcesReady": "False ScalingUp"}
+        assert early.status is not None
+        assert early.status["message"].startswith("pod job-preflight waits for a node since ")
+        assert reasons(desk.look(NOW + datetime.timedelta(seconds=grace))) == {"Accepted": "False Unschedulable"}
+
+
 def test_a_profile_whose_nodes_do_not_take_the_pod_gives_way_to_the_next() -> None:
     desk = Desk(compute={"gpusPerWorker": 0, "profiles": ["full", "free"]})
     desk.profiles = {**profile("full", head={"selector": {"pool": "a"}}), **profile("free", head={"selector": {"pool": "b"}})}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from gentrain_operator.autoscaler import about
 from gentrain_operator.names import ATTEMPT_LABEL
-from gentrain_operator.waiting import waiting
+from gentrain_operator.waiting import spoken_by, waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
 from trainjobs.cli.cluster.sentences import PAUSED, REFUSED, STUCK, without_quota
@@ -195,8 +196,10 @@ def _between(seen: Seen) -> Explanation | None:
 
 
 def _stuck(seen: Seen) -> Explanation | None:
-    pods = _current(seen)
-    found = waiting(pods, seen.rayjob or {}, about(seen.events))
+    pods, shown = _current(seen), condition(seen.job, "ResourcesReady") or {}
+    # Whether an autoscaler may yet speak is for the operator to say, which knows the profile.
+    early = shown.get("reason") == "ScalingUp"
+    found = waiting(pods, seen.rayjob or {}, about(seen.events), spoken_by("any", datetime.fromtimestamp(seen.now, UTC)) if early else None)
     if found is None:
         return None
     code, text = coded(found.message)

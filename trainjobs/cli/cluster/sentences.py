@@ -36,7 +36,7 @@ STUCK = {
     "ImagePullFailed": "its image cannot be pulled",
     "Unschedulable": "its pods fit no node",
     "NoCapacity": "there are no machines to be had for its pods",
-    "ScalingUp": "machines for its pods are on their way",
+    "ScalingUp": "its pods wait for machines",
 }
 
 # What was before a pause between two attempts, where it is no failure.
