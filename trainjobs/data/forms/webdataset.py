@@ -59,30 +59,37 @@ def arrays_of(found: Iterator[Member], read: Read, where: str, most: int | None 
     broken: dict[str, Any] = {}
     rows: dict[str, list[tuple[int, int, int]]] = {}  # of each column: (row, start, size)
     numbers: dict[str, list[int]] = {}
-    for member in found:
-        if (named := key_and_column(member.name)) is None:
+    kinds: dict[str, Kind] = {}
+    last, row = "", -1
+    for name, start, size in found:
+        if (named := key_and_column(name)) is None:
             left["member without a key"] += 1
             continue
         key, column = named
-        row = keys.setdefault(key, len(keys))
-        if row != len(keys) - 1:
-            why = f"{member.name} comes after members of other keys"
-            how = "sort the members by name when the shard is written: tar --sort=name"
-            raise JobError("GTJ0113", "the members of a sample do not stand together", where=where, why=why, how=how)
-        if most is not None and row >= most:
-            del keys[key]
-            break
-        places = rows.setdefault(column, [])
+        if key != last:
+            if key in keys:
+                why = f"{name} comes after members of other keys"
+                how = "sort the members by name when the shard is written: tar --sort=name"
+                raise JobError("GTJ0113", "the members of a sample do not stand together", where=where, why=why, how=how)
+            if most is not None and len(keys) >= most:
+                break
+            last, row = key, len(keys)
+            keys[key] = row
+        if column not in kinds:
+            kinds[column], rows[column] = kind_of_column(column), []
+        kind, places = kinds[column], rows[column]
         if places and places[-1][0] == row:
             how = "write each column of a sample once"
-            raise JobError("GTJ0113", f"the sample {key} has two members .{column}", where=where, why=f"one is {member.name}", how=how)
-        places.append((row, member.start, member.size))
-        kind, name = kind_of_column(column), f"{where}/{member.name}"
+            raise JobError("GTJ0113", f"the sample {key} has two members .{column}", where=where, why=f"one is {name}", how=how)
+        places.append((row, start, size))
+        if (kind != "integer" or size > SMALL) and (kind != "record" or row):
+            continue
         try:
-            if kind == "integer" and member.size <= SMALL:
-                numbers.setdefault(column, []).append(number_of(read(member.start, member.start + member.size), name))
-            elif kind == "record" and row == 0:
-                fields = fields_of(column, json_of(read(member.start, member.start + member.size), name))
+            data = read(start, start + size)
+            if kind == "integer":
+                numbers.setdefault(column, []).append(number_of(data, f"{where}/{name}"))
+            else:
+                fields = fields_of(column, json_of(data, f"{where}/{name}"))
         except JobError as error:
             broken = broken or error.to_dict()
     text, ends = Names.arrays(list(keys))
