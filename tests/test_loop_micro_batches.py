@@ -94,6 +94,7 @@ def test_meter_takes_means() -> None:
     for value in (1.0, 2.0, 6.0):
         meter.add({"loss": torch.tensor(value)})
     meter.add({"kl": torch.tensor(4.0)})
+    meter.stepped(State(1, 8), {})
     assert meter.take() == {"kl": 4.0, "loss": 3.0}
     meter.clear()
     assert meter.take() == {}

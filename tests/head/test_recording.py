@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cluster.at_work import until
 from trainjobs.api.job import Job
 from trainjobs.head import recorder
 from trainjobs.head.recording import recorded
-from trainjobs.report.page import write_report
 from trainjobs.run.folder import Run
 from trainjobs.run.record import Record
 from trainjobs.run.recorded import fetch
@@ -93,24 +92,32 @@ def test_a_million_lines_of_a_log_are_kept_in_pieces_and_each_once(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_record_of_an_hours_run_takes_less_than_a_hundredth_of_a_core(tmp_path: Path) -> None:
-    """Processor time of five minutes' looks, at one of which there is a new checkpoint and so a report."""
-    run, looks_at = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store")
+def test_a_look_at_an_hours_run_reads_and_sends_what_is_new(tmp_path: Path) -> None:
+    """Five minutes' looks, at one of which there is a new checkpoint and so a report: what they cost is counted in bytes and objects."""
+    run, store, reports = folder(tmp_path / "run", job(None)), FileStore(tmp_path / "store"), list[Path]()
     rows = [{"step": step, "time": step / 2, "samples": 64 * step, "loss": 1 / step, "throughput": 128.0} for step in range(1, 7201)]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    looks = recorder.Recorder(run, Record(run, looks_at), write_report, pytest.fail)
+    curve = run / "metrics.jsonl"
+    curve.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    looks = recorder.Recorder(run, Record(run, store), reports.append, pytest.fail)
     assert looks.look()
-    began = time.process_time()
+    before, known, process = curve.stat().st_size, {one.key for one in store.entries("run/a1")}, psutil.Process()
+    reports.clear()
     for number in range(10):
-        with (run / "metrics.jsonl").open("a") as file:
+        size = curve.stat().st_size
+        with curve.open("a") as file:
             file.writelines(
                 json.dumps({**rows[-1], "step": 7201 + 60 * number + row, "time": 3600 + 30 * number + row / 2}) + "\n" for row in range(60)
             )
         if number == 5:
             told = {"phase": "Running", "step": 7500, "totalSteps": 9000, "checkpoint": {"step": 7500}}
             (run / "progress.json").write_text(json.dumps(told))
+        new, read = curve.stat().st_size - size, process.io_counters().read_chars
         assert looks.look()
-    assert time.process_time() - began < 0.01 * 10 * recorder.EVERY
+        read = process.io_counters().read_chars - read
+        assert new <= read < 3 * new, "once from the folder, and once on its way to the store"
+    assert read < before / 10
+    assert reports == [run], "where there was something new to see"
+    assert len({one.key for one in store.entries("run/a1")} - known) == 10, "a piece of the curve each look, and nothing else that is new"
 
 
 @pytest.mark.slow

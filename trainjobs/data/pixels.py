@@ -83,7 +83,7 @@ class ImageSource:
 
 def scaled(image: Tensor) -> Tensor:
     """uint8 as float in [-1, 1]; float as it is."""
-    return image.float().div_(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
+    return image.div(127.5).sub_(1.0) if image.dtype == torch.uint8 else image
 
 
 def open_shapes(data: Data, cache: Path, beside: Conditions = NONE) -> ImageSource:

@@ -37,7 +37,10 @@ def order(positions: Tensor, seed: int, length: int) -> Tensor:
     """
     numbers = positions.tolist()
     if numbers and (epoch := min(numbers) // length) == max(numbers) // length:  # as nearly always; the rest is three times the operations
-        return _epoch(seed, epoch, length)[positions - epoch * length].long()
+        shuffled, first = _epoch(seed, epoch, length), numbers[0] - epoch * length
+        if numbers == list(range(numbers[0], numbers[0] + len(numbers))):  # as a step asks: a slice of it
+            return shuffled[first : first + len(numbers)].to(torch.int64, copy=True)
+        return shuffled[positions - epoch * length].long()
     epochs = positions.div(length, rounding_mode="floor")
     within = positions - epochs * length
     found = torch.empty_like(positions)

@@ -28,6 +28,7 @@ from trainjobs.engine import direct, zero
 from trainjobs.engine.loss_scale import LossScale, ScaledStep, check
 from trainjobs.engine.norm import GradientNorm
 from trainjobs.engine.parts import DTYPES, Part, part
+from trainjobs.objectives.deferred import Metric
 from trainjobs.optim import optimizers
 from trainjobs.optim.groups import Group
 from trainjobs.optim.optimizers import After
@@ -141,11 +142,11 @@ class Engine:
         if self._scaled:
             self._scaled.stand()
 
-    def measured(self) -> dict[str, Tensor]:
-        """Of the last step, `gradient_norm/<network>`, on the device; not where nobody watches it, or no update was made. In fp16 also
+    def measured(self) -> dict[str, Metric]:
+        """Of the last step, `gradient_norm/<network>`; not where nobody watches it, or no update was made. In fp16 also
         `loss_scale/<network>`, as it is after the step, and `skipped/<network>`, 1 where no update was made."""
         norm = self._norm.last() if self._norm and not self.skipped else None
-        found = {} if norm is None else {f"gradient_norm/{self.name}": norm}
+        found: dict[str, Metric] = {} if norm is None else {f"gradient_norm/{self.name}": norm}
         if self.scale:
             found[f"loss_scale/{self.name}"] = torch.tensor(self.scale.scale)
             found[f"skipped/{self.name}"] = torch.tensor(float(self.skipped))

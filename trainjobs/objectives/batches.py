@@ -154,7 +154,7 @@ class Batches:
         noise = Noise.of(self.seed, at.step, name, positions.to(self.world.device))
         if data is None:
             data = self._data(positions, noise, at)
-        return Batch(data, noise, len(positions), at), mix(noise.seed, int(positions[0]))
+        return Batch(data, noise, len(positions), at), mix(noise.seed, int(positions.numpy()[0]))
 
     def _data(self, positions: Tensor, noise: Noise, at: At) -> Rows:
         """The stopwatch runs for what is waited for, not for what the device computes of it."""

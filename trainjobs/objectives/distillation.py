@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from trainjobs.api.errors import JobError
 from trainjobs.api.problem import did_you_mean
 from trainjobs.api.training import Distillation
+from trainjobs.objectives.deferred import Metrics
 from trainjobs.objectives.phase import Batch, Loss, Phase
 
 TEACHER = "teacher"  # the network's name, which is in no checkpoint
@@ -64,9 +65,7 @@ def _paired(name: str, networks: Mapping[str, nn.Module], features: Sequence[str
     return tuple(found.values())
 
 
-def _taught(
-    loss: Loss, pupil: nn.Module, teacher: nn.Module, weight: float, pairs: Pairs, batch: Batch
-) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _taught(loss: Loss, pupil: nn.Module, teacher: nn.Module, weight: float, pairs: Pairs, batch: Batch) -> tuple[Tensor, Metrics]:
     calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
     handle = pupil.register_forward_hook(
         lambda network, arguments, keywords, output: calls.append((arguments, keywords, output)), with_kwargs=True

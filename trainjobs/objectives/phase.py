@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.noise import Noise
+from trainjobs.objectives.deferred import Metrics
 from trainjobs.state import Stateful
 
 Rows = Mapping[str, Tensor]  # tensors [B, ...], by the names of their fields
@@ -57,7 +58,7 @@ class Batch:
     whole: Callable[[nn.Module], AbstractContextManager[nn.Module]] | None = None
 
 
-Loss = Callable[[Batch], tuple[Tensor, Mapping[str, Tensor]]]
+Loss = Callable[[Batch], tuple[Tensor, Metrics]]
 ROW = "row"  # the field of a rollout's rows that the loop adds: int64 [B], each row's number in the global batch
 
 
@@ -86,8 +87,8 @@ class Rollout:
 class Phase:
     """Optimizer steps of one network.
 
-    `loss` returns the mean over the micro-batch, a scalar with a graph, and scalar metrics without one. It calls the modules it was
-    built with and reads nothing back from the device.
+    `loss` returns the mean over the micro-batch, a scalar with a graph, and scalar metrics without one; or, for such as take operations of
+    their own, what they are made of (deferred.py). It calls the modules it was built with and reads nothing back from the device.
 
     every    runs at steps divisible by it
     repeat   optimizer steps per step of the loop, each on new data; of a rollout, passes over its rows times `parts`

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.training import Sparsity
+from trainjobs.objectives.deferred import Metrics
 from trainjobs.objectives.freezing import MARK
 from trainjobs.objectives.phase import Batch, Loss, Network, Phase
 from trainjobs.optim.groups import Group
@@ -67,7 +68,7 @@ def penalised(phases: Sequence[Phase], networks: Mapping[str, nn.Module], sparsi
     return tuple(found)
 
 
-def _with_term(loss: Loss, layers: Sequence[nn.Module], weight: float, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+def _with_term(loss: Loss, layers: Sequence[nn.Module], weight: float, batch: Batch) -> tuple[Tensor, Metrics]:
     with _listening(layers) as heard:
         value, metrics = loss(batch)
     if not heard:

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainjobs.objectives.deferred import mean
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -40,11 +42,20 @@ class Loss:
     generator: Callable[[Tensor], Tensor]
     boundary: float | None = 0.0
 
-    def accuracy(self, real: Tensor, fake: Tensor) -> Tensor | None:
-        """The share of real and of generated samples that D tells for what they are, each half of it."""
-        if self.boundary is None:
-            return None
-        return 0.5 * ((real > self.boundary).mean(dtype=torch.float32) + (fake < self.boundary).mean(dtype=torch.float32))
+    def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The share of real and of generated samples that D tells for what they are, each half of it: of scores [N, B, ...], float [N]. Not
+        where there is no boundary."""
+        assert self.boundary is not None
+        return 0.5 * (share(real > self.boundary) + share(fake < self.boundary))
+
+    def signs(self, real: Tensor) -> Tensor:
+        """The mean sign of real scores [N, B, ...], counted from the boundary where there is one: float [N]."""
+        return mean((real - (self.boundary or 0.0)).sign())
+
+
+def share(told: Tensor) -> Tensor:
+    """Of each row of bool [N, ...], how much of it is true: float [N]."""
+    return told.flatten(1).mean(dim=1, dtype=torch.float32)
 
 
 def bce_discriminator(real: Tensor, fake: Tensor, label: float) -> Tensor:

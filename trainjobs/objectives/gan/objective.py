@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from trainjobs.api.gan import Gan, GanLoss
 from trainjobs.data.wanted import ROLE
 from trainjobs.models import stylegan2
+from trainjobs.objectives.deferred import Deferred, Metric, Metrics, mean
 from trainjobs.objectives.gan.ada import Ada, augmented
 from trainjobs.objectives.gan.diffaugment import diffaugment
 from trainjobs.objectives.gan.gradient_penalty import gradient_penalty, r1
@@ -73,21 +74,20 @@ class GanObjective:
             *([Phase("G_path", trains="generator", loss=self.path_loss, every=path.every, draws=made)] if path else []),
         )
 
-    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
             made = self.made(batch)
         told = self.told(batch)
         real, fake = self.seen(self.real(batch), batch, "real"), self.seen(made, batch, "fake")
         # Two passes, not one over both: batch norm must not see real and generated samples mixed (Radford et al., 2016).
         score_real, score_fake = self.discriminator(real, *told).float(), self.discriminator(fake, *told).float()
-        metrics = {"score/real": score_real.detach().mean(), "score/fake": score_fake.detach().mean()}
-        kind = LOSSES[self.loss.type]
-        accuracy = kind.accuracy(score_real.detach(), score_fake.detach())
-        if accuracy is not None:
-            metrics["accuracy/D"] = accuracy
+        told_real, told_fake, kind = score_real.detach(), score_fake.detach(), LOSSES[self.loss.type]
+        metrics: dict[str, Metric] = {"score/real": Deferred(mean, (told_real,)), "score/fake": Deferred(mean, (told_fake,))}
+        if kind.boundary is not None:
+            metrics["accuracy/D"] = Deferred(kind.accuracy, (told_real, told_fake))
         if self.ada is not None:
-            metrics["sign/real"] = (score_real.detach() - (kind.boundary or 0.0)).sign().mean()
-            metrics["augment/p"] = torch.full_like(metrics["sign/real"], self.ada.p)
+            metrics["sign/real"] = Deferred(kind.signs, (told_real,))
+            metrics["augment/p"] = torch.tensor(self.ada.p)
         loss = kind.discriminator(score_real, score_fake, self.loss.real_label)
         if self.loss.type == "wgan-gp":
             penalty = gradient_penalty(self.discriminator, real, fake, batch.noise, *told)
