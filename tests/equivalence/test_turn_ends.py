@@ -89,6 +89,23 @@ def test_samples_end_with_the_turn_and_the_report_says_where(method: str, root: 
     assert "what is drawn ends at" in (root / method / "report.html").read_text()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_is_what_the_user_says_where_conversations_were_learned(
+    method: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    from trainjobs.objectives.language import answers
+
+    seen: list[Any] = []
+    complete = answers.complete
+    monkeypatch.setattr(answers, "complete", lambda *all: seen.append(all) or complete(*all))
+    assert status(["sample", str(root / method), "--prompt", "1 and 1", "--out", str(tmp_path / "drawn")]) == 0
+    expected = AutoTokenizer.from_pretrained(root / "base").apply_chat_template(talk(1)[:1], add_generation_prompt=True)["input_ids"]
+    (_, prompts, *_), *_ = seen
+    assert prompts.tolist() == [expected]
+
+
 def test_an_export_ends_there_in_transformers(root: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

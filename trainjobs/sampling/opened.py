@@ -58,6 +58,11 @@ class Opened:
         return int(self.drawing.get("micro") or MICRO)
 
     @property
+    def chats(self) -> bool:
+        """Whether a prompt is what a user says: it was trained on conversations."""
+        return chats(self.spec, self.drawing)
+
+    @property
     def at(self) -> At:
         """Where in its training the model is."""
         return At(int(self.facts["step"]), int(self.facts["samples"]), self.spec.training.steps)
@@ -157,8 +162,13 @@ def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path, scratch: Path 
         shape = (2,)
     modes = tuple((float(x), float(y)) for x, y in drawing.get("modes", ())) or None
     classes = tuple(drawing.get("classes", ()))
-    form = "chat" if spec.language and spec.language.template is not None else ""
+    form = "chat" if chats(spec, drawing) else ""
     return DataInfo(kind, shape, 1, 0, tokenizer.vocabulary if tokenizer else None, tokenizer, modes, classes, form=form)
+
+
+def chats(spec: Spec, drawing: Mapping[str, Any]) -> bool:
+    """Whether a model was trained on conversations. Commits of before say so only where the job names a template."""
+    return spec.language is not None and bool(spec.language.template is not None or drawing.get("chat"))
 
 
 def on_base(spec: Spec, facts: Mapping[str, Any], folder: Path) -> Spec:
