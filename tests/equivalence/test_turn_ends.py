@@ -29,6 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
     "grpo": {"generations": 2, "maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
     "ppo": {"maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
+    "ppo-lora": {"maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
 }
 
 
@@ -61,8 +62,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def spec(root: Path, method: str) -> dict[str, Any]:
-    own = {} if method == "sft" else {"method": method, method: METHODS[method]}
+def spec(root: Path, name: str) -> dict[str, Any]:
+    method, _, adapter = name.partition("-")
+    own = {} if method == "sft" else {"method": method, method: METHODS[name]}
+    own |= {"adapter": {"type": adapter, "rank": 2}} if adapter else {}
     return {
         "language": {"base": {"source": f"file://{root / 'base'}"}, "network": {"contextLength": 96}, **own},
         "data": {"source": f"file://{root / ('chats' if method == 'sft' else 'prompts')}", "holdout": 0.2},
@@ -72,7 +75,7 @@ def spec(root: Path, method: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", ["grpo", "ppo"])
+@pytest.mark.parametrize("method", ["grpo", "ppo", "ppo-lora"])
 def test_rollouts_end_with_the_turn(method: str, root: Path) -> None:
     """An answer that is over counts with its end, and is not one that was cut off."""
     assert group.losses(root / method, "completion/length") == [1.0]

@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from trainjobs.api.alignment import HEADS
 from trainjobs.api.diffusion import Sampler, guidance_is_learned, timesteps_suffice
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -114,7 +115,7 @@ def opened(
         made, tensors = build(spec, info), {}
     for name, network in made.networks.items():
         if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type != "bottleneck":
-            adapt(network.module, read(folder, trained[name], where), where)
+            adapt(getattr(network.module, "causal", network.module), read(folder, trained[name], where), where)  # of a value head beside it
         elif name in trained:
             fill(name, network.module, tensors or read(folder, trained[name], where), where)
         network.module.to(device).eval()
@@ -223,11 +224,11 @@ def read(folder: Path, files: Sequence[str], where: str) -> dict[str, Tensor]:
 
 def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """JobError GTJ0208 where names or shapes are not the network's."""
-    tensors = {path: tensor for path, tensor in tensors.items() if path not in getattr(module, "leaves", ())}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    tensors = {path: tensor for path, tensor in tensors.items() if path in own or path not in HEADS}  # text is drawn without them
     state = module.state_dict()
     differing = [path for path, tensor in tensors.items() if path not in own or own[path].shape != tensor.shape]
-    missing = [path for path, parameter in module.named_parameters() if parameter.requires_grad and path not in tensors]
+    missing = [path for path, parameter in module.named_parameters() if parameter.requires_grad and path not in (*tensors, *HEADS)]
     if differing or missing:
         why = f"{(differing + missing)[0]} differs" + (f", and {len(differing + missing) - 1} more" if len(differing + missing) > 1 else "")
         how = f"name the folder that {name}{SUFFIX} was written into, as it was written"
