@@ -33,6 +33,7 @@ from trainjobs.export.autoencoders import FOLDER as AUTOENCODER
 from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
+from trainjobs.objectives.language.headed import Headed
 from trainjobs.objectives.phase import At, Model
 from trainjobs.sampling import pipelines
 
@@ -115,7 +116,8 @@ def opened(
         made, tensors = build(spec, info), {}
     for name, network in made.networks.items():
         if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type != "bottleneck":
-            adapt(getattr(network.module, "causal", network.module), read(folder, trained[name], where), where)  # of a value head beside it
+            adapted: Any = network.module.causal if isinstance(network.module, Headed) else network.module
+            adapt(adapted, read(folder, trained[name], where), where)
         elif name in trained:
             fill(name, network.module, tensors or read(folder, trained[name], where), where)
         network.module.to(device).eval()
