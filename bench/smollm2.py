@@ -176,12 +176,10 @@ def case(name: str, root: Path) -> dict[str, Any]:
     run, told, took = trained(name, root)
     held = [row["heldout/loss"] for row in told if "heldout/loss" in row]
     first = next(row["loss"] for row in told if "loss" in row)
-    _, _, steps, every, batch, _ = CASES[name]
     row: dict[str, Any] = {
         "what": name,
-        "steps": steps,
-        "every": every,
-        "batch": batch,
+        "steps": CASES[name][2],
+        "batch": CASES[name][4],
         "processor": round(took),
         "first": first,
         "heldout": held,

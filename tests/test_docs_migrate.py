@@ -14,7 +14,11 @@ from trainjobs.api.parse import parse
 from trainjobs.api.problem import plain
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "migrate.md"
-OURS = {"learning_rate": "training.optimizers.default.learningRate", "gradient_checkpointing": "training.gradientCheckpointing"}
+OURS = {  # names that are ours, too, or end as ours do
+    "learning_rate": "training.optimizers.default.learningRate",
+    "gradient_checkpointing": "training.gradientCheckpointing",
+    "packing": "language.packing",
+}
 
 
 def pairs() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -32,6 +32,19 @@ def test_a_wide_terminal_shows_everything() -> None:
     assert "held-out 0.5" in line
 
 
+@pytest.mark.parametrize(
+    ("metrics", "shown"),
+    [
+        ({"loss/policy": -0.0123, "loss/value": 0.31, "reward": 0.7512, "kl/k1": 0.02}, "loss policy -0.0123 value 0.31  reward 0.7512"),
+        ({"loss": 0.531, "rewards/accuracy": 0.875, "rewards/margin": 0.4}, "loss 0.531  accuracy 0.875"),
+    ],
+)
+def test_eighty_columns_hold_what_is_to_rise(metrics: dict[str, float], shown: str) -> None:
+    progress = {**RUNNING, "metrics": metrics, "throughput": {"value": 812.4, "unit": "tokens/s"}}
+    assert shown in live("smollm2-preferences", progress, width=79, tick=0, elapsed=3)
+    assert shown.replace("  ", ", ") in plain("smollm2-preferences", progress, elapsed=3)
+
+
 @given(width=st.integers(10, 200), name=st.text(min_size=1, max_size=80), step=st.integers(0, 10**9), tick=st.integers(0, 99))
 def test_it_never_exceeds_the_width(width: int, name: str, step: int, tick: int) -> None:
     assert len(live(name, {**RUNNING, "step": step}, width=width, tick=tick, elapsed=1)) <= width

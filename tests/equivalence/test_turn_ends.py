@@ -29,6 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sft": {},
     "grpo": {"generations": 2, "maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
     "ppo": {"maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
+    "ppo-lora": {"maxCompletion": MOST, "rewards": [{"function": "length", "target": 3}]},
 }
 
 
@@ -61,8 +62,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def spec(root: Path, method: str) -> dict[str, Any]:
-    own = {} if method == "sft" else {"method": method, method: METHODS[method]}
+def spec(root: Path, name: str) -> dict[str, Any]:
+    method, _, adapter = name.partition("-")
+    own = {} if method == "sft" else {"method": method, method: METHODS[name]}
+    own |= {"adapter": {"type": adapter, "rank": 2}} if adapter else {}
     return {
         "language": {"base": {"source": f"file://{root / 'base'}"}, "network": {"contextLength": 96}, **own},
         "data": {"source": f"file://{root / ('chats' if method == 'sft' else 'prompts')}", "holdout": 0.2},
@@ -72,7 +75,7 @@ def spec(root: Path, method: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", ["grpo", "ppo"])
+@pytest.mark.parametrize("method", ["grpo", "ppo", "ppo-lora"])
 def test_rollouts_end_with_the_turn(method: str, root: Path) -> None:
     """An answer that is over counts with its end, and is not one that was cut off."""
     assert group.losses(root / method, "completion/length") == [1.0]
@@ -87,6 +90,23 @@ def test_samples_end_with_the_turn_and_the_report_says_where(method: str, root: 
     assert json.loads((root / method / "progress.json").read_text())["ends"] == f"{bases.END}, {ENDS}"
     assert status(["report", str(root / method)]) == 0
     assert "what is drawn ends at" in (root / method / "report.html").read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_is_what_the_user_says_where_conversations_were_learned(
+    method: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    from trainjobs.objectives.language import answers
+
+    seen: list[Any] = []
+    complete = answers.complete
+    monkeypatch.setattr(answers, "complete", lambda *all: seen.append(all) or complete(*all))
+    assert status(["sample", str(root / method), "--prompt", "1 and 1", "--out", str(tmp_path / "drawn")]) == 0
+    expected = AutoTokenizer.from_pretrained(root / "base").apply_chat_template(talk(1)[:1], add_generation_prompt=True)["input_ids"]
+    (_, prompts, *_), *_ = seen
+    assert prompts.tolist() == [expected]
 
 
 def test_an_export_ends_there_in_transformers(root: Path, tmp_path: Path) -> None:

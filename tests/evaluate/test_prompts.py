@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
+from trainjobs.data import open_source
 from trainjobs.data.source import DataInfo
+from trainjobs.evaluate.evaluation import drawing
 from trainjobs.evaluate.prompts import account, conditions_of, number, prompted, words
 
 INFO = DataInfo("image", (3, 8, 8), 10, 2, classes=("circle", "square", "7"))
@@ -52,3 +56,34 @@ def test_what_a_commit_keeps_says_what_samples_are_of() -> None:
     kept = account(spec("class"), INFO, {"label": torch.tensor([2, 0])})
     assert kept["for"] == ["7", "circle"]
     assert kept["classes"] == ["circle", "square", "7"]
+
+
+MESSAGE = [{"role": "user", "content": "two and two"}]
+ANSWERED = [*MESSAGE, {"role": "assistant", "content": "four"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "row", "expected"),
+    [
+        ("sft", {"messages": ANSWERED}, True),
+        ("sft", {"prompt": MESSAGE, "completion": ANSWERED[1:]}, True),
+        ("sft", {"prompt": "two and two", "completion": "four"}, False),
+        ("sft", {"text": "two and two is four"}, False),
+        ("dpo", {"prompt": MESSAGE, "chosen": ANSWERED[1:], "rejected": [{"role": "assistant", "content": "five"}]}, True),
+        ("dpo", {"prompt": "two and two", "chosen": "four", "rejected": "five"}, False),
+        ("grpo", {"prompt": MESSAGE}, True),
+        ("grpo", {"prompt": "two and two"}, False),
+    ],
+)
+def test_a_commit_says_whether_prompts_are_conversations(method: str, row: dict[str, Any], expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_text("".join(json.dumps(row | {"id": str(number)}) + "\n" for number in range(24)))
+    own = {"sft": {}, "dpo": {}, "grpo": {"grpo": {"generations": 2, "maxCompletion": 8, "rewards": [{"function": "length", "target": 3}]}}}
+    spec = Spec.model_validate(
+        {
+            "language": {"network": {"contextLength": 96}, "method": method, **own[method]},
+            "data": {"source": f"file://{tmp_path / 'data'}", "holdout": 0.25},
+            "training": {"steps": 1, "batch": {"global": 4}},
+        }
+    )
+    assert drawing(spec, open_source(spec, tmp_path), 4).get("chat", False) == expected

@@ -26,6 +26,7 @@ def live(name: str, progress: Mapping[str, Any], *, width: int, tick: int, elaps
         (0, position(progress)),
         (1, activity(progress)),
         (2, losses(progress)),
+        (2, aim(progress)),
         (7, heldout(progress)),
         (3, throughput(progress)),
         (3, wait(progress)),
@@ -42,7 +43,7 @@ def plain(name: str, progress: Mapping[str, Any], *, elapsed: float) -> str:
     """The same for a log file: everything, on one line, whatever its length."""
     if not started(progress):
         return f"{name}: {waiting_for(progress)} ({duration(elapsed)})"
-    figures = (losses(progress), heldout(progress), throughput(progress), wait(progress), memory(progress), eta(progress))
+    figures = (losses(progress), aim(progress), heldout(progress), throughput(progress), wait(progress), memory(progress), eta(progress))
     parts = (position(progress), activity(progress), *figures)
     return f"{name}: " + ", ".join(part for part in parts if part)
 
@@ -88,6 +89,13 @@ def losses(progress: Mapping[str, Any]) -> str:
         return f"loss {short(metrics['loss'])}"
     named = [(key.removeprefix("loss/"), value) for key, value in sorted(metrics.items()) if key.startswith("loss/")]
     return " ".join(["loss", *(f"{key} {short(value)}" for key, value in named[:3])]) if named else ""
+
+
+def aim(progress: Mapping[str, Any]) -> str:
+    """What is to rise, where the loss alone says little: the mean reward, or the share of pairs that are told apart."""
+    metrics = progress.get("metrics") or {}
+    named = (("reward", "reward"), ("rewards/accuracy", "accuracy"))
+    return next((f"{word} {short(metrics[name])}" for name, word in named if name in metrics), "")
 
 
 def heldout(progress: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from trainjobs.api.job import Spec
 from trainjobs.api.metrics import LIVE, WITH_LOSS, question
 from trainjobs.api.quality import decisive, pictures, qualities
 from trainjobs.data import ring
+from trainjobs.data.pretrained_tokenizer import PretrainedTokenizer
 from trainjobs.data.source import Conditional, Source, squares
 from trainjobs.evaluate.active_units import ActiveUnits
 from trainjobs.evaluate.coverage import ModeCoverage
@@ -173,7 +174,22 @@ def drawing(spec: Spec, source: Source, micro: int) -> dict[str, Any]:
     if source.info.tokenizer is not None and "seen" in found:
         rows = zip(found.get("source", found.get("tokens", found["seen"])), found["seen"].bool(), strict=True)
         told |= {"for": [source.info.tokenizer.decode(row[seen].tolist()) for row, seen in rows]}
+    told |= {"chat": True} if chats(source) else {}
     return {**told, "micro": micro, **({"labels": labels} if labels else {}), **({"rows": len(names)} if names else {})}
+
+
+def chats(source: Source) -> bool:
+    """Whether records are conversations, or prompts are messages. No text encodes to a special token, so a prompt that has one behind its
+    beginning was written by a chat template."""
+    info = source.info
+    if info.form not in ("prompts", "preference", "pair") or info.tokenizer is None:
+        return info.form == "chat"
+    special = info.tokenizer.special if isinstance(info.tokenizer, PretrainedTokenizer) else info.tokenizer.ends
+    first = conditions(source, torch.arange(1))
+    if "prompt" not in first:
+        return False
+    behind = first["prompt"][0, max(1, len(info.tokenizer.before)) : int(first["prompt_length"][0])]
+    return any(token in special for token in behind.tolist())
 
 
 def conditions(source: Source, rows: Tensor) -> Mapping[str, Tensor]:

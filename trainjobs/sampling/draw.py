@@ -107,8 +107,9 @@ def _data(found: Opened, role: str, texts: list[str]) -> Mapping[str, Tensor]:
         return data_of(found.spec.language.task, texts, found.info, found.spec.language.network.context_length)
     tokenizer, most = found.info.tokenizer, found.spec.language.network.context_length - 1
     begins = not isinstance(found.model.objective, LanguageObjective)  # which puts the beginning in front by itself
-    if found.spec.language.template is not None:
-        tokens = template_of(tokenizer).render([Message("user", texts[0])], opened=True)
+    if found.chats:
+        template = template_of(tokenizer)
+        tokens = [*template.begins, *template.render([Message("user", texts[0])], opened=True)]
     else:
         tokens = [*((list(tokenizer.before) or [tokenizer.end]) if begins else ()), *tokenizer.encode(texts[0])]
     if len(tokens) >= most:

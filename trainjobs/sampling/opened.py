@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from trainjobs.api.alignment import HEADS
 from trainjobs.api.diffusion import Sampler, guidance_is_learned, timesteps_suffice
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
@@ -32,6 +33,7 @@ from trainjobs.export.autoencoders import FOLDER as AUTOENCODER
 from trainjobs.export.export import FACTS
 from trainjobs.noise import mix
 from trainjobs.objectives.build import build
+from trainjobs.objectives.language.headed import Headed
 from trainjobs.objectives.phase import At, Model
 from trainjobs.sampling import pipelines
 
@@ -56,6 +58,11 @@ class Opened:
     @property
     def micro(self) -> int:
         return int(self.drawing.get("micro") or MICRO)
+
+    @property
+    def chats(self) -> bool:
+        """Whether a prompt is what a user says: it was trained on conversations."""
+        return chats(self.spec, self.drawing)
 
     @property
     def at(self) -> At:
@@ -109,7 +116,8 @@ def opened(
         made, tensors = build(spec, info), {}
     for name, network in made.networks.items():
         if spec.language is not None and spec.language.adapter is not None and spec.language.adapter.type != "bottleneck":
-            adapt(network.module, read(folder, trained[name], where), where)
+            adapted: Any = network.module.causal if isinstance(network.module, Headed) else network.module
+            adapt(adapted, read(folder, trained[name], where), where)
         elif name in trained:
             fill(name, network.module, tensors or read(folder, trained[name], where), where)
         network.module.to(device).eval()
@@ -157,8 +165,13 @@ def info_of(spec: Spec, drawing: Mapping[str, Any], folder: Path, scratch: Path 
         shape = (2,)
     modes = tuple((float(x), float(y)) for x, y in drawing.get("modes", ())) or None
     classes = tuple(drawing.get("classes", ()))
-    form = "chat" if spec.language and spec.language.template is not None else ""
+    form = "chat" if chats(spec, drawing) else ""
     return DataInfo(kind, shape, 1, 0, tokenizer.vocabulary if tokenizer else None, tokenizer, modes, classes, form=form)
+
+
+def chats(spec: Spec, drawing: Mapping[str, Any]) -> bool:
+    """Whether a model was trained on conversations. Commits of before say so only where the job names a template."""
+    return spec.language is not None and bool(spec.language.template is not None or drawing.get("chat"))
 
 
 def on_base(spec: Spec, facts: Mapping[str, Any], folder: Path) -> Spec:
@@ -213,11 +226,11 @@ def read(folder: Path, files: Sequence[str], where: str) -> dict[str, Tensor]:
 
 def fill(name: str, module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """JobError GTJ0208 where names or shapes are not the network's."""
-    tensors = {path: tensor for path, tensor in tensors.items() if path not in getattr(module, "leaves", ())}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    tensors = {path: tensor for path, tensor in tensors.items() if path in own or path not in HEADS}  # text is drawn without them
     state = module.state_dict()
     differing = [path for path, tensor in tensors.items() if path not in own or own[path].shape != tensor.shape]
-    missing = [path for path, parameter in module.named_parameters() if parameter.requires_grad and path not in tensors]
+    missing = [path for path, parameter in module.named_parameters() if parameter.requires_grad and path not in (*tensors, *HEADS)]
     if differing or missing:
         why = f"{(differing + missing)[0]} differs" + (f", and {len(differing + missing) - 1} more" if len(differing + missing) > 1 else "")
         how = f"name the folder that {name}{SUFFIX} was written into, as it was written"

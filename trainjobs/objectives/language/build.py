@@ -22,7 +22,7 @@ from trainjobs.objectives.language.causal import LanguageObjective
 from trainjobs.objectives.language.contest import Contest
 from trainjobs.objectives.language.distilling import DistillObjective
 from trainjobs.objectives.language.grpo import GrpoObjective
-from trainjobs.objectives.language.headed import Projected, Valued
+from trainjobs.objectives.language.headed import Valued
 from trainjobs.objectives.language.masked import MaskedObjective
 from trainjobs.objectives.language.ppo import PpoObjective
 from trainjobs.objectives.language.preference import DpoObjective, RewardObjective, Scored
@@ -88,7 +88,6 @@ def build(spec: Spec, info: DataInfo) -> Model:
         learned = PpoObjective(valued, reference, tokenizer, context, family.ppo, rewards, contest)
         return Model(networks_, learned, copies=copies_of(networks_))
     if family.method == "distill":
-        made.leaves = Projected.begins_anew  # type: ignore[assignment]  # what an export has beside what text is drawn with
         own = DistillObjective(made, None, tokenizer, context, family.loss, family.distill, stream=not info.form)
         return Model({"model": Network(made, origin=origin)}, own)
     if family.task != "causal":
