@@ -53,12 +53,22 @@ def test_the_job_s_own_run_is_a_measure(here: Path) -> None:
     assert found.basis.startswith("history on cpu: 11 steps, median 500 ms")
 
 
+def test_one_of_a_version_that_had_no_such_switch_is_a_measure(here: Path) -> None:
+    ran(here / "gentrain-runs" / "small", job())
+    kept = here / "gentrain-runs" / "small" / "job.json"
+    written = json.loads(kept.read_text())
+    del written["spec"]["training"]["compile"]
+    kept.write_text(json.dumps(written))
+    assert pace.history(job())[0] is not None
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
         ({"vae": {"network": {"channels": 8, "latentDim": 2}}}, "vae"),
         ({"training": {"steps": 1000, "batch": {"global": 32}}}, "training.batch"),
         ({"training": {"steps": 1000, "batch": {"global": 16}, "precision": "bf16"}}, "training.precision"),
+        ({"training": {"steps": 1000, "batch": {"global": 16}, "compile": True}}, "training.compile"),
     ],
 )
 def test_one_of_another_job_is_none_and_that_is_said(here: Path, change: dict[str, Any], what: str) -> None:

@@ -31,6 +31,7 @@ TRL = {
     "loss_type": "language.dpo.loss",
     "loss_top_k": "language.distill.topK",
     "per_device_train_batch_size": "training.batch.micro",
+    "torch_compile": "training.compile",
     "max_steps": "training.steps",
     "num_train_epochs": "training.steps",
     "lr_scheduler_type": "training.schedule.name",

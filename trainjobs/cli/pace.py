@@ -24,7 +24,10 @@ SECONDS = 10.0  # that those which count take at least: the machine's slow momen
 LOOK = 0.2  # seconds
 MOST = 100_000  # steps: of a millisecond, which no step is, they take longer than the probe
 # What a step's length follows from, in the spec: a run of other values says nothing about this one.
-SAME = ("training.batch", "training.precision", "training.gradientCheckpointing", "compute.gpusPerWorker", "data.images", "deepspeed")
+SAME = (
+    *("training.batch", "training.precision", "training.gradientCheckpointing", "training.compile"),
+    *("compute.gpusPerWorker", "data.images", "deepspeed"),
+)
 
 
 def history(job: Job) -> tuple[Pace | None, str]:
@@ -56,7 +59,8 @@ def different(job: Job, run: Run) -> list[str]:
 def differing(job: Job, spec: dict[str, Any]) -> list[str]:
     """The same of another job's spec, as it is written out."""
     now: dict[str, Any] = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return [path for path in (job.spec.family, *SAME) if _at(now, path) != _at(spec, path)]
+    # A run of a version that had no such switch ran with it off.
+    return [path for path in (job.spec.family, *SAME) if (_at(now, path) or None) != (_at(spec, path) or None)]
 
 
 def _at(spec: Any, path: str) -> Any:
