@@ -390,3 +390,14 @@ def test_what_has_not_begun_in_time_is_skipped_and_says_so(minutes: str, said: s
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"GENTRAIN_MINUTES": minutes}, capture_output=True, text=True, check=True)
     assert said in done.stdout
     assert ("the 0 minutes of GENTRAIN_MINUTES are over" in done.stdout) == (minutes == "0")
+
+
+def test_sentences_are_put_together_in_one_place() -> None:
+    """By api.errors.sentences: a full stop that is written behind somebody's words may be their second."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            joined = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join"
+            parts = node.values[1:] if isinstance(node, ast.JoinedStr) else [node.func.value] if joined else []  # type: ignore[attr-defined]
+            found += [f"{path.name}:{node.lineno}" for one in parts if isinstance(one, ast.Constant) and str(one.value).startswith(". ")]  # type: ignore[attr-defined]
+    assert found == []

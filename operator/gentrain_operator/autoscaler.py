@@ -75,9 +75,9 @@ def about(events: Iterable[Mapping[str, Any]]) -> dict[str, list[Object]]:
 
 
 def field(said: str) -> str:
-    """Which of a profile's fields to look at, to be put behind a message; "" where the words do not tell."""
+    """Which of a profile's fields to look at, a sentence; "" where the words do not tell."""
     named = [fields for pattern, fields in _FIELDS if re.search(pattern, said[:READ], re.IGNORECASE)]
-    return f". Look at the profile's {named[0]}" if named else ""
+    return f"Look at the profile's {named[0]}" if named else ""
 
 
 def _word(event: Object) -> Word | None:

@@ -275,7 +275,7 @@ def _ended(
         **learned,
         **_spent(seen, spec, now, child),
     }
-    message = f"attempt {attempt + 1} at {retry_at}{resting.said(learned)}. {failure.line()}"
+    message = resting.said(f"attempt {attempt + 1} at {retry_at}", learned, failure.line())
     taken_back = failure.class_ == "Preemption"
     conditions = [_ACCEPTED, Condition("Running", False, "Preempted", message) if taken_back else gang.pausing(changes, message)]
     live = (child,) if child is not None and not _over(child) else ()

@@ -23,6 +23,7 @@ from gentrain_operator.kube.resource import Object
 from gentrain_operator.pods import containers, head_runs, named, node_of
 from gentrain_operator.rayjob import HEAD, SUBMITTER, nonce_of
 from trainjobs.api.codes import CODES
+from trainjobs.api.errors import sentences
 
 Class = Literal["Infrastructure", "Preemption", "Application", "Configuration"]
 
@@ -48,12 +49,7 @@ class Failure:
     log_tail: str | None = None
 
     def line(self) -> str:
-        parts = (
-            f"{self.code} {self.summary}"
-            + (f": {self.detail}" if self.detail else "")
-            + (f". {self.resolution}" if self.resolution else "")
-        )
-        return clean(parts)
+        return clean(sentences(f"{self.code} {self.summary}" + (f": {self.detail}" if self.detail else ""), self.resolution))
 
     def status(self) -> Object:
         """As `status.failure`."""

@@ -23,6 +23,7 @@ from gentrain_operator.observed import Decision, Observed
 from gentrain_operator.refusals import Refused, of_pod
 from gentrain_operator.times import parsed_time
 from gentrain_operator.waiting import given_up, spoken_by
+from trainjobs.api.errors import sentences
 from trainjobs.api.profile import ProfileSpec
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def _looking(job: Object, known: Object | None) -> Condition:
 
 
 def _failed(entry: Object) -> Condition:
-    return Condition("Accepted", False, "PreflightFailed", f"{entry['said'][:960]}. It is looked at again by itself")
+    return Condition("Accepted", False, "PreflightFailed", sentences(entry["said"][:960], "It is looked at again by itself"))
 
 
 def _passed(entry: Object) -> Condition:

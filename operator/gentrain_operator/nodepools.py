@@ -148,8 +148,8 @@ def misplaced(name: str, profile: ProfileSpec, gpus: int) -> str:
         if there * gpus < profile.accelerator.per_node:
             which = instance or f"node with {profile.accelerator.per_node} x {profile.accelerator.type}"
             return (
-                f"GTJ0131 a worker of {gpus} GPUs gets no EFA device on ComputeProfile {name}: a {which} has {there}. Write more GPUs per "
-                "worker (compute.gpusPerWorker), or fabric: none in the profile"
+                f"GTJ0131 a worker of {gpus} GPUs gets no EFA device on ComputeProfile {name}, where a {which} has {there}: write more "
+                "GPUs per worker (compute.gpusPerWorker), or fabric: none in the profile"
             )
     return ""
 

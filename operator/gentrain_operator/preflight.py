@@ -27,6 +27,7 @@ from gentrain_operator.rayjob import MOUNT
 from gentrain_operator.times import parsed_time, time
 from gentrain_operator.waiting import Waiting, waiting
 from trainjobs.api.codes import CODES
+from trainjobs.api.errors import sentences
 
 CONTAINER = "preflight"
 COMMAND = ("python", "-m", "trainjobs.cli.preflight", f"{MOUNT}/job.json")
@@ -42,7 +43,7 @@ _MISSING = re.compile(
 )
 
 
-_WHERE = ". It is the preflight, which goes where the head goes: the profile's head.selector and head.tolerations"
+_WHERE = "It is the preflight, which goes where the head goes: the profile's head.selector and head.tolerations"
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def verdict(pod: Object) -> Verdict | None:
     if ended.get("reason") in _CANNOT_START:
         why = clean(str(ended.get("message", "")), 512)
         how = "Name an image with Gentrain's trainer in it: spec.pod.image, or the profile's image"
-        return Verdict(False, f"GTJ0204 the image cannot run {COMMAND[0]}: {why}. {how}")
+        return Verdict(False, sentences(f"GTJ0204 the image cannot run {COMMAND[0]}: {why}", how))
     found = _parsed(str(ended.get("message", "")))
     if found is None:
         return _without(pod, ended)
@@ -129,12 +130,12 @@ def stuck(pod: Object, told: Mapping[str, Sequence[Object]], by: datetime.dateti
     missing = _missing(pod, told.get(str(pod["metadata"].get("uid", "")), ()))
     if missing or (found and found.reason == "Unschedulable" and "persistentvolumeclaim" in found.message and "not found" in found.message):
         words = missing or found.message.removeprefix("GTJ0202 ") if found else missing
-        return Waiting("Accepted", "SecretNotFound", f"GTJ0111 {words}. It goes on by itself once that exists")
+        return Waiting("Accepted", "SecretNotFound", sentences(f"GTJ0111 {words}", "It goes on by itself once that exists"))
     if found is None or found.reason in ("ScalingUp", "SecretNotFound"):
         return found
     if found.reason == "ImagePullFailed":
         return Waiting("Accepted", "ImagePullFailed", found.message)
-    message = found.message[: 1000 - len(_WHERE)] + _WHERE
+    message = sentences(found.message[: 1000 - len(_WHERE)], _WHERE)
     if found.reason == "NoCapacity":
         return Waiting("Accepted", "NoCapacity", message)
     return Waiting("Accepted", "Unschedulable", message)
@@ -167,7 +168,7 @@ def _line(code: str, found: Object) -> str:
     """As JobError.line writes it."""
     what, where, why, how = (clean(str(found.get(name) or ""), 320) for name in ("what", "where", "why", "how"))
     text = f"{code} {what}" + (f" ({where})" if where else "") + (f": {why}" if why else "")
-    return f"{text.removesuffix('.')}. {how}" if how else text
+    return sentences(text, how)
 
 
 def _without(pod: Object, ended: Mapping[str, Any] | None = None) -> Verdict:
@@ -186,5 +187,5 @@ def _missing(pod: Object, events: Iterable[Object]) -> str:
     for event in events:
         said = str(event.get("note") or event.get("message") or "")
         if event.get("reason") in ("FailedMount", "FailedAttachVolume") and _MISSING.search(said):
-            return clean(said, 512).removesuffix(".")
+            return clean(said, 512)
     return ""

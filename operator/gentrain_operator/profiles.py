@@ -17,6 +17,7 @@ from gentrain_operator.kube.resource import Object
 from gentrain_operator.quantity import amount
 from gentrain_operator.rayjob import worker_resources
 from gentrain_operator.surroundings import ENFORCE, takes
+from trainjobs.api.errors import sentences
 from trainjobs.api.job import API_VERSION, Spec
 from trainjobs.api.problem import listed
 from trainjobs.api.profile import Profile, ProfileSpec
@@ -42,12 +43,12 @@ def chosen(
         return name, fits[name]
     broken = [f"GTJ0111 ComputeProfile {name} is not usable: {said}" for name, said in found.items() if isinstance(said, str)]
     absent = [name for name in spec.compute.profiles if name not in profiles]
-    missing = [f"GTJ0111 there is no ComputeProfile {listed(absent)}. The job goes on by itself once one exists"] if absent else []
+    missing = [f"GTJ0111 there is no ComputeProfile {listed(absent)}", "The job goes on by itself once one exists"] if absent else []
     if good:
         unfit = [misfit(spec, name, profile) or forbidden(name, profile, enforced) for name, profile in good.items()]
         reason = "PodsForbidden" if any(one.startswith("GTJ0303") for one in unfit) else "PlanDoesNotFit"
-        return Condition("Accepted", False, reason, ". ".join([*unfit, *broken, *missing]))
-    return Condition("Accepted", False, "ProfileNotFound", ". ".join([*broken, *missing]))
+        return Condition("Accepted", False, reason, sentences(*unfit, *broken, *missing))
+    return Condition("Accepted", False, "ProfileNotFound", sentences(*broken, *missing))
 
 
 def fitting(spec: Spec, profiles: Profiles, enforced: str = "") -> dict[str, ProfileSpec]:

@@ -18,6 +18,7 @@ from gentrain_operator.diagnose import Failure
 from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.times import parsed_time, time
+from trainjobs.api.errors import sentences
 
 REST = (datetime.timedelta(minutes=15), datetime.timedelta(hours=4))  # the first, and the longest
 RECLAIMS, WITHIN = 3, datetime.timedelta(hours=1)  # of spot nodes
@@ -66,10 +67,11 @@ def learned(
     return out | ({"avoidedNodes": nodes} if nodes else {})
 
 
-def said(changes: Object) -> str:
-    """The rest that has just begun, for the message of the next attempt; "" where none has."""
+def said(when: str, changes: Object, why: str) -> str:
+    """The message of the next attempt: between when it begins and why, the rest that has just begun, if one has."""
     last = (changes.get("profiles") or [{}])[-1]
-    return f". Profile {last['name']} rests until {last['restsUntil']}" if last.get("restsUntil") else ""
+    rest = f"Profile {last['name']} rests until {last['restsUntil']}" if last.get("restsUntil") else ""
+    return sentences(when, rest, why)
 
 
 def rested(status: Object, name: str, why: str, now: datetime.datetime) -> list[Object]:

@@ -15,6 +15,7 @@ from typing import Any
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import Object
 from trainjobs.api.crd import structural
+from trainjobs.api.errors import sentences
 from trainjobs.api.job import Spec
 from trainjobs.api.status import Status
 
@@ -122,4 +123,4 @@ def note(lacking: list[str]) -> str:
     more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
     names = ", ".join(path.removeprefix(".") for path in lacking[:NAMED])
     what = "GTJ0301 the cluster's definition of a job is older than the operator; it goes on without"
-    return f"{what} {names}{more}. Apply the chart's definitions"
+    return sentences(f"{what} {names}{more}", "Apply the chart's definitions")

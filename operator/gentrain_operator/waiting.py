@@ -12,6 +12,7 @@ from gentrain_operator.kube.events import clean
 from gentrain_operator.kube.resource import Object
 from gentrain_operator.pods import containers, fits_nowhere, named, refused_at
 from gentrain_operator.times import time
+from trainjobs.api.errors import sentences
 
 # Seconds in which an autoscaler has its say of a pod, from the scheduler's first: where the cloud makes the nodes (`pool` of the profile),
 # and elsewhere. Karpenter gathers pods for 1 to 10 s before it decides (batch-idle-duration and batch-max-duration, 1.14); the Cluster
@@ -93,7 +94,7 @@ def _unmountable(pods: list[Object]) -> Waiting | None:
     for _, _, state in containers(pods):
         stuck = state.get("waiting") or {}
         if stuck.get("reason") == "CreateContainerConfigError":
-            message = f"GTJ0111 {clean(str(stuck.get('message', '')), 512)}. It goes on by itself once that exists"
+            message = sentences(f"GTJ0111 {clean(str(stuck.get('message', '')), 512)}", "It goes on by itself once that exists")
             return Waiting("Accepted", "SecretNotFound", message)
     return None
 
@@ -132,7 +133,7 @@ def _wordless(pod: Object, why: str, by: datetime.datetime | None) -> Waiting:
     if by is not None and since is not None and since > by and "persistentvolumeclaim" not in why:  # which no node brings
         message = f"{named(pod)} waits for a node since {time(since)}: no autoscaler has spoken of it yet; the scheduler: {scheduler}"
         return Waiting("ResourcesReady", "ScalingUp", message)
-    return Waiting("ResourcesReady", "Unschedulable", f"GTJ0202 {named(pod)} fits no node: {scheduler}{autoscaler.field(why)}")
+    return Waiting("ResourcesReady", "Unschedulable", sentences(f"GTJ0202 {named(pod)} fits no node: {scheduler}", autoscaler.field(why)))
 
 
 def _of(pod: Object, why: str, word: autoscaler.Word) -> Waiting:
@@ -143,7 +144,7 @@ def _of(pod: Object, why: str, word: autoscaler.Word) -> Waiting:
         message = f"GTJ0201 no capacity for {named(pod)}: {word.said} ({word.who}); the scheduler: {scheduler}"
         return Waiting("ResourcesReady", "NoCapacity", clean(message))
     message = f"GTJ0202 {named(pod)} fits no node, and none that {word.who} can make: {word.said}; the scheduler: {scheduler}"
-    return Waiting("ResourcesReady", "Unschedulable", clean(message, 896) + autoscaler.field(f"{word.said} {why}"))
+    return Waiting("ResourcesReady", "Unschedulable", sentences(clean(message, 896), autoscaler.field(f"{word.said} {why}")))
 
 
 def given_up(stuck: Waiting, begun: datetime.datetime | None, patience: int, now: datetime.datetime) -> bool:

@@ -52,6 +52,12 @@ def test_codes_are_well_formed() -> None:
         assert (entry.exit_code == 0) == entry.title.startswith("note: "), "what is an error ends a verb"
 
 
+def test_a_code_that_the_design_gave_to_what_gtj0108_says_is_not_given_to_anything_else() -> None:
+    """docs/adr/0011-codes-of-shapes-and-profiles.md."""
+    assert "GTJ0122" not in CODES
+    assert "more GPUs than one of its nodes has" in CODES["GTJ0108"].docs
+
+
 def test_what_no_terminal_can_take_is_escaped_in_every_part() -> None:
     name = os.fsdecode(b"caf\xe9") + "\x1b[31m\u202e é 北\r"
     error = JobError("GTJ0113", name, where=name, why=name, how=name)

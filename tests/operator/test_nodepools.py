@@ -125,7 +125,7 @@ def test_efa_where_a_worker_gets_none() -> None:
     few = read(
         provider="aws", pool="managed", fabric="efa", accelerator={"type": "a10g", "perNode": 8}, node={"instanceType": "g5.48xlarge"}
     )
-    assert "a worker of 1 GPUs gets no EFA device on ComputeProfile a: a g5.48xlarge has 1" in misfit(wanting(1), "a", few)
+    assert "a worker of 1 GPUs gets no EFA device on ComputeProfile a, where a g5.48xlarge has 1: " in misfit(wanting(1), "a", few)
     none = read(provider="aws", pool="managed", fabric="efa", accelerator={"type": "l4", "perNode": 1}, node={"instanceType": "g6.xlarge"})
     assert "a g6.xlarge has 0" in misfit(wanting(1), "a", none)
     unknown = read(provider="aws", pool="managed", fabric="efa", accelerator={"perNode": 8}, node={"instanceType": "p9.large"})

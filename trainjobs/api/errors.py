@@ -31,7 +31,7 @@ class JobError(Exception):
         if self.why:
             text += f": {self.why}"
         if self.how:
-            text = f"{text.removesuffix('.')}. {self.how}"
+            text = sentences(text, self.how)
         return " ".join(text.split())
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,6 +52,14 @@ class JobError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (JobError.from_dict, (self.to_dict(),))
+
+
+def sentences(*texts: str) -> str:
+    """Texts one behind the other, each ended by one full stop, but the last, which stays as it is; empty ones are left out. Others' words
+    may end with a full stop, with several, or with the mark of a text that was cut."""
+    told = [text.strip() for text in texts if text.strip(" .")]
+    bare = [text.rstrip(" .") for text in told[:-1]]
+    return " ".join([*(text if text[-1] in "…?!" else f"{text}." for text in bare), *told[-1:]])
 
 
 def printable(text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainjobs.api.errors import JobError
+from trainjobs.api.errors import JobError, sentences
 from trainjobs.data import digits, ring, shapes
 from trainjobs.data.files import File, megabytes, unreadable
 from trainjobs.data.found import Found
@@ -106,7 +106,7 @@ def _differ(old: Sequence[Any], now: Sequence[Any]) -> bool:
 
 def refuse(step: int, what: str, where: str = "data.source") -> JobError:
     """GTJ0216. `where` is the field that names the data."""
-    why = f"{what}. Going on would train on other data than the run began with, and its losses would not compare"
+    why = sentences(what, "Going on would train on other data than the run began with, and its losses would not compare")
     how = "put the data back; or set checkpoints.allowDataChange: true, and the report marks the step; or start afresh with --fresh"
     return JobError("GTJ0216", f"the data has changed since the checkpoint of step {step}", where=where, why=why, how=how)
 

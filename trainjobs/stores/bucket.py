@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from trainjobs.stores.store import Reason
+
 CONNECT, ANSWER = 10.0, 30.0  # seconds until a connection stands, and between two bytes of an answer
 CONNECTIONS = 64  # that are kept open, at most
 
-Kind = Literal["missing", "condition", "busy", "denied", "credentials", "full", "no bucket", "region", "failed"]
+Kind = Literal["missing", "condition", "busy"] | Reason
 
 
 @dataclass(frozen=True)

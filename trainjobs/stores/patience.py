@@ -62,7 +62,7 @@ def ask(bucket: Bucket, patience: Patience, verb: str, key: str, act: Callable[[
                 raise Refused(key) from error
             action = bucket.action(verb)
             if trouble.kind != "busy":
-                raise _refusal(bucket, key, action, trouble) from error
+                raise _refusal(bucket, key, action, trouble.kind, trouble.why) from error
             delay = patience.delay(tries)
             spent = patience.now() - began
             if spent + delay > patience.seconds:
@@ -83,20 +83,12 @@ def listing(bucket: Bucket, patience: Patience, prefix: str, key: str) -> Iterat
             return
 
 
-def _refusal(bucket: Bucket, key: str, action: str, trouble: Trouble) -> StoreError:
-    reasons: dict[str, Reason] = {
-        "denied": "denied",
-        "credentials": "credentials",
-        "full": "full",
-        "no bucket": "no bucket",
-        "region": "region",
-    }
+def _refusal(bucket: Bucket, key: str, action: str, reason: Reason, why: str) -> StoreError:
     whom = ""
-    if trouble.kind in ("denied", "credentials"):
+    if reason in ("denied", "credentials"):
         with suppress(Exception):
             whom = bucket.identity()
-    why = f"{action} was refused{f' to {whom}' if whom else ''}: {trouble.why}"
-    return StoreError(key, why, reasons.get(trouble.kind, "failed"))
+    return StoreError(key, f"{action} was refused{f' to {whom}' if whom else ''}: {why}", reason)
 
 
 def _on_the_way(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from trainjobs.api.codes import CODES, page
+from trainjobs.api.errors import sentences
 from trainjobs.api.problem import did_you_mean
 from trainjobs.cli.cluster.options import cluster_options, complete_jobs
 from trainjobs.cli.cluster.reasons import Explanation, Seen, described, explanation
@@ -72,7 +73,7 @@ def of_record(uri: str, form: str) -> int:
 def code_page(code: str, form: str) -> int:
     if code not in CODES:
         raise click.BadParameter(
-            f"there is no code {code}. {did_you_mean(code, CODES) or 'docs/errors/README.md lists all'}", param_hint="NAME|CODE"
+            sentences(f"there is no code {code}", did_you_mean(code, CODES) or "docs/errors/README.md lists all"), param_hint="NAME|CODE"
         )
     if form != "table":
         emit({"code": code, "title": CODES[code].title, "exitCode": CODES[code].exit_code, "docs": CODES[code].docs}, form)

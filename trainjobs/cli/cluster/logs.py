@@ -16,7 +16,7 @@ import click
 
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.names import ATTEMPT_LABEL
-from trainjobs.api.errors import JobError
+from trainjobs.api.errors import JobError, sentences
 from trainjobs.cli.cluster.lines import Line, Ranks, Stitch, parsed, split
 from trainjobs.cli.cluster.reasons import described
 from trainjobs.cli.cluster.refusal import passing, refusal
@@ -203,7 +203,7 @@ def remembered(cluster: Cluster, job: Object) -> Iterator[str]:
     said = status.get("failure")
     how = f"{failure_error(said).line()}" if over and said else cluster.command("explain", name_of(job))
     if kept and (over or status.get("ended")):
-        how = f"its record has it: {kept}. {how}"
+        how = sentences(f"its record has it: {kept}", how)
     raise JobError("GTJ0118", f"there is no log of {name_of(job)}", where=cluster.where, why=why, how=how)
 
 

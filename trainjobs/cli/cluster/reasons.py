@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from gentrain_operator.autoscaler import about
 from gentrain_operator.names import ATTEMPT_LABEL
-from gentrain_operator.waiting import spoken_by, waiting
+from gentrain_operator.waiting import waiting
 from trainjobs.api.codes import CODES
 from trainjobs.api.problem import did_you_mean, listed
-from trainjobs.cli.cluster.sentences import PAUSED, REFUSED, STUCK, without_quota
+from trainjobs.cli.cluster.sentences import PAUSED, REFUSED, STUCK, asked_of_autoscalers, without_quota
 from trainjobs.cli.cluster.server import Kueue
 from trainjobs.cli.cluster.view import Object, condition, failure_error, is_true, moment_of, name_of, phase, progress_of, status_of
 from trainjobs.cli.line import position
@@ -196,10 +195,8 @@ def _between(seen: Seen) -> Explanation | None:
 
 
 def _stuck(seen: Seen) -> Explanation | None:
-    pods, shown = _current(seen), condition(seen.job, "ResourcesReady") or {}
-    # Whether an autoscaler may yet speak is for the operator to say, which knows the profile.
-    early = shown.get("reason") == "ScalingUp"
-    found = waiting(pods, seen.rayjob or {}, about(seen.events), spoken_by("any", datetime.fromtimestamp(seen.now, UTC)) if early else None)
+    pods = _current(seen)
+    found = waiting(pods, seen.rayjob or {}, about(seen.events), asked_of_autoscalers(seen.job, seen.now))
     if found is None:
         return None
     code, text = coded(found.message)

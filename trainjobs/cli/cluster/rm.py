@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from trainjobs.api.errors import sentences
 from trainjobs.cli.cluster.options import cluster_options, complete_jobs
 from trainjobs.cli.cluster.server import connect
 from trainjobs.cli.cluster.target import Target
@@ -29,7 +30,7 @@ def command(names: tuple[str, ...], yes: bool, target: Target) -> int:
         said = ", ".join(f"{job['metadata']['name']} ({phase(job)})" for job in live)
         if not sys.stdin.isatty():
             raise click.UsageError(f"not ended yet: {said}; add --yes to delete all the same, or gtj stop keeps the job")
-        click.confirm(f"Not ended yet: {said}. Delete in namespace {cluster.namespace}?", abort=True)
+        click.confirm(sentences(f"Not ended yet: {said}", f"Delete in namespace {cluster.namespace}?"), abort=True)
     for job in jobs:
         cluster.delete(job)
         click.echo(f"deleted {job['metadata']['name']} from namespace {cluster.namespace}; checkpoints stay")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from gentrain_operator.waiting import spoken_by
 from trainjobs.cli.cluster.view import Object, condition, status_of
 
 # What a reason of the condition Accepted means, and of what the API server refuses. A test wants a sentence for every reason there is.
@@ -41,6 +43,12 @@ STUCK = {
 
 # What was before a pause between two attempts, where it is no failure.
 PAUSED = {"GaveBack": "it gave its pods back because it could not get all of them"}
+
+
+def asked_of_autoscalers(job: Object, now: float) -> datetime | None:
+    """As `by` of the operator's waiting(). Whether an autoscaler may yet speak is for the operator to say, which knows the profile."""
+    early = (condition(job, "ResourcesReady") or {}).get("reason") == "ScalingUp"
+    return spoken_by("any", datetime.fromtimestamp(now, UTC)) if early else None
 
 
 def without_quota(job: Object) -> dict[str, Any] | None:
