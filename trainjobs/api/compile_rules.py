@@ -32,10 +32,11 @@ def stage_keeps_weights(spec: Spec) -> Iterator[Breach]:
 
 
 def nobody_listens(spec: Spec) -> Iterator[Breach]:
-    """Terms of the loss that listen to layers put a hook on each in every step, into which a program does not look."""
+    """Terms of the loss that listen to layers put a hook on each for every loss anew. torch's programs do not look for new ones
+    (`skip_nnmodule_hook_guards`): a term that found none would be 0, and nobody would be told."""
     if not spec.training.compile:
         return
-    why = "its term of the loss listens to layers within blocks, and what is compiled does not stop there"
+    why = "its term of the loss listens to layers within blocks by hooks of each step, for which what is compiled need not look again"
     if spec.training.sparsity.activations:
         yield Breach(_PLACE, "compile with sparsity.activations", why, _HOW, on_key=True, beside=("training", "sparsity", "activations"))
     if spec.training.distillation is not None and spec.training.distillation.features:
