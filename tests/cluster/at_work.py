@@ -6,9 +6,11 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
 
 from gentrain_operator.kube.client import Client, from_kubeconfig
 from gentrain_operator.kube.errors import ApiError
@@ -173,3 +175,11 @@ class Bench:
         self.kuberay.initialize(rayjob)
         self.kuberay.run(rayjob)
         return rayjob
+
+
+@pytest.fixture
+def over_cluster(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
+    """For modules with a `cluster` of their own, which write `bench = over_cluster`."""
+    running = Bench(cluster, namespace, driver)
+    yield running
+    running.stop()

@@ -21,9 +21,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.binaries import binary
 from trainjobs.api import crd
@@ -174,9 +175,10 @@ class ControlPlane:
         assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done
 
-    def define(self, kuberay: str | Path, kinds: int = 2) -> None:
-        """Have it know our kinds, and KubeRay's, of which the file or folder `kuberay` defines so many."""
-        for definition in crd.definitions().values():
+    def define(self, kuberay: str | Path, kinds: int = 2, ours: Iterable[Mapping[str, Any]] | None = None) -> None:
+        """Have it know our kinds, and KubeRay's, of which the file or folder `kuberay` defines so many. `ours`: in place of our
+        definitions as they are."""
+        for definition in crd.definitions().values() if ours is None else ours:
             self.kubectl("apply", "-f", "-", stdin=json.dumps(definition))
         self.kubectl("apply", "--server-side", "-f", str(kuberay))
         self.wait_for_kinds("gentrain.dev", 2)

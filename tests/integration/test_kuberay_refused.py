@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gentrain_operator.kube.resource import PODS, RAYCLUSTERS, Object
-from tests.cluster.at_work import Bench, Driver
+from tests.cluster.at_work import Bench, over_cluster
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane, control_plane, free_ports
 from tests.cluster.kueue import RayOperator
 
 pytestmark = pytest.mark.slow
+bench = over_cluster
 GROUP = "admissionregistration.k8s.io/v1"
 WORDS = "every pod needs a cost centre"
 
@@ -32,13 +33,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
         stack.callback(kuberay.stop)
         kuberay.start()
         yield running
-
-
-@pytest.fixture
-def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
-    running = Bench(cluster, namespace, driver)
-    yield running
-    running.stop()
 
 
 def here(bench: Bench) -> Object:

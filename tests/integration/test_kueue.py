@@ -12,12 +12,13 @@ import pytest
 
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import JOBS, RAYJOBS, Object
-from tests.cluster.at_work import Bench, Driver, report
+from tests.cluster.at_work import Bench, Driver, over_cluster, report
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kueue import WORKLOADS, admitting, queueing, used
 
 pytestmark = pytest.mark.slow
+bench = over_cluster
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]
         except Unavailable as reason:
             pytest.skip(str(reason))
         yield running
-
-
-@pytest.fixture
-def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
-    running = Bench(cluster, namespace, driver)
-    yield running
-    running.stop()
 
 
 def rayjob(bench: Bench, name: str) -> Object:

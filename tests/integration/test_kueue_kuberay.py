@@ -11,12 +11,13 @@ import pytest
 
 from gentrain_operator.kube.resource import JOBS, PODS, RAYCLUSTERS, RAYJOBS, Object
 from gentrain_operator.times import parsed_time
-from tests.cluster.at_work import Bench, Driver
+from tests.cluster.at_work import Bench, over_cluster
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kueue import WORKLOADS, Kueue, admitting, queueing, used
 
 pytestmark = pytest.mark.slow
+bench = over_cluster
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory, say: Callable[[str], None]) 
 @pytest.fixture(scope="module")
 def cluster(parts: tuple[ControlPlane, Kueue]) -> ControlPlane:
     return parts[0]
-
-
-@pytest.fixture
-def bench(cluster: ControlPlane, namespace: str, driver: Driver) -> Iterator[Bench]:
-    running = Bench(cluster, namespace, driver)
-    yield running
-    running.stop()
 
 
 def test_with_the_quota_used_up_no_cluster_and_no_pod_is_made(bench: Bench) -> None:

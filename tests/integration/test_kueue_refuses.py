@@ -12,12 +12,13 @@ import pytest
 
 from gentrain_operator import queues, refusals
 from gentrain_operator.kube.resource import CONFIGMAPS, EVENTS, JOBS, Object, Resource
-from tests.cluster.at_work import Bench, Driver, report
+from tests.cluster.at_work import Bench, over_cluster, report
 from tests.cluster.binaries import Unavailable
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kueue import Kueue, admitting, queueing
 
 pytestmark = pytest.mark.slow
+bench = over_cluster
 WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 
 
@@ -36,13 +37,11 @@ def cluster(parts: tuple[ControlPlane, Kueue]) -> ControlPlane:
     return parts[0]
 
 
-@pytest.fixture
-def bench(cluster: ControlPlane, namespace: str, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was refused, or waits, is looked at again at once."""
     monkeypatch.setattr(refusals, "AGAIN", (0.2, 1.0))
     monkeypatch.setattr(queues, "LOOK", (0.5, 0.5))
-    running = Bench(cluster, namespace, driver)
-    yield running
-    running.stop()
 
 
 def compute(**more: Any) -> Object:

@@ -33,11 +33,7 @@ def older() -> dict[str, Any]:
 
 @pytest.fixture
 def bench(own_cluster: ControlPlane, kuberay_crds: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    for definition in older().values():
-        own_cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(definition))
-    own_cluster.kubectl("apply", "--server-side", "-f", kuberay_crds)
-    own_cluster.wait_for_kinds("gentrain.dev", 2)
-    own_cluster.wait_for_kinds("ray.io", 2)
+    own_cluster.define(kuberay_crds, ours=older().values())
     driver = Driver()
     monkeypatch.setattr(controller, "PORT", driver.port)
     monkeypatch.setattr(polls, "EVERY", 0.1)

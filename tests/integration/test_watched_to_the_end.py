@@ -52,11 +52,7 @@ def loosened(schema: Any) -> Any:
 
 @pytest.fixture
 def loose(own_cluster: ControlPlane, kuberay_crds: str, driver: Driver) -> Any:
-    for definition in crd.definitions().values():
-        own_cluster.kubectl("apply", "-f", "-", stdin=json.dumps(loosened(definition)))
-    own_cluster.kubectl("apply", "--server-side", "-f", kuberay_crds)
-    own_cluster.wait_for_kinds("gentrain.dev", 2)
-    own_cluster.wait_for_kinds("ray.io", 2)
+    own_cluster.define(kuberay_crds, ours=map(loosened, crd.definitions().values()))
     running = Bench(own_cluster, "default", driver)
     yield running
     running.stop()

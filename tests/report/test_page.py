@@ -113,6 +113,16 @@ def test_it_holds_everything_a_run_left(run: Path) -> None:
     assert [sample["step"] for sample in embedded(text)["samples"]] == [10, 20, 30]
 
 
+def test_how_to_go_on_is_said_of_where_the_run_is(run: Path) -> None:
+    (run / "logs").mkdir(exist_ok=True)
+    (run / "logs" / "driver.log").write_text("begun")
+    assert f"tensorboard --logdir {run}/events" in read(run)[0]
+    write(run, "record.json", {"uri": "s3://bucket/runs/faces"})
+    text, _ = read(run)
+    assert "tensorboard" not in text, "which cannot read a record"
+    assert "gtj logs s3://bucket/runs/faces" in text
+
+
 def test_discriminator_and_generator_have_charts_of_their_own(run: Path) -> None:
     text, _ = read(run)
     curves = [chart["curves"] for chart in embedded(text)["charts"]]

@@ -86,6 +86,7 @@ def context(run: Run, budget: int) -> dict[str, Any]:
         "machine": machine(run, progress),
         "written": moment(progress.get("updatedAt")),
         "folder": run.place,
+        "recorded": "://" in run.place,
         "logs": [path.name for path in sorted((run.path / "logs").glob("*.log"))],
     }
 
