@@ -17,6 +17,7 @@ from tests.data.positions import SEED, shown
 from trainjobs.api.errors import JobError
 from trainjobs.api.job import Spec
 from trainjobs.data import digits, documents, open_source, preflight, ring, shapes
+from trainjobs.data.pixels import scaled
 from trainjobs.noise import Noise, mix
 
 Make = Callable[..., Spec]
@@ -138,3 +139,9 @@ def test_the_standard_librarys_text_is_source_that_parses(job: Make, tmp_path: P
     ast.parse({name: text for name, text, _ in documents.stdlib().read()}["ast.py"])
     info = open_source(job("language", "builtin:stdlib-text"), tmp_path).info
     assert info.length + info.heldout == (total + len(files) - 1) // 128  # bytes, and an end for each
+
+
+def test_every_byte_is_scaled_as_the_formula_says() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(scaled(levels), levels.float() / 127.5 - 1.0)
+    assert scaled(levels)[[0, 255]].tolist() == [-1.0, 1.0]

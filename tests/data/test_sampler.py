@@ -27,6 +27,13 @@ def test_a_stretch_is_the_sum_of_its_parts(seed: int, start: int, count: int, le
     assert torch.equal(whole, torch.cat([first, second]))
 
 
+@given(seeds, st.integers(0, 300), st.integers(1, 120), lengths)
+def test_a_stretch_that_is_asked_for_backwards_is_the_same_samples(seed: int, start: int, count: int, length: int) -> None:
+    """One that is asked for as a step asks is a slice of the epoch."""
+    positions = torch.arange(start, start + count)
+    assert torch.equal(order(positions.flip(0), seed, length), stretch(seed, start, count, length).flip(0))
+
+
 @given(seeds, st.integers(0, 5), lengths)
 def test_an_epoch_holds_every_sample_once(seed: int, epoch: int, length: int) -> None:
     assert stretch(seed, epoch * length, length, length).sort().values.tolist() == list(range(length))

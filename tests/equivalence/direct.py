@@ -76,7 +76,7 @@ def trained(case: dict[str, Any], config: dict[str, Any], world: World) -> tuple
                 loss = (network(3.0 * torch.randn(MICRO, 6, generator=made)).float() - 2.0).square().mean()
             engine.backward(loss / turns)
         engine.step()
-        measured += engine.measured().values()
+        measured += [torch.tensor(float(value)) for value in engine.measured().values()]
         if engine.scale:  # the first step overflows, and is skipped; the others do not
             engine.scale.scale = 64.0
     moved = not torch.equal(before[0], next(network.parameters()))
