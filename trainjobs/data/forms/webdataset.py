@@ -178,10 +178,14 @@ class WebDataset:
 
     def read(self, shelf: Shelf, block: int, rows: Sequence[int], columns: Collection[str]) -> list[Record]:
         shard = self.shards[block]
+        name, where, keys = shard.object.name, self.place.where(shard.object), [shard.names[row] for row in rows]
+        values: list[dict[str, Value]]
         if all(column in shard.numbers for column in columns):
-            return [self._record(shard, row, {column: int(shard.numbers[column][row]) for column in columns}) for row in rows]
-        with shelf.hold(self.place, [shard.object]) as paths, reading(self.place, shard.object, paths[0]) as read:
-            return [self._record(shard, row, self._values(shard, read, row, columns)) for row in rows]
+            values = [{column: int(shard.numbers[column][row]) for column in columns} for row in rows]
+        else:
+            with shelf.hold(self.place, [shard.object]) as paths, reading(self.place, shard.object, paths[0]) as read:
+                values = [self._values(shard, read, row, f"{where}/{key}", columns) for row, key in zip(rows, keys, strict=True)]
+        return [Record(f"{name}/{key}", f"{where}/{key}", each) for key, each in zip(keys, values, strict=True)]
 
     def column(self, shelf: Shelf, block: int, name: str) -> Sequence[Value]:
         rows = range(len(self.shards[block].names))
@@ -190,22 +194,18 @@ class WebDataset:
     def words(self) -> Iterator[str]:
         yield from self.said
 
-    def _record(self, shard: Shard, row: int, values: Mapping[str, Value]) -> Record:
-        key = shard.names[row]
-        return Record(f"{shard.object.name}/{key}", f"{self.place.where(shard.object)}/{key}", values)
-
-    def _values(self, shard: Shard, read: Read, row: int, columns: Collection[str]) -> dict[str, Value]:
+    def _values(self, shard: Shard, read: Read, row: int, where: str, columns: Collection[str]) -> dict[str, Value]:
         values, decoded = dict[str, Value](), dict[str, Value]()
         for column in columns:
             whole = next((name for name, kind in self.columns.items() if kind == "record" and column.startswith(f"{name}.")), "")
             member = whole if whole and column not in shard.sizes else column
             if member not in decoded:
-                decoded[member] = self._member(shard, read, row, member)
+                decoded[member] = self._member(shard, read, row, where, member)
             value = decoded[member]
             values[column] = value.get(column.removeprefix(f"{whole}.")) if whole == member and isinstance(value, dict) else value
         return values
 
-    def _member(self, shard: Shard, read: Read, row: int, column: str) -> Value:
+    def _member(self, shard: Shard, read: Read, row: int, where: str, column: str) -> Value:
         names = self.pictures if column in self.pictures else (column,)
         name = next((name for name in names if name in shard.sizes and shard.sizes[name][row] >= 0), None)
         if name is None:
@@ -213,11 +213,11 @@ class WebDataset:
                 raise alone(self.place, shard, row, column)
             return None
         start, size = int(shard.starts[name][row]), int(shard.sizes[name][row])
-        data, where = read(start, start + size), f"{self.place.where(shard.object)}/{shard.names[row]}.{name}"
+        data, member = read(start, start + size), f"{where}.{name}"
         if len(data) != size:
             why = f"{size:,} bytes of it were listed, {len(data):,} are there"
-            raise JobError("GTJ0113", "the shard is cut short", where=where, why=why, how="copy it again, or write it again")
-        return _decoded(data, name, where)
+            raise JobError("GTJ0113", "the shard is cut short", where=member, why=why, how="copy it again, or write it again")
+        return _decoded(data, name, member)
 
 
 def alone(place: Place, shard: Shard, row: int, column: str, why: str = "the others have one") -> JobError:
