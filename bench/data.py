@@ -9,6 +9,7 @@ timed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -145,6 +146,20 @@ def reading(places: dict[str, str], scratch: Path, rounds: int) -> dict[str, lis
                 rates = {name: each.rate for name, each in pair.items()}
                 found.setdefault(key, []).append(rates | {f"{name}{BUSY}": each.busy for name, each in pair.items()})
     return found
+
+
+def keeping(folder: Path, scratch: Path) -> dict[str, float]:
+    """Seconds of a processor for a gigabyte of what ours does with what it fetches, and the DataLoader does not: the MD5 that the store
+    tells of each object, and a file on disk."""
+    data = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    before = processor()
+    hashlib.md5(data, usedforsecurity=False).digest()
+    digested = processor()
+    with open(scratch / "kept", "wb", buffering=0) as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    gigabytes = len(data) / 1e9
+    return {"digest": (digested - before) / gigabytes, "file": (processor() - digested) / gigabytes}
 
 
 def memory(uri: str, scratch: Path) -> dict[str, float]:
@@ -302,6 +317,7 @@ def measure(rounds: int) -> dict[str, Any]:
             places |= {f"{form} s3": f"s3://{BUCKET}/{form}" for form in FORMS}
             row: dict[str, Any] = {"pictures": PICTURES, "workers": WORKERS, "rates": reading(places, scratch, rounds)}
             row["peers"] = installed()
+            row["keeping"] = keeping(folders["tar"], scratch)
             row["memory"] = memory(places["tar local"], scratch)
             row["index"] = index(scratch)
             row["first"] = first_batch(server, stored, scratch)

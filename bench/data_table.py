@@ -19,6 +19,8 @@ def section(result: dict[str, Any] | None) -> list[str]:
         f"{row['pictures']:,} JPEGs of 256 pixels, read at 64 in batches of 64: ours with {workers} threads, in the order of training,",
         f"against torch's `DataLoader` with {workers} processes and the same decoding; shards it reads from front to back, as `webdataset`",
         f"and streamed `datasets` do. The bucket is versitygw on this machine; all of it is fetched in each round. Goal: at least {GOAL}.",
+        "Of a bucket ours checks what arrives by the MD5 that the store tells, and keeps it on disk for the epochs that follow; the",
+        "`DataLoader` does neither, and begins with the first bytes of the first shards, where ours knows its order once all are indexed.",
         "By processor: the same per second that processors were busy with it, whatever else the machine did. The first epoch lists,",
         "indexes and fetches everything; the second, and all that follow, find on this machine what fits `data.cache`.",
         "",
@@ -36,6 +38,9 @@ def section(result: dict[str, Any] | None) -> list[str]:
         lines.append(f"| share of a step that waits for data, {family} | {100 * share:.2f} % | {100 * WAIT:.0f} % |")
     memory, index, first = row["memory"], row["index"], row["first"]
     lines.append(f"| memory for each thread / for each process of the DataLoader | {megabytes(memory)} | |")
+    if kept := row.get("keeping"):
+        words = f"{kept['digest']:.2f} + {kept['file']:.2f} s of a processor"
+        lines.append(f"| MD5 + a file on disk of a gigabyte that is fetched | {words} | |")
     held = " + ".join(f"{index[part] / 1e6:.0f} MB {words}" for part, words in PARTS.items())
     lines.append(f"| memory for a million samples of shards | {held} | |")
     begun = f"{first['batch']:.1f} s, of which {first['opened']:.1f} s until all are listed"
