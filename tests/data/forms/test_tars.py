@@ -61,6 +61,21 @@ def test_a_header_is_read_as_tarfile_reads_it(data: st.DataObject) -> None:
         assert read() == [(info.name, 0)]
 
 
+def test_a_sum_that_is_wrong_by_what_adler_leaves_out_is_refused() -> None:
+    """Adler's checksum counts modulo 65,521, which bytes above 127 reach."""
+    header = bytearray(tarfile.TarInfo("a.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[157:257], header[265:345], header[400:512] = b"\xff" * 100, b"\xff" * 80, b"\xff" * 112
+    total = 256 + sum(header[:148]) + sum(header[156:])
+    for wrong in (0, 65_521):
+        header[148:156] = b"%06o\0 " % (total - wrong)
+        raw = bytes(header)
+        if not wrong:
+            assert [one.name for one in members(lambda start, stop: raw[start:stop], len(raw), "a.tar")] == ["a.jpg"]  # noqa: B023
+            continue
+        with pytest.raises(JobError, match="GTJ0113 the shard is no tar archive"):
+            list(members(lambda start, stop: raw[start:stop], len(raw), "a.tar"))  # noqa: B023
+
+
 def test_folders_are_passed_over_and_nothing_follows_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
