@@ -14,6 +14,7 @@ from trainjobs.api.errors import JobError
 from trainjobs.cli.follow import MAX_FRUITLESS, Outcome, follow
 from trainjobs.cli.screen import Plain
 from trainjobs.run import progress
+from trainjobs.run.failures import begin
 from trainjobs.run.folder import Run
 
 Action = Callable[[], None]
@@ -258,6 +259,27 @@ def test_a_trainer_that_crashes_is_started_again_as_often_as_the_job_allows(allo
     assert (outcome.error.code, outcome.exit_code, len(world.started)) == ("GTJ0214", 5, started)
     assert "SIGSEGV" in outcome.error.what
     assert f"the last checkpoint, of step {started}, is kept" in (outcome.error.how or "")
+
+
+@pytest.mark.parametrize(("allowed", "started"), [({}, 4), ({"maxRetries": 0}, 1)])
+def test_a_trainer_that_has_begun_and_ends_without_a_word_is_started_again(allowed: dict[str, int], started: int, world: World) -> None:
+    """As Ray ends the process of a driver whose raylet was killed: with status 1, whatever that was about to do."""
+    job = world.run.job()
+    (world.run.path / "job.json").write_text(json.dumps({**job, "spec": {**job.get("spec", {}), "recovery": allowed}}))
+    for number in range(6):
+        world.driver(0, 1, then=lambda number=number: begin(world.run.path, 1_000.0 + number))  # type: ignore[misc]
+    outcome = world.follow()
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.exit_code, len(world.started)) == ("GTJ0214", 5, started)
+    assert "ended with status 1 and left no explanation" in outcome.error.what
+
+
+def test_a_trainer_that_never_begins_is_not_started_again(world: World) -> None:
+    begin(world.run.path, 999.0)  # an earlier one
+    for _ in range(2):
+        world.driver(0, 1)
+    assert world.follow().phase == "Failed"
+    assert len(world.started) == 1
 
 
 def test_a_newer_checkpoint_forgives_all_restarts_before(world: World) -> None:

@@ -9,6 +9,7 @@ The ladder, from the driver's exit:
                          asked for. Ten restarts in a row without a newer checkpoint end it with GTJ0213: a run that dies
                          before each checkpoint repeats itself for ever, however many steps it makes.
     crashed (SIGSEGV..)  the code's own doing: the same, but counted against recovery.maxRetries, then GTJ0214
+    left no word         the same: a driver that has begun writes down why it fails, but Ray ends the process of one whose raylet is gone
 
 Ctrl-C asks the driver, through the file `stop`, to save a checkpoint and end; a second Ctrl-C ends it at once, and so does the first where
 no step has been made since it started.
@@ -28,18 +29,15 @@ from typing import Protocol
 
 from trainjobs.api.errors import CODES, JobError
 from trainjobs.api.recovery import Recovery
+from trainjobs.cli.news import Found, Warnings
 from trainjobs.cli.screen import Screen
-from trainjobs.run.failures import kept
-from trainjobs.run.folder import LIVE, Run, objects
+from trainjobs.run.failures import driver_of, kept
+from trainjobs.run.folder import LIVE, Run
 from trainjobs.run.progress import mark, replace
 
 POLL = 0.2
 MAX_FRUITLESS = 10
 MAX_BACKOFF = 60.0
-SAID = {
-    **dict.fromkeys(("warning", "rolled back", "dataChanged"), "warning"),
-    **dict.fromkeys(("note", "changed"), "note"),
-}  # events that are said, and how
 # The signals of a process that has itself to blame.
 CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 FULL = 64 * 2**10  # bytes left on a disk: no room for a failure.json and a few lines of log
@@ -81,21 +79,26 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
     saved, warnings = checkpoint_step(run), Warnings(run)
     found = Found(run)
     while True:
+        before = driver_of(run.path)
         status = watch(run, start(), screen, warnings, found, clock, interrupts)
         if interrupts.count > 1:
             return Outcome("Interrupted", 130, restarts=restarts)
-        if status >= 0 or interrupts.count or run.stop_file.exists():
+        silent = status > 0 and status != 130 and run.failure() is None and not full(run) and driver_of(run.path) != before
+        if (status >= 0 and not silent) or interrupts.count or run.stop_file.exists():
             return outcome(run, status, restarts, clock.now())
         newer = checkpoint_step(run)
         fruitless = 0 if newer > saved else fruitless + 1
         saved = max(saved, newer)
-        cause = f"the trainer was killed by {signal_name(-status)}"
+        end = f"status {status}" if silent else signal_name(-status)
+        cause = f"the trainer ended with {end} and left no explanation" if silent else f"the trainer was killed by {end}"
         record(run, cause, clock)
-        crashes += -status in CRASHES
+        crashes += silent or -status in CRASHES
+        if silent and crashes > retries(run):
+            return outcome(run, status, restarts, clock.now())
         if -status in CRASHES and crashes > retries(run):
             crashed = JobError(
                 "GTJ0214",
-                f"the trainer crashed: {signal_name(-status)}",
+                f"the trainer crashed: {end}",
                 why="native code did something wrong: an extension, a library, or a GPU's driver",
                 how=f"its last words, if any, are in {run.driver_log}; {kept(run.path)}",
             )
@@ -104,8 +107,8 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
         if fruitless > MAX_FRUITLESS:
             lost = JobError(
                 "GTJ0213",
-                f"the trainer was killed {fruitless} times in a row without a newer checkpoint",
-                where=signal_name(-status),
+                f"the trainer ended {fruitless} times in a row without a newer checkpoint",
+                where=end,
                 why="SIGKILL usually means that the machine ran out of memory" if status == -signal.SIGKILL else cause,
                 how="lower training.batch.micro or compute.workers, or save checkpoints more often (checkpoints.every)",
             )
@@ -149,50 +152,6 @@ def watch(run: Run, driver: Driver, screen: Screen, warnings: Warnings, found: F
     return status
 
 
-class Found:
-    """What the driver found the data to be, once, and again when it changes: what was scaled or left out shall not be told to nobody."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._said: object = run.progress().get("data")  # by an earlier attempt
-
-    def say(self, screen: Screen) -> None:
-        data = self._run.progress().get("data")
-        if data and data != self._said:
-            self._said = data
-            screen.say(f"data: {data}")
-
-
-class Warnings:
-    """What is added to a run's timeline as a warning, or a note, from now on; each is said once."""
-
-    def __init__(self, run: Run) -> None:
-        self._path = run.path / "attempts.jsonl"
-        self._state: tuple[int, int, int] | None = None  # of the file, when it was read
-        self._known: set[str] = set()
-        self._known = set(self._added())
-
-    def say(self, screen: Screen) -> None:
-        for line in self._added():
-            self._known.add(line)
-            for row in objects(line):
-                if row.get("event") in SAID:
-                    screen.say(f"{SAID[row['event']]}: {row.get('message', '')}")
-
-    def _added(self) -> list[str]:
-        """Whole lines that are new. The file is not only added to: a run that goes back takes rows out."""
-        try:
-            found = self._path.stat()
-            state = found.st_ino, found.st_size, found.st_mtime_ns
-            if state == self._state:
-                return []
-            text = self._path.read_bytes().decode("utf-8", errors="replace")
-        except OSError:
-            return []
-        self._state = state
-        return [line for line in text[: text.rfind("\n") + 1].splitlines() if line not in self._known]
-
-
 def pause(seconds: float, clock: Clock, interrupts: Interrupts) -> bool:
     """Waits; False as soon as the user asks to stop."""
     end = clock.now() + seconds
@@ -212,12 +171,12 @@ def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
     failure = run.failure()
     if failure is not None and failure["code"] in CODES:
         error = JobError.from_dict({"what": "", **failure})
-    elif (free := shutil.disk_usage(run.path).free) < FULL:
+    elif full(run):
         error = JobError(
             "GTJ0211",
             "the run folder cannot be written",
             where=str(run.path),
-            why=f"its disk is full ({free} bytes are free), and the trainer could not even say why it ended",
+            why=f"its disk is full ({shutil.disk_usage(run.path).free} bytes are free), and the trainer could not even say why it ended",
             how=f"free disk space there, and run again: {kept(run.path)}",
         )
         fail(run, error, now)
@@ -231,6 +190,11 @@ def outcome(run: Run, status: int, restarts: int, now: float) -> Outcome:
         )
         fail(run, error, now)
     return Outcome("Failed", error.exit_code, error, restarts)
+
+
+def full(run: Run) -> bool:
+    """Whether its disk has no room for an explanation."""
+    return shutil.disk_usage(run.path).free < FULL
 
 
 def retries(run: Run) -> int:

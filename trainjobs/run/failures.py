@@ -41,9 +41,14 @@ def begin(run: Path, driver: float) -> None:
     progress.replace(run / "failures" / "driver", json.dumps({"since": driver}))
 
 
+def driver_of(run: Path) -> object:
+    """When the last driver that has begun here started; None before the first. From then on it writes down why it ends."""
+    return progress.read(run / "failures" / "driver").get("since")
+
+
 def orphaned(run: Path, driver: float) -> bool:
     """True for a worker whose driver was killed and followed by another: its account is nobody's any more."""
-    return bool(progress.read(run / "failures" / "driver").get("since") != driver)
+    return driver_of(run) != driver
 
 
 class Stalled(Exception):
