@@ -111,9 +111,9 @@ def fields(name: str, *place: str) -> list[str]:
 
 
 def reported(done: Result, page: Path) -> list[str]:
-    """The words of a report, without where the run is and when the page was written."""
+    """The words of a report, without where the run is, when the page was written, and how what is there is looked at."""
     assert done.exit_code == 0, done.output
-    words = re.sub(r"<(style|script|svg).*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL).split()
+    words = re.sub(r"<(style|script|svg|footer).*?</\1>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL).split()
     return [word for word in words if "/" not in word and ":" not in word]
 
 

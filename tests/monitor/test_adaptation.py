@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trainjobs.monitor.adaptation import Window
+from trainjobs.monitor.meter import Measured
 from trainjobs.world import World
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -30,8 +31,8 @@ class Told:
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-def measured(*values: float) -> list[dict[str, torch.Tensor]]:
-    return [{"sign": torch.tensor(value)} for value in values]
+def measured(*values: float) -> Measured:
+    return [({"sign": torch.tensor(value)}, 1.0) for value in values]
 
 
 STEPS = [measured(0.1, 0.2), measured(0.7, 0.4), measured(0.3, 0.9), measured(0.1, 0.1), measured(0.25, 0.35), measured(0.6, 0.65)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import pytest
@@ -34,6 +34,8 @@ class Told(Positions):
 
     def expect(self, coming: Sequence[Tensor], seed: int) -> None:
         self.told.append([positions.tolist() for positions in coming])
+
+    def tell(self, late: Callable[[float], None]) -> None: ...
 
     def batch(self, positions: Tensor, seed: int, noise: Noise) -> dict[str, Tensor]:
         self.asked.append(positions.tolist())
