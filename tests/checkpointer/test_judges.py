@@ -15,6 +15,8 @@ from trainjobs.api.job import Spec
 from trainjobs.checkpointer.judged import preflight
 from trainjobs.checkpointer.judges import with_judges
 from trainjobs.data import open_source
+from trainjobs.data.chat_template import FILE
+from trainjobs.data.known_templates import TEXTS
 from trainjobs.models.adapters import adapted
 from trainjobs.objectives.build import build
 from trainjobs.objectives.language.preference import Scored
@@ -104,6 +106,7 @@ def test_what_is_no_model_of_rewards_is_refused(tmp_path: Path) -> None:
 def test_a_prompt_with_its_completion_that_is_too_long_is_said(tmp_path: Path) -> None:
     language, more, _ = based(tmp_path, "llama")
     out = written(tmp_path, Scored(model("llama")), language, more)
+    (out / FILE).write_text(TEXTS["zephyr"])
     (judge,) = [judge for _, judge in judged(f"file://{out}", tmp_path).objective.rewards.judges]
     with pytest.raises(JobError, match=r"GTJ0221 a reward model of language\.grpo\.rewards.1. failed at step 4 .* has 203 of its tokens"):
         judge(["a" * 100], ["b" * 101], 3, HERE.device)

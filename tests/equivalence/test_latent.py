@@ -20,7 +20,7 @@ import plain
 pytestmark = pytest.mark.slow
 
 STEPS, BATCH = 3, 8
-SGD, ADAMW = {"name": "sgd", "learningRate": 0.02}, {"name": "adamw", "learningRate": 1e-3, "weightDecay": 0.01}
+SGD, ADAMW = {"name": "sgd", "learningRate": 0.02}, {"name": "adamw", "learningRate": 1e-3, "weightDecay": 0.01, "eps": 1e-4}
 # Workers, stage, accumulation: each value of each, and most of their pairs.
 WAYS = ((1, 0, 1), (1, 1, 2), (2, 0, 2), (2, 2, 1), (2, 3, 2))
 KL = {"architecture": "autoencoder-kl", "channels": 8, "multipliers": [1, 2], "blocks": 1, "groups": 4, "latentChannels": 2}
