@@ -12,7 +12,7 @@ ROWS = {
     "TrainerDeepSpeed": ("training, sequences a second", "`Trainer` with DeepSpeed"),
     "SFTTrainer": ("training, sequences a second", "TRL's `SFTTrainer`"),
     "generate": ("drawing completions, tokens a second", "transformers' `generate`"),
-    "map": ("records to token ids, rows a second", "`datasets.map`, in batches"),
+    "map": ("records to token ids, rows a second", "datasets' `map`, in batches"),
 }
 
 
