@@ -92,18 +92,19 @@ def follow(run: Run, start: Callable[[], Driver], screen: Screen, clock: Clock, 
         end = f"status {status}" if silent else signal_name(-status)
         cause = f"the trainer ended with {end} and left no explanation" if silent else f"the trainer was killed by {end}"
         record(run, cause, clock)
-        crashes += silent or -status in CRASHES
-        if silent and crashes > retries(run):
-            return outcome(run, status, restarts, clock.now())
-        if -status in CRASHES and crashes > retries(run):
-            crashed = JobError(
+        crashed = silent or -status in CRASHES
+        crashes += crashed
+        if crashed and crashes > retries(run):
+            if silent:
+                return outcome(run, status, restarts, clock.now())
+            error = JobError(
                 "GTJ0214",
                 f"the trainer crashed: {end}",
                 why="native code did something wrong: an extension, a library, or a GPU's driver",
                 how=f"its last words, if any, are in {run.driver_log}; {kept(run.path)}",
             )
-            fail(run, crashed, clock.now())
-            return Outcome("Failed", crashed.exit_code, crashed, restarts)
+            fail(run, error, clock.now())
+            return Outcome("Failed", error.exit_code, error, restarts)
         if fruitless > MAX_FRUITLESS:
             lost = JobError(
                 "GTJ0213",
