@@ -126,7 +126,7 @@ def test_names_that_are_left_out_do_not_come_back() -> None:
 
 
 def test_the_root_of_the_trainer_holds_rooms_and_little_else() -> None:
-    modules = {"__init__.py", "loop.py", "noise.py", "noise_kernel.py", "state.py", "world.py", "py.typed"}
+    modules = {"__init__.py", "loop.py", "noise.py", "noise_kernel.py", "noise_words.py", "state.py", "world.py", "py.typed"}
     assert {path.name for path in TRAINER.iterdir()} - {"__pycache__"} == modules | ROOMS
 
 

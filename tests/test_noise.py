@@ -9,7 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from trainjobs import noise as drawing
+from trainjobs import noise_words
 from trainjobs.noise import _GAMMA, Noise, _mix, _signed, mix
 
 # Output of Vigna's splitmix64.c (public domain, prng.di.unimi.it) for the seed 1234567, as listed at rosettacode.org, and of
@@ -133,3 +136,54 @@ def test_shapes_and_types(shape: tuple[int, ...]) -> None:
 
 def test_more_numbers_of_a_name_begin_with_the_fewer() -> None:
     assert torch.equal(noise(5).uniform("u", 10)[:, :4], noise(5).uniform("u", 4))
+
+
+KINDS = [("bits", ()), ("uniform", ()), ("normal", ()), ("integers", (97,)), ("integers", (2**31 - 1,))]
+
+
+def both(monkeypatch: pytest.MonkeyPatch, samples: torch.Tensor, count: int) -> None:
+    """By numpy's integers and by torch's operations, to the last bit."""
+    for kind, more in KINDS:
+        here = getattr(Noise(7, samples), kind)("z", *more, count)
+        with monkeypatch.context() as patch:
+            patch.setattr(drawing, "_drawer", lambda samples: None)
+            there = getattr(Noise(7, samples), kind)("z", *more, count)
+        assert here.dtype == there.dtype
+        assert torch.equal(here, there), (kind, more, count)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 64])
+@pytest.mark.parametrize("count", [1, 2, 7, 255, 256, 257, 513])
+def test_a_processor_draws_what_torchs_operations_do(rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    both(monkeypatch, torch.arange(rows) * 3 - 1, count)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_so_it_does_where_a_draw_is_cut_into_blocks(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    both(monkeypatch, torch.arange(5), noise_words._BLOCK + more)
+    both(monkeypatch, torch.arange(2), 2 * noise_words._BLOCK + more)
+    monkeypatch.setattr(noise_words, "_BLOCK", 16)
+    both(monkeypatch, torch.arange(7), 5)
+    both(monkeypatch, torch.arange(5), 33 + more)
+
+
+def test_so_it_does_for_every_other_sample_and_for_large_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    both(monkeypatch, torch.arange(9)[::2], 6)
+    both(monkeypatch, torch.tensor([2**62, -(2**63), 2**63 - 1]), 6)
+
+
+def test_a_tensor_without_numbers_is_drawn_by_torchs_operations() -> None:
+    with FakeTensorMode():
+        for kind, more in KINDS:
+            drawn = getattr(Noise(7, torch.arange(4)), kind)("z", *more, 6)
+            assert isinstance(drawn, FakeTensor)
+            assert drawn.shape == (4, 6)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo")
+def test_what_is_compiled_draws_the_same() -> None:
+    def drawn(samples: torch.Tensor) -> torch.Tensor:
+        return Noise(7, samples).normal("z", 6) + 1.0
+
+    compiled = torch.compile(drawn, backend="eager")
+    assert torch.equal(compiled(torch.arange(4)), drawn(torch.arange(4)))

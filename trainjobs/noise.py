@@ -5,9 +5,10 @@ and micro-batches. Here each sample of the global batch owns a stream, and the k
 SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), the counter-based use of which is its
 definition: output k is mix(key + k * GAMMA). Nothing has to be saved to resume, and two workers draw what one would have drawn.
 
-A draw is forty elementwise operations, about what `torch.randn` costs on a processor. On a GPU each is a launch, so there a draw is one
-Triton kernel (noise_kernel.py) where Triton compiles it. Integers and uniform numbers are the same on every device and by either way;
-logarithm, cosine and sine are the device's own, so normal numbers agree to 5e-7.
+A draw is forty elementwise operations. On a GPU each is a launch, so there a draw is one Triton kernel (noise_kernel.py) where Triton
+compiles it. On a processor numpy computes the integers (noise_words.py), at half the cost, to the last bit the same; torch's operations
+are left where torch follows a program without its numbers. Integers and uniform numbers are the same on every device and by any way;
+logarithm, cosine and sine are the device's own, so normal numbers of a GPU agree to 5e-7.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from trainjobs import noise_words
 
 _MASK = (1 << 64) - 1
 
@@ -82,6 +85,14 @@ def _kernel(device: str) -> ModuleType | None:
     return noise_kernel
 
 
+def _drawer(samples: Tensor) -> ModuleType | None:
+    """What draws instead of torch's operations. A tensor without numbers (a fake step's) or one that is compiled stays with those."""
+    if kernel := _kernel(samples.device.type):
+        return kernel
+    numbers = type(samples) is Tensor and samples.device.type == "cpu" and not torch.compiler.is_compiling()
+    return noise_words if numbers else None
+
+
 @dataclass(frozen=True)
 class Noise:
     """The noise of some samples of one phase of one step.
@@ -100,7 +111,7 @@ class Noise:
 
     def bits(self, name: str, count: int) -> Tensor:
         """int64 [B, count], each of the 64 bits uniform."""
-        if kernel := _kernel(self.samples.device.type):
+        if kernel := _drawer(self.samples):
             return self._drawn(kernel, kernel.BITS, name, (count,))
         key = _mix(self.samples * _GAMMA + _signed(mix(self.seed, name)))
         counter = torch.arange(1, count + 1, device=self.samples.device) * _GAMMA
@@ -108,14 +119,14 @@ class Noise:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """float32 [B, *shape], uniform in [0, 1)."""
-        if kernel := _kernel(self.samples.device.type):
+        if kernel := _drawer(self.samples):
             return self._drawn(kernel, kernel.UNIFORM, name, shape)
         count = math.prod(shape)
         return (_shift(self.bits(name, count), 40).to(torch.float32) * 2.0**-24).view(-1, *shape)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """float32 [B, *shape], standard normal, by Box and Muller: 64 bits give two of them."""
-        if kernel := _kernel(self.samples.device.type):
+        if kernel := _drawer(self.samples):
             return self._drawn(kernel, kernel.NORMAL, name, shape)
         count = math.prod(shape)
         bits = self.bits(name, (count + 1) // 2)
@@ -127,7 +138,7 @@ class Noise:
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape], uniform in [0, high), high < 2**31; the bias of the modulus is below high / 2**40."""
-        if kernel := _kernel(self.samples.device.type):
+        if kernel := _drawer(self.samples):
             return self._drawn(kernel, kernel.INTEGERS, name, shape, high)
         count = math.prod(shape)
         return (_shift(self.bits(name, count), 24) % high).view(-1, *shape)

@@ -27,27 +27,28 @@ from trainjobs.objectives.gan.gradient_penalty import wide_state
 
 
 class Traced(nn.Module):
-    """A generator that gives the styles beside the images made of them."""
+    """A generator that gives the styles beside the images made of them, and the sum of what no slope depends on: the biases of colours."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
 
-    def forward(self, z_BZ: Tensor, noise: Noise, mixing: float, label_B: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, z_BZ: Tensor, noise: Noise, mixing: float, label_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         w_BLW = self.generator.styles(z_BZ, noise, mixing, label_B)
-        return w_BLW, self.generator.draw(w_BLW, noise)
+        biases = [parameter.sum() for name, parameter in self.generator.colours.named_parameters() if name.endswith(".bias")]
+        return w_BLW, self.generator.draw(w_BLW, noise), torch.stack(biases).sum()
 
 
 def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float = 0.0, label_B: Tensor | None = None) -> Tensor:
     """float [B], at least float32, with a graph; `noise` is that of the samples."""
     traced = Traced(generator)
     with torch.autocast(z_BZ.device.type, enabled=False):
-        w_BLW, image_BCHW = functional_call(traced, wide_state(traced), (z_BZ, noise, mixing, label_B))
+        w_BLW, image_BCHW, biases = functional_call(traced, wide_state(traced), (z_BZ, noise, mixing, label_B))
         y_BCHW = noise.normal("path", *image_BCHW.shape[1:]).to(image_BCHW.dtype) / math.sqrt(image_BCHW[0, 0].numel())
         (slope_BLW,) = torch.autograd.grad((image_BCHW * y_BCHW).sum(), w_BLW, create_graph=True)
-        # A slope does not depend on the biases of colours. Of nothing they would have no gradient, which torch's Adam passes over, and
-        # ZeRO takes for 0; with 0 of the image it is 0 everywhere.
-        length_B: Tensor = slope_BLW.square().sum(dim=2).mean(dim=1).sqrt() + 0.0 * image_BCHW.flatten(1).sum(dim=1)
+        # Of nothing they would have no gradient, which torch's Adam passes over, and ZeRO takes for 0; so it is 0 everywhere. Not by 0 of
+        # the image, whose own gradient would be computed for it: a fiftieth of a step.
+        length_B: Tensor = slope_BLW.square().sum(dim=2).mean(dim=1).sqrt() + 0.0 * biases
         return length_B
 
 
