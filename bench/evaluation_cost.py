@@ -8,7 +8,8 @@ step      seconds of a step, the median of those with nothing beside them
 still     seconds in which no step is made, from the end of the step that is evaluated to the begin of the next: drawing, features
 beside    seconds from there until the figures are there, computed in a thread beside steps
 slower    seconds that the steps in that time took longer than as many with nothing beside them
-The second evaluation is told; the first also makes the data's own figures.
+The second evaluation is told; the first also makes the data's own figures. All is on one core: what the figures take, they take from the
+steps beside them, which on a machine with a core to spare they do not.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def measure(features: str) -> dict[str, Any]:
     from trainjobs.world import World
 
     keep_freed_memory()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     begins: list[float] = []
     ended: list[tuple[float, float]] = []
     figures = Compared.figures
@@ -116,7 +118,8 @@ def section(result: dict[str, Any] | None) -> list[str]:
         "",
         f"`fid` of {PICTURES:,} pictures beside the training of `manifests/samples/gan-digits.yaml`, one process and one thread",
         "(`bench/evaluation_cost.py`), in steps of the same run: those in whose time no step is made, because pictures are drawn and their",
-        "features computed, and those by which steps are later because the figures are computed in a thread beside them.",
+        "features computed, and those by which steps are later because the figures are computed in a thread beside them. All is on one",
+        "core, from which a thread takes what it needs; a core to spare would take the second away.",
         "",
     ]
     if result is None:

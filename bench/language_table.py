@@ -27,7 +27,6 @@ def language(result: dict[str, Any] | None) -> list[str]:
         "",
         "The same network, tokens, batch, rate and optimizer (`bench/language.py`), one process and thread, ZeRO stage 0; ours / theirs,",
         f"so above 1 we are faster. The machine's load was {load:g} on {result['machine']['cores']} cores: read the second ratio.",
-        *([f"Beside it ran {result['beside']}."] if "beside" in result else []),
         "`generate` draws completions to their last token and keeps the keys and values of earlier ones, as we do.",
         "",
         "| What | peer | ours / theirs | by processor time | ours | theirs | pairs |",

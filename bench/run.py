@@ -2,11 +2,14 @@
 
 python -m bench.run [training-gan training-vae training-diffusion training-language peers lazy lora evaluation-cost checkpoints
                      record-cost gan-losses data language smollm2 first-step demo-start scale startup probe operator operator-restart
-                     operator-scale operator-nodes endurance]
+                     operator-scale operator-nodes endurance] [--beside "tests, on the other core"]
+
+`--beside` is for a machine that is not idle: what else ran on it is said with the result.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -67,7 +70,12 @@ BENCHMARKS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 }
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.run")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--beside", metavar="WORDS", default="")
+    told = parser.parse_args(arguments)
+    names: list[str] = told.names
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
@@ -75,7 +83,7 @@ def main(names: list[str]) -> int:
     RESULTS.mkdir(exist_ok=True)
     for name in names or BENCHMARKS:
         print(f"{name} ...", flush=True)
-        head = header(name)
+        head = header(name) | ({"beside": told.beside} if told.beside else {})
         started = time.monotonic()
         rows = BENCHMARKS[name]()
         head["seconds"] = round(time.monotonic() - started)

@@ -276,7 +276,8 @@ def provenance(found: dict[str, Any]) -> list[str]:
         on = result["machine"]
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         place = f"{on['processor']}, {on['cores']} cores, {on['memoryGiB']} GiB, {on['system']}; {versions}; seed {result['seed']}"
-        seen.setdefault(place, []).append(f"{name} ({result['date']}, {result['commit']})")
+        beside = f"; beside it ran {result['beside']}" if "beside" in result and name != "gpu" else ""
+        seen.setdefault(place, []).append(f"{name} ({result['date']}, {result['commit']}{beside})")
     return [*lines, *(f"- {', '.join(names)}: {place}." for place, names in seen.items()), ""]
 
 
