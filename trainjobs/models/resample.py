@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TAPS = (1.0, 3.0, 3.0, 1.0)
+TAPS = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
+FILTER = [[down * across for across in TAPS] for down in TAPS]
 
 
 def kernel(like_BCHW: Tensor, gain: float) -> Tensor:
     """float [C, 1, 4, 4], one filter for each channel, whose elements sum to `gain`."""
-    taps = torch.tensor(TAPS, dtype=like_BCHW.dtype, device=like_BCHW.device) / sum(TAPS)
-    return (gain * taps[:, None] * taps[None, :]).expand(like_BCHW.shape[1], 1, 4, 4)
+    rows = [[gain * value for value in row] for row in FILTER]
+    return torch.tensor(rows, dtype=like_BCHW.dtype, device=like_BCHW.device).expand(like_BCHW.shape[1], 1, 4, 4)
 
 
 def blurred(x_BCHW: Tensor, padding: int, gain: float = 1.0) -> Tensor:
