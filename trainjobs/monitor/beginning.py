@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainjobs.api.checkpoints import Checkpoints
+from trainjobs.api.job import Spec
 from trainjobs.checkpoints import Commit
 from trainjobs.plan.group import counted
 from trainjobs.world import World
 
 
-def begun(world: World, stage: int, commit: Commit | None, before: Mapping[str, Any], places: Checkpoints) -> str:
+def begun(world: World, stage: int, commit: Commit | None, before: Mapping[str, Any], spec: Spec) -> str:
     """Its size and stage; whether those were others at the checkpoint `commit` that it goes on from; and, `before` being progress.json as
-    it was, why it does not go on from one that there was."""
+    it was, why it does not go on from one that there was; and that its first step takes longer, where blocks are compiled in it."""
+    places = spec.checkpoints
     group = f"{counted(world.workers, world.each)} on {world.device.type}, ZeRO stage {stage}"
     if commit and (commit.world, commit.metadata.get("stage")) != (world.size, stage):
         group += f"; the checkpoint is of {commit.world}, stage {commit.metadata.get('stage')}"
@@ -21,4 +22,4 @@ def begun(world: World, stage: int, commit: Commit | None, before: Mapping[str, 
         why = "checkpoints.resumeFrom is none" if places.resume_from == "none" else f"there is none at checkpoints.uri {places.uri}"
         why = why if places.resume_from == "none" or places.uri else "there is none in the run folder"
         group += f"; not from the checkpoint of step {passed['step']}: {why}"
-    return group
+    return f"{group}; the first step compiles blocks" if spec.training.compile else group

@@ -83,7 +83,7 @@ class Reporter:
         self._leaving: tuple[Notice, LastSave] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
         event = "resumed" if commit else "started"
-        group = begun(world, stage, commit, before, job.spec.checkpoints)
+        group = begun(world, stage, commit, before, job.spec)
         self._mark(event, step=step, message=group, spent=self._times.spent())
         if plan.told and not progress.marked(run, plan.told):
             self._mark("note", step=step, message=plan.told)
