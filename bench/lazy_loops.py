@@ -29,6 +29,9 @@ class Drawn:
     def normal(self, name: str, *shape: int) -> Tensor:
         return torch.randn(self.count, *shape)
 
+    def normals(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        return {name: self.normal(name, *shape) for name, shape in shapes.items()}
+
     def uniform(self, name: str, *shape: int) -> Tensor:
         return torch.rand(self.count, *shape)
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from trainjobs import noise as drawing
 from trainjobs import noise_words
-from trainjobs.noise import _GAMMA, Noise, _mix, _signed, mix
+from trainjobs.noise import _GAMMA, Between, Noise, _mix, _signed, mix
 
 # Output of Vigna's splitmix64.c (public domain, prng.di.unimi.it) for the seed 1234567, as listed at rosettacode.org, and of
 # java.util.SplittableRandom's algorithm for the seed 0.
@@ -170,6 +170,21 @@ def test_so_it_does_where_a_draw_is_cut_into_blocks(more: int, monkeypatch: pyte
 def test_so_it_does_for_every_other_sample_and_for_large_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     both(monkeypatch, torch.arange(9)[::2], 6)
     both(monkeypatch, torch.tensor([2**62, -(2**63), 2**63 - 1]), 6)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9])
+def test_numbers_of_many_names_are_those_of_each(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"a": (1, 4, 4), "b": (3,), "c": (noise_words._FEW + 2,), "d": (1,), "e": (1, 40, 40), "f": (1, 16, 16)}
+    here = Noise(7, torch.arange(rows)).normals(shapes)
+    monkeypatch.setattr(drawing, "_drawer", lambda samples: None)
+    assert list(here) == list(shapes)
+    for name, shape in shapes.items():
+        assert torch.equal(here[name], Noise(7, torch.arange(rows)).normal(name, *shape)), name
+
+
+def test_between_two_samples_many_names_are_drawn_as_one_is() -> None:
+    way = Between.of(7, torch.arange(5), 4)
+    assert torch.equal(way.normals({"a": (2, 3)})["a"], way.normal("a", 2, 3))
 
 
 def test_a_tensor_without_numbers_is_drawn_by_torchs_operations() -> None:

@@ -17,6 +17,7 @@ import logging
 import math
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -135,6 +136,14 @@ class Noise:
         angle = (bits & 0xFFFFFF).to(torch.float32).mul_(2.0 * math.pi * 2.0**-24)
         pair = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
         return pair[:, :count].reshape(-1, *shape)
+
+    def normals(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """`normal` of each name, which on a processor is cheaper at once."""
+        if type(self) is not Noise or _drawer(self.samples) is not noise_words:
+            return {name: self.normal(name, *shape) for name, shape in shapes.items()}
+        keys, counts = [mix(self.seed, name) for name in shapes], [math.prod(shape) for shape in shapes.values()]
+        drawn = noise_words.normals(self.samples, keys, counts)
+        return {name: numbers.view(-1, *shape) for (name, shape), numbers in zip(shapes.items(), drawn, strict=True)}
 
     def integers(self, name: str, high: int, *shape: int) -> Tensor:
         """int64 [B, *shape], uniform in [0, high), high < 2**31; the bias of the modulus is below high / 2**40."""

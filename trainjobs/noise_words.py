@@ -7,7 +7,7 @@ cache. Logarithm, root, cosine and sine are torch's, so every number is to the l
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +18,10 @@ from torch import Tensor
 BITS, UNIFORM, NORMAL, INTEGERS = range(4)
 
 Words = NDArray[np.uint64]
+Floats = NDArray[np.float32]
 
 _BLOCK = 1 << 14  # words of a block: with its scratch 256 kB
+_FEW = 1 << 12  # numbers of a name that are drawn together with those of others
 _GAMMA, _MIX1, _MIX2 = (np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _S24, _S27, _S30, _S31, _S40 = (np.uint64(bits) for bits in (24, 27, 30, 31, 40))
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)  # of a word's halves
@@ -39,10 +41,23 @@ def _mix(x: Words) -> Words:
     return x
 
 
+def _streams(samples: Tensor, keys: Sequence[int]) -> Words:
+    """[B, keys]: where each sample's stream of each key begins."""
+    named = np.array([key & 0xFFFFFFFFFFFFFFFF for key in keys], dtype=np.uint64)
+    return _mix(samples.numpy().view(np.uint64)[:, None] * _GAMMA + named)
+
+
 @lru_cache(maxsize=256)
 def _counters(first: int, end: int) -> Words:
     """At most _BLOCK words, which draws of the same size share."""
     return np.arange(first + 1, end + 1, dtype=np.uint64) * _GAMMA
+
+
+@lru_cache(maxsize=64)
+def _places(words: tuple[int, ...]) -> tuple[NDArray[np.intp], Words]:
+    """Of the words of several names, one behind the other: whose each is, and its counter."""
+    names = np.repeat(np.arange(len(words)), words)
+    return names, np.concatenate([_counters(0, count) for count in words])
 
 
 def _blocks(rows: int, words: int) -> Iterator[tuple[slice, int, int]]:
@@ -56,6 +71,30 @@ def _blocks(rows: int, words: int) -> Iterator[tuple[slice, int, int]]:
             yield slice(row, row + high), first, min(first + _BLOCK, words)
 
 
+def _polar(bits: Words) -> tuple[Floats, Floats, Floats]:
+    """Radius, cosine and sine of what Box and Muller make of each word."""
+    halves = bits.view(np.uint32).reshape(*bits.shape, 2)
+    far = (halves[:, :, _HIGH] >> 8).view(np.int32).astype(np.float32)
+    far += 1.0
+    far *= _UNIT
+    turn = (halves[:, :, _LOW] & 0xFFFFFF).view(np.int32).astype(np.float32)
+    turn *= _TURN
+    radius, angle = torch.from_numpy(far), torch.from_numpy(turn)
+    radius.log_()
+    far *= -2.0
+    radius.sqrt_()  # torch's, which is not always the nearest
+    cosine: Floats = angle.cos().numpy()
+    angle.sin_()
+    return far, cosine, turn
+
+
+def _spread(radius: Floats, cosine: Floats, sine: Floats, near: Floats, beside: Floats) -> None:
+    """A word's two numbers; of an odd count the last word gives one."""
+    np.multiply(radius, cosine, out=near)
+    width = beside.shape[1]
+    np.multiply(radius[:, :width], sine[:, :width], out=beside)
+
+
 def draw(samples: Tensor, key: int, kind: int, count: int, high: int = 1) -> Tensor:
     """[B, count] of samples' (int64 [B], on a processor) own streams, as noise.py says: int64 of BITS and of INTEGERS below `high`,
     float32 of UNIFORM and NORMAL."""
@@ -64,29 +103,41 @@ def draw(samples: Tensor, key: int, kind: int, count: int, high: int = 1) -> Ten
     words = (count + 1) // 2 if kind == NORMAL else count
     if not drawn.numel():
         return drawn
-    stream = _mix(samples.numpy().view(np.uint64) * _GAMMA + np.uint64(key & 0xFFFFFFFFFFFFFFFF))[:, None]
+    stream = _streams(samples, [key])
     out = drawn.numpy()
     for rows, first, end in _blocks(len(samples), words):
         bits = _mix(stream[rows] + _counters(first, end))
         if kind == NORMAL:
-            halves = bits.view(np.uint32).reshape(*bits.shape, 2)
-            far = (halves[:, :, _HIGH] >> 8).view(np.int32).astype(np.float32)
-            far += 1.0
-            far *= _UNIT
-            turn = (halves[:, :, _LOW] & 0xFFFFFF).view(np.int32).astype(np.float32)
-            turn *= _TURN
-            radius, angle = torch.from_numpy(far), torch.from_numpy(turn)
-            radius.log_()
-            far *= -2.0
-            radius.sqrt_()  # torch's, which is not always the nearest
-            beside = out[rows, words + first : words + end]
-            np.multiply(far, angle.cos().numpy(), out=out[rows, first:end])
-            angle.sin_()
-            np.multiply(far[:, : beside.shape[1]], turn[:, : beside.shape[1]], out=beside)
+            _spread(*_polar(bits), out[rows, first:end], out[rows, words + first : words + end])
         elif kind == UNIFORM:
             np.multiply((bits >> _S40).view(np.int64), np.float32(_UNIT), out=out[rows, first:end], dtype=np.float32, casting="unsafe")
         elif kind == INTEGERS:
             np.remainder(bits >> _S24, np.uint64(high), out=out[rows, first:end].view(np.uint64))
         else:
             out[rows, first:end] = bits.view(np.int64)
+    return drawn
+
+
+def normals(samples: Tensor, keys: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
+    """What `draw` gives as NORMAL for each key and count; few numbers of many names cost what as many of one do."""
+    drawn = [torch.empty(0)] * len(counts)
+    few = [number for number, count in enumerate(counts) if 0 < count <= _FEW]
+    for number in set(range(len(counts))) - {*few}:
+        drawn[number] = draw(samples, keys[number], NORMAL, counts[number])
+    if not few:
+        return drawn
+    words = tuple((counts[number] + 1) // 2 for number in few)
+    streams, (names, counters) = _streams(samples, [keys[number] for number in few]), _places(words)
+    for number in few:
+        drawn[number] = torch.empty(len(samples), counts[number])
+    outs = [drawn[number].numpy() for number in few]
+    high = max(1, _BLOCK // sum(words))
+    for row in range(0, len(samples), high):
+        bits = np.take(streams[row : row + high], names, axis=1)
+        bits += counters
+        parts, first = _polar(_mix(bits)), 0
+        for out, count in zip(outs, words, strict=True):
+            radius, cosine, sine = (part[:, first : first + count] for part in parts)
+            _spread(radius, cosine, sine, out[row : row + high, :count], out[row : row + high, count:])
+            first += count
     return drawn

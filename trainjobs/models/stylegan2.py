@@ -78,10 +78,10 @@ class Styled(nn.Module):
         self.strength = nn.Parameter(torch.zeros(1))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, x_BIHW: Tensor, w_BW: Tensor, noise: Noise, name: str) -> Tensor:
+    def forward(self, x_BIHW: Tensor, w_BW: Tensor, noise_B1HW: Tensor) -> Tensor:
+        """`noise_B1HW` is of the size of what comes out."""
         y_BOHW: Tensor = self.convolution(x_BIHW, w_BW)
-        grain = noise.normal(name, 1, *y_BOHW.shape[2:]).to(y_BOHW.dtype)
-        return leaky(y_BOHW + self.strength * grain + self.bias[:, None, None])
+        return leaky(y_BOHW + self.strength * noise_B1HW.to(y_BOHW.dtype) + self.bias[:, None, None])
 
 
 class Colour(nn.Module):
@@ -147,12 +147,14 @@ class Generator(nn.Module):
 
     def draw(self, w_BLW: Tensor, noise: Noise) -> Tensor:
         """The images of these styles."""
-        w = w_BLW.unbind(dim=1)
-        x_BCHW = self.first(self.constant.expand(len(w_BLW), -1, -1, -1), w[0], noise, "noise.0")
+        w, last = w_BLW.unbind(dim=1), len(self.raised)
+        shapes = {f"noise.{number}": (1, *2 * (4 << (number + 1) // 2,)) for number in range(2 * last + 1)}
+        grains = [*noise.normals(shapes).values()]
+        x_BCHW = self.first(self.constant.expand(len(w_BLW), -1, -1, -1), w[0], grains[0])
         image = self.colours[0](x_BCHW, w[1])
         for level, (raised, refined) in enumerate(zip(self.raised, self.refined, strict=True), start=1):
-            x_BCHW = raised(x_BCHW, w[2 * level - 1], noise, f"noise.{2 * level - 1}")
-            x_BCHW = refined(x_BCHW, w[2 * level], noise, f"noise.{2 * level}")
+            x_BCHW = raised(x_BCHW, w[2 * level - 1], grains[2 * level - 1])
+            x_BCHW = refined(x_BCHW, w[2 * level], grains[2 * level])
             image = doubled(image) + self.colours[level](x_BCHW, w[2 * level + 1])
         made: Tensor = image
         return made
