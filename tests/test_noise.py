@@ -182,6 +182,20 @@ def test_numbers_of_many_names_are_those_of_each(rows: int, monkeypatch: pytest.
         assert torch.equal(here[name], Noise(7, torch.arange(rows)).normal(name, *shape)), name
 
 
+def test_torchs_own_defaults_change_nothing() -> None:
+    noise, shapes = Noise(7, torch.arange(4)), {"a": (6,), "b": (2, 3)}
+    here = noise.normals(shapes)
+    with torch.device("meta"):
+        torch.set_default_dtype(torch.float64)
+        try:
+            there = noise.normals(shapes) | {"c": noise.normal("a", 6)}
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert torch.equal(here["a"], there["a"])
+    assert torch.equal(here["b"], there["b"])
+    assert torch.equal(here["a"], there["c"])
+
+
 def test_between_two_samples_many_names_are_drawn_as_one_is() -> None:
     way = Between.of(7, torch.arange(5), 4)
     assert torch.equal(way.normals({"a": (2, 3)})["a"], way.normal("a", 2, 3))

@@ -99,7 +99,7 @@ def draw(samples: Tensor, key: int, kind: int, count: int, high: int = 1) -> Ten
     """[B, count] of samples' (int64 [B], on a processor) own streams, as noise.py says: int64 of BITS and of INTEGERS below `high`,
     float32 of UNIFORM and NORMAL."""
     dtype = torch.float32 if kind in (UNIFORM, NORMAL) else torch.int64
-    drawn = torch.empty(len(samples), count, dtype=dtype)
+    drawn = torch.empty(len(samples), count, dtype=dtype, device="cpu")
     words = (count + 1) // 2 if kind == NORMAL else count
     if not drawn.numel():
         return drawn
@@ -129,7 +129,7 @@ def normals(samples: Tensor, keys: Sequence[int], counts: Sequence[int]) -> list
     words = tuple((counts[number] + 1) // 2 for number in few)
     streams, (names, counters) = _streams(samples, [keys[number] for number in few]), _places(words)
     for number in few:
-        drawn[number] = torch.empty(len(samples), counts[number])
+        drawn[number] = torch.empty(len(samples), counts[number], dtype=torch.float32, device="cpu")
     outs = [drawn[number].numpy() for number in few]
     high = max(1, _BLOCK // sum(words))
     for row in range(0, len(samples), high):
