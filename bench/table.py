@@ -148,7 +148,7 @@ def gpu(result: dict[str, Any] | None) -> list[str]:
             f"({found['bytes'] / copy / 1e9:.0f} GB/s); a save that nothing hides stalls training {ratio(stalls)} of that.",
             "Goal: at most 1.1.",
         ]
-    return [*lines, *(["", f"To be known: {result['beside']}."] if "beside" in result else []), ""]
+    return [*lines, *(["", f"To be known: {result['known']}."] if "known" in result else []), ""]
 
 
 def checkpoints(result: dict[str, Any] | None) -> list[str]:
@@ -276,7 +276,7 @@ def provenance(found: dict[str, Any]) -> list[str]:
         on = result["machine"]
         versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
         place = f"{on['processor']}, {on['cores']} cores, {on['memoryGiB']} GiB, {on['system']}; {versions}; seed {result['seed']}"
-        beside = f"; beside it ran {result['beside']}" if "beside" in result and name != "gpu" else ""
+        beside = f"; beside it ran {result['beside']}" if "beside" in result else ""
         seen.setdefault(place, []).append(f"{name} ({result['date']}, {result['commit']}{beside})")
     return [*lines, *(f"- {', '.join(names)}: {place}." for place, names in seen.items()), ""]
 

@@ -6,7 +6,7 @@ SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generato
 definition: output k is mix(key + k * GAMMA). Nothing has to be saved to resume, and two workers draw what one would have drawn.
 
 A draw is forty elementwise operations. On a GPU each is a launch, so there a draw is one Triton kernel (noise_kernel.py) where Triton
-compiles it. On a processor numpy computes the integers (noise_words.py), at half the cost, to the last bit the same; torch's operations
+compiles it. On a processor numpy computes the integers (noise_words.py), in less time, to the last bit the same; torch's operations
 are left where torch follows a program without its numbers. Integers and uniform numbers are the same on every device and by any way;
 logarithm, cosine and sine are the device's own, so normal numbers of a GPU agree to 5e-7.
 """
@@ -67,7 +67,7 @@ def mix(*parts: int | str) -> int:
 
 @cache
 def _kernel(device: str) -> ModuleType | None:
-    """noise_kernel.py for devices of this type, or None where torch's operations draw: on a processor, where GENTRAIN_NOISE_KERNEL is 0,
+    """noise_kernel.py for devices of this type, or None: on a processor, where GENTRAIN_NOISE_KERNEL is 0,
     and where Triton is missing or does not compile it, which is told once, since normal numbers' last bits differ."""
     if device != "cuda":
         return None

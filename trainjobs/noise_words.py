@@ -1,4 +1,4 @@
-"""What noise.py computes, on a processor: its integers by numpy, which has unsigned ones and a tenth of torch's cost for an operation.
+"""What noise.py computes, on a processor: its integers by numpy, which has unsigned ones and pays less for each operation.
 
 Most draws are small, and what an operation costs beside its arithmetic is most of them; large ones are drawn by blocks that stay in the
 cache. Logarithm, root, cosine and sine are torch's, so every number is to the last bit that of noise.py's own operations.
@@ -120,24 +120,22 @@ def draw(samples: Tensor, key: int, kind: int, count: int, high: int = 1) -> Ten
 
 def normals(samples: Tensor, keys: Sequence[int], counts: Sequence[int]) -> list[Tensor]:
     """What `draw` gives as NORMAL for each key and count; few numbers of many names cost what as many of one do."""
-    drawn = [torch.empty(0)] * len(counts)
-    few = [number for number, count in enumerate(counts) if 0 < count <= _FEW]
-    for number in set(range(len(counts))) - {*few}:
-        drawn[number] = draw(samples, keys[number], NORMAL, counts[number])
-    if not few:
+    words = {number: (count + 1) // 2 for number, count in enumerate(counts) if 0 < count <= _FEW}  # of those with few
+    drawn = [
+        torch.empty(len(samples), count, dtype=torch.float32, device="cpu") if number in words else draw(samples, key, NORMAL, count)
+        for number, (key, count) in enumerate(zip(keys, counts, strict=True))
+    ]
+    if not words:
         return drawn
-    words = tuple((counts[number] + 1) // 2 for number in few)
-    streams, (names, counters) = _streams(samples, [keys[number] for number in few]), _places(words)
-    for number in few:
-        drawn[number] = torch.empty(len(samples), counts[number], dtype=torch.float32, device="cpu")
-    outs = [drawn[number].numpy() for number in few]
-    high = max(1, _BLOCK // sum(words))
+    streams, (names, counters) = _streams(samples, [keys[number] for number in words]), _places(tuple(words.values()))
+    high = max(1, _BLOCK // len(names))
     for row in range(0, len(samples), high):
         bits = np.take(streams[row : row + high], names, axis=1)
         bits += counters
         parts, first = _polar(_mix(bits)), 0
-        for out, count in zip(outs, words, strict=True):
+        for number, count in words.items():
             radius, cosine, sine = (part[:, first : first + count] for part in parts)
-            _spread(radius, cosine, sine, out[row : row + high, :count], out[row : row + high, count:])
+            out = drawn[number].numpy()[row : row + high]
+            _spread(radius, cosine, sine, out[:, :count], out[:, count:])
             first += count
     return drawn

@@ -12,16 +12,16 @@ In bf16 a derivative of a derivative loses what it is to measure: it is computed
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainjobs.api.gan import PathLength
-from trainjobs.models.stylegan2 import Generator
+from trainjobs.models.stylegan2 import Colour, Generator
 from trainjobs.noise import Noise
 from trainjobs.objectives.gan.gradient_penalty import wide_state
 
@@ -35,8 +35,8 @@ class Traced(nn.Module):
 
     def forward(self, z_BZ: Tensor, noise: Noise, mixing: float, label_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         w_BLW = self.generator.styles(z_BZ, noise, mixing, label_B)
-        biases = [parameter.sum() for name, parameter in self.generator.colours.named_parameters() if name.endswith(".bias")]
-        return w_BLW, self.generator.draw(w_BLW, noise), torch.stack(biases).sum()
+        biases = torch.stack([colour.bias.sum() for colour in cast(Iterable[Colour], self.generator.colours)])
+        return w_BLW, self.generator.draw(w_BLW, noise), biases.sum()
 
 
 def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float = 0.0, label_B: Tensor | None = None) -> Tensor:
@@ -47,7 +47,7 @@ def path_lengths(generator: Generator, z_BZ: Tensor, noise: Noise, mixing: float
         y_BCHW = noise.normal("path", *image_BCHW.shape[1:]).to(image_BCHW.dtype) / math.sqrt(image_BCHW[0, 0].numel())
         (slope_BLW,) = torch.autograd.grad((image_BCHW * y_BCHW).sum(), w_BLW, create_graph=True)
         # Of nothing they would have no gradient, which torch's Adam passes over, and ZeRO takes for 0; so it is 0 everywhere. Not by 0 of
-        # the image, whose own gradient would be computed for it: a fiftieth of a step.
+        # the image, whose own gradient would be computed for it.
         length_B: Tensor = slope_BLW.square().sum(dim=2).mean(dim=1).sqrt() + 0.0 * biases
         return length_B
 
