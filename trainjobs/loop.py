@@ -48,6 +48,7 @@ from trainjobs.evaluate.setting import Setting
 from trainjobs.evaluate.sheet import tell as tell_data
 from trainjobs.evaluate.shown import real
 from trainjobs.evaluate.ways import looks
+from trainjobs.models.tf32 import tf32
 from trainjobs.monitor import divergence
 from trainjobs.monitor.beside import Beside
 from trainjobs.monitor.orders import sync
@@ -87,7 +88,7 @@ def train(
     about twice a second, or every `sync_every` steps. `note` is told when a part of the start is over, `heartbeat` the number of every
     step that is. Raises JobError for whatever a user can mend.
     """
-    with ExitStack() as ends:  # what is ended with the run, however it ends
+    with tf32(job.spec.training.tf32), ExitStack() as ends:  # what is ended with the run, however it ends
         return _train(ends, job, run, world, since, sync_every, note, heartbeat)
 
 
@@ -163,9 +164,8 @@ def _train(
         for difference in onward.differences(saver.commit, spec.training, peaks, batch_cut, modules, stage):
             warn(difference)
     plan = beside(spec, *looked_at(spec, source, objective))
-    reporter = None
-    if world.leads:
-        reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters)
+    reporter = Reporter(run, job, source.info, world, stage, saver, sync_every, plan=plan, parameters=parameters) if world.leads else None
+    if reporter:
         reporter.resumed(changed, others)
         reporter.noted(state, taken)
         reporter.noted(state, source.info.note if saver.commit is None else "")

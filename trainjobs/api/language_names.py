@@ -32,6 +32,7 @@ TRL = {
     "loss_top_k": "language.distill.topK",
     "per_device_train_batch_size": "training.batch.micro",
     "torch_compile": "training.compile",
+    "tf32": "training.tf32",
     "max_steps": "training.steps",
     "num_train_epochs": "training.steps",
     "lr_scheduler_type": "training.schedule.name",

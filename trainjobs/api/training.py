@@ -152,6 +152,11 @@ class Training(Model):
         description="Repeated blocks of the networks are compiled at the first step, each kind once, by torch's compiler, which needs g++ "
         "on a CPU and Triton on a GPU: minutes before the first step, then less time for each [torch.compile].",
     )
+    tf32: bool = Field(
+        False,
+        description="Matrix products of fp32 on a GPU take inputs rounded to 10 bits of mantissa, as convolutions there do by torch's "
+        "default; no effect on a CPU, nor on what precision computes in 16 bits [allow_tf32].",
+    )
     allow_partial_weights: bool = Field(
         False,
         description="initialWeights may lack tensors, have others, or of other shapes: what fits is taken, and the run's timeline says "

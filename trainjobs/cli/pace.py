@@ -25,7 +25,7 @@ LOOK = 0.2  # seconds
 MOST = 100_000  # steps: of a millisecond, which no step is, they take longer than the probe
 # What a step's length follows from, in the spec: a run of other values says nothing about this one.
 SAME = (
-    *("training.batch", "training.precision", "training.gradientCheckpointing", "training.compile"),
+    *("training.batch", "training.precision", "training.gradientCheckpointing", "training.compile", "training.tf32"),
     *("compute.gpusPerWorker", "data.images", "deepspeed"),
 )
 

@@ -6,7 +6,7 @@ It stands on the host. To encode it is placed on the device, for as long as that
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainjobs.models.autoencoder_kl import loaded
+from trainjobs.models.tf32 import single
 
 TOGETHER = 8  # pictures that are decoded together
 
@@ -45,14 +46,14 @@ class FrozenAutoencoder:
 
     def encode(self, images: Tensor) -> Tensor:
         """float32 [n, 2c, h, w]: means, then logarithms of variances, as diffusers clamps them; where the pictures and it are."""
-        with torch.no_grad(), _single(images.device):
+        with torch.no_grad(), single(images.device):
             found = self.whole.encode(images.float()).latent_dist
         return torch.cat([found.mean, found.logvar], dim=1)
 
     def decode(self, latents: Tensor) -> Tensor:
         """float32 [n, C, H, W], unbounded."""
         z = latents.float() / self.scale.to(latents.device) + self.shift.to(latents.device)
-        with self.on(z.device), torch.no_grad(), _single(z.device):
+        with self.on(z.device), torch.no_grad(), single(z.device):
             return torch.cat([self.whole.decode(z[start : start + TOGETHER]).sample for start in range(0, len(z), TOGETHER)])
 
 
@@ -65,15 +66,6 @@ def scaling(told: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(told[name], dtype=torch.float32).view(-1, 1, 1) for name in ("latents_mean", "latents_std"))
         return mean, scale / std
     return shift, scale
-
-
-@contextmanager
-def _single(device: torch.device) -> Iterator[None]:
-    """In single precision: no autocast, no TF32 in convolutions."""
-    cudnn = torch.backends.cudnn
-    exact = cudnn.flags(enabled=True, benchmark=False, deterministic=cudnn.deterministic, allow_tf32=False)
-    with torch.autocast(device.type, enabled=False), exact if device.type == "cuda" else nullcontext():
-        yield
 
 
 def _device(module: nn.Module) -> torch.device:

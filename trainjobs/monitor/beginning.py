@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from trainjobs.api.job import Spec
 from trainjobs.checkpoints import Commit
 from trainjobs.plan.group import counted
@@ -23,3 +25,18 @@ def begun(world: World, stage: int, commit: Commit | None, before: Mapping[str, 
         why = why if places.resume_from == "none" or places.uri else "there is none in the run folder"
         group += f"; not from the checkpoint of step {passed['step']}: {why}"
     return f"{group}; the first step compiles blocks" if spec.training.compile else group
+
+
+def emulated(world: World, precision: str) -> str:
+    """A sentence where rank 0's device has no instructions for such numbers, and takes longer than in fp32; else ""."""
+    mkldnn: Any = torch.ops.mkldnn
+    if world.device.type == "cpu" and precision != "fp32":
+        there = mkldnn._is_mkldnn_bf16_supported() if precision == "bf16" else mkldnn._is_mkldnn_fp16_supported()
+        return (
+            ""
+            if there
+            else f"this processor has no instructions for {precision}, and torch's detour takes many times as long as precision: fp32"
+        )
+    if world.device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no instructions for bf16, and takes longer than with precision: fp16"
+    return ""

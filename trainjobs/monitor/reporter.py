@@ -22,7 +22,7 @@ from trainjobs.evaluate.pictures import save_samples
 from trainjobs.evaluate.rows import names_of, save_sheet
 from trainjobs.evaluate.ways import Looks, save_looks
 from trainjobs.monitor import tracking
-from trainjobs.monitor.beginning import begun
+from trainjobs.monitor.beginning import begun, emulated
 from trainjobs.monitor.diary import Diary, aloud
 from trainjobs.monitor.meter import memory
 from trainjobs.monitor.orders import Orders
@@ -82,11 +82,11 @@ class Reporter:
         self._size, self._save_seconds = commit.size_bytes if commit else 0, (before.get("checkpoint") or {}).get("seconds")
         self._leaving: tuple[Notice, LastSave] | None = None
         self.scores: dict[str, float] = dict(commit.metrics) if commit else {}
-        event = "resumed" if commit else "started"
         group = begun(world, stage, commit, before, job.spec)
-        self._mark(event, step=step, message=group, spent=self._times.spent())
-        if plan.told and not progress.marked(run, plan.told):
-            self._mark("note", step=step, message=plan.told)
+        self._mark("resumed" if commit else "started", step=step, message=group, spent=self._times.spent())
+        for told in (plan.told, emulated(world, job.spec.training.precision)):
+            if told and not progress.marked(run, told):
+                self._mark("note", step=step, message=told)
         self._show(
             phase="Running", totalSteps=job.spec.training.steps, attempt=attempt, workers=world.workers, stage=stage,
             device=world.device.type, parameters=dict(parameters or {}), trainingSamples=info.length, heldoutSamples=info.heldout,
