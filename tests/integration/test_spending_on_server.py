@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import re
+from decimal import Decimal
 
 import pytest
 
@@ -30,8 +32,13 @@ def compute(profile: Object) -> Object:
     return {"profiles": [profile["metadata"]["name"]], "gpusPerWorker": 1, "workers": 2}
 
 
-def usd(bench: Bench) -> str:
-    return str(bench.status().get("cost", {}).get("usd"))
+def usd(bench: Bench) -> Decimal:
+    return Decimal(bench.status().get("cost", {}).get("usd") or 0)
+
+
+def about(spent: Decimal, usd: int, rate: int) -> bool:
+    """Whether it is that, and what is spent at a rate of so much an hour in the minutes that a busy machine takes to look."""
+    return usd <= spent < usd + Decimal(rate) / 20
 
 
 def test_five_hours_without_a_node_cost_nothing_and_end_nothing(bench: Bench) -> None:
@@ -45,8 +52,8 @@ def test_five_hours_without_a_node_cost_nothing_and_end_nothing(bench: Bench) ->
     assert (status["phase"], status["cost"]["usd"], status["attempts"]) == ("Provisioning", "0.00", 1)
     assert status.get("activeSeconds", 0) == 0
     bench.kuberay.run("job-a1", ready=ago(30))
-    bench.until(lambda: usd(bench) != "0.00")
-    assert usd(bench) == "98.00"  # half an hour of two workers
+    bench.until(lambda: usd(bench) != 0)
+    assert about(usd(bench), 98, 196)  # half an hour of two workers
 
 
 def test_a_budget_counts_when_the_profile_is_deleted(bench: Bench) -> None:
@@ -59,7 +66,9 @@ def test_a_budget_counts_when_the_profile_is_deleted(bench: Bench) -> None:
     bench.until(lambda: profile["metadata"]["name"] not in {one["metadata"]["name"] for one in bench.operator.stores.profiles.all()})
     bench.kuberay.run("job-a1", ready=ago(60))
     bench.until(lambda: bench.kuberay.rayjobs()["job-a1"]["spec"].get("suspend") is True)
-    assert "GTJ0212 20.00 of 20.00 USD are spent" in bench.phase("Suspended")["message"]
+    told = re.search(r"GTJ0212 ([0-9.]+) of 20\.00 USD are spent", bench.phase("Suspended")["message"])
+    assert told
+    assert about(Decimal(told[1]), 20, 20)
 
 
 def test_another_price_prices_nothing_anew(bench: Bench) -> None:
@@ -68,11 +77,12 @@ def test_another_price_prices_nothing_anew(bench: Bench) -> None:
     bench.rayjob("job-a1")
     bench.kuberay.initialize("job-a1", ago(70))
     bench.kuberay.run("job-a1", ready=ago(60))
-    bench.until(lambda: usd(bench) == "2.00")
+    bench.until(lambda: about(usd(bench), 2, 2))
     bench.client.merge(PROFILES, None, profile["metadata"]["name"], {"spec": {"price": {"usdPerNodeHour": "4"}}})
     bench.kuberay.lose_head("job-a1")
     bench.rayjob("job-a2")
     bench.kuberay.initialize("job-a2", ago(0))
     bench.kuberay.run("job-a2", ready=ago(0))
     bench.until(lambda: bench.status()["cost"]["ratePerHourUSD"] == "8.00")
-    assert (bench.status()["phase"] == "Failed", usd(bench)[:3]) == (False, "2.0")
+    assert bench.status()["phase"] != "Failed"
+    assert about(usd(bench), 2, 8)  # not 8: what was spent before keeps its price
