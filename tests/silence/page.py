@@ -43,7 +43,7 @@ def page(rows: Sequence[Row], seconds: float) -> str:
     counts = {verdict: sum(row.verdict == verdict for row in tried) for verdict in ("same", "told", "refused")}
     wrong = len(tried) - sum(counts.values())
     parts = [f"{counts['same']} the same", f"{counts['told']} told", f"{counts['refused']} refused", f"{wrong} wrong"]
-    lines = [HEAD, f"{len(tried)} changes in {seconds:.0f} s on two cores: {', '.join(parts)}.", ""]
+    lines = [HEAD, f"{len(tried)} changes in {seconds:.0f} s: {', '.join(parts)}.", ""]
     lines += [f"| Field | {' | '.join(FAMILIES)} |", f"| --- |{' --- |' * len(FAMILIES)}"]
     for name in dict.fromkeys(row.what for row in fields):
         cells = {family[row.base]: cell(row) for row in fields if row.what == name}
