@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -345,3 +346,13 @@ def test_thousands_are_dropped_without_a_look_at_all_each_time(tmp_path: Path, m
     assert shelf.counts.dropped == 350
     assert len(looks) == 0
     assert re.fullmatch("0*204800", (tmp_path / "lock").read_text())
+
+
+def test_a_cache_that_was_cleared_begins_anew(tmp_path: Path) -> None:
+    """Also while the shelf of before is still in memory, as one of a run before in this process may be."""
+    before, source = DiskShelf(tmp_path / "cache", 10 * BLOCK), Numbers()
+    held(before, source, number(1, 5000))
+    shutil.rmtree(tmp_path / "cache")
+    shelf = DiskShelf(tmp_path / "cache", 10 * BLOCK)
+    held(shelf, source, number(1, 5000))
+    assert source.fetched == {"1-5000": 2}

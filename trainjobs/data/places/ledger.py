@@ -290,6 +290,6 @@ def ledger(folder: Path) -> Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         name = (os.getpid(), folder.resolve())
         found = _OPEN.get(name)
-        if found is None:
+        if found is None or not found.folder.is_dir():  # somebody cleared the folder
             _OPEN[name] = found = Ledger(name[1])
         return found
