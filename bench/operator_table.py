@@ -104,7 +104,7 @@ def operator_nodes(result: dict[str, Any] | None) -> list[str]:
         line(name, lambda row, kind=kind: f"{row[kind]['p50']:.0f} / {row[kind]['p99']:.0f} ms", f"{ratios}; 50 / 200 ms")  # type: ignore[misc]
     line("one reconcile, mean", lambda row: f"{row['reconcile']:.1f} ms")
     line("of a core, for all of them", lambda row: f"{row['processor']:.1f} s", f"{among['processor'] / without['processor']:.2f}")
-    line("lists of nodes meanwhile, of at most 500", lambda row: f"{row['nodeLists']:.0f}")
+    line("lists of nodes meanwhile", lambda row: f"{row['nodeLists']:.0f}")
     line("memory that these jobs add", lambda row: f"{(row['memory']['after'] - row['memory']['base']) / 1e6:.1f} MB", "20 MB")
     line("resident memory; the most there was", lambda row: f"{row['memory']['after'] / 1e6:.0f} MB; {row['memory']['peak'] / 1e6:.0f} MB")
     seconds = among["rest"]["seconds"]

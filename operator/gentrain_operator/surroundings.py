@@ -40,14 +40,14 @@ BAD: Mapping[str, str] = {
     **dict.fromkeys(("SysLogsXIDError", "SysLogsSXIDError", "SysLogsGPUFallenOff"), "True"),
 }
 KEPT = 60.0  # seconds
-MOST = 500  # nodes of a pool that are looked at
+MOST, PAGE = 500, 100  # nodes of a pool that are looked at; of one answer: all of them at once are 6 MB, which other threads wait for
 
 
 class Server(Protocol):
     """What is needed of kube.client.Client."""
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Object: ...
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object: ...
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object: ...
 
 
 def takes(enforced: str, level: str) -> bool:
@@ -85,10 +85,15 @@ class Surroundings:
         return self._remembered(self._nodes, labels, lambda: self._sick(labels), {})
 
     def _sick(self, labels: str) -> dict[str, str]:
-        listed = self._server.list(NODES, labels=labels, limit=MOST)
-        if (listed.get("metadata") or {}).get("continue"):
-            log.warning("%s has more nodes than the %d that are looked at for a bad accelerator", labels or "the cluster", MOST)
-        return sick(listed["items"])
+        found, page = dict[str, str](), ""
+        for _ in range(MOST // PAGE):
+            listed = self._server.list(NODES, labels=labels, limit=PAGE, page=page)
+            found |= sick(listed["items"])
+            page = (listed.get("metadata") or {}).get("continue") or ""
+            if not page:
+                return found
+        log.warning("%s has more nodes than the %d that are looked at for a bad accelerator", labels or "the cluster", MOST)
+        return found
 
     def _level(self, namespace: str) -> str:
         labels = self._server.get(NAMESPACES, None, namespace)["metadata"].get("labels") or {}

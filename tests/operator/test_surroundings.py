@@ -13,7 +13,7 @@ from gentrain_operator import profiles
 from gentrain_operator.conditions import Condition
 from gentrain_operator.kube.errors import ApiError
 from gentrain_operator.kube.resource import Object, Resource
-from gentrain_operator.surroundings import BAD, ENFORCE, LEVELS, MOST, Surroundings, sick, takes
+from gentrain_operator.surroundings import BAD, ENFORCE, LEVELS, MOST, PAGE, Surroundings, sick, takes
 from tests.operator.pools import ROWS, written
 from tests.operator.test_decide import NOW, job
 from trainjobs.api.job import Spec
@@ -79,7 +79,7 @@ class Server:
         self._say(name)
         return {"metadata": {"name": name, "labels": self.labels}}
 
-    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+    def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object:
         self._say(labels)
         return {"items": list(self.nodes)}
 
@@ -113,7 +113,7 @@ def test_a_thousand_jobs_at_once_ask_for_the_nodes_of_a_pool_once_a_minute_and_f
     """What a pass over all jobs costs the API server follows from the pools that they name, neither from jobs nor from nodes."""
 
     class Slow(Server):
-        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object:
             asking.wait(0.05)  # the others come meanwhile: never set
             limits.append(limit)
             return super().list(resource, namespace, labels=labels, limit=limit)
@@ -127,7 +127,7 @@ def test_a_thousand_jobs_at_once_ask_for_the_nodes_of_a_pool_once_a_minute_and_f
         assert found == [({"a": "XIDErrors is True: x"}, "baseline")] * 1000
         assert sorted(server.asked) == sorted(["pool=0", "pool=1", "pool=2", "team"] * number)
         now[0] += 121
-    assert limits == [MOST] * 6
+    assert limits == [PAGE] * 6
     now[0] -= 60  # what is known is a minute old: whoever asks for one thing, the others take theirs as it was
     server.asked.clear()
     with ThreadPoolExecutor(16) as pool:
@@ -139,7 +139,7 @@ def test_while_one_job_asks_anew_for_the_nodes_of_a_pool_the_others_go_on_with_w
     """Of ten thousand nodes the answer takes a while, and all workers of the operator would stand still for it, once a minute and pool."""
 
     class Held(Server):
-        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object:
             if self.asked:
                 arrived.set()
                 assert answer.wait(60)
@@ -174,12 +174,19 @@ def test_nothing_that_is_older_than_two_minutes_is_taken_for_known() -> None:
         around._asking.acquire()
 
 
-@pytest.mark.parametrize("more", [True, False])
-def test_nodes_that_are_not_looked_at_are_told_of(more: bool, caplog: pytest.LogCaptureFixture) -> None:
-    class Paged(Server):
-        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0) -> Object:
-            return {**super().list(resource, namespace, labels=labels, limit=limit), "metadata": {"continue": "next" if more else ""}}
+@pytest.mark.parametrize("count", [0, 1, PAGE, PAGE + 1, MOST, MOST + 1])
+def test_nodes_are_looked_at_page_by_page_and_those_that_are_not_are_told_of(count: int, caplog: pytest.LogCaptureFixture) -> None:
+    """As the API server pages: a token where there is more, and none behind the last."""
 
+    class Paged(Server):
+        def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "", limit: int = 0, page: str = "") -> Object:
+            end = int(page or 0) + limit
+            pages.append(page)
+            return {"items": self.nodes[int(page or 0) : end], "metadata": {"continue": str(end) if end < len(self.nodes) else ""}}
+
+    pages = list[str]()
     with caplog.at_level(logging.WARNING):
-        Surroundings(Paged(node("a"))).sick({"pool": "big"})
-    assert ("pool=big has more nodes than the 500 that are looked at" in caplog.text) == more
+        found = Surroundings(Paged(*(node(str(one), ("XIDErrors", "True", "x")) for one in range(count)))).sick({"pool": "big"})
+    assert [*found] == [str(one) for one in range(min(count, MOST))]
+    assert pages == ["", "100", "200", "300", "400"][: max(1, -(-count // PAGE))]
+    assert ("pool=big has more nodes than the 500 that are looked at" in caplog.text) == (count > MOST)
