@@ -32,11 +32,8 @@ def emulated(world: World, precision: str) -> str:
     mkldnn: Any = torch.ops.mkldnn
     if world.device.type == "cpu" and precision != "fp32":
         there = mkldnn._is_mkldnn_bf16_supported() if precision == "bf16" else mkldnn._is_mkldnn_fp16_supported()
-        return (
-            ""
-            if there
-            else f"this processor has no instructions for {precision}, and torch's detour takes many times as long as precision: fp32"
-        )
+        words = f"this processor has no instructions for {precision}, and torch's detour takes many times as long as precision: fp32"
+        return "" if there else words
     if world.device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "this GPU has no instructions for bf16, and takes longer than with precision: fp16"
     return ""

@@ -36,7 +36,7 @@ def described(told: Any) -> dict[str, Any] | None:
     return {
         "uri": str(told.get("source", "")),
         "words": "; ".join(words),
-        "counts": ", ".join(f"{count:,} {name}" for name, count in counts if count or (count == 0 and name != "files")),
+        "counts": ", ".join(f"{count:,} {name}" for name, count in counts if count is not None and (count or name != "files")),
         "columns": [{key: str(one.get(key, "")) for key in ("name", "role", "kind", "example")} for one in columns[:MOST]],
         "more": max(0, len(columns) - MOST),
     }
