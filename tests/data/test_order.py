@@ -222,6 +222,15 @@ def test_blocks_that_are_decoded_whole_are_mixed_a_few_at_a_time() -> None:
     assert chosen(fetched, 19 * group, "s3://b") == Order("blocks", 4, 3)
 
 
+def test_a_file_of_many_row_groups_is_mixed_alike_wherever_it_lies() -> None:
+    """Else a folder's row groups would each be taken for as large as their file, and hardly be mixed."""
+    group = MEMORY // 12
+    for pairs, alone in ((6, Order()), (10, Order("blocks", 4, 10))):
+        for remote in (False, True):
+            rows = trained([100] * (2 * pairs), [2 * group] * (2 * pairs), remote=remote, form="parquet", same=True)
+            assert chosen(rows, 40 * group, "file:///data") == alone
+
+
 def test_a_cache_for_less_than_two_shards_is_refused() -> None:
     with pytest.raises(JobError) as caught:
         chosen(trained([10] * 4, [10**9] * 4), 2 * 10**9, "s3://bucket/data")

@@ -51,12 +51,11 @@ class Rows:
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
-        """Shards: blocks that lie in the same objects, one after the other, and are fetched together. What lies on this machine anyway is
-        not fetched: there each block is one."""
+        """Shards: blocks that lie in the same objects, one after the other, and are fetched together where they are not on this machine."""
         found: list[Unit] = []
         before: tuple[Object, ...] | None = None
         for block, rows in zip(self.records.blocks, self.lengths.tolist(), strict=True):
-            if found and before == block.objects and any(one.path is None for one in block.objects):
+            if found and before == block.objects:
                 found[-1] = replace(found[-1], rows=found[-1].rows + rows, blocks=found[-1].blocks + 1)
             else:
                 found.append(Unit(rows, block.objects))

@@ -59,6 +59,19 @@ def test_a_block_is_a_row_group(tmp_path: Path, here: bool) -> None:
     assert [row.values for row in picked] == [{"label": 1}, {"label": 0}]
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_a_picture_that_is_not_there_is_nothing(tmp_path: Path, here: bool) -> None:
+    """A struct that is null, and one whose bytes are."""
+    (tmp_path / "data").mkdir()
+    pictures: list[dict[str, Any] | None] = [{"bytes": b"jpeg", "path": "0.jpg"}, None, {"bytes": None, "path": "2.jpg"}]
+    pq.write_table(pa.table({"image": pa.array(pictures, IMAGE)}), tmp_path / "data" / "0.parquet")
+    records, board = opened(tmp_path / "data", here)
+    expected = [b"jpeg", None, None]
+    assert [row.values["image"] for row in everything(records, board)] == expected
+    assert [row.values["image"] for row in records.first(3)] == expected
+    assert list(records.column(board, 0, "image")) == expected
+
+
 def test_every_kind_of_column(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     messages = [{"role": "user", "content": "hello"}]

@@ -6,7 +6,7 @@ Pictures are as Hugging Face writes them, a struct of `bytes` and `path`, and th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,16 +105,11 @@ class Parquet:
         number, group, first = self._groups[block]
         found, names = self.shards[number].object, [name for name in self.columns if name in columns]
 
-        def decoded() -> tuple[Any, int]:
+        def decoded() -> tuple[Mapping[str, Any], int]:
             with shelf.hold(self.place, [found]) as paths:
                 return self._decoded(found, paths[0], group, names)
 
-        table = self.recent.get(self._key(block, columns), decoded)
-        where = self.place.where(found)
-        return [
-            Record(f"{found.name}/{first + row}", f"{where}, row {first + row:,}", {name: self._value(table, name, row) for name in names})
-            for row in rows
-        ]
+        return self._records(found, self.recent.get(self._key(block, columns), decoded), rows, first)
 
     def decoded(self, block: int, columns: Collection[str]) -> bool:
         return self._key(block, columns) in self.recent
@@ -123,8 +118,8 @@ class Parquet:
         """Of the file where it is here, else of the column's own ranges."""
         number, group, _ = self._groups[block]
         found = self.shards[number].object
-        table, _ = self._decoded(found, None, group, [name])
-        return [self._value(table, name, row) for row in range(len(table))]
+        values, _ = self._decoded(found, None, group, [name])
+        return list(values[name].to_pylist())
 
     def first(self, count: int) -> list[Record]:
         """The first rows, of as few bytes as pyarrow can do with."""
@@ -137,10 +132,7 @@ class Parquet:
             return []
         except (pa.ArrowException, OSError) as error:
             raise broken(where, found.name, error) from error
-        return [
-            Record(f"{found.name}/{row}", f"{where}, row {row:,}", {name: self._value(table, name, row) for name in self.columns})
-            for row in range(min(count, len(table)))
-        ]
+        return self._records(found, self._plain(table), range(min(count, len(table))))
 
     def words(self) -> Iterator[str]:
         yield from self.said
@@ -150,14 +142,34 @@ class Parquet:
         found = self.shards[number].object
         return self.place.uri, found.name, found.tag, group, tuple(name for name in self.columns if name in columns)
 
-    def _decoded(self, found: Object, path: Path | None, group: int, names: Sequence[str]) -> tuple[Any, int]:
+    def _decoded(self, found: Object, path: Path | None, group: int, names: Sequence[str]) -> tuple[Mapping[str, Any], int]:
         try:
             with reading(self.place, found, path) as read, pq.ParquetFile(Ranged(read, found.size)) as file:
                 table = file.read_row_group(group, columns=list(names), use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise broken(f"{self.place.where(found)}, row group {group:,}", found.name, error) from error
-        return table, table.nbytes
+        return self._plain(table), table.nbytes
 
-    def _value(self, table: Any, name: str, row: int) -> Value:
-        value = table.column(name)[row].as_py()
-        return value.get("bytes") if self.columns[name] == "image" and isinstance(value, dict) else value
+    def _plain(self, table: Any) -> Mapping[str, Any]:
+        """Its columns, of pictures the bytes alone: looked up once, for each row asks for its own."""
+        found = {}
+        for name in table.column_names:
+            column = table.column(name)
+            if self.columns[name] == "image" and isinstance(column.type, pa.BaseExtensionType):
+                column = column.cast(column.type.storage_type)
+            if self.columns[name] == "image" and pa.types.is_struct(column.type):
+                column = column.flatten()[column.type.get_field_index("bytes")]
+            found[name] = column.chunk(0) if column.num_chunks == 1 else column
+        return found
+
+    def _records(self, found: Object, values: Mapping[str, Any], rows: Iterable[int], first: int = 0) -> list[Record]:
+        """These rows of a stretch that begins with row `first` of the file."""
+        where = self.place.where(found)
+        return [
+            Record(
+                f"{found.name}/{first + row}",
+                f"{where}, row {first + row:,}",
+                {name: column[row].as_py() for name, column in values.items()},
+            )
+            for row in rows
+        ]
