@@ -62,9 +62,9 @@ def test_nothing_left_to_train_on_is_refused() -> None:
         divided(Pictures([1]), settings(0.5), "image")
 
 
-@pytest.mark.parametrize(("remote", "expected"), [(True, [(7, 50), (0, 10), (4, 20)]), (False, [(3, 50), (4, 50), (0, 10), (4, 20)])])
-def test_what_must_be_fetched_together_is_read_together(remote: bool, expected: list[tuple[int, int]]) -> None:
-    """Row groups of one file, where the file has to be here as a whole."""
+@pytest.mark.parametrize("remote", [True, False])
+def test_row_groups_of_one_file_are_a_shard(remote: bool) -> None:
+    """In a bucket, where the file has to be fetched as a whole, and on this machine alike."""
 
     class Groups(Pictures):
         @property
@@ -74,4 +74,4 @@ def test_what_must_be_fetched_together_is_read_together(remote: bool, expected: 
             return [Block(rows, (found,)) for rows, found in zip(self.lengths, (first, first, second, third), strict=True)]
 
     rows = everything(Groups([3, 4, 0, 4], remote=remote))
-    assert [(unit.rows, unit.size) for unit in rows.units] == expected
+    assert [(unit.rows, unit.size, unit.blocks) for unit in rows.units] == [(7, 50, 2), (0, 10, 1), (4, 20, 1)]
