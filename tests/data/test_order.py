@@ -222,13 +222,21 @@ def test_blocks_that_are_decoded_whole_are_mixed_a_few_at_a_time() -> None:
     assert chosen(fetched, 19 * group, "s3://b") == Order("blocks", 4, 3)
 
 
-def test_a_file_of_many_row_groups_is_mixed_alike_wherever_it_lies() -> None:
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize(("files", "expected"), [(6, Order()), (10, Order("blocks", 4, 10))])
+def test_a_file_of_many_row_groups_is_mixed_alike_wherever_it_lies(files: int, expected: Order, remote: bool) -> None:
     """Else a folder's row groups would each be taken for as large as their file, and hardly be mixed."""
     group = MEMORY // 12
-    for pairs, alone in ((6, Order()), (10, Order("blocks", 4, 10))):
-        for remote in (False, True):
-            rows = trained([100] * (2 * pairs), [2 * group] * (2 * pairs), remote=remote, form="parquet", same=True)
-            assert chosen(rows, 40 * group, "file:///data") == alone
+    rows = trained([100] * (2 * files), [2 * group] * (2 * files), remote=remote, form="parquet", same=True)
+    assert chosen(rows, 40 * group, "file:///data") == expected
+
+
+def test_an_order_that_counted_each_row_group_as_a_shard_stays_what_it_was() -> None:
+    """Of a file on this machine, by a run that goes on: what it has yet to see follows from what its checkpoint keeps."""
+    lengths, kept = np.array([5, 0, 7, 3, 6, 9]), Order("blocks", 2, 6)
+    before, now = Places(kept, lengths, np.arange(6)), Places(kept, lengths, np.array([0, 0, 0, 1, 1, 2]))
+    positions = torch.arange(3 * before.length)
+    assert np.array_equal(before.numbers(positions, 5), now.numbers(positions, 5))
 
 
 def test_a_cache_for_less_than_two_shards_is_refused() -> None:

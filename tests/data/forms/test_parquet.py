@@ -59,6 +59,32 @@ def test_a_block_is_a_row_group(tmp_path: Path, here: bool) -> None:
     assert [row.values for row in picked] == [{"label": 1}, {"label": 0}]
 
 
+def test_pictures_of_an_extension_type_are_read_as_what_it_stores(tmp_path: Path) -> None:
+    """As Arrow's own reading gives them where a library has named its type."""
+
+    class Photo(pa.ExtensionType):
+        def __init__(self) -> None:
+            super().__init__(IMAGE, "tests.photo")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b""
+
+        @classmethod
+        def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Photo:
+            return cls()
+
+    (tmp_path / "data").mkdir()
+    pa.register_extension_type(Photo())
+    try:
+        stored = pa.array([{"bytes": b"jpeg", "path": "0.jpg"}, None], IMAGE)
+        pq.write_table(pa.table({"image": pa.ExtensionArray.from_storage(Photo(), stored)}), tmp_path / "data" / "0.parquet")
+        records, board = opened(tmp_path / "data", True)
+        assert records.columns == {"image": "image"}
+        assert [row.values["image"] for row in everything(records, board)] == [b"jpeg", None]
+    finally:
+        pa.unregister_extension_type("tests.photo")
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_a_picture_that_is_not_there_is_nothing(tmp_path: Path, here: bool) -> None:
     """A struct that is null, and one whose bytes are."""

@@ -155,10 +155,8 @@ class Parquet:
         found = {}
         for name in table.column_names:
             column = table.column(name)
-            if self.columns[name] == "image" and isinstance(column.type, pa.BaseExtensionType):
-                column = column.cast(column.type.storage_type)
-            if self.columns[name] == "image" and pa.types.is_struct(column.type):
-                column = column.flatten()[column.type.get_field_index("bytes")]
+            if self.columns[name] == "image":
+                column = _pictures(column)
             found[name] = column.chunk(0) if column.num_chunks == 1 else column
         return found
 
@@ -173,3 +171,10 @@ class Parquet:
             )
             for row in rows
         ]
+
+
+def _pictures(column: Any) -> Any:
+    """What is in the files: of `datasets`' struct the bytes, of a column of bytes itself."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
+    return column.flatten()[column.type.get_field_index("bytes")] if pa.types.is_struct(column.type) else column
